@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What CRIU writes beside its images: statistics and logs; and whether CRIU works on this host.
+
+The statistics are a protobuf message in CRIU's image framing: two magic numbers, a length, the message
+(U(https://criu.org/Images), U(https://github.com/checkpoint-restore/criu/blob/criu-dev/images/stats.proto)).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+
+SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
+STATS_MAGIC = 0x57093306  # STATS_MAGIC
+
+# Field numbers of dump_stats_entry and restore_stats_entry. Times are in microseconds.
+_DUMP = {
+    1: "freezing_time",
+    2: "frozen_time",
+    3: "memdump_time",
+    4: "memwrite_time",
+    5: "pages_scanned",
+    6: "pages_skipped_parent",
+    7: "pages_written",
+    9: "pages_lazy",
+    12: "shpages_scanned",
+    13: "shpages_skipped_parent",
+    14: "shpages_written",
+}
+_RESTORE = {1: "pages_compared", 2: "pages_skipped_cow", 3: "forking_time", 4: "restore_time", 5: "pages_restored"}
+_SECTIONS = {1: ("dump", _DUMP), 2: ("restore", _RESTORE)}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A protobuf varint at I(position) and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return value, position
+        shift += 7
+
+
+def _fields(data: bytes):
+    """Yields the number and the value (int or bytes) of each field of a protobuf message."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, position = _varint(data, position)
+        elif kind == _BYTES:
+            length, position = _varint(data, position)
+            value, position = data[position : position + length], position + length
+        elif kind in (_FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+            value, position = int.from_bytes(data[position : position + length], "little"), position + length
+        else:
+            raise ValueError(f"protobuf wire type {kind}")
+        yield number, value
+
+
+def decode_stats(data: bytes) -> dict:
+    """The statistics in the bytes of a C(stats-dump) or C(stats-restore) image.
+
+    :returns: e.g. C({"frozen_time": 52011, "pages_written": 33, ...}); times in microseconds, counts in pages.
+    :raises ValueError: when these are no such bytes.
+    """
+    if len(data) < 12:
+        raise ValueError("too short for a statistics image")
+    service, magic, length = struct.unpack_from("<III", data)
+    if (service, magic) != (SERVICE_MAGIC, STATS_MAGIC):
+        raise ValueError("not a statistics image")
+    if len(data) < 12 + length:
+        raise ValueError("truncated statistics image")
+    statistics = {}
+    try:
+        for number, message in _fields(data[12 : 12 + length]):
+            if number in _SECTIONS:
+                names = _SECTIONS[number][1]
+                statistics.update({names[field]: value for field, value in _fields(message) if field in names})
+    except (IndexError, TypeError) as error:
+        raise ValueError("malformed statistics image") from error
+    return statistics
+
+
+def read_stats(path: str) -> dict:
+    """The statistics in the file at I(path), or an empty dictionary where there is none that can be read."""
+    try:
+        with open(path, "rb") as stream:
+            return decode_stats(stream.read())
+    except (OSError, ValueError):
+        return {}
+
+
+def log_tail(text: str, lines: int = 12) -> list[str]:
+    """The lines of a CRIU log that tell why it failed: its errors and warnings, or its last lines if it has none."""
+    all_lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in all_lines if re.search(r"\b(Error|Warn)\b", line)]
+    return (telling or all_lines)[-lines:]
+
+
+def parse_version(text: str) -> str | None:
+    """The version in the output of C(criu --version), e.g. V(4.1.1)."""
+    match = re.search(r"^Version:\s*v?(\S+)", text, re.MULTILINE)
+    return match.group(1) if match else None
+
+
+def _run(*command: str) -> tuple[int, str]:
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def find_criu() -> str | None:
+    """Path of the C(criu) that this host's container runtime would run, or None."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"])
+    return shutil.which("criu", path=places)
+
+
+def version() -> str | None:
+    """CRIU's version on this host, or None where it is not installed."""
+    path = find_criu()
+    return parse_version(_run(path, "--version")[1]) if path else None
+
+
+def probe() -> dict:
+    """Whether CRIU is there and works on the running kernel: C(path), C(version), C(works), C(why_not)."""
+    path = find_criu()
+    if not path:
+        return {"path": None, "version": None, "works": False, "why_not": "criu is not installed"}
+    code, output = _run(path, "check")
+    why_not = None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
+    return {"path": path, "version": parse_version(_run(path, "--version")[1]), "works": code == 0, "why_not": why_not}

@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which containers can be checkpointed and what a container at the destination is made of: pure functions."""
+
+from __future__ import annotations
+
+import re
+
+# Docker's own rule for the names of checkpoints and containers: at least two characters.
+NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """V(17.09.1-ce) -> (17, 9, 1); an unknown version is taken for a new one."""
+    numbers = re.match(r"^(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(number or 0) for number in numbers.groups()) if numbers else (999,)
+
+
+def name_refusal(what: str, name: str) -> str | None:
+    """Why Docker refuses this name for a checkpoint or a container, or None."""
+    if NAME.match(name):
+        return None
+    return f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], the first a letter or digit"
+
+
+def checkpoint_refusal(inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> tuple | None:
+    """Why a checkpoint of this container cannot work, and what to do about it; None where it can.
+
+    :param inspect: the container's inspect data.
+    :param daemon: see C(_client.daemon_facts).
+    :returns: a pair of clauses, or None.
+    """
+    name = inspect["Name"].lstrip("/")
+    state = inspect["State"]
+    version = daemon["version"]
+    if not state.get("Running"):
+        status = state.get("Status", "not running")
+        return f"the container {name} is not running ({status})", f"start it first: docker start {name}"
+    if state.get("Paused"):
+        return f"the container {name} is paused", f"resume it first: docker unpause {name}"
+    if state.get("Restarting"):
+        return f"the container {name} is restarting all the time", "look at its log and mend it first"
+    if not daemon["experimental"]:
+        return (
+            "the Docker daemon does not run in experimental mode, without which it has no checkpoints",
+            'set "experimental": true in /etc/docker/daemon.json and restart Docker',
+        )
+    if not criu_version:
+        return "criu is not installed, and Docker makes checkpoints with it", "install criu on this host"
+    if inspect["Config"].get("Tty") and version_tuple(version) < (19, 3):
+        return (
+            f"the container {name} has a terminal (TTY), which Docker {version} cannot checkpoint and restore",
+            "run it without --tty, or with Docker 19.03 or newer",
+        )
+    if leave_running:
+        return None
+    if inspect["HostConfig"].get("AutoRemove"):
+        return (
+            f"the container {name} was started with --rm, so Docker deletes it the instant that it is frozen and nothing "
+            "could be undone",
+            "run it without --rm, or use leave_running",
+        )
+    if (17, 12) <= version_tuple(version) < (18, 9):
+        return (
+            f"Docker {version} leaves a container running after a checkpoint that should end it, so what it does after "
+            "the checkpoint would be lost",
+            "use another version of Docker, or leave_running",
+        )
+    return None
+
+
+def restart_policy_to_hold(inspect: dict, leave_running: bool) -> dict | None:
+    """The restart policy that would bring a frozen container back to life, or None.
+
+    A checkpoint that ends the container ends it with 137: to Docker, a crash.
+    """
+    policy = inspect["HostConfig"].get("RestartPolicy") or {}
+    revives = policy.get("Name") in ("always", "unless-stopped", "on-failure")
+    return policy if revives and not leave_running else None
+
+
+def image_reference(inspect: dict, image_id_by_tag: dict) -> str:
+    """How the new container names its image: by the same tag where that means the same image, else by its id.
+
+    :param image_id_by_tag: what the tags mean at the destination.
+    """
+    tag = inspect["Config"].get("Image", "")
+    return tag if tag and image_id_by_tag.get(tag) == inspect["Image"] else inspect["Image"]
+
+
+def _links(links: list | None) -> list:
+    """C(/db:/web/alias), as inspect shows a link, in the form that C(create) wants: C(db:alias)."""
+    pairs = (link.split(":", 1) for link in links or [])
+    return [f"{target.lstrip('/')}:{alias.rsplit('/', 1)[-1]}" for target, alias in pairs]
+
+
+def _endpoint(endpoint: dict, container_id: str) -> dict:
+    """One network's settings as C(create) and C(connect) want them: what was configured, not what came of it."""
+    aliases = [alias for alias in endpoint.get("Aliases") or [] if not container_id.startswith(alias)]
+    wanted = {
+        "IPAMConfig": endpoint.get("IPAMConfig"),
+        "Links": endpoint.get("Links"),
+        "Aliases": aliases,
+        "DriverOpts": endpoint.get("DriverOpts"),
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def creation_body(inspect: dict, image: str) -> tuple[dict, dict]:
+    """The body of C(POST /containers/create) that makes this container again, from everything that inspect tells.
+
+    The restart policy is left at V(no), so that no daemon starts the container anew before it was restored.
+
+    :param inspect: the inspect data of the container while it ran.
+    :param image: see C(image_reference).
+    :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
+    """
+    host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
+    host["RestartPolicy"] = {"Name": "no"}
+    host["Links"] = _links(host.get("Links"))
+    host.pop("ContainerIDFile", None)
+    config = {key: value for key, value in inspect["Config"].items() if value is not None}
+    networks = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    endpoints = {name: _endpoint(endpoint, inspect["Id"]) for name, endpoint in networks.items()}
+    mode = host.get("NetworkMode", "default")
+    first = {name: endpoint for name, endpoint in endpoints.items() if name == mode}
+    more = {name: endpoint for name, endpoint in endpoints.items() if name != mode} if first else {}
+    body = dict(config, Image=image, HostConfig=host)
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": first}
+    return body, more
+
+
+def published_ports(inspect: dict) -> list[str]:
+    """Host ports that the container asks for by number, e.g. C(["8080/tcp"])."""
+    bindings = inspect["HostConfig"].get("PortBindings") or {}
+    return sorted(
+        f"{binding['HostPort']}/{port.rsplit('/', 1)[-1]}"
+        for port, hosts in bindings.items()
+        for binding in hosts or []
+        if binding.get("HostPort")
+    )
+
+
+def data_mounts(inspect: dict) -> list[dict]:
+    """Volumes and bind mounts, whose content lies outside the checkpoint: C(type), C(name), C(source), C(destination)."""
+    return [
+        {
+            "type": mount["Type"],
+            "name": mount.get("Name", ""),
+            "source": mount.get("Source", ""),
+            "destination": mount["Destination"],
+        }
+        for mount in inspect.get("Mounts") or []
+        if mount.get("Type") in ("volume", "bind")
+    ]

@@ -1,0 +1,35 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one exception that crosses the edges of this collection, and how it becomes a sentence."""
+
+from __future__ import annotations
+
+import platform
+
+
+class MigrationError(Exception):
+    """Something that a user has to be told: what went wrong, what state things are in now, what to do next.
+
+    :param what: a clause without a full stop, e.g. C(the container looper100 is not running).
+    :param state: a clause about the state of the container and of the files now.
+    :param remedy: an imperative clause saying what to do next.
+    :param details: further values for the module's result, e.g. C(criu_log).
+    """
+
+    def __init__(self, what: str, state: str = "", remedy: str = "", **details):
+        super().__init__(what)
+        self.what = what
+        self.state = state
+        self.remedy = remedy
+        self.details = details
+
+    def sentence(self, stage: str, host: str = "") -> str:
+        """One sentence: stage, host, what, state now, what to do next."""
+        clauses = [clause for clause in (self.what, self.state, self.remedy) if clause]
+        return f"{stage} on {host or platform.node()}: {'; '.join(clauses)}."
+
+    def result(self, stage: str) -> dict:
+        """The keyword arguments of C(fail_json)."""
+        return dict(self.details, msg=self.sentence(stage), stage=stage, state_now=self.state, remedy=self.remedy)

@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host is: kernel, processor, free space, listening ports, memory of a process tree. Linux's files, parsed."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+
+def parse_cpu_features(cpuinfo: str) -> list[str]:
+    """The processor's features in the text of C(/proc/cpuinfo), sorted ("flags" on x86, "Features" on ARM)."""
+    for line in cpuinfo.splitlines():
+        key, _colon, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return sorted(set(value.split()))
+    return []
+
+
+def parse_listening(table: str) -> set[int]:
+    """The listening ports in the text of C(/proc/net/tcp) or C(tcp6)."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {int(row[1].rsplit(":", 1)[1], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
+
+
+def descendants(parents: dict[int, int], root: int) -> set[int]:
+    """I(root) and every process below it, from a map of process to parent process."""
+    found, fresh = set(), {root}
+    while fresh:
+        found |= fresh
+        fresh = {process for process, parent in parents.items() if parent in fresh} - found
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _status(process: int) -> dict[str, str]:
+    lines = (line.partition(":") for line in _read(f"/proc/{process}/status").splitlines())
+    return {key: value.strip() for key, _colon, value in lines}
+
+
+def processes_below(root: int) -> set[int]:
+    """I(root) and all processes that descend from it, now."""
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    parents = {number: int(_status(number).get("PPid", 0)) for number in numbers}
+    return descendants(parents, root)
+
+
+def anonymous_memory(root: int) -> int:
+    """Bytes of anonymous memory (what a checkpoint has to hold) of I(root) and all processes below it."""
+    sizes = (_status(process).get("RssAnon", "0 kB").split()[0] for process in processes_below(root))
+    return sum(int(size) * 1024 for size in sizes)
+
+
+def cpu_features() -> list[str]:
+    """The features of this host's processor."""
+    return parse_cpu_features(_read("/proc/cpuinfo"))
+
+
+def listening_ports() -> list[str]:
+    """Ports that something listens on, e.g. C(["22/tcp"])."""
+    ports = parse_listening(_read("/proc/net/tcp")) | parse_listening(_read("/proc/net/tcp6"))
+    return [f"{port}/tcp" for port in sorted(ports)]
+
+
+def free_bytes(path: str) -> int:
+    """Bytes free for root in the file system of I(path), or of its nearest folder that exists."""
+    path = os.path.abspath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bfree * status.f_frsize
+
+
+def folder_bytes(path: str) -> int:
+    """Bytes of the plain files below I(path)."""
+    places = (os.path.join(base, name) for base, _folders, names in os.walk(path) for name in names)
+    return sum(os.lstat(place).st_size for place in places if os.path.lexists(place))
+
+
+def facts() -> dict:
+    """C(hostname), C(kernel), C(architecture) and C(cpu_features) of this host."""
+    return {
+        "hostname": platform.node(),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "cpu_features": cpu_features(),
+    }

@@ -1,0 +1,530 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_checkpoint
+short_description: Checkpoint a running Docker container
+version_added: 0.1.0
+description:
+  - Freezes a running container through Docker's checkpoint API and writes a checkpoint, from which
+    M(fog.migration.container_restore) makes the container again, on this or on another host.
+  - Whatever version of Docker wrote it, a checkpoint has one format. It is a folder with CRIU's images (C(criu/)), the
+    container's configuration (C(container.json)), its root file system diff (C(rootfs.tar)) and a manifest
+    (C(manifest.json)) with the size and the SHA-256 of every file and with what the checkpoint was taken from.
+  - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700.
+  - The content of volumes and bind mounts is not part of a checkpoint.
+author:
+  - fog.migration contributors (@fog-migration)
+extends_documentation_fragment:
+  - fog.migration.docker
+  - fog.migration.docker.actiongroup
+attributes:
+  check_mode:
+    support: full
+    description: Everything that would refuse the checkpoint is checked, nothing is frozen or written.
+  diff_mode:
+    support: full
+    description: Shows the state of the container and of the checkpoint before and after.
+  idempotent:
+    support: partial
+    description:
+      - A checkpoint that is there already is left as it is, unless O(force=true).
+      - It is an error when O(leave_running=false) and the container was started again since, because that checkpoint
+        is older than the container.
+options:
+  container:
+    description:
+      - Name or ID of the container.
+      - Required for O(state=present).
+    type: str
+  name:
+    description:
+      - Name of the checkpoint, two or more characters of C([a-zA-Z0-9_.-]), the first one a letter or a digit.
+    type: str
+    required: true
+    aliases: [checkpoint]
+  directory:
+    description:
+      - Folder that holds checkpoints. The checkpoint becomes C(DIRECTORY/NAME).
+      - It has to lie on the file system that Docker's daemon sees under the same path.
+    type: path
+    default: /var/lib/fog-migration/checkpoints
+  state:
+    description:
+      - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
+    type: str
+    choices: [present, absent]
+    default: present
+  leave_running:
+    description:
+      - Whether the container runs on after the checkpoint.
+      - With V(true) the root file system diff is read while the container already runs again, so that files written in
+        that instant may be newer than the memory.
+    type: bool
+    default: false
+  force:
+    description:
+      - Replace a checkpoint that is there already.
+    type: bool
+    default: false
+  checkpoint_timeout:
+    description:
+      - Seconds that Docker may take for the checkpoint.
+    type: int
+    default: 900
+notes:
+  - A container that a checkpoint ends, ends with exit code 137, which a restart policy takes for a crash. The policy is
+    therefore set to V(no) before the freeze. It is put back as soon as the container runs again, here or at the
+    destination, by M(fog.migration.container_restore) or by this module when the checkpoint fails.
+seealso:
+  - module: fog.migration.checkpoint_transfer
+  - module: fog.migration.container_restore
+  - module: fog.migration.checkpoint_info
+"""
+
+EXAMPLES = r"""
+- name: Freeze looper100 into a checkpoint
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: checkpoint100
+
+- name: Save a copy of its state every night and let it run on
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: nightly
+    directory: /srv/checkpoints
+    leave_running: true
+    force: true
+
+- name: Delete a checkpoint
+  fog.migration.container_checkpoint:
+    name: checkpoint100
+    state: absent
+"""
+
+RETURN = r"""
+path:
+  description: Folder of the checkpoint.
+  returned: success
+  type: str
+  sample: /var/lib/fog-migration/checkpoints/checkpoint100
+manifest:
+  description:
+    - The manifest without its list of files. C(container) is what was checkpointed, C(docker), C(criu), C(kernel),
+      C(architecture) and C(cpu_features) tell where.
+  returned: when the checkpoint is there
+  type: dict
+  sample:
+    id: 0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c1
+    name: checkpoint100
+    created: "2026-11-21T04:15:00Z"
+    exit: true
+    container: {id: 4f9d..., name: looper100, image: "sha256:1c35...", image_tags: ["busybox:lab"]}
+    docker: {version: 26.1.5, api_version: "1.45", storage_driver: overlay2}
+    criu: {version: 4.2.1}
+    kernel: 6.12.0
+    architecture: x86_64
+statistics:
+  description:
+    - CRIU's own statistics of the dump. Times in microseconds, the others in pages.
+    - Empty where CRIU's statistics could not be found.
+  returned: when the checkpoint is there
+  type: dict
+  sample:
+    freezing_time: 120
+    frozen_time: 52011
+    memdump_time: 3501
+    memwrite_time: 1202
+    pages_scanned: 1250
+    pages_written: 53
+size:
+  description: Bytes of all files of the checkpoint.
+  returned: when the checkpoint is there
+  type: int
+  sample: 184320
+files:
+  description: Number of files of the checkpoint.
+  returned: when the checkpoint is there
+  type: int
+  sample: 33
+seconds:
+  description:
+    - Seconds taken by Docker's checkpoint (C(checkpoint)), by the root file system diff (C(rootfs)), by the checksums
+      (C(manifest)), and from the order to freeze to the end (C(total)).
+  returned: when a checkpoint was made
+  type: dict
+  sample: {checkpoint: 0.71, rootfs: 0.02, manifest: 0.01, total: 0.76}
+restart_policy_held:
+  description: The restart policy that was set to V(no) and that a restore puts back, or null.
+  returned: when a checkpoint was made
+  type: dict
+  sample: {Name: always, MaximumRetryCount: 0}
+criu_log:
+  description: The telling lines of CRIU's log.
+  returned: when CRIU failed and left a log
+  type: list
+  elements: str
+  sample: ["(00.005120) Error (criu/tty.c:1861): tty: Found slave peer index 0 without correspond master peer"]
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _client,
+    _criu,
+    _decisions,
+    _host,
+    _layout,
+    _manifest,
+    _rootfs,
+)
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
+STAGE = "Checkpoint"
+STILL_RUNS = "the container runs on as before"
+_CONTAINERD_SOCKETS = (
+    "/run/containerd/containerd.sock",
+    "/run/docker/containerd/containerd.sock",
+    "/run/docker/containerd/docker-containerd.sock",
+)
+
+
+def collect_containerd_garbage() -> None:
+    """Lets containerd delete what an earlier checkpoint left in its content store.
+
+    Docker removes its temporary image after a checkpoint, but the blobs stay until containerd's collector comes by. A
+    second checkpoint of the same container before that fails with C(content sha256:... already exists), and the
+    container is then dead without images. Deleting a lease synchronously runs the collector at once.
+    """
+    ctr = shutil.which("ctr") or shutil.which("docker-containerd-ctr")
+    socket = next((place for place in _CONTAINERD_SOCKETS if os.path.exists(place)), None)
+    if not ctr or not socket:
+        return
+    lease = f"fog-migration-{uuid.uuid4()}"
+    for verb in (["create", "--id", lease], ["delete", "--sync", lease]):
+        command = [ctr, "--address", socket, "--namespace", "moby", "leases", *verb]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, timeout=30, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def kept_work_folder(root: str, container_id: str, keep: str):
+    """Makes CRIU's log and statistics of the dump appear in the folder I(keep).
+
+    containerd's shim gives CRIU the working folder C(criu-work) and deletes it afterwards. Where that name is a symbolic
+    link, the deletion takes the link only.
+    """
+    folder = _layout.task_folder(root, container_id)
+    link = os.path.join(folder, "criu-work") if folder else None
+    if link and not os.path.lexists(link):
+        os.symlink(keep, link)
+    try:
+        yield
+    finally:
+        if link and os.path.islink(link):
+            os.unlink(link)
+
+
+class Checkpointer:
+    """Makes or deletes one checkpoint; C(run) returns the module's result."""
+
+    def __init__(self, module, client):
+        self.module = module
+        self.params = module.params
+        self.client = client
+        self.folder = os.path.join(self.params["directory"], self.params["name"])
+        self.partial = os.path.join(self.params["directory"], f".{self.params['name']}.partial")
+        self.work = ""
+        self.criu_log: list[str] = []
+
+    def run(self) -> dict:
+        """Decides what is to be done and does it."""
+        self._check_arguments()
+        if self.params["state"] == "absent":
+            return self._absent()
+        inspect, daemon, criu_version = self._look()
+        if os.path.lexists(self.folder) and not self.params["force"]:
+            return self._present_already(inspect)
+        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, self.params["leave_running"])
+        if refusal:
+            raise MigrationError(refusal[0], "nothing was changed", refusal[1])
+        self._refuse_unsaved_files(inspect)
+        result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
+        if not self.module.check_mode:
+            result.update(self._make(inspect, daemon, criu_version))
+        return result
+
+    def _check_arguments(self) -> None:
+        refusal = _decisions.name_refusal("the checkpoint", self.params["name"])
+        if refusal:
+            raise MigrationError(refusal, "nothing was changed", "give another name")
+        if not os.path.isabs(self.params["directory"]):
+            raise MigrationError(
+                f"the directory {self.params['directory']!r} is not an absolute path", "nothing was changed", "give one"
+            )
+
+    def _absent(self) -> dict:
+        there = os.path.lexists(self.folder)
+        if there and not os.path.isfile(os.path.join(self.folder, _manifest.MANIFEST)):
+            raise MigrationError(
+                f"{self.folder} holds no {_manifest.MANIFEST}, so it is no checkpoint of ours",
+                "nothing was deleted",
+                "check the path",
+            )
+        if there and not self.module.check_mode:
+            shutil.rmtree(self.folder)
+        diff = {"before": {"checkpoint": "present" if there else "absent"}, "after": {"checkpoint": "absent"}}
+        return {"changed": there, "path": self.folder, "diff": diff}
+
+    def _look(self) -> tuple[dict, dict, str | None]:
+        name = self.params["container"]
+        inspect = self.client.find_container(name)
+        if inspect is None:
+            raise MigrationError(
+                f"there is no container {name}", "nothing was changed", "look for its name with docker ps"
+            )
+        daemon = _client.daemon_facts(self.client)
+        _client.require_local(daemon["root"], inspect["Id"])
+        return inspect, daemon, _criu.version()
+
+    def _present_already(self, inspect: dict) -> dict:
+        manifest = _manifest.load(self.folder)
+        name, created = inspect["Name"].lstrip("/"), manifest["created"]
+        if manifest["container"]["id"] != inspect["Id"]:
+            problem = f"{self.folder} is a checkpoint of another container ({manifest['container']['name']})"
+        elif inspect["State"].get("Running") and not self.params["leave_running"]:
+            problem = f"{self.folder} was made at {created}, and the container {name} was started again since"
+        else:
+            return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
+        raise MigrationError(problem, "nothing was changed", "give another name, or force: true to replace it")
+
+    def _refuse_unsaved_files(self, inspect: dict) -> None:
+        """The diff can be read from overlay's upper directory only; elsewhere a changed file would be lost silently."""
+        if _rootfs.upper_directory(inspect) is None and self.client.diff(inspect["Id"]):
+            driver = inspect.get("Driver", "this storage driver")
+            raise MigrationError(
+                f"files in the root file system of {self.params['container']} were changed, which cannot be read from {driver}",
+                "nothing was changed",
+                "use the storage driver overlay2, or keep the data in a volume",
+            )
+
+    def _diff(self, inspect: dict) -> dict:
+        status = inspect["State"].get("Status", "running")
+        after = status if self.params["leave_running"] else "exited"
+        there = "present" if os.path.lexists(self.folder) else "absent"
+        return {
+            "before": {"checkpoint": there, "container": status},
+            "after": {"checkpoint": "present", "container": after},
+        }
+
+    def _make(self, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
+        """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
+        self._prepare_partial()
+        held = _decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
+        try:
+            if held:
+                self.client.update_container(inspect["Id"], restart_policy={"Name": "no"})
+            return self._freeze_and_write(inspect, daemon, criu_version, held)
+        except Exception as error:
+            state = self._undo(inspect, daemon, held)
+            if isinstance(error, MigrationError):
+                error.state = state
+                raise
+            raise MigrationError(
+                f"the checkpoint of {self.params['container']} failed ({_client.api_message(error)})",
+                state,
+                "see criu_log and the daemon's log for the reason",
+                criu_log=self.criu_log,
+            ) from error
+        finally:
+            # It is gone after success; after a failure it must not be taken for something usable.
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _prepare_partial(self) -> None:
+        os.makedirs(self.params["directory"], mode=0o700, exist_ok=True)
+        shutil.rmtree(self.partial, ignore_errors=True)
+        os.makedirs(os.path.join(self.partial, "criu"), mode=0o700)
+        os.chmod(self.partial, 0o700)
+
+    def _freeze_and_write(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None) -> dict:
+        directory = os.path.join(self.partial, "docker")
+        name, container_id = self.params["name"], inspect["Id"]
+        os.mkdir(directory, mode=0o700)
+        self.work = tempfile.mkdtemp(prefix="fog-migration-", dir="/run")
+        try:
+            collect_containerd_garbage()
+            begin = time.time()
+            with kept_work_folder(daemon["root"], container_id, self.work):
+                self.client.create_checkpoint(
+                    container_id, name, directory, self.params["leave_running"], self.params["checkpoint_timeout"]
+                )
+            self._wait_for_exit(container_id)
+            checkpointed = time.time()
+            self._adopt(_layout.written_checkpoint(directory, container_id, name))
+            self._save_rootfs(inspect)
+            saved = time.time()
+            manifest = self._describe(inspect, daemon, criu_version, held, begin)
+            self._publish(manifest)
+        except Exception:
+            self.criu_log = self._dump_log()
+            raise
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
+        end = time.time()
+        seconds = {
+            "checkpoint": round(checkpointed - begin, 3),
+            "rootfs": round(saved - checkpointed, 3),
+            "manifest": round(end - saved, 3),
+            "total": round(end - begin, 3),
+        }
+        return {"seconds": seconds, "restart_policy_held": held, **summary(manifest)}
+
+    def _wait_for_exit(self, container_id: str) -> None:
+        """Right after an exiting checkpoint Docker 17.09 still shows the container as running for a moment."""
+        if self.params["leave_running"]:
+            return
+        deadline = time.monotonic() + 10
+        while self.client.inspect_container(container_id)["State"].get("Running"):
+            if time.monotonic() > deadline:
+                raise MigrationError("the container still runs ten seconds after a checkpoint that should end it")
+            time.sleep(0.02)
+
+    def _adopt(self, written: str) -> None:
+        """Moves Docker's files (on the same file system, so by name only) to C(criu/) of the checkpoint."""
+        target = os.path.join(self.partial, "criu")
+        for entry in os.listdir(written):
+            os.rename(os.path.join(written, entry), os.path.join(target, entry))
+        statistics = _layout.find_file(self.work, "stats-dump")
+        if statistics:
+            shutil.copy(statistics, os.path.join(target, "stats-dump"))
+        shutil.rmtree(os.path.join(self.partial, "docker"))
+
+    def _save_rootfs(self, inspect: dict) -> None:
+        upper = _rootfs.upper_directory(inspect)
+        if upper:
+            _rootfs.save(upper, os.path.join(self.partial, _rootfs.ARCHIVE))
+
+    def _describe(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None, begin: float) -> dict:
+        """Writes C(container.json) and returns the manifest of all files."""
+        image = self.client.inspect_image(inspect["Image"])
+        if held:
+            inspect["HostConfig"]["RestartPolicy"] = held
+        descriptor = os.open(os.path.join(self.partial, "container.json"), os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(inspect, stream, indent=2, sort_keys=True)
+        files = _manifest.describe_files(self.partial)
+        statistics_file = _layout.find_file(os.path.join(self.partial, "criu"), "stats-dump")
+        host = _host.facts()
+        return {
+            "format": _manifest.FORMAT,
+            "version": _manifest.VERSION,
+            "id": str(uuid.uuid4()),
+            "name": self.params["name"],
+            "created": datetime.datetime.fromtimestamp(begin, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "exit": not self.params["leave_running"],
+            "container": {
+                "id": inspect["Id"],
+                "name": inspect["Name"].lstrip("/"),
+                "image": inspect["Image"],
+                "image_tags": image.get("RepoTags") or [],
+            },
+            "docker": {key: daemon[key] for key in ("version", "api_version", "storage_driver")},
+            "criu": {"version": criu_version},
+            "host": host["hostname"],
+            "kernel": host["kernel"],
+            "architecture": host["architecture"],
+            "cpu_features": host["cpu_features"],
+            "statistics": _criu.read_stats(statistics_file) if statistics_file else {},
+            "files": files,
+        }
+
+    def _publish(self, manifest: dict) -> None:
+        """Gives the complete checkpoint its final name in one step."""
+        _manifest.write(self.partial, manifest)
+        if os.path.lexists(self.folder):
+            shutil.rmtree(self.folder)
+        os.rename(self.partial, self.folder)
+        _manifest.fsync_folder(self.params["directory"])
+
+    def _undo(self, inspect: dict, daemon: dict, held: dict | None) -> str:
+        """Makes the container run again after a failure, with its restart policy; returns the clause that tells its state."""
+        try:
+            running = self.client.inspect_container(inspect["Id"])["State"].get("Running")
+            if not running:
+                self._start_from_partial(inspect, daemon)
+            if held:
+                self.client.update_container(inspect["Id"], restart_policy=held)
+        except Exception as error:
+            kept = os.path.join(self.params["directory"], f"{self.params['name']}.rescued-{int(time.time())}")
+            os.rename(self.partial, kept)
+            return f"the container is stopped and could not be resumed ({_client.api_message(error)}), what was written is kept in {kept}"
+        return STILL_RUNS if running else "the container was resumed from what had been written and runs"
+
+    def _start_from_partial(self, inspect: dict, daemon: dict) -> None:
+        """Resumes a frozen container from Docker's files, whether they were already moved or not."""
+        images = _layout.find_file(self.partial, "inventory.img")
+        if images is None:
+            raise MigrationError("there are no images to resume it from")
+        container_folder = _client.require_local(daemon["root"], inspect["Id"])
+        name = self.params["name"]
+        place = _layout.place_checkpoint(os.path.dirname(images), container_folder, name, "")
+        try:
+            self.client.start_from_checkpoint(inspect["Id"], name, self.params["checkpoint_timeout"])
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _dump_log(self) -> list[str]:
+        for folder in (self.work, self.partial):
+            path = _layout.find_file(folder, "dump.log")
+            if path:
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    return _criu.log_tail(stream.read())
+        return []
+
+
+def summary(manifest: dict) -> dict:
+    """The return values that every result about an existing checkpoint has."""
+    return {
+        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "statistics")},
+        "statistics": manifest.get("statistics", {}),
+        "size": _manifest.total_size(manifest),
+        "files": len(manifest["files"]),
+    }
+
+
+def main() -> None:
+    module = _client.new_module(
+        {
+            "container": {"type": "str"},
+            "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
+            "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "leave_running": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "checkpoint_timeout": {"type": "int", "default": 900},
+        },
+        required_if=[("state", "present", ["container"])],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**Checkpointer(module, _client.connect(module.params)).run())
+    except MigrationError as error:
+        module.fail_json(**error.result(STAGE))
+    except _client.FAILURES as error:
+        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,415 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_restore
+short_description: Restore a Docker container from a checkpoint
+version_added: 0.1.0
+description:
+  - Makes a container again from the configuration in a checkpoint of M(fog.migration.container_checkpoint) and starts it
+    from there, so that it goes on where it was frozen.
+  - The container gets the image by ID, and command, environment, labels, limits, ports, mounts, networks and whatever else
+    Docker's inspect data told of it.
+  - Where the container of the checkpoint itself is still there, stopped, it is resumed in place.
+  - The checkpoint is verified against its manifest first. A restore that fails or does not end in time leaves no container
+    behind.
+author:
+  - fog.migration contributors (@fog-migration)
+extends_documentation_fragment:
+  - fog.migration.docker
+  - fog.migration.docker.actiongroup
+attributes:
+  check_mode:
+    support: full
+    description: The checkpoint is verified and all that would refuse the restore is checked, nothing is created or started.
+  diff_mode:
+    support: full
+    description: Shows the state of the container before and after.
+  idempotent:
+    support: full
+    description: A container that runs and was restored from this very checkpoint is left alone.
+options:
+  path:
+    description:
+      - Folder of the checkpoint.
+    type: path
+    required: true
+  name:
+    description:
+      - Name of the container; the name that it had when it was checkpointed if not given.
+    type: str
+  restore_timeout:
+    description:
+      - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and what
+        it has restored so far are killed.
+    type: int
+    default: 600
+notes:
+  - The image has to be there already, and so do the networks and, with their content, the volumes and bind mounts that
+    the container uses.
+seealso:
+  - module: fog.migration.container_checkpoint
+  - module: fog.migration.checkpoint_transfer
+"""
+
+EXAMPLES = r"""
+- name: Restore the container under its own name
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/checkpoint100
+
+- name: Restore it as a clone, as the thesis did
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/checkpoint100
+    name: looper100-clone
+    restore_timeout: 60
+"""
+
+RETURN = r"""
+container:
+  description: The restored container.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its ID. Empty in check mode, when it would be created.
+      type: str
+      sample: 8a77d9...
+    name:
+      description: Its name.
+      type: str
+      sample: looper100-clone
+    image:
+      description: ID of its image.
+      type: str
+      sample: sha256:1c35c4412082...
+    in_place:
+      description: Whether the stopped container itself was resumed, rather than a new one made.
+      type: bool
+      sample: false
+statistics:
+  description: CRIU's own statistics of the restore. Times in microseconds, the others in pages. Empty if not found.
+  returned: when a container was restored
+  type: dict
+  sample: {forking_time: 3120, restore_time: 45012, pages_restored: 53}
+seconds:
+  description: Seconds taken by the verification (C(verify)), creation (C(create)), Docker's start (C(start)) and all (C(total)).
+  returned: when a container was restored
+  type: dict
+  sample: {verify: 0.01, create: 0.09, start: 0.62, total: 0.75}
+criu_log:
+  description: The telling lines of CRIU's restore log.
+  returned: when the restore failed and CRIU left a log
+  type: list
+  elements: str
+  sample: ["(00.013107)      1: Error (criu/files-reg.c:2143): Can't open file data.log on restore: No such file or directory"]
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import threading
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _client,
+    _criu,
+    _decisions,
+    _host,
+    _layout,
+    _manifest,
+    _rootfs,
+)
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
+STAGE = "Restore"
+INTACT = "nothing was changed, the checkpoint is kept"
+# One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
+RESTORED = "/var/lib/fog-migration/restored"
+
+
+class RestoreLog(threading.Thread):
+    """Holds CRIU's restore log and statistics open from the moment they appear.
+
+    containerd deletes them together with the container's folder when a restore fails.
+    """
+
+    def __init__(self, root: str, container_id: str, extra: str):
+        super().__init__(daemon=True)
+        self.root, self.container_id, self.extra = root, container_id, extra
+        self.stream = None
+        self.folder: str | None = None
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Looks for the log until it is there or nobody wants it any more."""
+        while self.stream is None and not self.done.wait(0.005):
+            self.look()
+
+    def look(self) -> None:
+        """Opens the log if it is there now."""
+        for folder in (_layout.task_folder(self.root, self.container_id), self.extra):
+            path = _layout.find_file(folder, "restore.log") if folder else None
+            if path and os.path.getmtime(path) >= self.since:
+                self._open(path)
+
+    since = 0.0
+
+    def _open(self, path: str) -> None:
+        try:
+            self.stream = open(path, encoding="utf-8", errors="replace")  # pylint: disable=consider-using-with
+            self.folder = os.path.dirname(path)
+        except OSError:
+            pass
+
+    def finish(self) -> tuple[list[str], dict]:
+        """The telling lines of the log, and the statistics."""
+        self.done.set()
+        self.join()
+        if self.stream is None:
+            return [], {}
+        with self.stream:
+            lines = _criu.log_tail(self.stream.read())
+        return lines, _criu.read_stats(os.path.join(self.folder or "", "stats-restore"))
+
+
+def kill_restore(container_id: str) -> None:
+    """Kills the runtime that restores this container and everything below it, CRIU and what it has restored so far."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as stream:
+                words = stream.read().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue
+        if "restore" in words and container_id in words:
+            for process in sorted(_host.processes_below(int(name))):
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+class Restorer:
+    """Restores one container; C(run) returns the module's result."""
+
+    def __init__(self, module, client):
+        self.module = module
+        self.params = module.params
+        self.client = client
+        self.begin = time.monotonic()
+
+    def run(self) -> dict:
+        """Decides what is to be done and does it."""
+        self.manifest = _manifest.load(self.params["path"])
+        self.name = self.params["name"] or self.manifest["container"]["name"]
+        refusal = _decisions.name_refusal("the container", self.name)
+        if refusal:
+            raise MigrationError(refusal, INTACT, "give another name")
+        self.daemon = _client.daemon_facts(self.client)
+        existing = self.client.find_container(self.name)
+        if existing and self._restored_before(existing):
+            return self._result(existing["Id"], changed=False, in_place=False)
+        in_place = self._may_resume(existing)
+        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        self.verified = time.monotonic()
+        self._refuse_incompatible()
+        if self.module.check_mode:
+            return self._result(existing["Id"] if existing else "", changed=True, in_place=in_place)
+        return self._restore(existing["Id"] if existing else None)
+
+    def _restored_before(self, existing: dict) -> bool:
+        """Whether this container runs and came from this very checkpoint."""
+        try:
+            with open(os.path.join(RESTORED, existing["Id"]), encoding="utf-8") as stream:
+                return existing["State"].get("Running", False) and stream.read().strip() == self.manifest["id"]
+        except OSError:
+            return False
+
+    def _may_resume(self, existing: dict | None) -> bool:
+        """Whether the stopped container of the checkpoint itself is there; raises when the name is taken otherwise."""
+        if existing is None:
+            return False
+        ours = existing["Id"] == self.manifest["container"]["id"]
+        if ours and not existing["State"].get("Running"):
+            return True
+        which = "the container of this checkpoint runs" if ours else "another container has the name"
+        raise MigrationError(
+            f"the name {self.name} is taken ({which})", INTACT, "give another name, or stop or remove that container first"
+        )
+
+    def _refuse_incompatible(self) -> None:
+        image = self.manifest["container"]["image"]
+        tags = ", ".join(self.manifest["container"].get("image_tags") or [])
+        here, there = platform.machine(), self.manifest["architecture"]
+        if here != there:
+            raise MigrationError(f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host")
+        if not self.daemon["experimental"]:
+            raise MigrationError(
+                "the Docker daemon does not run in experimental mode, without which it restores no checkpoints",
+                INTACT,
+                'set "experimental": true in /etc/docker/daemon.json and restart Docker',
+            )
+        if not _criu.version():
+            raise MigrationError("criu is not installed, and Docker restores with it", INTACT, "install criu on this host")
+        if self.client.find_image(image) is None:
+            raise MigrationError(
+                f"the image {image} ({tags or 'without a tag'}) is not on this host",
+                INTACT,
+                "bring it here first, for example with docker save and docker load",
+            )
+
+    def _restore(self, container_id: str | None) -> dict:
+        in_place = container_id is not None
+        lines: list[str] = []
+        try:
+            if container_id is None:
+                container_id = self._create()
+            created = time.monotonic()
+            lines, statistics = self._start(container_id)
+            self._require_running(container_id)
+        except (MigrationError, *_client.FAILURES) as error:
+            state = self._clean(container_id, in_place)
+            details = {"criu_log": getattr(error, "criu_log", lines)}
+            what = error.what if isinstance(error, MigrationError) else _client.api_message(error)
+            reason = f"the container {self.name} could not be restored ({what})"
+            if details["criu_log"]:
+                reason += f", CRIU said: {details['criu_log'][-1]}"
+            raise MigrationError(reason, state, "mend the cause and restore it again", **details) from error
+        started = time.monotonic()
+        self._settle(container_id)
+        seconds = {
+            "verify": round(self.verified - self.begin, 3),
+            "create": round(created - self.verified, 3),
+            "start": round(started - created, 3),
+            "total": round(time.monotonic() - self.begin, 3),
+        }
+        return dict(self._result(container_id, True, in_place), statistics=statistics, seconds=seconds)
+
+    def _inspected(self) -> dict:
+        """The container's inspect data when it was checkpointed."""
+        with open(os.path.join(self.params["path"], "container.json"), encoding="utf-8") as stream:
+            return json.load(stream)
+
+    def _create(self) -> str:
+        inspect = self._inspected()
+        tags = {tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag}
+        body, more_networks = _decisions.creation_body(inspect, _decisions.image_reference(inspect, tags))
+        container_id = self.client.create_from_body(self.name, body)
+        try:
+            for network, endpoint in more_networks.items():
+                self._join(network, container_id, endpoint)
+            self._apply_rootfs(container_id)
+        except Exception:
+            self._clean(container_id, in_place=False)
+            raise
+        return container_id
+
+    def _join(self, network: str, container_id: str, endpoint: dict) -> None:
+        """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
+        url = self.client._url("/networks/{0}/connect", network)
+        body = {"Container": container_id, "EndpointConfig": endpoint}
+        self.client._raise_for_status(self.client._post_json(url, data=body))
+
+    def _apply_rootfs(self, container_id: str) -> None:
+        archive = os.path.join(self.params["path"], _rootfs.ARCHIVE)
+        if not os.path.exists(archive):
+            return
+        upper = _rootfs.upper_directory(self.client.inspect_container(container_id))
+        if upper is None:
+            raise MigrationError(
+                f"the storage driver {self.daemon['storage_driver']} cannot take the root file system diff, overlay2 can"
+            )
+        _rootfs.apply(archive, upper)
+
+    def _start(self, container_id: str) -> tuple[list[str], dict]:
+        """Docker's start from the checkpoint, bounded in time."""
+        folder = _client.require_local(self.daemon["root"], container_id)
+        name = self.manifest["name"]
+        place = _layout.place_checkpoint(os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"])
+        log = RestoreLog(self.daemon["root"], container_id, place)
+        log.since = time.time() - 1
+        log.start()
+        # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
+        overdue = threading.Timer(self.params["restore_timeout"], kill_restore, [container_id])
+        overdue.start()
+        begin = time.monotonic()
+        try:
+            self.client.start_from_checkpoint(container_id, name, self.params["restore_timeout"] + 60)
+        except _client.FAILURES as error:
+            error.criu_log = log.finish()[0]
+            if time.monotonic() - begin >= self.params["restore_timeout"]:
+                late = MigrationError(f"the restore did not end within {self.params['restore_timeout']} seconds and was killed")
+                late.criu_log = error.criu_log
+                raise late from error
+            raise
+        finally:
+            overdue.cancel()
+            shutil.rmtree(place, ignore_errors=True)
+        log.look()
+        return log.finish()
+
+    def _require_running(self, container_id: str) -> None:
+        state = self.client.inspect_container(container_id)["State"]
+        if not state.get("Running"):
+            raise MigrationError(f"it ended at once with exit code {state.get('ExitCode')}")
+
+    def _clean(self, container_id: str | None, in_place: bool) -> str:
+        """Removes what the restore has made; returns the clause that tells the state."""
+        if container_id is None or in_place:
+            return "the container is stopped as before, the checkpoint is kept"
+        try:
+            if self.client.find_container(container_id):
+                self.client.remove_container(container_id, v=True, force=True)
+        except _client.FAILURES as error:
+            return f"the container {container_id[:12]} could not be removed ({_client.api_message(error)})"
+        return "nothing of it is left on this host, the checkpoint is kept"
+
+    def _settle(self, container_id: str) -> None:
+        """The restart policy comes back once the container runs, and the checkpoint's id is noted for the next run."""
+        policy = self._inspected()["HostConfig"].get("RestartPolicy") or {"Name": "no"}
+        self.client.update_container(container_id, restart_policy=policy)
+        os.makedirs(RESTORED, mode=0o700, exist_ok=True)
+        for entry in os.listdir(RESTORED):
+            if not os.path.isdir(os.path.join(self.daemon["root"], "containers", entry)):
+                os.unlink(os.path.join(RESTORED, entry))
+        with open(os.path.join(RESTORED, container_id), "w", encoding="utf-8") as stream:
+            stream.write(self.manifest["id"])
+
+    def _result(self, container_id: str, changed: bool, in_place: bool) -> dict:
+        before = "exited" if in_place else "absent"
+        container = {
+            "id": container_id,
+            "name": self.name,
+            "image": self.manifest["container"]["image"],
+            "in_place": in_place,
+        }
+        diff = {"before": {self.name: before}, "after": {self.name: "running"}} if changed else {}
+        return {"changed": changed, "container": container, "diff": diff}
+
+
+def main() -> None:
+    module = _client.new_module(
+        {
+            "path": {"type": "path", "required": True},
+            "name": {"type": "str"},
+            "restore_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**Restorer(module, _client.connect(module.params)).run())
+    except MigrationError as error:
+        module.fail_json(**error.result(STAGE))
+    except _client.FAILURES as error:
+        module.fail_json(msg=MigrationError(_client.api_message(error), INTACT).sentence(STAGE))
+
+
+if __name__ == "__main__":
+    main()

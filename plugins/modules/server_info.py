@@ -1,0 +1,246 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: server_info
+short_description: Tell what a fog server can do and what runs on it
+version_added: 0.1.0
+description:
+  - Reads everything that has to be known of a server before a container is migrated from it or to it. That is its Docker,
+    CRIU, kernel and processor, free space and listening ports, its containers, images, networks and volumes.
+  - With O(container), also what a migration of that container has to carry. The environment of the container is not
+    returned, because it often holds secrets.
+author:
+  - fog.migration contributors (@fog-migration)
+extends_documentation_fragment:
+  - fog.migration.docker
+  - fog.migration.docker.actiongroup
+attributes:
+  check_mode:
+    support: full
+    description: This module changes nothing.
+  diff_mode:
+    support: none
+    description: This module changes nothing.
+  idempotent:
+    support: full
+    description: This module changes nothing.
+options:
+  container:
+    description:
+      - Name or ID of a container to describe in RV(container).
+    type: str
+  directory:
+    description:
+      - Folder whose free space counts, where checkpoints are kept.
+    type: path
+    default: /var/lib/fog-migration/checkpoints
+seealso:
+  - module: fog.migration.checkpoint_info
+  - module: community.docker.docker_container_info
+"""
+
+EXAMPLES = r"""
+- name: Look at all fog servers
+  fog.migration.server_info:
+    container: looper100
+  register: server
+
+- name: Say where the container runs
+  ansible.builtin.debug:
+    msg: "{{ server.container.name }} runs here"
+  when: server.container is not none
+"""
+
+RETURN = r"""
+host:
+  description: The host itself.
+  returned: success
+  type: dict
+  sample: {hostname: fog1, kernel: 6.12.0, architecture: x86_64, cpu_features: [avx, sse4_2]}
+docker:
+  description: The Docker daemon.
+  returned: success
+  type: dict
+  sample:
+    version: 26.1.5
+    api_version: "1.45"
+    experimental: true
+    storage_driver: overlay2
+    root: /var/lib/docker
+    runtimes: [io.containerd.runc.v2, runc]
+criu:
+  description: CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
+  returned: success
+  type: dict
+  sample: {path: /usr/sbin/criu, version: 4.2.1, works: true, why_not: null}
+free:
+  description: Bytes free for checkpoints (C(checkpoints)) and for Docker (C(docker)).
+  returned: success
+  type: dict
+  sample: {checkpoints: 85899345920, docker: 85899345920}
+listening:
+  description: Ports that something listens on.
+  returned: success
+  type: list
+  elements: str
+  sample: [22/tcp]
+containers:
+  description: All containers by name, with their ID and state.
+  returned: success
+  type: dict
+  sample: {looper100: {id: 4f9d..., state: running}}
+images:
+  description: IDs of all images.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:1c35..."]
+networks:
+  description: Names of all networks.
+  returned: success
+  type: list
+  elements: str
+  sample: [bridge, host, none]
+volumes:
+  description: Names of all volumes.
+  returned: success
+  type: list
+  elements: str
+  sample: [data]
+container:
+  description: The container, or null where it is not on this host or O(container) was not given.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its ID.
+      type: str
+      sample: 4f9d...
+    name:
+      description: Its name.
+      type: str
+      sample: looper100
+    state:
+      description: Its state.
+      type: str
+      sample: running
+    image:
+      description: ID of its image.
+      type: str
+      sample: sha256:1c35...
+    image_tags:
+      description: Tags of its image.
+      type: list
+      elements: str
+      sample: ["busybox:lab"]
+    image_size:
+      description: Bytes of its image.
+      type: int
+      sample: 2011136
+    refusal:
+      description: Why a checkpoint that ends it cannot be taken, or null.
+      type: str
+      sample: the container looper100 is paused
+    remedy:
+      description: What to do about RV(container.refusal), or null.
+      type: str
+      sample: "resume it first: docker unpause looper100"
+    memory:
+      description: Bytes of anonymous memory of its processes, which is about what a checkpoint has to hold.
+      type: int
+      sample: 131072
+    rootfs_size:
+      description: Bytes of its root file system diff.
+      type: int
+      sample: 0
+    ports:
+      description: Host ports that it publishes by number.
+      type: list
+      elements: str
+      sample: [8080/tcp]
+    networks:
+      description: Names of its networks.
+      type: list
+      elements: str
+      sample: [bridge]
+    mounts:
+      description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
+      type: list
+      elements: dict
+      sample: []
+"""
+
+from ansible_collections.fog.migration.plugins.module_utils import _client, _criu, _decisions, _host, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
+
+def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
+    """What a migration of this container has to carry, and why it cannot if it cannot."""
+    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, leave_running=False)
+    image = client.find_image(inspect["Image"]) or {}
+    upper = _rootfs.upper_directory(inspect)
+    process = inspect["State"].get("Pid") or 0
+    return {
+        "id": inspect["Id"],
+        "name": inspect["Name"].lstrip("/"),
+        "state": inspect["State"].get("Status", "unknown"),
+        "image": inspect["Image"],
+        "image_tags": image.get("RepoTags") or [],
+        "image_size": image.get("Size", 0),
+        "refusal": refusal[0] if refusal else None,
+        "remedy": refusal[1] if refusal else None,
+        "memory": _host.anonymous_memory(process) if process else 0,
+        "rootfs_size": _host.folder_bytes(upper) if upper else 0,
+        "ports": _decisions.published_ports(inspect),
+        "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
+        "mounts": _decisions.data_mounts(inspect),
+    }
+
+
+def gather(client, params: dict) -> dict:
+    """The module's result."""
+    daemon, criu = _client.daemon_facts(client), _criu.probe()
+    inspect = client.find_container(params["container"]) if params["container"] else None
+    listed = client.containers(all=True)
+    return {
+        "host": _host.facts(),
+        "docker": daemon,
+        "criu": criu,
+        "free": {
+            "checkpoints": _host.free_bytes(params["directory"]),
+            "docker": _host.free_bytes(daemon["root"]),
+        },
+        "listening": _host.listening_ports(),
+        "containers": {
+            name.lstrip("/"): {"id": one["Id"], "state": one["State"]} for one in listed for name in one["Names"]
+        },
+        "images": sorted(one["Id"] for one in client.images()),
+        "networks": sorted(one["Name"] for one in client.networks()),
+        "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
+        "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
+    }
+
+
+def main() -> None:
+    module = _client.new_module(
+        {
+            "container": {"type": "str"},
+            "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(changed=False, **gather(_client.connect(module.params), module.params))
+    except MigrationError as error:
+        module.fail_json(**error.result("Info"))
+    except _client.FAILURES as error:
+        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
+
+
+if __name__ == "__main__":
+    main()
