@@ -20,7 +20,7 @@ def version_tuple(version: str) -> tuple[int, ...]:
 
 def name_refusal(what: str, name: str) -> str | None:
     """Why Docker refuses this name for a checkpoint or a container, or None."""
-    if NAME.match(name):
+    if NAME.fullmatch(name):
         return None
     return f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], the first a letter or digit"
 

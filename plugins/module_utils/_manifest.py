@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 # A manifest lists a few hundred files; one of this size is not one of ours.
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256_file(path: str) -> str:
@@ -103,7 +103,7 @@ def _complaint(manifest) -> str | None:
             return f"it lists the path {relative!r}, which leads out of the checkpoint"
         if not isinstance(entry, dict) or not isinstance(entry.get("size"), int) or entry["size"] < 0:
             return f"it gives no size for {relative!r}"
-        if not isinstance(entry.get("sha256"), str) or not _SHA256.match(entry["sha256"]):
+        if not isinstance(entry.get("sha256"), str) or not _SHA256.fullmatch(entry["sha256"]):
             return f"it gives no SHA-256 for {relative!r}"
     return None
 

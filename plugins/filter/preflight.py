@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that can be known to go wrong before a container is frozen."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: preflight
+short_description: Check beforehand whether a migration can work
+version_added: 0.1.0
+author:
+  - fog.migration contributors (@fog-migration)
+description:
+  - Compares what M(fog.migration.server_info) said of the source, with the container, and of the destination. Returns one
+    check for each thing that could fail later.
+options:
+  _input:
+    description: Result of M(fog.migration.server_info) on the source, with the container.
+    type: dict
+    required: true
+  destination:
+    description: Result of M(fog.migration.server_info) on the destination.
+    type: dict
+    required: true
+  name:
+    description: Name of the container at the destination.
+    type: str
+    required: true
+  volumes:
+    description:
+      - V(refuse) fails when the container has volumes or bind mounts, because their content is not in a checkpoint.
+      - V(shared) takes them to be at the destination already, with the same content (NFS or the like).
+    type: str
+    choices: [refuse, shared]
+    default: refuse
+  ignore:
+    description: Names of checks whose failure is only a warning.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Check
+  ansible.builtin.set_fact:
+    checks: "{{ source_info | fog.migration.preflight(destination_info, name='looper100') }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - The checks in order, each with C(check) (its name), C(status) (V(ok), V(warning) or V(failed)), C(detail) (what was
+      found), C(remedy) (what to do when it is not V(ok)) and C(line) (all of it as a line of text).
+  type: list
+  elements: dict
+  sample:
+    - {check: architecture, status: ok, detail: both are x86_64, remedy: "", line: ok architecture both are x86_64}
+"""
+
+import re
+
+# Features that programs choose their instructions by at their start; what else is in /proc/cpuinfo does not concern them.
+_INSTRUCTIONS = re.compile(
+    r"^(mmx|s?sse\d?.*|s?s?e?3|avx.*|amx.*|aes|vaes|pclmulqdq|vpclmulqdq|bmi\d|fma4?|f16c|adx|sha_ni|sha\d+|gfni|popcnt|abm|lzcnt|"
+    r"movbe|movdiri|movdir64b|rdrand|rdseed|xsave.*|xgetbv1|cx16|erms|fsrm|rtm|hle|mpx|pku|ospke|rdpid|tbm|xop)$"
+)
+MIB = 1024 * 1024
+# Docker 17.12 and newer keep a checkpoint a second time in containerd's content store while they write and read it.
+_COPIES = 3
+_RESERVE = 64 * MIB
+
+
+def _check(name: str, problem: str, fine: str, remedy: str = "", warning: bool = False) -> dict:
+    status = ("warning" if warning else "failed") if problem else "ok"
+    return {"check": name, "status": status, "detail": problem or fine, "remedy": remedy if problem else ""}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def missing_instructions(source: list[str], destination: list[str]) -> list[str]:
+    """Instruction sets that a process may use at the source and that the destination's processor does not have."""
+    missing = set(source) - set(destination)
+    return sorted(feature for feature in missing if _INSTRUCTIONS.match(feature))
+
+
+def _container(source: dict) -> dict:
+    container = source["container"]
+    return _check("container", container["refusal"] or "", f"{container['name']} can be checkpointed", container["remedy"])
+
+
+def _docker(source: dict, destination: dict) -> list[dict]:
+    here, there = source["docker"]["version"], destination["docker"]["version"]
+    mismatch = _numbers(here) < (17, 12) <= _numbers(there)
+    return [
+        _check(
+            "experimental",
+            "" if destination["docker"]["experimental"] else "the destination's Docker does not run in experimental mode",
+            "Docker runs in experimental mode at the destination",
+            'set "experimental": true in its /etc/docker/daemon.json and restart Docker',
+        ),
+        _check(
+            "docker_version",
+            f"a checkpoint of Docker {here} has other mounts than Docker {there} restores" if mismatch else "",
+            f"Docker {here} to {there}",
+            "migrate between two Dockers that are both older or both newer than 17.12",
+        ),
+    ]
+
+
+def _criu(side: str, server: dict) -> dict:
+    criu = server["criu"]
+    problem = "" if criu["works"] else f"CRIU does not work at the {side} ({criu['why_not']})"
+    return _check(
+        f"criu_{side}", problem, f"CRIU {criu['version']} works at the {side}", "install a CRIU that fits the running kernel"
+    )
+
+
+def _platform(source: dict, destination: dict) -> list[dict]:
+    here, there = source["host"], destination["host"]
+    other = here["architecture"] != there["architecture"]
+    missing = missing_instructions(here["cpu_features"], there["cpu_features"])
+    old, new = _numbers(here["kernel"]), _numbers(there["kernel"])
+    return [
+        _check(
+            "architecture",
+            f"the source is {here['architecture']}, the destination {there['architecture']}" if other else "",
+            f"both are {here['architecture']}",
+            "choose a destination of the same architecture",
+        ),
+        _check(
+            "cpu_features",
+            f"the destination's processor lacks {', '.join(missing)}" if missing and not other else "",
+            "the destination's processor has all instruction sets of the source's",
+            "choose a destination with a processor at least as new",
+        ),
+        _check(
+            "kernel",
+            f"kernel {here['kernel']} to {there['kernel']}" if old != new else "",
+            f"both run kernel {here['kernel']}",
+            "choose a destination whose kernel is not of an older generation" if old[:1] > new[:1] else "",
+            warning=old[:1] <= new[:1],
+        ),
+    ]
+
+
+def _names(source: dict, destination: dict, name: str) -> list[dict]:
+    container = source["container"]
+    taken = sorted(set(container["ports"]) & set(destination["listening"]))
+    missing = sorted(set(container["networks"]) - set(destination["networks"]))
+    return [
+        _check(
+            "name",
+            f"the destination has a container {name} already" if name in destination["containers"] else "",
+            f"the name {name} is free at the destination",
+            "remove that one, or give another name with -e new_name=",
+        ),
+        _check(
+            "ports",
+            f"the ports {', '.join(taken)} are in use at the destination" if taken else "",
+            "its published ports are free at the destination",
+            "stop what listens on them there",
+        ),
+        _check(
+            "networks",
+            f"the destination has no network {', '.join(missing)}" if missing else "",
+            "its networks exist at the destination",
+            "make them there first, for example with community.docker.docker_network",
+        ),
+    ]
+
+
+def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
+    container = source["container"]
+    held = [mount["name"] or mount["source"] for mount in container["mounts"]]
+    drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
+    lost = container["rootfs_size"] and drivers[1] != "overlay2"
+    return [
+        _check(
+            "volumes",
+            f"the content of {', '.join(held)} would not travel with it" if held and volumes == "refuse" else "",
+            "its volumes are at the destination already" if held else "it has no volumes or bind mounts",
+            "copy them first and keep them equal, then say -e migration_volumes=shared",
+        ),
+        _check(
+            "storage_driver",
+            f"its changed files cannot be put into the storage driver {drivers[1]}" if lost else "",
+            f"storage drivers {drivers[0]} and {drivers[1]}",
+            "use overlay2 at the destination",
+        ),
+    ]
+
+
+def _space(source: dict, destination: dict) -> list[dict]:
+    container = source["container"]
+    checkpoint = _COPIES * (container["memory"] + container["rootfs_size"]) + _RESERVE
+    image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
+    found = []
+    for side, server, wanted in (("source", source, checkpoint), ("destination", destination, checkpoint + image)):
+        free = min(server["free"].values())
+        problem = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free" if free < wanted else ""
+        found.append(
+            _check(f"space_{side}", problem, f"{free // MIB} MiB free at the {side}", "make room there, or set another directory")
+        )
+    return found
+
+
+def preflight(source: dict, destination: dict, name: str, volumes: str = "refuse", ignore=()) -> list[dict]:
+    """See DOCUMENTATION."""
+    checks = [
+        _container(source),
+        *_docker(source, destination),
+        _criu("source", source),
+        _criu("destination", destination),
+        *_platform(source, destination),
+        *_names(source, destination, name),
+        *_data(source, destination, volumes),
+        *_space(source, destination),
+    ]
+    for check in checks:
+        if check["status"] == "failed" and check["check"] in ignore:
+            check["status"] = "warning"
+    for check in checks:
+        remedy = f" ({check['remedy']})" if check["remedy"] else ""
+        check["line"] = f"{check['status']:<8} {check['check']:<18} {check['detail']}{remedy}"
+    return checks
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict:
+        """The filters of this file."""
+        return {"preflight": preflight}

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a migration cost, for people."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: report
+short_description: Tell in a few lines what a migration cost
+version_added: 0.1.0
+author:
+  - fog.migration contributors (@fog-migration)
+description:
+  - Makes the lines that C(migrate.yml) prints at its end.
+options:
+  _input:
+    description:
+      - What was measured. C(container), C(name), C(source), C(destination) and C(mode) are strings.
+      - C(clock) holds the end of each stage in seconds since the epoch, by the controller's clock. Its first key is C(start).
+      - C(checkpoint), C(transfer) and C(restore) are the results of the three modules, C(image) that of the transfer of the
+        image or empty.
+      - C(left) holds the results of the removals at the end, by what they remove.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Print the report
+  ansible.builtin.debug:
+    msg: "{{ measured | fog.migration.report }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines.
+  type: list
+  elements: str
+  sample: ["looper100 moved from fog1 to fog2 (cold)"]
+"""
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def readable_bytes(count: float) -> str:
+    """V(1536) -> V(1.5 KiB)."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.1f} {_UNITS[unit]}" if unit else f"{count:.0f} B"
+
+
+def _row(label: str, seconds: float, note: str = "") -> str:
+    return f"  {label:<16}{seconds:>9.3f} s  {note}".rstrip()
+
+
+def _criu_line(statistics: dict) -> str:
+    if not statistics:
+        return "no statistics"
+    frozen, written = statistics.get("frozen_time", 0) / 1e6, statistics.get("pages_written", 0)
+    return f"frozen by CRIU for {frozen:.3f} s, {written} pages written of {statistics.get('pages_scanned', 0)} scanned"
+
+
+def _stages(clock: dict) -> dict[str, float]:
+    """Seconds of each stage, in the order in which the stages ended."""
+    ends = sorted(clock.items(), key=lambda item: item[1])
+    return {name: end - before for (name, end), (_name, before) in zip(ends[1:], ends)}
+
+
+def downtime(clock: dict, checkpoint: dict) -> float:
+    """Seconds from the order to freeze to the running container.
+
+    What lies between the ends of two tasks is by the controller's clock, the checkpoint itself by the source's: no two
+    clocks are compared. The ends of the tasks are seen a little late, so that this is an upper bound.
+    """
+    return checkpoint["seconds"]["total"] + clock["stop-and-copy"] - clock["checkpoint"]
+
+
+def _failures(left: dict) -> list[str]:
+    """A line for each removal at the end that did not succeed."""
+    failed = [what for what, result in left.items() if result.get("failed") or result.get("unreachable")]
+    return [f"  LEFT OVER       {what} could not be removed" for what in failed]
+
+
+def report(measured: dict) -> list[str]:
+    """See DOCUMENTATION."""
+    checkpoint, transfer, restore, image = (measured[key] for key in ("checkpoint", "transfer", "restore", "image"))
+    clock, name, destination = measured["clock"], measured["name"], measured["destination"]
+    stages = _stages(clock)
+    copy = stages["checkpoint"] + stages["stop-and-copy"]
+    renamed = "" if name == measured["container"] else f" as {name}"
+    sent = f"{readable_bytes(transfer['bytes_sent'])} sent, {readable_bytes(transfer['bytes_received'])} back"
+    image_note = f"image: {readable_bytes(image['bytes_sent'])} sent" if image.get("path") else "the image was there"
+    return [
+        f"{measured['container']} moved from {measured['source']} to {destination}{renamed} ({measured['mode']})",
+        _row("pre-migration", stages["pre-migration"]),
+        _row("reservation", stages["reservation"], image_note),
+        _row("stop-and-copy", copy),
+        _row("  checkpoint", checkpoint["seconds"]["total"], _criu_line(checkpoint["statistics"])),
+        _row("  transfer", transfer["seconds"], f"{sent} ({transfer['mode']}, {transfer['compression']})"),
+        _row("  restore", restore["seconds"]["total"]),
+        _row("commitment", stages["commitment"]),
+        _row("activation", stages["activation"]),
+        _row("downtime", downtime(clock, checkpoint), "from the order to freeze until it runs again, at most"),
+        _row("total", sum(stages.values())),
+        f"  checkpoint      {readable_bytes(checkpoint['size'])} in {checkpoint['files']} files",
+        f"  runs now on     {destination} as {name} ({restore['container']['id'][:12]})",
+        *_failures(measured["left"]),
+    ]
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict:
+        """The filters of this file."""
+        return {"report": report}

@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which containers can be checkpointed, and what the new container is made of."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
+
+DAEMON = {"version": "26.1.5", "experimental": True}
+INSPECT = {
+    "Id": "4f9d1c" + "0" * 58,
+    "Name": "/looper100",
+    "Image": "sha256:aaa",
+    "State": {"Running": True, "Status": "running"},
+    "Config": {"Image": "busybox:lab", "Tty": False, "Env": ["A=1"], "Hostname": "4f9d1c000000", "Volumes": None},
+    "HostConfig": {
+        "AutoRemove": False,
+        "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
+        "NetworkMode": "default",
+        "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}], "81/udp": [{"HostIp": "", "HostPort": ""}]},
+        "Links": ["/db:/looper100/database"],
+        "Memory": 67108864,
+        "Devices": None,
+    },
+    "NetworkSettings": {"Networks": {"bridge": {"Aliases": None, "IPAMConfig": None}}},
+    "Mounts": [
+        {"Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data", "Destination": "/data"},
+        {"Type": "tmpfs", "Destination": "/tmp"},
+    ],
+}
+
+
+def changed(path, value):
+    """INSPECT with one value changed; I(path) is a dotted path."""
+    inspect = copy.deepcopy(INSPECT)
+    *folders, last = path.split(".")
+    place = inspect
+    for folder in folders:
+        place = place[folder]
+    place[last] = value
+    return inspect
+
+
+@pytest.mark.parametrize("name", ["ab", "looper100", "a.b-c_d", "0a"])
+def test_good_names(name):
+    assert _decisions.name_refusal("the checkpoint", name) is None
+
+
+@pytest.mark.parametrize("name", ["", "a", "a/b", "../ab", "-ab", ".ab", "a b", "ab\n", "ä1"])
+def test_bad_names(name):
+    assert "refused by Docker" in _decisions.name_refusal("the checkpoint", name)
+
+
+def test_a_running_container_is_not_refused():
+    assert _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", leave_running=False) is None
+
+
+@pytest.mark.parametrize(
+    ("inspect", "daemon", "criu", "reason"),
+    [
+        (changed("State", {"Running": False, "Status": "exited"}), {}, "4.2", "not running"),
+        (changed("State.Paused", True), {}, "4.2", "paused"),
+        (changed("State.Restarting", True), {}, "4.2", "restarting"),
+        (INSPECT, {"experimental": False}, "4.2", "experimental"),
+        (INSPECT, {}, None, "criu"),
+        (changed("Config.Tty", True), {"version": "17.09.1-ce"}, "4.2", "TTY"),
+        (changed("Config.Tty", True), {"version": "18.09.9"}, "4.2", "TTY"),
+        (changed("HostConfig.AutoRemove", True), {}, "4.2", "--rm"),
+        (INSPECT, {"version": "17.12.0-ce"}, "4.2", "leaves a container running"),
+        (INSPECT, {"version": "18.06.3-ce"}, "4.2", "leaves a container running"),
+    ],
+)
+def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
+    what, remedy = _decisions.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, leave_running=False)
+    assert reason in what
+    assert remedy
+
+
+@pytest.mark.parametrize(
+    ("inspect", "version"),
+    [
+        (changed("Config.Tty", True), "19.03.0"),
+        (INSPECT, "17.09.1-ce"),
+        (INSPECT, "18.09.0"),
+        (INSPECT, "dev"),
+    ],
+)
+def test_versions_that_can(inspect, version):
+    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", leave_running=False) is None
+
+
+def test_leave_running_allows_what_only_an_exit_would_spoil():
+    inspect = changed("HostConfig.AutoRemove", True)
+    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", leave_running=True) is None
+
+
+def test_restart_policies_that_would_revive_a_frozen_container_are_held():
+    assert _decisions.restart_policy_to_hold(INSPECT, leave_running=False)["Name"] == "always"
+    assert _decisions.restart_policy_to_hold(INSPECT, leave_running=True) is None
+    assert _decisions.restart_policy_to_hold(changed("HostConfig.RestartPolicy", {"Name": "no"}), False) is None
+
+
+def test_the_tag_is_used_only_where_it_means_the_same_image():
+    assert _decisions.image_reference(INSPECT, {"busybox:lab": "sha256:aaa"}) == "busybox:lab"
+    assert _decisions.image_reference(INSPECT, {"busybox:lab": "sha256:bbb"}) == "sha256:aaa"
+    assert _decisions.image_reference(INSPECT, {}) == "sha256:aaa"
+
+
+def test_the_new_container_has_everything_but_its_restart_policy():
+    body, more = _decisions.creation_body(INSPECT, "busybox:lab")
+    assert more == {}
+    assert body["Image"] == "busybox:lab"
+    assert body["Env"] == ["A=1"]
+    assert body["Hostname"] == "4f9d1c000000"
+    assert body["HostConfig"]["Memory"] == 67108864
+    assert body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert body["HostConfig"]["Links"] == ["db:database"]
+    assert "Devices" not in body["HostConfig"]
+    assert "NetworkingConfig" not in body
+
+
+def test_user_defined_networks_keep_what_was_configured_and_only_that():
+    inspect = changed("HostConfig.NetworkMode", "lan")
+    inspect["NetworkSettings"]["Networks"] = {
+        "lan": {
+            "Aliases": ["web", "4f9d1c000000"],
+            "IPAMConfig": {"IPv4Address": "10.1.0.7"},
+            "IPAddress": "10.1.0.7",
+            "EndpointID": "ee",
+        },
+        "other": {"Aliases": None, "IPAMConfig": None, "DriverOpts": {"a": "b"}},
+    }
+    body, more = _decisions.creation_body(inspect, "i")
+    wanted = {"lan": {"IPAMConfig": {"IPv4Address": "10.1.0.7"}, "Aliases": ["web"]}}
+    assert body["NetworkingConfig"]["EndpointsConfig"] == wanted
+    assert more == {"other": {"DriverOpts": {"a": "b"}}}
+
+
+def test_ports_and_mounts():
+    assert _decisions.published_ports(INSPECT) == ["8080/tcp"]
+    assert [mount["name"] for mount in _decisions.data_mounts(INSPECT)] == ["data"]

@@ -1,0 +1,169 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The choice of servers, the preflight and the report."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
+from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
+from ansible_collections.fog.migration.plugins.filter.report import readable_bytes, report
+
+RUNS = {"containers": {"looper100": {"id": "1", "state": "running"}}}
+STOPPED = {"containers": {"looper100": {"id": "1", "state": "exited"}}}
+EMPTY = {"containers": {}}
+GONE = {"unreachable": True, "msg": "no route to host"}
+
+
+@pytest.mark.parametrize(
+    ("servers", "options", "choice"),
+    [
+        ({"fog1": RUNS, "fog2": EMPTY}, {}, ("fog1", "fog2")),
+        ({"fog1": EMPTY, "fog2": RUNS}, {}, ("fog2", "fog1")),
+        ({"fog1": RUNS, "fog2": EMPTY, "fog3": EMPTY}, {"destination": ["fog3"]}, ("fog1", "fog3")),
+        ({"fog1": RUNS, "fog2": EMPTY, "fog3": GONE}, {"destination": ["fog2"]}, ("fog1", "fog2")),
+        ({"fog1": RUNS, "fog2": RUNS}, {"source": ["fog2"]}, ("fog2", "fog1")),
+        ({"fog1": RUNS, "fog2": STOPPED}, {}, ("fog1", "fog2")),
+        ({"fog1": RUNS, "fog2": EMPTY}, {"destination": ["fog1", "fog2"]}, ("fog1", "fog2")),
+    ],
+)
+def test_choice(servers, options, choice):
+    chosen = choose_servers(servers, "looper100", **options)
+    assert (chosen["source"], chosen["destination"], chosen["error"]) == (*choice, "")
+
+
+@pytest.mark.parametrize(
+    ("servers", "options", "error"),
+    [
+        ({"fog1": EMPTY, "fog2": EMPTY}, {}, "there is no container looper100 on fog1, fog2"),
+        ({"fog1": GONE, "fog2": EMPTY}, {}, "fog1 cannot be reached (no route to host)"),
+        ({"fog1": RUNS, "fog2": EMPTY, "fog3": EMPTY}, {}, "several servers"),
+        ({"fog1": RUNS, "fog2": EMPTY}, {"destination": ["fog1"]}, "fog1 is the destination and the container is there already"),
+        ({"fog1": RUNS, "fog2": GONE}, {}, "the destination fog2 cannot be reached"),
+        ({"fog1": RUNS}, {}, "no server to migrate to"),
+        ({"fog1": RUNS, "fog2": RUNS}, {}, "say which one is meant"),
+        ({"fog1": RUNS, "fog2": {"failed": True, "msg": "no Docker."}}, {}, "fog2 cannot be used (no Docker)"),
+        ({"fog1": RUNS}, {"source": ["nowhere"]}, "no such source"),
+    ],
+)
+def test_no_choice_is_one_sentence(servers, options, error):
+    chosen = choose_servers(servers, "looper100", **options)
+    assert error in chosen["error"]
+    assert not chosen["source"]
+
+
+SERVER = {
+    "host": {"hostname": "fog1", "kernel": "6.12.1", "architecture": "x86_64", "cpu_features": ["avx2", "sse4_2", "nopl"]},
+    "docker": {"version": "26.1.5", "experimental": True, "storage_driver": "overlay2"},
+    "criu": {"works": True, "version": "4.2", "why_not": None},
+    "free": {"checkpoints": 10**10, "docker": 10**10},
+    "listening": ["22/tcp"],
+    "containers": {},
+    "images": [],
+    "networks": ["bridge"],
+    "volumes": [],
+    "container": {
+        "name": "looper100",
+        "refusal": None,
+        "remedy": None,
+        "ports": ["8080/tcp"],
+        "networks": ["bridge"],
+        "mounts": [],
+        "memory": 10**6,
+        "rootfs_size": 10,
+        "image": "sha256:a",
+        "image_size": 10**6,
+    },
+}
+
+
+def failed(change_source=None, change_destination=None, **options):
+    """Names of the checks that fail when something of two good servers is changed."""
+    source, destination = copy.deepcopy(SERVER), copy.deepcopy(SERVER)
+    for server, change in ((source, change_source), (destination, change_destination)):
+        for path, value in (change or {}).items():
+            part, key = path.split(".") if "." in path else (None, path)
+            (server[part] if part else server)[key] = value
+    checks = preflight(source, destination, name="looper100", **options)
+    assert all(check["remedy"] for check in checks if check["status"] == "failed")
+    return [check["check"] for check in checks if check["status"] == "failed"]
+
+
+MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "options", "names"),
+    [
+        ({}, {}, {}, []),
+        ({"container.refusal": "it is paused", "container.remedy": "resume it"}, {}, {}, ["container"]),
+        ({}, {"docker.experimental": False}, {}, ["experimental"]),
+        ({"docker.version": "17.09.1-ce"}, {}, {}, ["docker_version"]),
+        ({}, {"docker.version": "17.09.1-ce"}, {}, []),
+        ({}, {"criu.works": False}, {}, ["criu_destination"]),
+        ({"criu.works": False}, {}, {}, ["criu_source"]),
+        ({}, {"host.architecture": "aarch64", "host.cpu_features": ["asimd"]}, {}, ["architecture"]),
+        ({}, {"host.cpu_features": ["sse4_2"]}, {}, ["cpu_features"]),
+        ({}, {"host.cpu_features": ["sse4_2"]}, {"ignore": ["cpu_features"]}, []),
+        ({}, {"host.cpu_features": ["avx2", "sse4_2"]}, {}, []),
+        ({}, {"host.kernel": "5.10.0"}, {}, ["kernel"]),
+        ({}, {"host.kernel": "6.18.0"}, {}, []),
+        ({}, {"containers": {"looper100": {}}}, {}, ["name"]),
+        ({}, {"listening": ["22/tcp", "8080/tcp"]}, {}, ["ports"]),
+        ({"container.networks": ["lan"]}, {}, {}, ["networks"]),
+        ({"container.mounts": [MOUNT]}, {}, {}, ["volumes"]),
+        ({"container.mounts": [MOUNT]}, {}, {"volumes": "shared"}, []),
+        ({}, {"docker.storage_driver": "vfs"}, {}, ["storage_driver"]),
+        ({"container.memory": 2 * 10**10}, {}, {}, ["space_source", "space_destination"]),
+        ({}, {"free": {"checkpoints": 10**10, "docker": 10**6}}, {}, ["space_destination"]),
+    ],
+)
+def test_preflight(source, destination, options, names):
+    assert failed(source, destination, **options) == names
+
+
+def test_only_instruction_sets_count():
+    assert missing_instructions(["avx2", "avx512f", "constant_tsc", "sse4_2"], ["avx2"]) == ["avx512f", "sse4_2"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**30, "5.0 GiB")])
+def test_readable_bytes(count, text):
+    assert readable_bytes(count) == text
+
+
+def test_report_tells_the_phases_and_the_downtime():
+    measured = {
+        "container": "looper100",
+        "name": "looper100",
+        "source": "fog1",
+        "destination": "fog2",
+        "mode": "cold",
+        "clock": {
+            "start": 100.0,
+            "pre-migration": 101.5,
+            "reservation": 103.0,
+            "checkpoint": 105.0,
+            "stop-and-copy": 107.25,
+            "commitment": 108.0,
+            "activation": 109.0,
+        },
+        "image": {},
+        "checkpoint": {"seconds": {"total": 0.5}, "statistics": {"frozen_time": 52000}, "size": 2048, "files": 3},
+        "transfer": {"seconds": 0.4, "bytes_sent": 2500, "bytes_received": 100, "mode": "direct", "compression": "zstd"},
+        "restore": {"seconds": {"total": 0.7}, "container": {"id": "0123456789abcdef"}},
+        "left": {"files at the source": {"failed": True}, "files at the destination": {}},
+    }
+    text = "\n".join(report(measured))
+    for expected in (
+        "looper100 moved from fog1 to fog2 (cold)",
+        "downtime            2.750 s",
+        "total               9.000 s",
+        "frozen by CRIU for 0.052 s",
+        "runs now on     fog2 as looper100 (0123456789ab)",
+        "files at the source could not be removed",
+    ):
+        assert expected in text
+    assert "files at the destination could not" not in text
