@@ -4,31 +4,136 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+ARGS ?=
 VENV := $(CURDIR)/.venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# Where a checkout finds itself as ansible_collections.fog.migration.
+COLLECTIONS := playbooks/collections
+SELF := $(COLLECTIONS)/ansible_collections/fog/migration
 
 export PATH := $(VENV)/bin:$(PATH)
+ifndef STARTED
+export STARTED := $(shell date +%s)
+endif
+say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 
-.PHONY: setup setup-dev
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'ARGS="..." goes to the tool behind demo, lab, unit, integration, sanity and molecule.'
 
-setup: $(VENV)/.setup ## install what running needs into .venv
+##@ Run it
+
+.PHONY: demo lab lab-down
+demo: lab ## two fog servers on this machine, and a counter that moves between them while it counts
+	@$(call say,'A container counts on the first server and is moved to the second')
+	@cd playbooks && ansible-playbook demo.yml $(ARGS)
+	@$(call say,'Done. The lab is still up: "make lab-down" removes it')
+
+lab: setup ## bring the lab up, or up to date: fog servers and a client as containers of this machine
+	@$(call say,'Lab: fog servers and a client as containers of this machine')
+	@cd playbooks && ansible-playbook lab.yml $(if $(filter lab,$(MAKECMDGOALS)),$(ARGS))
+
+lab-down: setup ## remove the lab
+	@$(call say,'Removing the lab')
+	@cd playbooks && ansible-playbook lab.yml -e lab_state=down
+
+##@ Test it
+
+.PHONY: test lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
+test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
+	@$(MAKE) lint
+	@$(MAKE) sanity
+	@$(MAKE) molecule
+	@$(MAKE) lab
+	@$(call say,'Unit and integration tests')
+	@pytest
+
+unit: setup-dev ## unit tests (seconds, needs nothing)
+	@pytest tests/unit $(ARGS)
+
+integration: setup-dev ## integration tests on the lab, which must be up: make integration ARGS="-k naturals"
+	@pytest tests/integration $(ARGS)
+
+molecule: setup-dev ## molecule scenarios: make molecule ARGS="-s NAME"
+	@$(call say,'Molecule')
+	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),--all)
+
+lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
+
+lint-python: setup-dev
+	@$(call say,'ruff')
+	@ruff check --quiet
+	@ruff format --quiet --check
+
+lint-types: setup-dev
+	@$(call say,'mypy')
+	@mypy $(wildcard $(SELF)/plugins/module_utils $(SELF)/plugins/action $(SELF)/plugins/filter)
+
+lint-shell: setup-dev
+	@$(call say,'shellcheck')
+	@shellcheck tools/*.sh .ci/run
+
+lint-yaml: setup-dev
+	@$(call say,'yamllint')
+	@yamllint --strict .
+
+lint-changelog: setup-dev
+	@$(call say,'antsibull-changelog')
+	@antsibull-changelog lint
+
+lint-ansible: setup-dev
+	@$(call say,'ansible-lint')
+	@ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ansible-lint --offline --strict -q
+
+sanity: setup-dev ## ansible-test sanity: make sanity ARGS="--test validate-modules"
+	@$(call say,'ansible-test sanity')
+	@tools/sanity.sh $(ARGS)
+
+##@ Change and release it
+
+.PHONY: setup setup-dev fmt changelog build importer pins clean
+setup: $(VENV)/.setup ## install into .venv what running needs
 
 $(VENV)/.setup: requirements.txt requirements.yml constraints.txt tools/install_collections.py
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "fog.migration needs Python 3.11 or newer with its venv module: on Debian and Ubuntu, apt-get install python3-venv;" \
-	         "another interpreter is chosen with PYTHON=/path/to/python3." >&2; exit 1; }
-	@echo "==> Installing Ansible and its libraries into .venv"
+	    echo 'fog.migration needs Python 3.11 or newer with its venv module: on Debian and Ubuntu, "apt-get install python3-venv";' \
+	         'another interpreter is chosen with "make PYTHON=/path/to/python3".' >&2; exit 1; }
+	@$(call say,'Installing Ansible and its libraries into .venv')
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -r requirements.txt
 	@$(VENV)/bin/python tools/install_collections.py
 	@touch $@
 
-setup-dev: $(VENV)/.setup-dev ## install what developing needs as well
+setup-dev: $(VENV)/.setup-dev ## install into .venv what developing needs as well
 
 $(VENV)/.setup-dev: $(VENV)/.setup requirements-dev.txt
-	@echo "==> Installing the developer's tools into .venv"
+	@$(call say,'Installing the tools for development into .venv')
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
+
+fmt: setup-dev ## format the Python code and mend what ruff can
+	@ruff check --quiet --fix
+	@ruff format --quiet
+
+changelog: setup-dev ## write the fragments into CHANGELOG.md for the version in galaxy.yml
+	@antsibull-changelog release --reload-plugins --update-existing
+
+build: setup ## build the collection's tarball into dist/
+	@ansible-galaxy collection build --force --output-path dist
+
+importer: setup-dev build ## check the tarball as Galaxy would on import, and install it
+	@$(call say,'galaxy-importer')
+	@tools/check_tarball.sh
+
+pins: ## write the newest versions that fit together into constraints.txt
+	@tools/pin.sh
+
+clean: ## remove what these commands have left behind, but not the lab
+	@rm -rf .ansible .cache .venv dist tests/output .mypy_cache .pytest_cache .ruff_cache changelogs/.plugin-cache.yaml
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
