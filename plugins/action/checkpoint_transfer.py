@@ -1,0 +1,223 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of checkpoint_transfer: it opens both ends, lets the bytes flow, and closes both ends.
+
+The module of the same name does the single steps on the hosts; see there for what users may say.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.fog.migration.plugins.module_utils import _transfer
+from ansible_collections.fog.migration.plugins.plugin_utils import _relay
+from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
+
+MODULE = "fog.migration.checkpoint_transfer"
+RESUME = "what arrived is kept on {host} in {staging}: run the task again and it resumes from there"
+
+
+class TransferFailed(Exception):
+    """The task fails with this sentence, and with these values in its result."""
+
+    def __init__(self, problem, state="nothing was sent", **values):
+        super().__init__(problem)
+        self.state = state
+        self.values = values
+
+
+class Source:
+    """The host that the task runs on."""
+
+    def __init__(self, action, task_vars):
+        self._action = action
+        self._task_vars = task_vars
+        self.name = action._task.delegate_to or task_vars["inventory_hostname"]
+        self.connection = action._connection
+
+    def run(self, module, arguments):
+        return self._action._execute_module(module_name=module, module_args=arguments, task_vars=self._task_vars)
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(_transfer.argument_spec())
+        problem = _transfer.check_options(options)
+        if options.pop("step", None) or options.pop("step_options", None):
+            problem = "step and step_options are internal and cannot be set in a task"
+        if problem:
+            return dict(result, failed=True, msg=f"{problem}.")
+        transfer = Transfer(self, options, task_vars)
+        try:
+            result.update(transfer.run())
+        except TransferFailed as exc:
+            result.update(exc.values, failed=True, msg=transfer.sentence(exc))
+        if transfer.warnings:
+            result["warnings"] = transfer.warnings
+        return result
+
+
+class Transfer:
+    """One transfer, from the first look to the closed doors."""
+
+    def __init__(self, action, options, task_vars):
+        self._action = action
+        self._options = options
+        self._task_vars = task_vars
+        self._check_mode = action._task.check_mode
+        self._id = secrets.token_hex(8)
+        self._opened = {}
+        self._dest_path = (options["dest_path"] or options["path"]).rstrip("/")
+        self._options["path"] = options["path"].rstrip("/")
+        self.warnings = []
+        self.source = Source(action, task_vars)
+        self.destination = None
+
+    def sentence(self, failure):
+        state = failure.state.format(host=self._options["destination"], staging=_transfer.staging(self._dest_path))
+        return (f"Transfer of {self._options['path']} from {self.source.name} to {self._options['destination']}: "
+                f"{failure}; {state}.")
+
+    def run(self):
+        try:
+            return self._run()
+        except PeerError as exc:
+            raise TransferFailed(f"{self._options['destination']} cannot be used: {exc}") from exc
+        finally:
+            self._close()
+
+    def _run(self):
+        name = self._options["destination"]
+        if name == self.source.name:
+            raise TransferFailed("the destination is the source itself")
+        self.destination = Peer(self._action, name, self._task_vars)
+        here = self._open_source(self._options["mode"])
+        there = self._open_destination(here, replace=False)
+        if there["exists"]:
+            same = self._compare(there["fingerprint"])
+            mode, _why = _transfer.choose_mode(self._options["mode"], here, there)
+            if same:
+                return self._result(here, changed=False, mode=mode, compression=self._compression(here, there))
+            there = self._open_destination(here, replace=True)
+        mode, why = _transfer.choose_mode(self._options["mode"], here, there)
+        self._check_doors(mode, why, there)
+        if self._check_mode:
+            return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
+        if mode == "relay" and self._options["mode"] != "relay":
+            self._close_end(self.source)
+            here = self._open_source("relay")
+        books = self._relay(here, there) if mode == "relay" else self._send(here, there)
+        return self._result(here, changed=True, mode=mode, rate=_transfer.rate(books["bytes_sent"], books["seconds"]), **books)
+
+    # Steps on the two hosts
+
+    def _step(self, end, step, **orders):
+        result = end.run(MODULE, dict(self._options, step=step, step_options=dict(orders, id=self._id)))
+        if result.get("failed") and step != "send":
+            raise TransferFailed(f"on {end.name}, {str(result.get('msg', 'the module failed')).rstrip('.')}")
+        return result
+
+    def _open_source(self, mode):
+        address, port = self._address()
+        self._opened[self.source] = {"user": self._login(self.source)}
+        return self._step(self.source, "open_source", mode=mode, address=address, port=port, user=self._login(self.source))
+
+    def _open_destination(self, here, replace):
+        user = self._login(self.destination)
+        self._opened[self.destination] = {"user": user}
+        return self._step(self.destination, "open_destination", final=self._dest_path, replace=replace, user=user,
+                          host=self.destination.name, public_key=here.get("public_key"))
+
+    def _compare(self, there):
+        """Whether the destination has the same directory already. One that differs is a failure, unless forced."""
+        here = self._step(self.source, "fingerprint")["fingerprint"]
+        if here["digest"] == there["digest"]:
+            return True
+        if not self._options["force"]:
+            other = there.get("problem") or f"{_transfer.describe(there)}; the source has {_transfer.describe(here)}"
+            raise TransferFailed(
+                f"{self.destination.name} has something else under {self._dest_path} already ({other})",
+                "nothing was changed: remove it there, choose another dest_path, or set force to replace it")
+        return False
+
+    def _check_doors(self, mode, why, there):
+        if there.get("sudo_problem"):
+            raise TransferFailed(f"on {self.destination.name}, {there['sudo_problem']}",
+                                 "nothing was sent: allow it in sudoers, or let Ansible log in as root there")
+        if mode == "direct" and why:
+            raise TransferFailed(f"a direct transfer is not possible: {why}",
+                                 "nothing was sent: cure that, or set mode to relay or auto")
+
+    def _send(self, here, there):
+        address, port = self._address()
+        result = self._step(self.source, "send", directory=here["directory"], user=there["user"], address=address,
+                            port=port, host_keys=there["host_keys"])
+        return self._books(result)
+
+    def _relay(self, here, there):
+        return self._books(_relay.relay(
+            _relay.End(self.source.name, self.source.connection, here["command"]),
+            _relay.End(self.destination.name, self.destination.connection, there["command"]),
+            retries=self._options["retries"], timeout=self._options["timeout"]))
+
+    def _books(self, result):
+        """What the sending cost; a failure when it failed."""
+        books = {name: result[name] for name in ("bytes_sent", "bytes_received", "seconds", "attempts", "resumed_bytes",
+                                                 "compression") if name in result}
+        if not result.get("failed"):
+            return books
+        state = RESUME if result.get("interrupted") else f"{self._dest_path} on {{host}} was not touched"
+        raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **books)
+
+    def _close(self):
+        for end in list(self._opened):
+            self._close_end(end)
+        if self.destination:
+            self.destination.close()
+
+    def _close_end(self, end):
+        """Takes the key, the line, the program away. What cannot be removed now is a warning, not a second failure."""
+        facts = self._opened.pop(end)
+        if self._check_mode:
+            return
+        role = "source" if end is self.source else "destination"
+        try:
+            self._step(end, "close", role=role, user=facts["user"])
+        except Exception as exc:
+            self.warnings.append(f"What belonged to the transfer {self._id} could not be removed from {end.name} "
+                                 f"({exc}); the key is of no use any more, and the next transfer removes the rest.")
+
+    # Facts
+
+    def _address(self):
+        """Where the source finds the destination's sshd."""
+        variable = self.destination.variable
+        address = self._options["dest_address"] or variable("fog_address")
+        port = self._options["dest_port"] or variable("fog_port")
+        if not address:
+            address = variable("ansible_host") or self.destination.name
+            port = port or variable("ansible_port")
+        return str(address), int(port or 22)
+
+    @staticmethod
+    def _login(end):
+        """The user that Ansible logs in as, when the connection says so."""
+        try:
+            return end.connection.get_option("remote_user")
+        except (KeyError, AttributeError):
+            return None
+
+    def _compression(self, here, there):
+        if self._options["compression"] == "auto":
+            return "zstd" if here["has_zstd"] and there["has_zstd"] else "none"
+        return self._options["compression"]
+
+    def _result(self, here, **more):
+        return _transfer.result_of(self._options, self._dest_path, here, **more)

@@ -1,0 +1,343 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The door that opens for one transfer: a key on the source, a line in authorized_keys on the destination.
+
+The key is made on the source and never leaves it. The line admits that key to one program with fixed orders, expires
+by itself, and is taken out again at the end. The texts are made and read by pure functions; what touches the system
+stands below them.
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import os
+import pwd
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+
+HOST_ALIAS = "fog-migration-destination"
+MARK = b"fog-migration:"
+LEGACY_RESTRICTIONS = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty,no-user-rc"
+TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]+) seconds")
+VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
+
+
+class DoorError(Exception):
+    """The door cannot be opened here. The text is one sentence for people."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Texts
+
+
+def ssh_version(text):
+    """(major, minor) of OpenSSH from what `ssh -V` says, or None."""
+    found = VERSION.search(text)
+    return (int(found.group(1)), int(found.group(2))) if found else None
+
+
+def sshd_settings(text):
+    """{option: [values]} of what `sshd -T` prints (it prints its options in lower case)."""
+    settings = {}
+    for line in text.splitlines():
+        option, _blank, value = line.strip().partition(" ")
+        if value:
+            settings.setdefault(option.lower(), []).append(value.strip())
+    return settings
+
+
+def door_problem(settings, home):
+    """Why a line in ~/.ssh/authorized_keys would not be read by this sshd, or None. Unknown settings are good ones."""
+    if settings.get("pubkeyauthentication", ["yes"])[0] == "no":
+        return "its sshd does not accept public keys"
+    default = os.path.join(home, ".ssh/authorized_keys")
+    files = " ".join(settings.get("authorizedkeysfile", [".ssh/authorized_keys"])).split()
+    if not any(os.path.join(home, name.replace("%h", home).replace("%%", "%")) == default for name in files):
+        return "its sshd does not read ~/.ssh/authorized_keys (AuthorizedKeysFile is {})".format(" ".join(files))
+    return None
+
+
+def host_key_files(settings):
+    return [name + ".pub" for name in settings.get("hostkey", [])]
+
+
+def check_public_key(text):
+    """`type base64` of a public key, without its comment. Raises DoorError when it is none."""
+    words = text.split()
+    if len(words) < 2 or not re.match(r"^[a-z0-9@.-]+$", words[0]):
+        raise DoorError(f"this is not a public key: {text[:80]!r}")
+    try:
+        blob = base64.b64decode(words[1].encode("ascii"), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise DoorError(f"this is not a public key: {text[:80]!r}") from exc
+    length = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + length] != words[0].encode("ascii"):
+        raise DoorError(f"this is not a public key: {text[:80]!r}")
+    return f"{words[0]} {words[1]}"
+
+
+def known_hosts(host_keys, alias=HOST_ALIAS):
+    """A known_hosts file for the one host that is to be met, whatever address it is met at."""
+    return "".join(f"{alias} {check_public_key(key)}\n" for key in host_keys)
+
+
+def authorized_line(public_key, command, transfer_id, expires, version):
+    """One line of authorized_keys: this key may run this command until then, and nothing else."""
+    restrictions = "restrict" if version and version >= (7, 2) else LEGACY_RESTRICTIONS
+    if version and version >= (7, 7):
+        restrictions += ',expiry-time="{}"'.format(time.strftime("%Y%m%d%H%M%S", time.localtime(expires)))
+    return '%s,command="%s" %s %s%s:%d\n' % (
+        restrictions, command.replace("\\", "\\\\").replace('"', '\\"'), check_public_key(public_key),
+        MARK.decode("ascii"), transfer_id, expires)
+
+
+def with_line(content, line):
+    """The bytes of authorized_keys with one more line."""
+    if content and not content.endswith(b"\n"):
+        content += b"\n"
+    return content + line
+
+
+def without_transfer(content, transfer_id, now=None):
+    """The bytes of authorized_keys without this transfer's line, and without lines of ours that have expired."""
+    kept = []
+    for line in content.splitlines(True):
+        comment = line.split()[-1] if line.split() else b""
+        if comment.startswith(MARK) and not line.lstrip().startswith(b"#"):
+            name, _colon, expires = comment[len(MARK) :].partition(b":")
+            expired = now is not None and expires.isdigit() and int(expires) < now
+            if expired or (transfer_id is not None and name == transfer_id.encode("ascii")):
+                continue
+        kept.append(line)
+    return b"".join(kept)
+
+
+def ssh_command(key, hosts_file, user, address, port, connect_timeout=10):
+    """The client's command line. It reads no configuration but this, and speaks to no agent."""
+    options = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "PreferredAuthentications": "publickey",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": hosts_file,
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": HOST_ALIAS,
+        "CheckHostIP": "no",
+        "ConnectTimeout": str(connect_timeout),
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "4",
+        "TCPKeepAlive": "yes",
+        "ClearAllForwardings": "yes",
+        "ForwardAgent": "no",
+        "Compression": "no",
+    }
+    command = ["ssh", "-F", "/dev/null", "-T", "-v", "-i", key]
+    for name in sorted(options):
+        command += ["-o", f"{name}={options[name]}"]
+    return [*command, "-p", str(port), "-l", user, address, "transfer"]
+
+
+def ssh_traffic(lines):
+    """(sent, received) in bytes on the wire, from what `ssh -v` said at its end, or None."""
+    for line in reversed(lines):
+        found = TRAFFIC.search(line)
+        if found:
+            return int(found.group(1)), int(found.group(2))
+    return None
+
+
+def ssh_complaint(lines):
+    """What `ssh -v` said that is not its diary: the last such line, or ''."""
+    diary = ("debug", "OpenSSH_", "Transferred:", "Bytes per second:", "Authenticated ", "{\"")
+    said = [line.strip() for line in lines if line.strip() and not line.startswith(diary)]
+    return said[-1] if said else ""
+
+
+def is_hopeless(complaint):
+    """Whether ssh's complaint is one that another attempt cannot cure."""
+    return any(words in complaint for words in (
+        "Permission denied", "Host key verification failed", "Could not resolve hostname", "a password is required",
+        "No supported authentication", "no matching ", "Bad configuration option", "is not in the sudoers"))
+
+
+def as_login_user(login, current):
+    """What turns a command of the login user into one of the user that Ansible became."""
+    if login == current:
+        return []
+    return ["sudo", "-n"] if current == "root" else ["sudo", "-n", "-u", current]
+
+
+def shell_line(words):
+    return " ".join(shlex.quote(word) for word in words)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# On the source
+
+
+def make_key(directory):
+    """Makes a key pair in a directory of its own; the text of the public key."""
+    path = os.path.join(directory, "key")
+    run = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if run.returncode:
+        raise DoorError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
+    with open(path + ".pub", encoding="ascii") as stream:
+        return check_public_key(stream.read())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# On the destination
+
+
+def read_sshd_settings(user):
+    """What this host's sshd would apply to this user; {} when it does not tell (only root may ask)."""
+    program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
+    if not program or os.geteuid() != 0:
+        return {}
+    for arguments in (["-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"], ["-T"]):
+        run = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, check=False)
+        if run.returncode == 0:
+            return sshd_settings(run.stdout.decode("utf-8", "replace"))
+    return {}
+
+
+def read_host_keys(settings):
+    """This host's public SSH keys."""
+    names = host_key_files(settings)
+    if not names and os.path.isdir("/etc/ssh"):
+        names = [os.path.join("/etc/ssh", name) for name in sorted(os.listdir("/etc/ssh"))
+                 if name.startswith("ssh_host_") and name.endswith("_key.pub")]
+    keys = []
+    for name in names:
+        try:
+            with open(name, encoding="ascii") as stream:
+                keys.append(check_public_key(stream.read()))
+        except (OSError, ValueError, DoorError):
+            continue
+    return keys
+
+
+def installed_ssh_version():
+    for command in (["ssh", "-V"], ["/usr/sbin/sshd", "-V"]):
+        try:
+            run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 timeout=10, check=False)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        version = ssh_version(run.stdout.decode("utf-8", "replace"))
+        if version:
+            return version
+    return None
+
+
+def login_user(told):
+    """The user that Ansible logs in as (who may have become root since)."""
+    return told or os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or current_user()
+
+
+def current_user():
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def sudo_problem(login, current):
+    """Why the login user's `sudo -n` would not do, or None. Only root can try it; nobody else needs it here."""
+    if login == current or os.geteuid() != 0 or not shutil.which("runuser"):
+        return None
+    run = subprocess.run(["runuser", "-u", login, "--", *as_login_user(login, current), "true"],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if run.returncode:
+        return f"sudo does not let {login} become {current} without a password"
+    return None
+
+
+def edit_authorized_keys(user, change):
+    """Rewrites the user's authorized_keys as the user: what root does in a home, its owner could redirect.
+
+    `change` takes the old bytes and returns the new ones. An empty file that this left behind is removed again.
+    """
+    account = pwd.getpwnam(user)
+    if os.geteuid() == account.pw_uid:
+        _edit_as_self(account.pw_dir, change)
+        return
+    if os.geteuid() != 0:
+        raise DoorError(f"only root and {user} may edit {user}'s authorized_keys")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(reader)
+            os.initgroups(user, account.pw_gid)
+            os.setgid(account.pw_gid)
+            os.setuid(account.pw_uid)
+            _edit_as_self(account.pw_dir, change)
+            status = 0
+        except BaseException as exc:
+            os.write(writer, str(exc).encode("utf-8", "replace")[:4000])
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        problem = stream.read().decode("utf-8", "replace")
+    if os.waitpid(child, 0)[1]:
+        raise DoorError(problem or "editing authorized_keys failed")
+
+
+def _edit_as_self(home, change):
+    folder = os.path.join(home, ".ssh")
+    path = os.path.realpath(os.path.join(folder, "authorized_keys"))
+    if not os.path.isdir(folder):
+        if not change(b""):
+            return
+        os.mkdir(folder, 0o700)
+    lock = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            with open(path, "rb") as stream:
+                info = os.fstat(stream.fileno())
+                old = stream.read()
+        except FileNotFoundError:
+            info, old = None, b""
+        if info is not None and info.st_uid != os.geteuid():
+            raise DoorError(f"{path} belongs to another user than the one it is for")
+        new = change(old)
+        if info is not None and not new:
+            os.unlink(path)
+        elif new != old:
+            _replace(path, new, info)
+    finally:
+        os.close(lock)
+
+
+def _replace(path, content, info):
+    handle, temporary = tempfile.mkstemp(prefix=".authorized_keys.", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if info is None:
+            os.chmod(temporary, 0o600)
+        else:
+            shutil.copystat(path, temporary)
+            os.utime(temporary)
+            if os.stat(temporary).st_gid != info.st_gid:
+                os.chown(temporary, -1, info.st_gid)
+            os.chmod(temporary, stat.S_IMODE(info.st_mode))
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the two halves of checkpoint_transfer share: its options, and the decisions that it takes.
+
+Nothing here acts. Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+STEPS = ("open_source", "open_destination", "fingerprint", "send", "close")
+
+
+def argument_spec():
+    return {
+        "path": {"type": "path", "required": True},
+        "destination": {"type": "str", "required": True},
+        "dest_path": {"type": "path"},
+        "dest_address": {"type": "str"},
+        "dest_port": {"type": "int"},
+        "mode": {"type": "str", "choices": ["auto", "direct", "relay"], "default": "auto"},
+        "compression": {"type": "str", "choices": ["auto", "zstd", "none"], "default": "auto"},
+        "compression_level": {"type": "int", "default": 1},
+        "rate_limit": {"type": "float", "default": 0.0},
+        "retries": {"type": "int", "default": 2},
+        "timeout": {"type": "int", "default": 3600},
+        "force": {"type": "bool", "default": False},
+        "step": {"type": "str", "choices": list(STEPS)},
+        "step_options": {"type": "dict"},
+    }
+
+
+def check_options(options):
+    """What is wrong with the options of a task, as a sentence, or None."""
+    for name in ("path", "dest_path"):
+        problem = options.get(name) and check_directory_name(options[name])
+        if problem:
+            return f"{name} is {options[name]}, but it must be {problem}"
+    if not 1 <= options["compression_level"] <= 19:
+        return "compression_level is %d, but it must be from 1 to 19" % options["compression_level"]
+    if options["rate_limit"] < 0:
+        return "rate_limit is {}, but it must not be negative".format(options["rate_limit"])
+    if options["retries"] < 0:
+        return "retries is %d, but it must not be negative" % options["retries"]
+    if options["timeout"] < 1:
+        return "timeout is %d, but it must be at least 1 second" % options["timeout"]
+    return None
+
+
+def check_directory_name(path):
+    """What a directory's name must be and this one is not, or None."""
+    if not path.startswith("/"):
+        return "absolute"
+    if ".." in path.split("/"):
+        return "without .."
+    if not path.strip("/"):
+        return "more than /"
+    return None
+
+
+def choose_mode(wanted, source, destination):
+    """(direct or relay, why not direct). The facts are what open_source and open_destination found out."""
+    if wanted == "relay":
+        return "relay", None
+    problem = None
+    if not source.get("has_ssh"):
+        problem = "the source has no ssh and ssh-keygen"
+    elif not source.get("reachable"):
+        problem = "the source cannot reach the destination's SSH port ({})".format(source.get("unreachable_reason"))
+    elif destination.get("door_problem"):
+        problem = "on the destination, {}".format(destination["door_problem"])
+    if wanted == "direct" or not problem:
+        return "direct", problem
+    return "relay", problem
+
+
+def describe(facts):
+    return "%d files, %d bytes" % (facts["files"], facts["bytes"])
+
+
+def result_of(options, dest_path, source, **more):
+    """The part of the result that is known before anything has been sent."""
+    return dict({
+        "path": options["path"], "dest_path": dest_path, "staging_path": staging(dest_path),
+        "mode": options["mode"], "compression": options["compression"],
+        "bytes_checkpoint": source["bytes"], "files": source["files"],
+        "bytes_sent": 0, "bytes_received": 0, "resumed_bytes": 0, "seconds": 0.0, "rate": 0.0, "attempts": 0,
+    }, **more)
+
+
+def staging(dest_path):
+    """Where the destination collects a directory until all of it is there."""
+    parent, _slash, name = dest_path.rpartition("/")
+    return f"{parent}/.{name}.incoming"
+
+
+def rate(count, seconds):
+    return round(count / seconds, 1) if seconds > 0 else 0.0

@@ -1,0 +1,541 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: checkpoint_transfer
+short_description: Move a checkpoint's directory from one host to another
+version_added: 0.1.0
+author:
+  - fog.migration contributors (@fog-migration)
+description:
+  - Copies a directory from the host that the task runs on (the source) to another host of the inventory
+    (the destination), verifies every checksum there, and then puts it under its final name in one step. Under that
+    name there is never half a checkpoint.
+  - The bytes travel directly between the two hosts over SSH, with a key that is made for this transfer on the source,
+    never leaves it, may only run the receiver of this transfer, and is removed at the end. The destination's host keys
+    are read over Ansible's own connection to it and handed to the source, which accepts no others.
+  - Where the source cannot reach the destination, the controller relays the bytes over two SSH connections of its own
+    (with paramiko).
+  - An interrupted transfer resumes where it stopped, by itself (O(retries)) or when the task runs again.
+  - The directory may be any that holds plain files and directories only. Permissions are kept, owners and times are
+    not. When it has a C(manifest.json) with sizes and checksums of all its files, as M(fog.migration.container_checkpoint)
+    writes it, these are what is verified on arrival.
+options:
+  path:
+    description:
+      - The directory on the source.
+    type: path
+    required: true
+  destination:
+    description:
+      - Name of the destination in the inventory. Ansible's variables of that host (C(ansible_host), C(ansible_user),
+        C(ansible_become) and so on) say how it is reached; they may come from the inventory or the command line, not
+        from the C(vars) of a play.
+    type: str
+    required: true
+  dest_path:
+    description:
+      - The directory's name on the destination. The default is O(path).
+    type: path
+  dest_address:
+    description:
+      - Address at which the source reaches the destination. The default is the destination's variable
+        C(fog_address), else C(ansible_host), else its name.
+    type: str
+  dest_port:
+    description:
+      - Port of the destination's sshd, as the source sees it. The default is the destination's variable C(fog_port); else
+        C(ansible_port), if the address is not from C(fog_address); else 22.
+    type: int
+  mode:
+    description:
+      - V(direct) sends from host to host, V(relay) through the controller.
+      - V(auto) sends directly where the source can open a TCP connection to the destination's SSH port and the
+        destination's sshd reads C(~/.ssh/authorized_keys), and relays otherwise.
+      - Where Ansible logs in as an ordinary user and becomes root, both need C(sudo) without a password for
+        that user (V(direct) on the destination, V(relay) on both hosts).
+    type: str
+    choices: [auto, direct, relay]
+    default: auto
+  compression:
+    description:
+      - V(zstd) compresses with the C(zstd) program, which both hosts must have then; V(none) does not.
+      - V(auto) is V(zstd) if both hosts have the program, and V(none) otherwise.
+    type: str
+    choices: [auto, zstd, none]
+    default: auto
+  compression_level:
+    description:
+      - zstd's level, from 1 (fastest) to 19.
+    type: int
+    default: 1
+  rate_limit:
+    description:
+      - Send at most so many MiB per second, counted after compression. 0 sends as fast as it goes.
+    type: float
+    default: 0.0
+  retries:
+    description:
+      - How often an interrupted transfer is taken up again within the task.
+    type: int
+    default: 2
+  timeout:
+    description:
+      - Seconds after which the transfer is given up, and (with some minutes added) after which the key expires on the
+        destination, should nobody be left to remove it.
+    type: int
+    default: 3600
+  force:
+    description:
+      - Replace what the destination has under the final name, if it differs. Without this the task fails then.
+    type: bool
+    default: false
+  step:
+    description:
+      - Internal. The action plugin of the same name runs this module once per step, on the source and on the
+        destination, and says here which step it is. A task that sets this is refused.
+    type: str
+    choices: [open_source, open_destination, fingerprint, send, close]
+  step_options:
+    description:
+      - Internal. What the action plugin hands to the step. A task that sets this is refused.
+    type: dict
+attributes:
+  action:
+    description: Indicates this has a corresponding action plugin, so some parts of it run on the controller.
+    support: full
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: none
+  check_mode:
+    description: Can run in check mode and say whether it would send, without changing anything.
+    support: full
+  delegation:
+    description: Can be used with C(delegate_to). The delegated host is the source then.
+    support: full
+  diff_mode:
+    description: Returns what has changed, or would change in check mode.
+    support: none
+  idempotent:
+    description: An identical directory (paths, sizes, checksums, permissions) at the destination is not sent again.
+    support: full
+  platform:
+    description: The hosts that this runs on.
+    platforms: posix
+    support: full
+requirements:
+  - Python 3.8 or later on both hosts
+  - an OpenSSH server on the destination; for a direct transfer also an OpenSSH client on the source
+  - paramiko on the controller, for a relayed transfer
+  - zstd on both hosts, for compression
+notes:
+  - A direct transfer adds one line to C(~/.ssh/authorized_keys) of the user that Ansible logs in as on the destination, and
+    takes it out again. An sshd with another C(AuthorizedKeysFile) cannot be served like this; V(auto) relays then.
+  - With OpenSSH 7.7 or later on the destination the line expires by itself; with older ones it stays if both the
+    controller and the source die during the transfer, until the next transfer to that host removes it. Without
+    the private key it opens nothing.
+seealso:
+  - module: fog.migration.container_checkpoint
+  - module: fog.migration.container_restore
+"""
+
+EXAMPLES = r"""
+- name: Send a checkpoint to the other fog server
+  fog.migration.checkpoint_transfer:
+    path: /var/lib/fog-migration/checkpoints/looper100
+    destination: fog2
+
+- name: Send it through the controller, slowly, under another name
+  fog.migration.checkpoint_transfer:
+    path: /var/lib/fog-migration/checkpoints/looper100
+    destination: fog2
+    dest_path: /var/lib/fog-migration/checkpoints/looper100-copy
+    mode: relay
+    rate_limit: 5
+
+- name: Replace an older checkpoint of the same name, uncompressed
+  fog.migration.checkpoint_transfer:
+    path: /var/lib/fog-migration/checkpoints/looper100
+    destination: fog2
+    compression: none
+    force: true
+"""
+
+RETURN = r"""
+path:
+  description: The directory on the source.
+  returned: always
+  type: str
+  sample: /var/lib/fog-migration/checkpoints/looper100
+dest_path:
+  description: The directory on the destination.
+  returned: always
+  type: str
+  sample: /var/lib/fog-migration/checkpoints/looper100
+staging_path:
+  description: Where the destination keeps what has arrived until all of it has. Gone after a success; kept for the
+    next attempt after an interruption.
+  returned: always
+  type: str
+  sample: /var/lib/fog-migration/checkpoints/.looper100.incoming
+mode:
+  description: V(direct) or V(relay), whichever was used (or, in check mode, would be).
+  returned: always
+  type: str
+  sample: direct
+compression:
+  description: V(zstd) or V(none), whichever was used (or, in check mode, would be).
+  returned: always
+  type: str
+  sample: zstd
+bytes_checkpoint:
+  description: Size of the directory's files in bytes, uncompressed.
+  returned: success
+  type: int
+  sample: 3402118
+bytes_sent:
+  description: Bytes that the source sent, over all attempts. In a direct transfer what SSH put on the wire (as C(scp -v)
+    tells it), or the channel's own bytes of an attempt that was cut off; in a relayed transfer the channel's bytes without
+    SSH's share. 0 if nothing had to be sent.
+  returned: success
+  type: int
+  sample: 35780
+bytes_received:
+  description: Bytes that the source received back, counted in the same way.
+  returned: success
+  type: int
+  sample: 2608
+seconds:
+  description: Time that the sending took, over all attempts, from the first connection to the last answer.
+  returned: success
+  type: float
+  sample: 0.42
+rate:
+  description: O(ignore:bytes_sent) per second.
+  returned: success
+  type: float
+  sample: 85190.5
+resumed_bytes:
+  description: Bytes (uncompressed) that an earlier attempt had brought to the destination, so that the last attempt did not
+    send them again.
+  returned: success
+  type: int
+  sample: 0
+attempts:
+  description: How many connections it took.
+  returned: success
+  type: int
+  sample: 1
+files:
+  description: Number of files in the directory.
+  returned: success
+  type: int
+  sample: 14
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _transfer
+
+EXPIRY_MARGIN = 300
+PROBE_SECONDS = 4
+
+
+class Failure(Exception):
+    """A step failed. The text is one sentence; facts go into the result."""
+
+    def __init__(self, message, **facts):
+        super().__init__(message)
+        self.facts = facts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The directory that a transfer has on each host while it lasts
+
+
+def base_directory():
+    return "/run/fog-migration" if os.geteuid() == 0 else os.path.expanduser("~/.fog-migration")
+
+
+def make_directory(transfer_id, role, expires):
+    """A private directory for this transfer; directories of transfers that nobody ended are swept away."""
+    base = base_directory()
+    os.makedirs(base, 0o700, exist_ok=True)
+    for name in os.listdir(base):
+        ended = name.rpartition("-")[2]
+        if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
+            shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+    directory = os.path.join(base, "transfer-%s-%s-%d" % (transfer_id, role, expires))
+    os.mkdir(directory, 0o700)
+    return directory
+
+
+def find_directories(transfer_id, role):
+    base = base_directory()
+    prefix = f"transfer-{transfer_id}-{role}-"
+    names = os.listdir(base) if os.path.isdir(base) else []
+    return [os.path.join(base, name) for name in names if name.startswith(prefix)]
+
+
+def remove_directory(directory):
+    shutil.rmtree(directory)
+    try:
+        os.rmdir(os.path.dirname(directory))
+    except OSError:
+        pass  # other transfers are under way
+
+
+def lay_down_program(directory, order):
+    """Puts the channel's own source text and its orders into the directory; the command that runs it."""
+    program = os.path.join(directory, "channel.py")
+    text = _channel.__loader__.get_source(_channel.__name__)
+    for path, content in ((program, text), (os.path.join(directory, _channel.ORDER), json.dumps(order))):
+        with open(path, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), 0o700)
+            stream.write(content)
+    return [sys.executable, "-I", program]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One direct connection, through the client's ssh
+
+
+class SshConnection:
+    """An ssh to the destination, its two pipes, and what it says on the side."""
+
+    def __init__(self, command, deadline):
+        environment = {name: value for name, value in os.environ.items() if name not in ("SSH_AUTH_SOCK", "SSH_ASKPASS")}
+        self.lines = []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        bufsize=0, env=environment)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._watchdog = threading.Timer(max(0.1, deadline - time.monotonic()), self.process.terminate)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def _listen(self):
+        for line in self.process.stderr:
+            self.lines.append(line.decode("utf-8", "replace"))
+            del self.lines[:-200]
+
+    def close(self):
+        self._watchdog.cancel()
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._listener.join(5)
+        self.process.stdout.close()
+
+
+class DirectSending:
+    """Sends a directory over ssh, as many times as it may, and keeps the books."""
+
+    def __init__(self, params, orders):
+        self.path = params["path"]
+        self.compression = params["compression"]
+        self.level = params["compression_level"]
+        self.rate_limit = int(params["rate_limit"] * 1024 * 1024)
+        self.attempts_left = params["retries"] + 1
+        self.timeout = params["timeout"]
+        self.orders = orders
+        self.books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
+                      "compression": params["compression"]}
+
+    def run(self):
+        entries = _channel.listing(self.path)
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.attempts_left -= 1
+            try:
+                self._attempt(entries, deadline)
+                return self.books
+            except _channel.Interrupted as exc:
+                hopeless = _door.is_hopeless(str(exc))
+                if hopeless or not self.attempts_left or time.monotonic() >= deadline:
+                    late = " (the timeout of %d s is over)" % self.timeout if time.monotonic() >= deadline else ""
+                    raise Failure(f"{exc}{late}", interrupted=True, **self.books) from exc
+                time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
+            except _channel.Refused as exc:
+                raise Failure(str(exc), interrupted=False, **self.books) from exc
+
+    def _attempt(self, entries, deadline):
+        started = time.monotonic()
+        self.books["attempts"] += 1
+        connection = SshConnection(_door.ssh_command(self.orders["key"], self.orders["hosts_file"], self.orders["user"],
+                                                     self.orders["address"], self.orders["port"]), deadline)
+        frames = _channel.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
+        sender = _channel.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
+        try:
+            sender.run()
+        except _channel.Interrupted as exc:
+            connection.close()
+            raise _channel.Interrupted(_door.ssh_complaint(connection.lines) or str(exc)) from exc
+        finally:
+            connection.close()
+            sent, received = _door.ssh_traffic(connection.lines) or (frames.sent, frames.received)
+            self.books["bytes_sent"] += sent
+            self.books["bytes_received"] += received
+            self.books["seconds"] = round(self.books["seconds"] + time.monotonic() - started, 3)
+            self.books["resumed_bytes"] = sender.resumed_bytes
+            self.books["compression"] = sender.compression
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The steps
+
+
+def open_source(module, orders):
+    """What there is to send, whether the destination can be reached, and (unless relayed) a key."""
+    path = module.params["path"]
+    if os.path.islink(path) or not os.path.isdir(path):
+        raise Failure(f"{path} is not a directory")
+    entries = _channel.scan(path)
+    login, current = _door.login_user(orders.get("user")), _door.current_user()
+    facts = {
+        "bytes": _channel.total_size(entries), "files": len(_channel.files_of(entries)),
+        "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")), "has_zstd": bool(_channel.zstd_program()),
+        "reachable": False,
+    }
+    if orders["mode"] != "relay":
+        problem = probe(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
+        facts.update(reachable=problem is None, unreachable_reason=problem)
+    if module.check_mode:
+        return facts
+    expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
+    if orders["mode"] == "relay":
+        problem = _door.sudo_problem(login, current)
+        if problem:
+            raise Failure(problem)
+        facts["directory"] = make_directory(orders["id"], "source", expires)
+        order = {"role": "send", "path": path, "compression": module.params["compression"],
+                 "compression_level": module.params["compression_level"],
+                 "rate_limit": int(module.params["rate_limit"] * 1024 * 1024), "idle_limit": module.params["timeout"]}
+        facts["command"] = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
+    elif facts["reachable"] and facts["has_ssh"]:
+        facts["directory"] = make_directory(orders["id"], "source", expires)
+        facts["public_key"] = _door.make_key(facts["directory"])
+    return facts
+
+
+def probe(address, port):
+    """Why no TCP connection can be opened, or None."""
+    try:
+        socket.create_connection((address, port), PROBE_SECONDS).close()
+    except OSError as exc:
+        return "%s port %d: %s" % (address, port, exc.strerror or exc)
+    return None
+
+
+def open_destination(module, orders):
+    """What the destination has already; its receiver, and (unless relayed) the line that admits the source."""
+    final = orders["final"]
+    login, current = _door.login_user(orders.get("user")), _door.current_user()
+    settings = _door.read_sshd_settings(login)
+    host_keys = _door.read_host_keys(settings)
+    facts = {
+        "user": login, "host_keys": host_keys, "has_zstd": bool(_channel.zstd_program()),
+        "exists": os.path.lexists(final), "sudo_problem": _door.sudo_problem(login, current),
+        "door_problem": _door.door_problem(settings, os.path.expanduser("~" + login)),
+    }
+    if not host_keys:
+        facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
+    if facts["exists"] and not orders["replace"]:
+        facts["fingerprint"] = fingerprint_of(final, trust_manifest=False)
+        return facts
+    if module.check_mode or facts["sudo_problem"]:
+        return facts
+    expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
+    facts["directory"] = make_directory(orders["id"], "destination", expires)
+    order = {"role": "receive", "final": final, "host": orders["host"], "replace": orders["replace"],
+             "idle_limit": _channel.IDLE_LIMIT}
+    command = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
+    facts["command"] = command
+    if orders.get("public_key") and not facts["door_problem"]:
+        line = _door.authorized_line(orders["public_key"], command, orders["id"], expires, _door.installed_ssh_version())
+        now = time.time()
+        try:
+            _door.edit_authorized_keys(
+                login, lambda old: _door.with_line(_door.without_transfer(old, None, now), line.encode("ascii")))
+        except _door.DoorError as exc:
+            facts["door_problem"] = str(exc)
+    return facts
+
+
+def fingerprint_of(path, trust_manifest):
+    """Checksum and size of a whole directory; None for its checksum when it is not one that can be compared."""
+    try:
+        entries = _channel.listing(path, trust_manifest)
+    except _channel.Refused as exc:
+        if trust_manifest:
+            raise
+        return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
+    except NotADirectoryError:
+        return {"digest": None, "files": 0, "bytes": 0, "problem": f"{path} is not a directory"}
+    return {"digest": _channel.digest(entries), "files": len(_channel.files_of(entries)),
+            "bytes": _channel.total_size(entries)}
+
+
+def fingerprint(module, orders):
+    return {"fingerprint": fingerprint_of(module.params["path"], trust_manifest=True)}
+
+
+def send(module, orders):
+    """Sends directly; the key is gone afterwards, whatever happened."""
+    directory = orders["directory"]
+    try:
+        orders["key"] = os.path.join(directory, "key")
+        orders["hosts_file"] = os.path.join(directory, "known_hosts")
+        with open(orders["hosts_file"], "w", encoding="ascii") as stream:
+            stream.write(_door.known_hosts(orders["host_keys"]))
+        return DirectSending(module.params, orders).run()
+    finally:
+        remove_directory(directory)
+
+
+def close(module, orders):
+    """Leaves nothing of this transfer on this host but what has arrived."""
+    for directory in find_directories(orders["id"], orders["role"]):
+        _channel.dismiss_receiver(directory)
+        remove_directory(directory)
+    if orders["role"] == "destination":
+        _door.edit_authorized_keys(
+            _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time()))
+    return {}
+
+
+def main():
+    module = AnsibleModule(argument_spec=_transfer.argument_spec(), supports_check_mode=True)
+    step = module.params["step"]
+    steps = {"open_source": open_source, "open_destination": open_destination, "fingerprint": fingerprint, "send": send,
+             "close": close}
+    if not step:
+        module.fail_json(msg="checkpoint_transfer needs its action plugin, which runs on the controller; nothing was done.")
+    try:
+        module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
+    except Failure as exc:
+        module.fail_json(msg=str(exc), **exc.facts)
+    except (_channel.ChannelError, _door.DoorError) as exc:
+        module.fail_json(msg=str(exc))
+    except OSError as exc:
+        module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))
+
+
+if __name__ == "__main__":
+    main()
