@@ -103,7 +103,7 @@ def report(measured: dict) -> list[str]:
         _row("activation", stages["activation"]),
         _row("downtime", downtime(clock, checkpoint), "from the order to freeze until it runs again, at most"),
         _row("total", sum(stages.values())),
-        f"  checkpoint      {readable_bytes(checkpoint['size'])} in {checkpoint['files']} files",
+        f"  checkpoint      {readable_bytes(checkpoint['bytes_checkpoint'])} in {checkpoint['files']} files",
         f"  runs now on     {destination} as {name} ({restore['container']['id'][:12]})",
         *_failures(measured["left"]),
     ]

@@ -114,8 +114,8 @@ path:
   sample: /var/lib/fog-migration/checkpoints/checkpoint100
 manifest:
   description:
-    - The manifest without its list of files. C(container) is what was checkpointed, C(docker), C(criu), C(kernel),
-      C(architecture) and C(cpu_features) tell where.
+    - The manifest without its lists of files and of the processor's features. C(container) is what was checkpointed,
+      C(docker), C(criu), C(host), C(kernel) and C(architecture) tell where.
   returned: when the checkpoint is there
   type: dict
   sample:
@@ -141,7 +141,7 @@ statistics:
     memwrite_time: 1202
     pages_scanned: 1250
     pages_written: 53
-size:
+bytes_checkpoint:
   description: Bytes of all files of the checkpoint.
   returned: when the checkpoint is there
   type: int
@@ -497,9 +497,9 @@ class Checkpointer:
 def summary(manifest: dict) -> dict:
     """The return values that every result about an existing checkpoint has."""
     return {
-        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "statistics")},
+        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "statistics", "cpu_features")},
         "statistics": manifest.get("statistics", {}),
-        "size": _manifest.total_size(manifest),
+        "bytes_checkpoint": _manifest.total_size(manifest),
         "files": len(manifest["files"]),
     }
 

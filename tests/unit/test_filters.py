@@ -151,7 +151,7 @@ def test_report_tells_the_phases_and_the_downtime():
             "activation": 109.0,
         },
         "image": {},
-        "checkpoint": {"seconds": {"total": 0.5}, "statistics": {"frozen_time": 52000}, "size": 2048, "files": 3},
+        "checkpoint": {"seconds": {"total": 0.5}, "statistics": {"frozen_time": 52000}, "bytes_checkpoint": 2048, "files": 3},
         "transfer": {"seconds": 0.4, "bytes_sent": 2500, "bytes_received": 100, "mode": "direct", "compression": "zstd"},
         "restore": {"seconds": {"total": 0.7}, "container": {"id": "0123456789abcdef"}},
         "left": {"files at the source": {"failed": True}, "files at the destination": {}},

@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab is brought up for the tests where it is not up yet, and then taken down behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import lab as lab_module
+
+
+def _lab_playbook(*words: str) -> None:
+    done = subprocess.run(
+        ["ansible-playbook", "lab.yml", *words],
+        cwd=lab_module.PLAYBOOKS,
+        env=lab_module.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"the lab did not come up:\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def _lab_is_up() -> Iterator[None]:
+    was_up = (lab_module.STATE / "inventory.json").exists()
+    _lab_playbook()
+    yield
+    if not was_up:
+        _lab_playbook("-e", "lab_state=down")
+
+
+@pytest.fixture
+def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
+    """The lab; after the test no container and no trace of it is left."""
+    the_lab = lab_module.Lab()
+    yield the_lab
+    for node in the_lab.servers():
+        the_lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; rm -rf /var/lib/fog-migration /run/fog-migration*")

@@ -1,0 +1,153 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab as the tests see it: nodes, containers, playbooks and modules. Nothing here is simulated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+STATE = Path(os.environ.get("FOG_LAB_DIR") or "~/.local/state/fog-migration/lab").expanduser()
+CHECKPOINTS = "/var/lib/fog-migration/checkpoints"
+IMAGE = "busybox:lab"
+
+# Every trace that a migration could leave on a node, one per line.
+_TRACES = r"""
+find /var/lib/fog-migration /run/fog-migration* -mindepth 1 -not -path '/var/lib/fog-migration/restored*' \
+     -not -path /var/lib/fog-migration/checkpoints -not -path /var/lib/fog-migration/images \
+     -not -path /var/lib/fog-migration/transfers 2>/dev/null
+find /var/lib/docker/containers -path '*/checkpoints/*' 2>/dev/null
+grep -l fog-migration /root/.ssh/authorized_keys 2>/dev/null
+docker ps -a --filter status=created --format 'created: {{.Names}}'
+pgrep -a criu
+true
+"""
+
+
+def wait_for(condition, what: str, seconds: float = 60.0):
+    """The first true value of I(condition); fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+class Followed:
+    """Everything that a container writes, read from outside from its start to its end on this node."""
+
+    def __init__(self, lab: Lab, node: str, name: str):
+        command = [*lab.exec_command(node), "docker", "logs", "--follow", name]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def lines(self, timeout: float = 30) -> list[str]:
+        """All complete lines, once the container has ended or gone."""
+        return self.process.communicate(timeout=timeout)[0].split("\n")[:-1]
+
+
+class Lab:
+    """Two fog servers and a client, up."""
+
+    def __init__(self) -> None:
+        inventory = json.loads((STATE / "inventory.json").read_text(encoding="utf-8"))
+        self.hostvars = inventory["_meta"]["hostvars"]
+        self.name = os.environ.get("FOG_LAB_NAME", "fog-lab")
+
+    def exec_command(self, node: str) -> list[str]:
+        """The words before a command that is to run on a node."""
+        return ["docker", "exec", "-i", f"{self.name}-{node}"]
+
+    def sh(self, node: str, script: str, check: bool = True) -> str:
+        """Runs a shell script on a node as root; its standard output."""
+        done = subprocess.run(
+            [*self.exec_command(node), "sh", "-c", script], capture_output=True, text=True, check=False, timeout=300
+        )
+        if check and done.returncode:
+            raise AssertionError(f"on {node}: {script}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def docker(self, node: str, *words: str, check: bool = True) -> str:
+        """One docker command on a node; its standard output without the last newline."""
+        command = [*self.exec_command(node), "docker", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if check and done.returncode:
+            raise AssertionError(f"on {node}: docker {' '.join(words)}\n{done.stdout}{done.stderr}")
+        return done.stdout.rstrip("\n")
+
+    def start(self, node: str, name: str, script: str, *options: str) -> str:
+        """Starts a container that runs a shell script; its ID."""
+        self.docker(node, "rm", "-f", name, check=False)
+        return self.docker(node, "run", "-d", "--name", name, *options, IMAGE, "sh", "-c", script)
+
+    def follow(self, node: str, name: str) -> Followed:
+        """Begins to read what a container writes."""
+        return Followed(self, node, name)
+
+    def inspect(self, node: str, name: str) -> dict:
+        """A container's inspect data."""
+        return json.loads(self.docker(node, "inspect", name))[0]
+
+    def lines(self, node: str, name: str) -> list[str]:
+        """What a container has written on this node so far, complete lines only."""
+        return self.docker(node, "logs", name).split("\n")
+
+    def running_on(self, name: str) -> list[str]:
+        """The fog servers on which a container of this name runs."""
+        query = ["ps", "--filter", f"name=^{re.escape(name)}$", "--format", "{{.Names}}"]
+        return [node for node in self.servers() if self.docker(node, *query) == name]
+
+    def servers(self) -> list[str]:
+        """The fog servers of the lab."""
+        return sorted(node for node in self.hostvars if node.startswith("fog"))
+
+    def traces(self, node: str) -> list[str]:
+        """What migrations have left on a node."""
+        return self.sh(node, _TRACES).split("\n")[:-1]
+
+    def playbook(self, name: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
+        """C(ansible-playbook NAME -e KEY=VALUE ...) in the playbooks folder, as a user runs it."""
+        command = ["ansible-playbook", name, *words, "-e", json.dumps(extra)]
+        done = subprocess.run(
+            command, cwd=PLAYBOOKS, env=environment(), capture_output=True, text=True, check=False, timeout=900
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        return done
+
+    def migrate(self, container: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
+        """C(ansible-playbook migrate.yml -e container=...)."""
+        return self.playbook("migrate.yml", *words, check=check, container=container, **extra)
+
+    def module(self, node: str, name: str, *words: str, **arguments) -> dict:
+        """The result of one of our modules on a node; failed results are returned as well."""
+        command = ["ansible", node, "-m", f"fog.migration.{name}", "-a", json.dumps(arguments), *words]
+        # `ansible` alone does not look beside the playbooks for collections, the paths of ansible.cfg lead there.
+        done = subprocess.run(
+            command, cwd=PLAYBOOKS, env=environment(), capture_output=True, text=True, check=False, timeout=900
+        )
+        match = re.search(r"(?:SUCCESS|CHANGED|FAILED!|UNREACHABLE!) => (\{.*\})", done.stdout, re.DOTALL)
+        if not match:
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        return json.loads(match.group(1))
+
+
+def environment() -> dict[str, str]:
+    """The environment of a playbook run: plain, uncoloured, JSON results."""
+    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+
+
+def failure(done: subprocess.CompletedProcess) -> str:
+    """The message with which a playbook failed last; fails when it did not, or with a traceback."""
+    assert done.returncode != 0, f"it did not fail:\n{done.stdout}"
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    messages = re.findall(r'(?:FAILED!|UNREACHABLE!) => \{.*?"msg": ("(?:[^"\\]|\\.)*")', done.stdout, re.DOTALL)
+    assert messages, done.stdout + done.stderr
+    return json.loads(messages[-1])

@@ -1,0 +1,281 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What cannot work is said in one sentence, the container goes on where it was, and nothing is left over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+
+import pytest
+from lab import CHECKPOINTS, PLAYBOOKS, environment, failure, wait_for
+from test_migrate import NATURALS, counted, end, naturals
+
+
+@pytest.fixture
+def looper(lab):
+    """A counter on fog1 that has to be unharmed after the test: same container, no number missing, no trace anywhere."""
+    identity = lab.start("fog1", "looper100", NATURALS)
+    counted(lab, "fog1", "looper100", 5)
+    yield identity
+    assert lab.running_on("looper100") == ["fog1"]
+    assert lab.inspect("fog1", "looper100")["Id"] == identity
+    seen = len(lab.lines("fog1", "looper100"))
+    counted(lab, "fog1", "looper100", seen + 5)
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def one_sentence(message: str, *parts: str) -> None:
+    """The message is one paragraph that names all of I(parts)."""
+    assert "\n" not in message.strip()
+    for part in parts:
+        assert part in message, message
+
+
+def test_unknown_container(lab, looper):
+    one_sentence(failure(lab.migrate("nobody", check=False)), "no container nobody on fog1, fog2")
+
+
+def test_no_container_named(lab, looper):
+    one_sentence(failure(lab.playbook("migrate.yml", check=False)), "say -e container=NAME")
+    one_sentence(failure(lab.migrate("a/b", check=False)), "say -e container=NAME")
+
+
+def test_stopped_container(lab):
+    lab.start("fog1", "stopped", NATURALS)
+    lab.docker("fog1", "stop", "-t", "0", "stopped")
+    message = failure(lab.migrate("stopped", check=False))
+    one_sentence(message, "stopped is not running (exited)", "docker start stopped")
+    assert lab.inspect("fog1", "stopped")["State"]["Status"] == "exited"
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def test_paused_container(lab):
+    lab.start("fog1", "paused", NATURALS)
+    lab.docker("fog1", "pause", "paused")
+    one_sentence(failure(lab.migrate("paused", check=False)), "docker unpause paused")
+    assert lab.inspect("fog1", "paused")["State"]["Status"] == "paused"
+
+
+def test_destination_is_the_source(lab, looper):
+    message = failure(lab.migrate("looper100", destination="fog1", check=False))
+    one_sentence(message, "fog1 is the destination and the container is there already")
+
+
+def test_destination_not_in_the_inventory(lab, looper):
+    one_sentence(failure(lab.migrate("looper100", destination="nowhere", check=False)), "nowhere")
+
+
+def test_unreachable_destination(lab, looper, tmp_path):
+    network = lab.hostvars["fog1"]["ansible_host"].rsplit(".", 1)[0]
+    inventory = tmp_path / "more.yml"
+    inventory.write_text(json.dumps({"fog_servers": {"hosts": {"fog9": {"ansible_host": f"{network}.99"}}}}))
+    words = ["-i", str(PLAYBOOKS / "../inventories/lab"), "-i", str(inventory)]
+    message = failure(lab.migrate("looper100", *words, destination="fog9", check=False))
+    one_sentence(message, "the destination fog9 cannot be reached")
+
+
+def test_name_taken_at_the_destination(lab, looper):
+    lab.docker("fog2", "run", "-d", "--name", "taken", "--entrypoint", "sleep", "busybox:lab", "1000")
+    message = failure(lab.migrate("looper100", new_name="taken", check=False))
+    one_sentence(message, "fog2", "has a container taken already", "new_name")
+    assert lab.running_on("taken") == ["fog2"]
+
+
+@pytest.fixture
+def image_on_fog2(lab):
+    """Containers can be started on fog2 as well."""
+    archive = subprocess.run([*lab.exec_command("fog1"), "docker", "save", "busybox:lab"], capture_output=True, check=True)
+    subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=archive.stdout, check=True, capture_output=True)
+
+
+def test_port_taken_at_the_destination(lab, image_on_fog2):
+    lab.start("fog1", "web", NATURALS, "--publish", "18081:80")
+    lab.start("fog2", "other", NATURALS, "--publish", "18081:80")
+    one_sentence(failure(lab.migrate("web", check=False)), "18081/tcp are in use")
+    assert lab.running_on("web") == ["fog1"]
+
+
+@contextlib.contextmanager
+def not_experimental(lab, node: str):
+    """Docker without its experimental mode, for a while."""
+    lab.sh(node, "cp /etc/docker/daemon.json /root/daemon.json")
+    lab.sh(node, 'sed -i \'s/"experimental": *true/"experimental": false/\' /etc/docker/daemon.json && systemctl restart docker')
+    try:
+        yield
+    finally:
+        lab.sh(node, "mv /root/daemon.json /etc/docker/daemon.json && systemctl restart docker")
+
+
+def test_destination_not_experimental(lab, looper):
+    with not_experimental(lab, "fog2"):
+        message = failure(lab.migrate("looper100", check=False))
+    one_sentence(message, "experimental", "/etc/docker/daemon.json")
+
+
+def test_source_not_experimental(lab):
+    with not_experimental(lab, "fog1"):
+        lab.start("fog1", "looper100", NATURALS)
+        message = failure(lab.migrate("looper100", check=False))
+        assert lab.running_on("looper100") == ["fog1"]
+        result = lab.module("fog1", "container_checkpoint", container="looper100", name="c1")
+        one_sentence(result["msg"], "Checkpoint on fog1", "experimental mode", "nothing was changed")
+    one_sentence(message, "experimental")
+
+
+@pytest.mark.parametrize("node", ["fog1", "fog2"])
+def test_criu_missing(lab, looper, node):
+    path = lab.sh(node, "command -v criu").strip()
+    lab.sh(node, f"mv {path} {path}.away")
+    try:
+        message = failure(lab.migrate("looper100", check=False))
+    finally:
+        lab.sh(node, f"mv {path}.away {path}")
+    one_sentence(message, "criu is not installed")
+
+
+def test_volume_whose_content_would_be_lost(lab):
+    lab.start("fog1", "voluminous", NATURALS, "--volume", "data:/data")
+    one_sentence(failure(lab.migrate("voluminous", check=False)), "the content of data would not travel with it")
+    assert lab.running_on("voluminous") == ["fog1"]
+    lab.docker("fog1", "rm", "-f", "voluminous")
+    lab.docker("fog1", "volume", "rm", "data")
+
+
+@pytest.mark.parametrize("name", ["c", "a/b", "../up", ""])
+def test_names_of_checkpoints_that_docker_refuses(lab, looper, name):
+    result = lab.module("fog1", "container_checkpoint", container="looper100", name=name)
+    assert result.get("failed")
+    one_sentence(result["msg"], "Checkpoint on fog1", "refused by Docker", "nothing was changed")
+
+
+@contextlib.contextmanager
+def small_disk(lab, node: str, size: str):
+    """A destination whose folder for checkpoints is this small."""
+    lab.sh(node, f"mkdir -p {CHECKPOINTS} && mount -t tmpfs -o size={size} tmpfs {CHECKPOINTS}")
+    try:
+        yield
+    finally:
+        lab.sh(node, f"umount {CHECKPOINTS}")
+
+
+def test_full_disk_at_the_destination(lab, looper):
+    with small_disk(lab, "fog2", "64k"):
+        message = failure(lab.migrate("looper100", check=False))
+        one_sentence(message, "needed at the destination", "nothing was changed")
+        message = failure(lab.migrate("looper100", check=False, migration_ignore=["space_destination"]))
+        one_sentence(message, "fog2", "looper100 was resumed and runs at fog1")
+        assert lab.sh("fog2", f"ls -A {CHECKPOINTS}") == ""
+
+
+def test_connection_cut_in_mid_transfer(lab):
+    ballast = "x=$(head -c 24000000 /dev/urandom | base64); "
+    identity = lab.start("fog1", "heavy", ballast + NATURALS)
+    counted(lab, "fog1", "heavy", 5)
+    over = threading.Event()
+
+    def cut() -> None:
+        """Kills every connection of the transfer while it is under way."""
+        while not over.is_set():
+            lab.sh("fog1", "sleep 0.5; pkill -KILL -f 'ssh .*fog-migration' || true", check=False)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        message = failure(lab.migrate("heavy", check=False, migrate_transfer_rate_limit=4, migrate_compression="none"))
+    finally:
+        over.set()
+        cutter.join()
+    one_sentence(message, "fog2", "heavy was resumed and runs at fog1")
+    assert lab.running_on("heavy") == ["fog1"]
+    assert lab.inspect("fog1", "heavy")["Id"] == identity
+    numbers = [int(line) for line in end(lab, "fog1", "heavy")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+@pytest.fixture
+def checkpoint(lab):
+    """The path of a checkpoint of a counter that was frozen by its user's wish."""
+    lab.start("fog1", "frozen", NATURALS)
+    counted(lab, "fog1", "frozen", 5)
+    return lab.module("fog1", "container_checkpoint", container="frozen", name="c1")["path"]
+
+
+def unharmed(lab, checkpoint: str) -> None:
+    """The checkpoint is intact, its container is stopped, nothing else is there, and it can still be resumed."""
+    (found,) = lab.module("fog1", "checkpoint_info", name="c1")["checkpoints"]
+    assert found["intact"]
+    assert lab.docker("fog1", "ps", "-a", "--format", "{{.Names}} {{.State}}") == "frozen exited"
+    assert not [trace for trace in lab.traces("fog1") if not trace.startswith("/var/lib/fog-migration/checkpoints/c")]
+    assert lab.module("fog1", "container_restore", path=checkpoint)["container"]["in_place"]
+    numbers = [int(line) for line in end(lab, "fog1", "frozen")]
+    assert numbers == naturals(len(numbers))
+
+
+DAMAGE = {
+    "truncated": "truncate -s 4096 {copy}/criu/pages-1.img",
+    "bit-flipped": "printf '\\377' | dd of={copy}/criu/pages-1.img bs=1 seek=5000 conv=notrunc",
+    "file missing": "rm {copy}/container.json",
+    "manifest missing": "rm {copy}/manifest.json",
+    "not a manifest": "echo hello > {copy}/manifest.json",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_checkpoint_is_refused(lab, checkpoint, damage):
+    copy = f"{CHECKPOINTS}/copy"
+    lab.sh("fog1", f"cp -a {checkpoint} {copy} && {DAMAGE[damage].format(copy=copy)}")
+    result = lab.module("fog1", "container_restore", path=copy, name="clone")
+    assert result.get("failed")
+    one_sentence(result["msg"], "Restore on fog1", copy)
+    unharmed(lab, checkpoint)
+
+
+FORGE = """
+import hashlib, json, os
+folder = "{copy}"
+path = os.path.join(folder, "manifest.json")
+manifest = json.load(open(path))
+for name, entry in manifest["files"].items():
+    data = open(os.path.join(folder, name), "rb").read()
+    entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+json.dump(manifest, open(path, "w"))
+"""
+
+
+def test_restore_that_hangs_is_killed_and_leaves_nothing(lab, checkpoint):
+    """A truncated image under a manifest that fits it: CRIU itself reads beyond the end, for ever."""
+    copy = f"{CHECKPOINTS}/copy"
+    lab.sh("fog1", f"cp -a {checkpoint} {copy} && {DAMAGE['truncated'].format(copy=copy)}")
+    lab.sh("fog1", f"python3 - <<'END'\n{FORGE.format(copy=copy)}\nEND")
+    result = lab.module("fog1", "container_restore", path=copy, name="clone", restore_timeout=10)
+    assert result.get("failed")
+    one_sentence(result["msg"], "Restore on fog1", "clone could not be restored", "nothing of it is left on this host")
+    wait_for(lambda: not lab.sh("fog1", "pgrep criu || true"), "the end of criu", 20)
+    unharmed(lab, checkpoint)
+
+
+def test_the_daemon_cannot_be_reached(lab):
+    result = lab.module("fog1", "server_info", docker_host="unix:///nowhere.sock")
+    assert result.get("failed")
+    one_sentence(result["msg"], "Info on fog1", "unix:///nowhere.sock cannot be reached", "nothing was changed")
+
+
+def test_ansible_playbook_itself_is_quiet_about_tracebacks(lab):
+    done = subprocess.run(
+        ["ansible", "fog1", "-m", "fog.migration.container_restore", "-a", "path=/nowhere", "-vvv"],
+        cwd=PLAYBOOKS,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert "there is no checkpoint at /nowhere" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

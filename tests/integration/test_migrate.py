@@ -1,0 +1,212 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers that migrate for real: what they compute goes on without a gap or a repetition."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from lab import wait_for
+
+PAUSE = "sleep 0.05"
+NATURALS = f"i=0; while :; do echo $i; i=$((i+1)); {PAUSE}; done"
+FIBONACCI = f"a=0; b=1; while :; do echo $a; c=$(((a+b)%1000000007)); a=$b; b=$c; {PAUSE}; done"
+PRIMES = f"""n=2; while :; do p=1; d=2
+while [ $((d*d)) -le $n ]; do [ $((n%d)) -eq 0 ] && p=0 && break; d=$((d+1)); done
+[ $p -eq 1 ] && echo $n && {PAUSE}; n=$((n+1)); done"""
+
+
+def naturals(count: int) -> list[int]:
+    """The first natural numbers, 0 among them."""
+    return list(range(count))
+
+
+def fibonacci(count: int) -> list[int]:
+    """The first Fibonacci numbers, modulo 1000000007 as the container computes them."""
+    numbers, a, b = [], 0, 1
+    for _index in range(count):
+        numbers.append(a)
+        a, b = b, (a + b) % 1000000007
+    return numbers
+
+
+def primes(count: int) -> list[int]:
+    """The first prime numbers."""
+    numbers: list[int] = []
+    candidate = 2
+    while len(numbers) < count:
+        if all(candidate % prime for prime in numbers):
+            numbers.append(candidate)
+        candidate += 1
+    return numbers
+
+
+def counted(lab, node: str, name: str, at_least: int):
+    """Waits until the container has written so many lines on this node."""
+    wait_for(lambda: len(lab.lines(node, name)) >= at_least, f"{at_least} lines of {name} on {node}")
+
+
+def end(lab, node: str, name: str) -> list[str]:
+    """Stops a container and returns all that it has written on this node."""
+    lab.docker(node, "stop", "-t", "0", name)
+    return lab.lines(node, name)
+
+
+@pytest.mark.parametrize(
+    ("script", "sequence"),
+    [(NATURALS, naturals), (FIBONACCI, fibonacci), (PRIMES, primes)],
+    ids=["naturals", "fibonacci", "primes"],
+)
+def test_sequence_goes_on(lab, script, sequence):
+    lab.start("fog1", "looper100", script)
+    before = lab.follow("fog1", "looper100")
+    counted(lab, "fog1", "looper100", 20)
+    done = lab.migrate("looper100")
+    assert lab.running_on("looper100") == ["fog2"]
+    counted(lab, "fog2", "looper100", 20)
+    first, second = before.lines(), end(lab, "fog2", "looper100")
+    numbers = [int(line) for line in first + second]
+    assert len(first) >= 20
+    assert len(second) >= 20
+    assert numbers == sequence(len(numbers))
+    assert "looper100 moved from fog1 to fog2 (cold)" in done.stdout
+    assert re.search(r"downtime +\d+\.\d+ s", done.stdout)
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+    assert lab.docker("fog1", "ps", "-aq") == ""
+
+
+def test_there_and_back_again(lab):
+    lab.start("fog1", "traveller", NATURALS)
+    parts = []
+    for source, destination in (("fog1", "fog2"), ("fog2", "fog1"), ("fog1", "fog2")):
+        followed = lab.follow(source, "traveller")
+        counted(lab, source, "traveller", 10)
+        lab.migrate("traveller", source=source, destination=destination)
+        assert lab.running_on("traveller") == [destination]
+        parts += followed.lines()
+    counted(lab, "fog2", "traveller", 10)
+    parts += end(lab, "fog2", "traveller")
+    assert [int(line) for line in parts] == naturals(len(parts))
+
+
+def test_two_containers_one_after_another(lab):
+    for name in ("first.one", "second-one_2"):
+        lab.start("fog1", name, NATURALS)
+    followed = {name: lab.follow("fog1", name) for name in ("first.one", "second-one_2")}
+    for name in followed:
+        counted(lab, "fog1", name, 10)
+        lab.migrate(name)
+        assert lab.running_on(name) == ["fog2"]
+    for name, before in followed.items():
+        counted(lab, "fog2", name, 10)
+        numbers = [int(line) for line in before.lines() + end(lab, "fog2", name)]
+        assert numbers == naturals(len(numbers))
+
+
+def test_process_tree_with_pipes(lab):
+    script = f"( {NATURALS} ) | while read n; do echo $n; done | sed -u 's/^/n/' | cat"
+    lab.start("fog1", "tree", script)
+    before = lab.follow("fog1", "tree")
+    counted(lab, "fog1", "tree", 20)
+    processes = lab.docker("fog1", "exec", "tree", "ps", "-o", "args").split("\n")
+    assert len(processes) >= 6
+    lab.migrate("tree")
+    counted(lab, "fog2", "tree", 20)
+    assert sorted(lab.docker("fog2", "exec", "tree", "ps", "-o", "args").split("\n")) == sorted(processes)
+    lines = before.lines() + end(lab, "fog2", "tree")
+    assert lines == [f"n{number}" for number in naturals(len(lines))]
+
+
+def test_configuration_and_files_are_kept(lab):
+    script = f"echo kept > /srv/made; rm /etc/group; exec 3>>/srv/log; while :; do date +%s%N >&3; {PAUSE}; done"
+    options = (
+        "--env SECRET=hunter2 --env EMPTY= --label fog.test=a=b --memory 64m --cpu-shares 512 --pids-limit 50 --workdir /srv "
+        "--user 0:1000 --hostname keeper --add-host other:10.9.8.7 --dns 10.9.8.6 --cap-drop NET_RAW --shm-size 8m "
+        "--tmpfs /scratch:size=1m --publish 18080:80 --restart always --stop-signal SIGUSR1 --ulimit nofile=512:1024 "
+        "--log-opt max-size=1m --sysctl net.ipv4.ip_forward=0 --read-only=false --entrypoint /bin/busybox"
+    ).split()
+    lab.docker("fog1", "run", "-d", "--name", "keeper", *options, "busybox:lab", "sh", "-c", script)
+    lab.docker("fog1", "exec", "keeper", "sh", "-c", "echo in-memory > /scratch/file")
+    before = lab.inspect("fog1", "keeper")
+    environment = lab.docker("fog1", "exec", "keeper", "cat", "/proc/1/environ")
+    done = lab.migrate("keeper", "-vvv")
+    after = lab.inspect("fog2", "keeper")
+    assert lab.running_on("keeper") == ["fog2"]
+    assert after["Config"] == before["Config"]
+    assert after["HostConfig"] == before["HostConfig"]
+    assert after["Image"] == before["Image"]
+    assert lab.docker("fog2", "exec", "keeper", "cat", "/proc/1/environ") == environment
+    status = lab.docker("fog2", "exec", "keeper", "sh", "-c", "cd /proc/1; readlink cwd; grep ^Gid: status; cat /srv/made")
+    assert status.split("\n") == ["/srv", "Gid:\t1000\t1000\t1000\t1000", "kept"]
+    assert lab.docker("fog2", "exec", "keeper", "cat", "/scratch/file") == "in-memory"
+    assert lab.docker("fog2", "exec", "keeper", "sh", "-c", "test -e /etc/group || echo deleted") == "deleted"
+    stamps = lab.docker("fog2", "exec", "keeper", "wc", "-l", "/srv/log").split()[0]
+    wait_for(lambda: lab.docker("fog2", "exec", "keeper", "wc", "-l", "/srv/log").split()[0] != stamps, "another line")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_image_absent_at_the_destination_travels_with_its_tags(lab):
+    lab.sh("fog2", "docker images -q | xargs -r docker rmi -f")
+    image = "fog-test/tagged:1.0"
+    lab.docker("fog1", "tag", "busybox:lab", image)
+    lab.start("fog1", "imaged", NATURALS)
+    lab.migrate("imaged")
+    assert lab.running_on("imaged") == ["fog2"]
+    ids = {node: lab.docker(node, "image", "inspect", "--format", "{{.Id}}", image) for node in lab.servers()}
+    assert len(set(ids.values())) == 1
+    assert lab.inspect("fog2", "imaged")["Config"]["Image"] == "busybox:lab"
+    lab.docker("fog1", "rmi", image)
+
+
+def test_through_the_controller_where_the_servers_do_not_reach_each_other(lab):
+    address = lab.hostvars["fog2"]["ansible_host"]
+    rule = f"OUTPUT -d {address} -p tcp --dport 22 -j REJECT"
+    lab.start("fog1", "relayed", NATURALS)
+    before = lab.follow("fog1", "relayed")
+    lab.sh("fog1", f"iptables -I {rule}")
+    try:
+        done = lab.migrate("relayed")
+    finally:
+        lab.sh("fog1", f"iptables -D {rule}")
+    assert "(relay, zstd)" in done.stdout
+    assert lab.running_on("relayed") == ["fog2"]
+    counted(lab, "fog2", "relayed", 10)
+    numbers = [int(line) for line in before.lines() + end(lab, "fog2", "relayed")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def test_under_a_new_name(lab):
+    lab.start("fog1", "looper100", NATURALS)
+    lab.migrate("looper100", new_name="looper100-clone")
+    assert lab.running_on("looper100-clone") == ["fog2"]
+    assert lab.running_on("looper100") == []
+
+
+def test_check_mode_changes_nothing(lab):
+    identity = lab.start("fog1", "checked", NATURALS)
+    done = lab.migrate("checked", "--check")
+    assert "criu_destination" in done.stdout
+    assert lab.running_on("checked") == ["fog1"]
+    assert lab.inspect("fog1", "checked")["Id"] == identity
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def test_restart_policy_is_held_and_put_back(lab):
+    lab.start("fog1", "phoenix", NATURALS, "--restart", "always")
+    lab.migrate("phoenix")
+    assert lab.running_on("phoenix") == ["fog2"]
+    assert lab.inspect("fog2", "phoenix")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+def test_kept_checkpoint_is_there_on_both_servers_and_intact(lab):
+    lab.start("fog1", "keepsake", NATURALS)
+    lab.migrate("keepsake", migration_keep_checkpoint=True)
+    for node in lab.servers():
+        (found,) = lab.module(node, "checkpoint_info", container="keepsake")["checkpoints"]
+        assert found["intact"], json.dumps(found)
+        mode = lab.sh(node, f"stat -c '%a %U' {found['path']}")
+        assert mode.strip() == "700 root"
