@@ -11,13 +11,13 @@ from __future__ import annotations
 import secrets
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.fog.migration.plugins.module_utils import _transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
 
 MODULE = "fog.migration.checkpoint_transfer"
-RESUME = "what arrived is kept on {host} in {staging}: run the task again and it resumes from there"
 
 
 class TransferFailed(Exception):
@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(_transfer.argument_spec())
+        _validation, options = self.validate_argument_spec(_transfer.argument_spec(path_type="str"))
         problem = _transfer.check_options(options)
         if options.pop("step", None) or options.pop("step_options", None):
             problem = "step and step_options are internal and cannot be set in a task"
@@ -81,9 +81,8 @@ class Transfer:
         self.destination = None
 
     def sentence(self, failure):
-        state = failure.state.format(host=self._options["destination"], staging=_transfer.staging(self._dest_path))
         return (f"Transfer of {self._options['path']} from {self.source.name} to {self._options['destination']}: "
-                f"{failure}; {state}.")
+                f"{failure}; {failure.state}.")
 
     def run(self):
         try:
@@ -111,10 +110,12 @@ class Transfer:
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
         if mode == "relay" and self._options["mode"] != "relay":
+            Display().v(f"The controller relays the transfer to {name}: {why}")
             self._close_end(self.source)
             here = self._open_source("relay")
         books = self._relay(here, there) if mode == "relay" else self._send(here, there)
-        return self._result(here, changed=True, mode=mode, rate=_transfer.rate(books["bytes_sent"], books["seconds"]), **books)
+        rate = _transfer.rate(books["bytes_sent"], books["seconds"])
+        return self._result(here, changed=True, mode=mode, rate=rate, **books)
 
     # Steps on the two hosts
 
@@ -126,12 +127,13 @@ class Transfer:
 
     def _open_source(self, mode):
         address, port = self._address()
-        self._opened[self.source] = {"user": self._login(self.source)}
-        return self._step(self.source, "open_source", mode=mode, address=address, port=port, user=self._login(self.source))
+        user = self._login(self.source)
+        self._opened[self.source] = user
+        return self._step(self.source, "open_source", mode=mode, address=address, port=port, user=user)
 
     def _open_destination(self, here, replace):
         user = self._login(self.destination)
-        self._opened[self.destination] = {"user": user}
+        self._opened[self.destination] = user
         return self._step(self.destination, "open_destination", final=self._dest_path, replace=replace, user=user,
                           host=self.destination.name, public_key=here.get("public_key"))
 
@@ -173,7 +175,11 @@ class Transfer:
                                                  "compression") if name in result}
         if not result.get("failed"):
             return books
-        state = RESUME if result.get("interrupted") else f"{self._dest_path} on {{host}} was not touched"
+        there = self.destination.name
+        state = f"{self._dest_path} on {there} is as it was before"
+        if result.get("interrupted") and result.get("reached"):
+            state = (f"what arrived is kept on {there} in {_transfer.staging(self._dest_path)}: "
+                     "run the task again and it resumes from there")
         raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **books)
 
     def _close(self):
@@ -184,12 +190,12 @@ class Transfer:
 
     def _close_end(self, end):
         """Takes the key, the line, the program away. What cannot be removed now is a warning, not a second failure."""
-        facts = self._opened.pop(end)
+        user = self._opened.pop(end)
         if self._check_mode:
             return
         role = "source" if end is self.source else "destination"
         try:
-            self._step(end, "close", role=role, user=facts["user"])
+            self._step(end, "close", role=role, user=user)
         except Exception as exc:
             self.warnings.append(f"What belonged to the transfer {self._id} could not be removed from {end.name} "
                                  f"({exc}); the key is of no use any more, and the next transfer removes the rest.")

@@ -126,7 +126,7 @@ class Frames:
         parts = []
         while count:
             if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
-                raise Interrupted("the other end has said nothing for %d seconds" % self.idle_limit)
+                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
             try:
                 part = os.read(self.fd_in, count)
             except OSError as exc:
@@ -146,8 +146,8 @@ class Frames:
             if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
                 raise Refused(f"the other end does not speak this protocol: it said {header!r}")
             if length > LIMITS[kind]:
-                raise Refused("the other end sent a frame of type %s with %d bytes, more than the %d that are allowed"
-                              % (kind.decode("ascii"), length, LIMITS[kind]))
+                raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
+                              f"more than the {LIMITS[kind]} that are allowed")
             self._heard = True
             payload = self._exactly(length)
             if kind != ALIVE:
@@ -159,7 +159,8 @@ class Frames:
         if kind == REFUSED and REFUSED not in kinds:
             raise Refused(str(parse_object(payload).get("reason", "no reason given")))
         if kind not in kinds:
-            raise Refused("the other end sent a frame of type {} where {} was due".format(kind.decode("ascii"), " or ".join(k.decode("ascii") for k in kinds)))
+            due = " or ".join(each.decode("ascii") for each in kinds)
+            raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
         return kind, payload
 
     def expect_object(self, kind):
@@ -175,7 +176,7 @@ class Frames:
                 return values
             values.extend(part)
             if len(values) > MAX_ENTRIES:
-                raise Refused("the other end listed more than %d entries" % MAX_ENTRIES)
+                raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
 
 
 def parse_json(payload):
@@ -200,7 +201,8 @@ def check_greeting(hello, role):
     if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
         raise Refused(f"the other end is not a {role} of {PROTOCOL}")
     if hello.get("version") != VERSION:
-        raise Refused("the other end speaks version %s of the protocol, this end version %d" % (hello.get("version"), VERSION))
+        theirs = hello.get("version")
+        raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -309,9 +311,10 @@ def sums_of_manifest(value):
         return None
     sums = {}
     for path, facts in files.items():
-        if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str) or type(facts.get("size")) is not int:
+        size, checksum = (facts.get("size"), facts.get("sha256")) if isinstance(facts, dict) else (None, None)
+        if type(size) is not int or not isinstance(checksum, str):
             return None
-        sums[path] = (facts["size"], facts["sha256"])
+        sums[path] = (size, checksum)
     return sums
 
 
@@ -330,7 +333,7 @@ def compare_with_manifest(entries, sums):
         if path not in on_disk:
             return f"{path} is in the manifest but not there"
         if on_disk[path] != sums[path][0]:
-            return "%s has %d bytes, the manifest says %d" % (path, on_disk[path], sums[path][0])
+            return f"{path} has {on_disk[path]} bytes, the manifest says {sums[path][0]}"
     for path in sorted(on_disk):
         if path not in sums:
             return f"{path} is there but not in the manifest"
@@ -380,7 +383,7 @@ def zstd_program():
 def compressed(chunks, program, level, on_wait):
     """The chunks as a zstd stream. on_wait is called when zstd has had nothing to say for a while."""
     problems = []
-    process = subprocess.Popen([program, "-q", "-c", "-%d" % level], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([program, "-q", "-c", f"-{level}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def feed():
         try:
@@ -408,7 +411,7 @@ def compressed(chunks, program, level, on_wait):
         if problems:
             raise problems[0]
         if process.wait():
-            raise Refused("zstd failed with exit code %d" % process.returncode)
+            raise Refused(f"zstd failed with exit code {process.returncode}")
     finally:
         process.kill()
         process.wait()
@@ -505,6 +508,7 @@ class Sender:
         self.level = level
         self.pace = Pace(rate_limit)
         self.resumed_bytes = 0
+        self.reached = False
 
     def run(self):
         """The receiver's verdict, a dict. Raises Refused or Interrupted."""
@@ -518,6 +522,7 @@ class Sender:
             kind, payload = frames.expect(WANTS, VERDICT)
             if kind == VERDICT:
                 return self._verdict(parse_object(payload))
+            self.reached = True
             wants = parse_json(payload)
             if wants:
                 wants += frames.expect_list(WANTS)
@@ -835,8 +840,8 @@ class Receiver:
         if needed > free:
             if not any(want["offset"] for want, _entry, _checksum in parts) and not self.resumed_bytes:
                 shutil.rmtree(self.staging, ignore_errors=True)
-            raise Refused("No space left on device at %s:%s: %d bytes are needed, %d are free; nothing was sent"
-                          % (self.host, self.parent, needed, free))
+            raise Refused(f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
+                          f"{free} are free; nothing was sent")
 
     def _agree(self, parts, plan):
         """The wanted parts as the sender will send them: from our offset, or from the start."""
@@ -946,7 +951,7 @@ def order_directory():
 def register_receiver(directory):
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write("%d\n" % os.getpid())
+            stream.write(f"{os.getpid()}\n")
 
 
 def dismiss_receiver(directory):
@@ -956,7 +961,7 @@ def dismiss_receiver(directory):
     try:
         with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
             pid = int(stream.read())
-        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
             arguments = stream.read().split(b"\0")
     except (OSError, ValueError):
         return
@@ -967,18 +972,19 @@ def dismiss_receiver(directory):
             pass
 
 
+def describe_error(exc):
+    return {"error": str(exc), "kind": "Interrupted" if isinstance(exc, Interrupted) else "Refused"}
+
+
 def send(frames, order):
-    started = time.monotonic()
-    report = {"sent": 0, "received": 0}
+    sender = Sender(frames, order["path"], listing(order["path"]), order["compression"], order["compression_level"],
+                    order["rate_limit"])
+    report = {}
     try:
-        entries = listing(order["path"])
-        sender = Sender(frames, order["path"], entries, order["compression"], order["compression_level"],
-                        order["rate_limit"])
         report["verdict"] = sender.run()
-        report["compression"] = sender.compression
-    finally:
-        report.update(sent=frames.sent, received=frames.received, seconds=time.monotonic() - started)
-    return report
+    except ChannelError as exc:
+        report.update(describe_error(exc))
+    return dict(report, compression=sender.compression, reached=sender.reached)
 
 
 def receive(frames, order):
@@ -992,10 +998,8 @@ def main():
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
     try:
         report = (send if order["role"] == "send" else receive)(frames, order)
-    except ChannelError as exc:
-        report = {"error": str(exc), "kind": type(exc).__name__}
-    except OSError as exc:
-        report = {"error": str(exc), "kind": "Refused"}
+    except (ChannelError, OSError) as exc:
+        report = describe_error(exc)
     sys.stderr.write(json.dumps(report) + "\n")
     return 1 if "error" in report else 0
 

@@ -95,10 +95,11 @@ def authorized_line(public_key, command, transfer_id, expires, version):
     """One line of authorized_keys: this key may run this command until then, and nothing else."""
     restrictions = "restrict" if version and version >= (7, 2) else LEGACY_RESTRICTIONS
     if version and version >= (7, 7):
-        restrictions += ',expiry-time="{}"'.format(time.strftime("%Y%m%d%H%M%S", time.localtime(expires)))
-    return '%s,command="%s" %s %s%s:%d\n' % (
-        restrictions, command.replace("\\", "\\\\").replace('"', '\\"'), check_public_key(public_key),
-        MARK.decode("ascii"), transfer_id, expires)
+        until = time.strftime("%Y%m%d%H%M%S", time.localtime(expires))
+        restrictions += f',expiry-time="{until}"'
+    quoted = command.replace("\\", "\\\\").replace('"', '\\"')
+    comment = f"{MARK.decode('ascii')}{transfer_id}:{expires}"
+    return f'{restrictions},command="{quoted}" {check_public_key(public_key)} {comment}\n'
 
 
 def with_line(content, line):
@@ -188,8 +189,8 @@ def shell_line(words):
 def make_key(directory):
     """Makes a key pair in a directory of its own; the text of the public key."""
     path = os.path.join(directory, "key")
-    run = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], stdin=subprocess.DEVNULL,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    run = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if run.returncode:
         raise DoorError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
     with open(path + ".pub", encoding="ascii") as stream:

@@ -11,11 +11,12 @@ from __future__ import annotations
 STEPS = ("open_source", "open_destination", "fingerprint", "send", "close")
 
 
-def argument_spec():
+def argument_spec(path_type="path"):
+    """The options. The controller takes paths as strings: the ~ in one would be its own, not the host's."""
     return {
-        "path": {"type": "path", "required": True},
+        "path": {"type": path_type, "required": True},
         "destination": {"type": "str", "required": True},
-        "dest_path": {"type": "path"},
+        "dest_path": {"type": path_type},
         "dest_address": {"type": "str"},
         "dest_port": {"type": "int"},
         "mode": {"type": "str", "choices": ["auto", "direct", "relay"], "default": "auto"},
@@ -37,13 +38,13 @@ def check_options(options):
         if problem:
             return f"{name} is {options[name]}, but it must be {problem}"
     if not 1 <= options["compression_level"] <= 19:
-        return "compression_level is %d, but it must be from 1 to 19" % options["compression_level"]
+        return f"compression_level is {options['compression_level']}, but it must be from 1 to 19"
     if options["rate_limit"] < 0:
-        return "rate_limit is {}, but it must not be negative".format(options["rate_limit"])
+        return f"rate_limit is {options['rate_limit']}, but it must not be negative"
     if options["retries"] < 0:
-        return "retries is %d, but it must not be negative" % options["retries"]
+        return f"retries is {options['retries']}, but it must not be negative"
     if options["timeout"] < 1:
-        return "timeout is %d, but it must be at least 1 second" % options["timeout"]
+        return f"timeout is {options['timeout']}, but it must be at least 1 second"
     return None
 
 
@@ -75,7 +76,7 @@ def choose_mode(wanted, source, destination):
 
 
 def describe(facts):
-    return "%d files, %d bytes" % (facts["files"], facts["bytes"])
+    return f"{facts['files']} files, {facts['bytes']} bytes"
 
 
 def result_of(options, dest_path, source, **more):

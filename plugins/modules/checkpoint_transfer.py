@@ -22,12 +22,12 @@ description:
     (with paramiko).
   - An interrupted transfer resumes where it stopped, by itself (O(retries)) or when the task runs again.
   - The directory may be any that holds plain files and directories only. Permissions are kept, owners and times are
-    not. When it has a C(manifest.json) with sizes and checksums of all its files, as M(fog.migration.container_checkpoint)
-    writes it, these are what is verified on arrival.
+    not. When it has a C(manifest.json) with sizes and checksums of all its files, as
+    M(fog.migration.container_checkpoint) writes it, these are what is verified on arrival.
 options:
   path:
     description:
-      - The directory on the source.
+      - The directory on the source, as an absolute path.
     type: path
     required: true
   destination:
@@ -39,7 +39,7 @@ options:
     required: true
   dest_path:
     description:
-      - The directory's name on the destination. The default is O(path).
+      - The directory's name on the destination, as an absolute path. The default is O(path).
     type: path
   dest_address:
     description:
@@ -48,8 +48,8 @@ options:
     type: str
   dest_port:
     description:
-      - Port of the destination's sshd, as the source sees it. The default is the destination's variable C(fog_port); else
-        C(ansible_port), if the address is not from C(fog_address); else 22.
+      - Port of the destination's sshd, as the source sees it. The default is the destination's variable C(fog_port);
+        else C(ansible_port), if the address is not from C(fog_address); else 22.
     type: int
   mode:
     description:
@@ -133,8 +133,9 @@ requirements:
   - paramiko on the controller, for a relayed transfer
   - zstd on both hosts, for compression
 notes:
-  - A direct transfer adds one line to C(~/.ssh/authorized_keys) of the user that Ansible logs in as on the destination, and
-    takes it out again. An sshd with another C(AuthorizedKeysFile) cannot be served like this; V(auto) relays then.
+  - A direct transfer adds one line to C(~/.ssh/authorized_keys) of the user that Ansible logs in as there, and
+    takes it out again. An sshd with another C(AuthorizedKeysFile) cannot be served like this;
+    O(mode=auto) relays then.
   - With OpenSSH 7.7 or later on the destination the line expires by itself; with older ones it stays if both the
     controller and the source die during the transfer, until the next transfer to that host removes it. Without
     the private key it opens nothing.
@@ -198,9 +199,9 @@ bytes_checkpoint:
   type: int
   sample: 3402118
 bytes_sent:
-  description: Bytes that the source sent, over all attempts. In a direct transfer what SSH put on the wire (as C(scp -v)
-    tells it), or the channel's own bytes of an attempt that was cut off; in a relayed transfer the channel's bytes without
-    SSH's share. 0 if nothing had to be sent.
+  description: Bytes that the source sent, over all attempts. In a direct transfer what SSH put on the wire (as
+    C(scp -v) tells it), or the channel's own bytes of an attempt that was cut off; in a relayed transfer the channel's
+    bytes without SSH's share. 0 if nothing had to be sent.
   returned: success
   type: int
   sample: 35780
@@ -220,8 +221,8 @@ rate:
   type: float
   sample: 85190.5
 resumed_bytes:
-  description: Bytes (uncompressed) that an earlier attempt had brought to the destination, so that the last attempt did not
-    send them again.
+  description: Bytes (uncompressed) that an earlier attempt had brought to the destination, so that the last attempt
+    did not send them again.
   returned: success
   type: int
   sample: 0
@@ -278,7 +279,7 @@ def make_directory(transfer_id, role, expires):
         ended = name.rpartition("-")[2]
         if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
             shutil.rmtree(os.path.join(base, name), ignore_errors=True)
-    directory = os.path.join(base, "transfer-%s-%s-%d" % (transfer_id, role, expires))
+    directory = os.path.join(base, f"transfer-{transfer_id}-{role}-{expires}")
     os.mkdir(directory, 0o700)
     return directory
 
@@ -317,7 +318,7 @@ class SshConnection:
     """An ssh to the destination, its two pipes, and what it says on the side."""
 
     def __init__(self, command, deadline):
-        environment = {name: value for name, value in os.environ.items() if name not in ("SSH_AUTH_SOCK", "SSH_ASKPASS")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
         self.lines = []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         bufsize=0, env=environment)
@@ -356,7 +357,7 @@ class DirectSending:
         self.timeout = params["timeout"]
         self.orders = orders
         self.books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
-                      "compression": params["compression"]}
+                      "compression": params["compression"], "reached": False}
 
     def run(self):
         entries = _channel.listing(self.path)
@@ -369,7 +370,7 @@ class DirectSending:
             except _channel.Interrupted as exc:
                 hopeless = _door.is_hopeless(str(exc))
                 if hopeless or not self.attempts_left or time.monotonic() >= deadline:
-                    late = " (the timeout of %d s is over)" % self.timeout if time.monotonic() >= deadline else ""
+                    late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
                     raise Failure(f"{exc}{late}", interrupted=True, **self.books) from exc
                 time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
             except _channel.Refused as exc:
@@ -395,6 +396,7 @@ class DirectSending:
             self.books["seconds"] = round(self.books["seconds"] + time.monotonic() - started, 3)
             self.books["resumed_bytes"] = sender.resumed_bytes
             self.books["compression"] = sender.compression
+            self.books["reached"] = self.books["reached"] or sender.reached
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -427,7 +429,8 @@ def open_source(module, orders):
         order = {"role": "send", "path": path, "compression": module.params["compression"],
                  "compression_level": module.params["compression_level"],
                  "rate_limit": int(module.params["rate_limit"] * 1024 * 1024), "idle_limit": module.params["timeout"]}
-        facts["command"] = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
+        program = lay_down_program(facts["directory"], order)
+        facts["command"] = _door.shell_line(_door.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
         facts["directory"] = make_directory(orders["id"], "source", expires)
         facts["public_key"] = _door.make_key(facts["directory"])
@@ -439,7 +442,7 @@ def probe(address, port):
     try:
         socket.create_connection((address, port), PROBE_SECONDS).close()
     except OSError as exc:
-        return "%s port %d: %s" % (address, port, exc.strerror or exc)
+        return f"{address} port {port}: {exc.strerror or exc}"
     return None
 
 
@@ -468,8 +471,8 @@ def open_destination(module, orders):
     command = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
-        line = _door.authorized_line(orders["public_key"], command, orders["id"], expires, _door.installed_ssh_version())
-        now = time.time()
+        version, now = _door.installed_ssh_version(), time.time()
+        line = _door.authorized_line(orders["public_key"], command, orders["id"], expires, version)
         try:
             _door.edit_authorized_keys(
                 login, lambda old: _door.with_line(_door.without_transfer(old, None, now), line.encode("ascii")))
@@ -526,7 +529,7 @@ def main():
     steps = {"open_source": open_source, "open_destination": open_destination, "fingerprint": fingerprint, "send": send,
              "close": close}
     if not step:
-        module.fail_json(msg="checkpoint_transfer needs its action plugin, which runs on the controller; nothing was done.")
+        module.fail_json(msg="checkpoint_transfer needs its action plugin on the controller; nothing was done.")
     try:
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
     except Failure as exc:

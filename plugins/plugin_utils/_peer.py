@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A second inventory host inside one task.
 
-An action plugin has a connection to the one host that its task runs on. A Peer is another host of the inventory, reached
-as Ansible itself would reach it (connection, become, shell and their options, from that host's variables), on which
-the same action plugin runs modules.
+An action plugin has a connection to the one host that its task runs on. A Peer is another host of the inventory,
+reached as Ansible itself would reach it (connection, become, shell and their options, from that host's variables), on
+which the same action plugin runs modules.
 
 Private to the collection fog.migration.
 """
@@ -62,7 +62,8 @@ class Peer:
         keys.pop("retries", None)
         if self._context.password:
             keys["password"] = self._context.password
-        connection.set_options(task_keys=keys, var_options=connection._resolve_option_variables(self.variables, self._templar))
+        options = connection._resolve_option_variables(self.variables, self._templar)
+        connection.set_options(task_keys=keys, var_options=options)
         self._set_options("shell", connection._shell, keys)
         if become:
             self._context.set_become_plugin(become.name)

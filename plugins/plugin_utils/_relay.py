@@ -99,6 +99,11 @@ def proxy_command(settings, hostname, port, user):
     return None
 
 
+def known_name(hostname, port):
+    """A host's name as known_hosts has it."""
+    return hostname if port == 22 else f"[{hostname}]:{port}"
+
+
 def make_route(settings, name, password=None, host_key_checking=True):
     """A Route from what `ssh -G` says about a host."""
     hostname = settings.get("hostname", [name])[0]
@@ -106,7 +111,7 @@ def make_route(settings, name, password=None, host_key_checking=True):
     user = settings.get("user", [None])[0]
     strict = settings.get("stricthostkeychecking", ["true"])[0]
     alias = settings.get("hostkeyalias", [""])[0]
-    names = [alias] if is_set(alias) else [hostname if port == 22 else f"[{hostname}]:{port}", hostname]
+    names = [alias] if is_set(alias) else [known_name(hostname, port), hostname]
     files = " ".join(settings.get("userknownhostsfile", []) + settings.get("globalknownhostsfile", [])).split()
     return Route(
         hostname=hostname, port=port, user=user, password=password,
@@ -144,7 +149,8 @@ def route_to(end):
     if get("host"):
         run = subprocess.run(client_command(get), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if run.returncode:
-            raise RelayError(f"ssh does not understand the arguments for {end.name}: {run.stderr.strip()}", hopeless=True)
+            said = run.stderr.strip()
+            raise RelayError(f"ssh does not understand the arguments for {end.name}: {said}", hopeless=True)
         settings = parse_client_settings(run.stdout)
     else:
         settings = {"hostname": [host], "port": [str(get("port") or 22)], "user": [get("remote_user")],
@@ -225,13 +231,15 @@ def connect(end, route):
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     if route.check_host_key:
         keys = trusted_keys(route)
+        name = known_name(route.hostname, route.port)
         for kind, key in keys:
-            client.get_host_keys().add(route.hostname if route.port == 22 else f"[{route.hostname}]:{route.port}", kind, key)
+            client.get_host_keys().add(name, kind, key)
         if route.accept_new and not keys:
             client.set_missing_host_key_policy(AcceptAnyKey())
     else:
         client.set_missing_host_key_policy(AcceptAnyKey())
-    where = f"the controller cannot open an SSH connection of its own to {end.name} ({route.hostname} port {route.port})"
+    where = (f"the controller cannot open an SSH connection of its own to {end.name} "
+             f"({route.hostname} port {route.port})")
     try:
         client.connect(
             route.hostname, port=route.port, username=route.user, password=route.password,
@@ -267,7 +275,10 @@ def start(end):
 
 
 class Flow(threading.Thread):
-    """Passes on what one program says to the other, and counts it. Never stops reading: who cannot write must see why."""
+    """Passes on what one program says to the other, and counts it.
+
+    It never stops reading: a program that is stuck in writing could not read why the other one refuses.
+    """
 
     def __init__(self, read, write, close):
         super().__init__(daemon=True)
@@ -360,7 +371,8 @@ def attempt(source, destination, deadline):
 
 def relay(source, destination, retries, timeout):
     """Relays one transfer, with its retries; a result like that of the module's own step `send`."""
-    books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0}
+    books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
+             "reached": False}
     deadline = time.monotonic() + timeout
     while True:
         started = time.monotonic()
@@ -373,8 +385,10 @@ def relay(source, destination, retries, timeout):
         except RelayError as exc:
             report, other, complaint, problem, hopeless = {}, {}, "", str(exc), exc.hopeless
         books["seconds"] = round(books["seconds"] + time.monotonic() - started, 3)
+        books["reached"] = books["reached"] or report.get("reached", False)
         if "verdict" in report:
-            return dict(books, resumed_bytes=report["verdict"].get("resumed_bytes", 0), compression=report["compression"])
+            books["resumed_bytes"] = report["verdict"].get("resumed_bytes", 0)
+            return dict(books, compression=report["compression"])
         for end in (report, other):
             if end.get("kind") == "Refused":
                 return dict(books, failed=True, interrupted=False, msg=end["error"])
