@@ -124,7 +124,8 @@ changelog: setup-dev ## write the fragments into CHANGELOG.md for the version in
 	@antsibull-changelog release --reload-plugins --update-existing
 
 build: setup ## build the collection's tarball into dist/
-	@ansible-galaxy collection build --force --output-path dist
+	@rm -f dist/fog-migration-*.tar.gz
+	@ansible-galaxy collection build --output-path dist
 
 importer: setup-dev build ## check the tarball as Galaxy would on import, and install it
 	@$(call say,'galaxy-importer')
