@@ -1,0 +1,33 @@
+#!/bin/sh
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Stops the Docker engine that start.sh started in directory $1 (its sockets and mounts are in $2), takes its rules
+# and mounts away, and removes both directories.
+set -eu
+
+engine=$1
+run=$2
+PATH=$PATH:/usr/sbin:/sbin
+
+# Only the process that this file names, and only if it is dockerd.
+if [ -f "$engine/dockerd.pid" ]; then
+    start-stop-daemon --stop --quiet --oknodo --retry 30 --pidfile "$engine/dockerd.pid" --exec "$(command -v dockerd)"
+fi
+
+if [ -f "$engine/ip_forward" ] && [ ! -f "$engine/rules_were_here" ]; then
+    for table in raw mangle nat filter; do
+        iptables-save -t "$table" | sed '/DOCKER/d' | iptables-restore --table="$table"
+    done
+    # "-P FORWARD ACCEPT", as it was.
+    # shellcheck disable=SC2046
+    iptables $(cat "$engine/forward_policy")
+    cat "$engine/ip_forward" >/proc/sys/net/ipv4/ip_forward
+fi
+
+awk -v a="$engine/" -v b="$run/" 'index($2, a) == 1 || index($2, b) == 1 {print $2}' /proc/mounts | sort -r |
+    while read -r mount; do
+        umount "$mount"
+    done
+rm -rf "$engine" "$run"
