@@ -22,6 +22,8 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import errno
 import fcntl
 import hashlib
@@ -59,6 +61,7 @@ ENTRIES_PER_FRAME = 1000
 MAX_ENTRIES = 500000
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
+LAST_WORDS_LIMIT = 5.0
 MANIFEST = "manifest.json"
 
 
@@ -536,6 +539,7 @@ class Sender:
 
     def _last_words(self):
         """The receiver may have said why before it closed the channel."""
+        self.frames.idle_limit = LAST_WORDS_LIMIT
         try:
             while True:
                 self.frames.expect(VERDICT)
@@ -612,11 +616,41 @@ class Sender:
 # Receiver
 
 
+class Syncs:
+    """Brings files to the disk while others still arrive: side by side, they share the file system's journal."""
+
+    def __init__(self):
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
+        self._pending = collections.deque()
+
+    def add(self, handle):
+        """Takes an open file over, syncs it and closes it."""
+        self._pending.append(self._pool.submit(self._sync, handle))
+        if len(self._pending) > 200:
+            self._pending.popleft().result()
+
+    @staticmethod
+    def _sync(handle):
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def wait(self):
+        """Returns when all of them are on the disk; raises what kept one from it."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def close(self):
+        self._pool.shutdown()
+
+
 class Arrivals:
     """Splits the one stream of data into the wanted files again, by their announced sizes."""
 
     def __init__(self, staging, parts):
         self._staging = staging
+        self._syncs = Syncs()
         self._parts = list(parts)
         self._stream = None
         self._left = 0
@@ -636,9 +670,8 @@ class Arrivals:
                 self._finish()
 
     def _finish(self):
-        os.fsync(self._stream)
-        os.close(self._stream)
-        self._stream = None
+        stream, self._stream = self._stream, None
+        self._syncs.add(stream)
         if self._checksum.hexdigest() != self._entry["sha256"]:
             os.unlink(os.path.join(self._staging, self._entry["path"]))
             raise Refused("{} arrived with another checksum than the one listed for it: it was changed at the source "
@@ -660,16 +693,20 @@ class Arrivals:
 
     def complete(self):
         if self._left or self._parts:
-            raise Refused("fewer bytes came than were announced: {} is incomplete".format(self._entry["path"]))
+            raise Refused(f"fewer bytes came than were announced: {self._entry['path']} is incomplete")
+        self._syncs.wait()
 
     def close(self):
         if self._stream is not None:
             os.close(self._stream)
             self._stream = None
+        self._syncs.close()
 
 
 class Receiver:
     """Receives one directory into staging, verifies it, and puts it under its final name in one step."""
+
+    patience = 10.0
 
     def __init__(self, frames, final, host=None, replace=False):
         self.frames = frames
@@ -775,7 +812,7 @@ class Receiver:
 
     def _take_lock(self, lock):
         """One receiver per directory. A predecessor in this very transfer, cut off from its sender, gives way."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + self.patience
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
