@@ -102,11 +102,21 @@ def read_stats(path: str) -> dict:
         return {}
 
 
+# CRIU says this at every start where root lacks CAP_SYS_RESOURCE, and goes on.
+_HARMLESS = re.compile(r"RLIMIT_NOFILE")
+
+
 def log_tail(text: str, lines: int = 12) -> list[str]:
     """The lines of a CRIU log that tell why it failed: its errors and warnings, or its last lines if it has none."""
-    all_lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    all_lines = [line.rstrip() for line in text.splitlines() if line.strip() and not _HARMLESS.search(line)]
     telling = [line for line in all_lines if re.search(r"\b(Error|Warn)\b", line)]
     return (telling or all_lines)[-lines:]
+
+
+def reason(lines: list[str]) -> str:
+    """The clause that a sentence needs of these lines: CRIU's first error, of which the later ones are the consequence."""
+    errors = [line for line in lines if "Error" in line] or lines[-1:]
+    return f", CRIU said: {re.sub(r'^[^E]*Error ', '', errors[0]).strip().rstrip('.')}" if errors else ""
 
 
 def parse_version(text: str) -> str | None:

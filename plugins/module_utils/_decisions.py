@@ -25,11 +25,14 @@ def name_refusal(what: str, name: str) -> str | None:
     return f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], the first a letter or digit"
 
 
-def checkpoint_refusal(inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> tuple | None:
+def checkpoint_refusal(
+    inspect: dict, daemon: dict, criu_version: str | None, foreign_user: bool, leave_running: bool
+) -> tuple | None:
     """Why a checkpoint of this container cannot work, and what to do about it; None where it can.
 
     :param inspect: the container's inspect data.
     :param daemon: see C(_client.daemon_facts).
+    :param foreign_user: see C(_host.unreadable_limits).
     :returns: a pair of clauses, or None.
     """
     name = inspect["Name"].lstrip("/")
@@ -53,6 +56,12 @@ def checkpoint_refusal(inspect: dict, daemon: dict, criu_version: str | None, le
         return (
             f"the container {name} has a terminal (TTY), which Docker {version} cannot checkpoint and restore",
             "run it without --tty, or with Docker 19.03 or newer",
+        )
+    if foreign_user:
+        return (
+            f"the container {name} has processes of other users than root, whose limits CRIU cannot read here because root "
+            "lacks the capability CAP_SYS_RESOURCE on this host",
+            "give this host, probably a container itself, that capability",
         )
     if leave_running:
         return None

@@ -60,6 +60,29 @@ def anonymous_memory(root: int) -> int:
     return sum(int(size) * 1024 for size in sizes)
 
 
+def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) -> bool:
+    """Whether a process with the first status may read the resource limits of those with the others.
+
+    The kernel's rule for C(prlimit), which CRIU uses: the same real, effective and saved user and group IDs, or
+    CAP_SYS_RESOURCE (capability 24).
+    """
+    if int(own_status.get("CapEff", "0"), 16) >> 24 & 1:
+        return True
+    own = own_status["Uid"].split()[0], own_status["Gid"].split()[0]
+    return all(
+        set(status["Uid"].split()[:3]) == {own[0]} and set(status["Gid"].split()[:3]) == {own[1]}
+        for status in statuses
+        if "Uid" in status
+    )
+
+
+def unreadable_limits(root: int) -> bool:
+    """Whether I(root) or a process below it belongs to another user and CRIU may not read its limits on this host."""
+    if not root:
+        return False
+    return not limits_readable(_status(os.getpid()), [_status(process) for process in processes_below(root)])
+
+
 def cpu_features() -> list[str]:
     """The features of this host's processor."""
     return parse_cpu_features(_read("/proc/cpuinfo"))

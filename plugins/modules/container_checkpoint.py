@@ -257,9 +257,7 @@ class Checkpointer:
         inspect, daemon, criu_version = self._look()
         if os.path.lexists(self.folder) and not self.params["force"]:
             return self._present_already(inspect)
-        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, self.params["leave_running"])
-        if refusal:
-            raise MigrationError(refusal[0], "nothing was changed", refusal[1])
+        self._refuse(inspect, daemon, criu_version)
         self._refuse_unsaved_files(inspect)
         result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
         if not self.module.check_mode:
@@ -298,6 +296,13 @@ class Checkpointer:
         daemon = _client.daemon_facts(self.client)
         _client.require_local(daemon["root"], inspect["Id"])
         return inspect, daemon, _criu.version()
+
+    def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None) -> None:
+        """Raises with the reason where this checkpoint cannot work."""
+        unreadable = _host.unreadable_limits(inspect["State"].get("Pid") or 0)
+        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, self.params["leave_running"])
+        if refusal:
+            raise MigrationError(refusal[0], "nothing was changed", refusal[1])
 
     def _present_already(self, inspect: dict) -> dict:
         manifest = _manifest.load(self.folder)
@@ -343,9 +348,10 @@ class Checkpointer:
                 error.state = state
                 raise
             raise MigrationError(
-                f"the checkpoint of {self.params['container']} failed ({_client.api_message(error)})",
+                f"the checkpoint of {self.params['container']} failed ({_client.api_message(error)})"
+                + _criu.reason(self.criu_log),
                 state,
-                "see criu_log and the daemon's log for the reason",
+                "mend the cause and try again",
                 criu_log=self.criu_log,
             ) from error
         finally:

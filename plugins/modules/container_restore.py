@@ -279,8 +279,7 @@ class Restorer:
             details = {"criu_log": getattr(error, "criu_log", lines)}
             what = error.what if isinstance(error, MigrationError) else _client.api_message(error)
             reason = f"the container {self.name} could not be restored ({what})"
-            if details["criu_log"]:
-                reason += f", CRIU said: {details['criu_log'][-1]}"
+            reason += _criu.reason(details["criu_log"])
             raise MigrationError(reason, state, "mend the cause and restore it again", **details) from error
         started = time.monotonic()
         self._settle(container_id)

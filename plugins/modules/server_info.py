@@ -181,10 +181,10 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
-    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, leave_running=False)
+    process = inspect["State"].get("Pid") or 0
+    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, _host.unreadable_limits(process), False)
     image = client.find_image(inspect["Image"]) or {}
     upper = _rootfs.upper_directory(inspect)
-    process = inspect["State"].get("Pid") or 0
     return {
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),

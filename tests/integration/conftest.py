@@ -18,7 +18,7 @@ import lab as lab_module
 
 def _lab_playbook(*words: str) -> None:
     done = subprocess.run(
-        ["ansible-playbook", "lab.yml", *words],
+        ["ansible-playbook", "lab.yml", "-e", f"lab_name={lab_module.NAME}", *words],
         cwd=lab_module.PLAYBOOKS,
         env=lab_module.environment(),
         capture_output=True,

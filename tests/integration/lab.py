@@ -14,6 +14,7 @@ from pathlib import Path
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 STATE = Path(os.environ.get("FOG_LAB_DIR") or "~/.local/state/fog-migration/lab").expanduser()
+NAME = os.environ.get("FOG_LAB_NAME", "fog-lab")
 CHECKPOINTS = "/var/lib/fog-migration/checkpoints"
 IMAGE = "busybox:lab"
 
@@ -59,11 +60,10 @@ class Lab:
     def __init__(self) -> None:
         inventory = json.loads((STATE / "inventory.json").read_text(encoding="utf-8"))
         self.hostvars = inventory["_meta"]["hostvars"]
-        self.name = os.environ.get("FOG_LAB_NAME", "fog-lab")
 
     def exec_command(self, node: str) -> list[str]:
         """The words before a command that is to run on a node."""
-        return ["docker", "exec", "-i", f"{self.name}-{node}"]
+        return ["docker", "exec", "-i", f"{NAME}-{node}"]
 
     def sh(self, node: str, script: str, check: bool = True) -> str:
         """Runs a shell script on a node as root; its standard output."""

@@ -139,6 +139,14 @@ def test_criu_missing(lab, looper, node):
     one_sentence(message, "criu is not installed")
 
 
+def test_process_of_another_user_where_criu_may_not_dump_it(lab):
+    if int(lab.sh("fog1", "grep CapEff /proc/1/status").split()[1], 16) >> 24 & 1:
+        pytest.skip("NOT TESTED: root has CAP_SYS_RESOURCE on this machine, so nothing is in the way")
+    lab.start("fog1", "other-user", NATURALS, "--user", "1000:1000")
+    one_sentence(failure(lab.migrate("other-user", check=False)), "CAP_SYS_RESOURCE", "the container runs on as before")
+    assert lab.running_on("other-user") == ["fog1"]
+
+
 def test_volume_whose_content_would_be_lost(lab):
     lab.start("fog1", "voluminous", NATURALS, "--volume", "data:/data")
     one_sentence(failure(lab.migrate("voluminous", check=False)), "the content of data would not travel with it")

@@ -56,7 +56,7 @@ def test_bad_names(name):
 
 
 def test_a_running_container_is_not_refused():
-    assert _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", leave_running=False) is None
+    assert _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, leave_running=False) is None
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,13 @@ def test_a_running_container_is_not_refused():
     ],
 )
 def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
-    what, remedy = _decisions.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, leave_running=False)
+    what, remedy = _decisions.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, leave_running=False)
     assert reason in what
     assert remedy
+
+
+def test_processes_of_other_users_where_their_limits_cannot_be_read():
+    assert "CAP_SYS_RESOURCE" in _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, leave_running=False)[0]
 
 
 @pytest.mark.parametrize(
@@ -90,12 +94,12 @@ def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
     ],
 )
 def test_versions_that_can(inspect, version):
-    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", leave_running=False) is None
+    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False) is None
 
 
 def test_leave_running_allows_what_only_an_exit_would_spoil():
     inspect = changed("HostConfig.AutoRemove", True)
-    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", leave_running=True) is None
+    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True) is None
 
 
 def test_restart_policies_that_would_revive_a_frozen_container_are_held():

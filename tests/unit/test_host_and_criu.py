@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parsers of what Linux and CRIU write."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from ansible_collections.fog.migration.plugins.module_utils import _criu, _host
+
+# A stats-dump that CRIU 4.2.1 wrote for a busybox counter.
+STATS_DUMP = bytes.fromhex("4059105506330957230000000a210898041093d30718930d2089012830300038204000480050085808600068007000")
+
+DUMP_LOG = """\
+(00.001262) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted
+(00.009000) cg: cgroup thaw
+(00.011084) Error (criu/cr-dump.c:389): Can't get rlimit 0: Operation not permitted
+(00.011089) Error (criu/cr-dump.c:1584): Dump core (pid: 4153) failed with -1
+(00.092940) Error (criu/cr-dump.c:1975): Dumping FAILED.
+"""
+
+
+def test_statistics_of_a_real_dump():
+    statistics = _criu.decode_stats(STATS_DUMP)
+    assert statistics["pages_scanned"] >= statistics["pages_written"] > 0
+    assert 0 < statistics["freezing_time"] < statistics["frozen_time"]
+
+
+@pytest.mark.parametrize("cut", [0, 4, 11, 12, 20])
+def test_truncated_statistics(cut):
+    with pytest.raises(ValueError, match="statistics"):
+        _criu.decode_stats(STATS_DUMP[:cut])
+
+
+def test_other_images_are_no_statistics():
+    with pytest.raises(ValueError, match="not a statistics image"):
+        _criu.decode_stats(struct.pack("<III", _criu.SERVICE_MAGIC, 0x1, 0))
+    with pytest.raises(ValueError, match="malformed"):
+        _criu.decode_stats(struct.pack("<III", _criu.SERVICE_MAGIC, _criu.STATS_MAGIC, 2) + b"\x0a\xff")
+
+
+def test_the_first_error_is_the_reason():
+    lines = _criu.log_tail(DUMP_LOG)
+    assert len(lines) == 3
+    assert _criu.reason(lines) == ", CRIU said: (criu/cr-dump.c:389): Can't get rlimit 0: Operation not permitted"
+    assert _criu.reason([]) == ""
+    assert _criu.log_tail("one\ntwo\n") == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("Version: 4.2.1\n", "4.2.1"), ("Version: 3.17.1\nGitID: v3.17\n", "3.17.1"), ("Version: v4.0\n", "4.0"), ("", None)],
+)
+def test_version(text, version):
+    assert _criu.parse_version(text) == version
+
+
+def test_cpu_features_of_x86_and_arm():
+    assert _host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == ["avx", "fpu", "sse2"]
+    assert _host.parse_cpu_features("Features\t: half thumb vfp neon\n") == ["half", "neon", "thumb", "vfp"]
+    assert _host.parse_cpu_features("") == []
+
+
+def test_listening_ports():
+    table = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 0 10 -1
+"""
+    assert _host.parse_listening(table) == {22}
+
+
+def test_descendants():
+    assert _host.descendants({1: 0, 2: 1, 3: 2, 4: 1, 9: 8}, 2) == {2, 3}
+    assert _host.descendants({1: 0, 2: 1, 3: 2, 4: 1}, 1) == {1, 2, 3, 4}
+
+
+ROOT = {"Uid": "0 0 0 0", "Gid": "0 0 0 0", "CapEff": "000001fffeffffff"}
+WHOLE_ROOT = {**ROOT, "CapEff": "000001ffffffffff"}
+USER = {"Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000"}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "readable"),
+    [
+        (ROOT, [ROOT], True),
+        (ROOT, [ROOT, USER], False),
+        (ROOT, [{**ROOT, "Gid": "0 1000 0 0"}], False),
+        (WHOLE_ROOT, [ROOT, USER], True),
+        (ROOT, [{}], True),
+    ],
+)
+def test_whose_limits_can_be_read(own, others, readable):
+    assert _host.limits_readable(own, others) is readable
