@@ -129,6 +129,10 @@ container:
       description: Its state.
       type: str
       sample: running
+    health:
+      description: What its health check says, or V(none) where it has none.
+      type: str
+      sample: none
     image:
       description: ID of its image.
       type: str
@@ -189,6 +193,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),
         "state": inspect["State"].get("Status", "unknown"),
+        "health": (inspect["State"].get("Health") or {}).get("Status", "none"),
         "image": inspect["Image"],
         "image_tags": image.get("RepoTags") or [],
         "image_size": image.get("Size", 0),

@@ -126,17 +126,16 @@ class Lab:
         """C(ansible-playbook migrate.yml -e container=...)."""
         return self.playbook("migrate.yml", *words, check=check, container=container, **extra)
 
-    def module(self, node: str, name: str, *words: str, **arguments) -> dict:
-        """The result of one of our modules on a node; failed results are returned as well."""
-        command = ["ansible", node, "-m", f"fog.migration.{name}", "-a", json.dumps(arguments), *words]
-        # `ansible` alone does not look beside the playbooks for collections, the paths of ansible.cfg lead there.
+    def module(self, node: str, module: str, /, *words: str, **arguments) -> dict:
+        """The result of one of our modules on a node; C(failed) tells whether it failed."""
+        command = ["ansible", node, "-m", f"fog.migration.{module}", "-a", json.dumps(arguments), *words]
         done = subprocess.run(
             command, cwd=PLAYBOOKS, env=environment(), capture_output=True, text=True, check=False, timeout=900
         )
-        match = re.search(r"(?:SUCCESS|CHANGED|FAILED!|UNREACHABLE!) => (\{.*\})", done.stdout, re.DOTALL)
+        match = re.search(r"(SUCCESS|CHANGED|FAILED!|UNREACHABLE!) => (\{.*\})", done.stdout, re.DOTALL)
         if not match:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        return json.loads(match.group(1))
+        return {"failed": match.group(1).endswith("!"), **json.loads(match.group(2))}
 
 
 def environment() -> dict[str, str]:

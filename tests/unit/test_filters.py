@@ -46,7 +46,8 @@ def test_choice(servers, options, choice):
         ({"fog1": RUNS}, {}, "no server to migrate to"),
         ({"fog1": RUNS, "fog2": RUNS}, {}, "say which one is meant"),
         ({"fog1": RUNS, "fog2": {"failed": True, "msg": "no Docker."}}, {}, "fog2 cannot be used (no Docker)"),
-        ({"fog1": RUNS}, {"source": ["nowhere"]}, "no such source"),
+        ({"fog1": RUNS}, {"source": ["nowhere"]}, "the source nowhere is not in the inventory"),
+        ({"fog1": RUNS}, {"destination": ["nowhere"]}, "the destination nowhere is not in the inventory"),
     ],
 )
 def test_no_choice_is_one_sentence(servers, options, error):
