@@ -14,7 +14,7 @@ missing() {
 
 [ -e /proc/sys/kernel/ns_last_pid ] ||
     missing "This machine's kernel lacks CONFIG_CHECKPOINT_RESTORE, without which CRIU cannot work."
-[ -d /sys/fs/cgroup ] && grep -q ' /sys/fs/cgroup' /proc/mounts ||
+grep -q ' /sys/fs/cgroup[ /]' /proc/mounts ||
     missing "No control groups are mounted under /sys/fs/cgroup; Docker needs them."
 unshare --mount --net --pid --uts --ipc --fork true 2>/dev/null ||
     missing "This machine does not let root make mount, network, PID, UTS and IPC namespaces."

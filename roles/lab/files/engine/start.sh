@@ -12,8 +12,10 @@ PATH=$PATH:/usr/sbin:/sbin
 
 cat /proc/sys/net/ipv4/ip_forward >"$engine/ip_forward"
 iptables -S FORWARD | head -n 1 >"$engine/forward_policy"
-if iptables-save | grep -q DOCKER; then
+# DOCKER_OUTPUT and DOCKER_POSTROUTING are not an engine's: every container with Docker's own DNS has them.
+if iptables-save | grep -Eq 'DOCKER([^_]|$)'; then
     touch "$engine/rules_were_here"
 fi
+[ -e /etc/docker/key.json ] || touch "$engine/key_is_new"
 exec start-stop-daemon --start --background --pidfile "$engine/dockerd.pid" --output "$engine/dockerd.log" \
     --exec "$(command -v dockerd)" -- --config-file "$engine/daemon.json"

@@ -18,7 +18,7 @@ fi
 
 if [ -f "$engine/ip_forward" ] && [ ! -f "$engine/rules_were_here" ]; then
     for table in raw mangle nat filter; do
-        iptables-save -t "$table" | sed '/DOCKER/d' | iptables-restore --table="$table"
+        iptables-save -t "$table" | sed -E '/DOCKER([^_]|$)/d' | iptables-restore --table="$table"
     done
     # "-P FORWARD ACCEPT", as it was.
     # shellcheck disable=SC2046
@@ -30,4 +30,9 @@ awk -v a="$engine/" -v b="$run/" 'index($2, a) == 1 || index($2, b) == 1 {print 
     while read -r mount; do
         umount "$mount"
     done
+if [ -f "$engine/key_is_new" ]; then
+    rm -f /etc/docker/key.json
+    rmdir --ignore-fail-on-non-empty /etc/docker
+fi
 rm -rf "$engine" "$run"
+find /run/docker /run/containerd -depth -type d -empty -delete 2>/dev/null || true

@@ -12,12 +12,16 @@ here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Whoever checked the files out: in the node they are root's, and no directory changes its owner.
+find "$here/node" -type f -printf '%P\0' |
+    tar -C "$here/node" --null --files-from=- --owner=0 --group=0 --mode='u=rwX,go=rX' -cf "$work/node.tar"
+
 options=(
     --variant=apt --include="$packages" --format=tar
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*'
     --dpkgopt=force-unsafe-io
-    --customize-hook="sync-in $here/node /"
+    --customize-hook="tar-in $work/node.tar /"
     --customize-hook="chroot \"\$1\" sh -eu <'$here/finish.sh'"
 )
 

@@ -1,7 +1,8 @@
+#!/bin/sh
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-#
+
 # Runs inside the root file system of a lab node once its packages are there.
 
 systemctl --quiet enable docker.service ssh.service
