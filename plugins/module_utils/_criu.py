@@ -115,7 +115,7 @@ def log_tail(text: str, lines: int = 12) -> list[str]:
 
 def reason(lines: list[str]) -> str:
     """The clause that a sentence needs of these lines: CRIU's first error, of which the later ones are the consequence."""
-    errors = [line for line in lines if "Error" in line] or lines[-1:]
+    errors = [line for line in lines if "Error" in line]
     return f", CRIU said: {re.sub(r'^[^E]*Error ', '', errors[0]).strip().rstrip('.')}" if errors else ""
 
 

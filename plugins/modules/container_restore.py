@@ -357,7 +357,7 @@ class Restorer:
     def _require_running(self, container_id: str) -> None:
         state = self.client.inspect_container(container_id)["State"]
         if not state.get("Running"):
-            raise MigrationError(f"it ended at once with exit code {state.get('ExitCode')}")
+            raise MigrationError(f"it was restored and ended at once with exit code {state.get('ExitCode')}")
 
     def _clean(self, container_id: str | None, in_place: bool) -> str:
         """Removes what the restore has made; returns the clause that tells the state."""
