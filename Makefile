@@ -61,7 +61,10 @@ unit: setup-dev ## unit tests, which need no lab
 integration: setup-dev ## integration tests on the lab: make integration ARGS="-k naturals"
 	@pytest tests/integration $(ARGS)
 
-molecule: setup-dev ## molecule scenarios: make molecule ARGS="-s NAME"
+# Its scenario takes the lab down, before and after; so it gets one of its own.
+molecule: export FOG_LAB_NAME := fog-molecule
+molecule: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/molecule
+molecule: setup-dev ## molecule scenarios, on a lab of their own: make molecule ARGS="-s NAME"
 	@$(call say,'Molecule')
 	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),--all)
 
