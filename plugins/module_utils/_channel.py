@@ -716,6 +716,7 @@ class Receiver:
         self.host = host or socket.gethostname()
         self.replace = replace
         self.resumed_bytes = 0
+        self.reached = False
         self._lock = None
 
     def run(self):
@@ -766,6 +767,7 @@ class Receiver:
         self._open_staging()
         parts = self._take_stock(entries)
         self._check_space(entries, parts)
+        self.reached = True
         frames.write_list(WANTS, [want for want, _entry, _checksum in parts])
         self._receive(self._agree(parts, frames.expect_list(PLAN)), hello.get("compression") == "zstd")
         self._put_in_place(entries)
@@ -1025,7 +1027,13 @@ def send(frames, order):
 
 
 def receive(frames, order):
-    return {"verdict": Receiver(frames, order["final"], order["host"], order["replace"]).run()}
+    receiver = Receiver(frames, order["final"], order["host"], order["replace"])
+    report = {}
+    try:
+        report["verdict"] = receiver.run()
+    except ChannelError as exc:
+        report.update(describe_error(exc))
+    return dict(report, reached=receiver.reached)
 
 
 def main():

@@ -385,7 +385,7 @@ def relay(source, destination, retries, timeout):
         except RelayError as exc:
             report, other, complaint, problem, hopeless = {}, {}, "", str(exc), exc.hopeless
         books["seconds"] = round(books["seconds"] + time.monotonic() - started, 3)
-        books["reached"] = books["reached"] or report.get("reached", False)
+        books["reached"] = books["reached"] or any(end.get("reached") for end in (report, other))
         if "verdict" in report:
             books["resumed_bytes"] = report["verdict"].get("resumed_bytes", 0)
             return dict(books, compression=report["compression"])
