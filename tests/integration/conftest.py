@@ -6,14 +6,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import lab as lab_module
+import pytest
 
 
 def _lab_playbook(*words: str) -> None:
@@ -30,8 +26,10 @@ def _lab_playbook(*words: str) -> None:
 
 @pytest.fixture(scope="session")
 def _lab_is_up() -> Iterator[None]:
-    was_up = (lab_module.STATE / "inventory.json").exists()
-    _lab_playbook()
+    """A lab that is up is used as it is, so that one test again takes seconds, and stays up."""
+    was_up = lab_module.is_up()
+    if not was_up:
+        _lab_playbook()
     yield
     if not was_up:
         _lab_playbook("-e", "lab_state=down")

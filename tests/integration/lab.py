@@ -31,6 +31,17 @@ true
 """
 
 
+def is_up() -> bool:
+    """Whether a lab was brought up and all its nodes run."""
+    try:
+        nodes = json.loads((STATE / "inventory.json").read_text(encoding="utf-8"))["_meta"]["hostvars"]
+    except FileNotFoundError:
+        return False
+    query = ["docker", "inspect", "--format", "{{.State.Running}}", *(f"{NAME}-{node}" for node in nodes)]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    return done.returncode == 0 and set(done.stdout.split()) == {"true"}
+
+
 def wait_for(condition, what: str, seconds: float = 60.0):
     """The first true value of I(condition); fails when there is none in time."""
     deadline = time.monotonic() + seconds
