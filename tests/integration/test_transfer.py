@@ -21,6 +21,8 @@ BASE = "/var/lib/fog-migration-transfer-test"
 MIB = 1024 * 1024
 COLUMNS = ("bytes_checkpoint", "bytes_sent", "bytes_received", "seconds", "rate")
 LOOK = "cd {path} && find . -printf '%P %y %m %s\\n' | sort && find . -type f -exec sha256sum {{}} + | sort"
+KEYS = "cat ~/.ssh/authorized_keys; stat -c '%a %U %G' ~/.ssh/authorized_keys"
+# The program (with the key on the source), the lines in authorized_keys, what has not become a whole directory.
 TRACES = ("ls -d /run/fog-migration 2>/dev/null; grep -c fog-migration: ~/.ssh/authorized_keys; "
           "ls -a {base} | grep incoming")
 
