@@ -42,7 +42,7 @@ fi
 
 # Tagged only when it is complete.
 if imported=$(mmdebstrap "${options[@]}" "$suite" - ${mirror:+"$mirror"} |
-    docker import --change "LABEL org.fog-migration.lab=$lab" --change 'CMD ["/usr/local/sbin/lab-init"]' -); then
+    docker import --change "LABEL org.fog-migration.lab-image=$lab" --change 'CMD ["/usr/local/sbin/lab-init"]' -); then
     docker tag "$imported" "$image"
 else
     docker image rm --force "$imported" >/dev/null 2>&1 || true
