@@ -212,6 +212,11 @@ def check_greeting(hello, role):
 # Listings: what a directory is
 
 
+def is_whole(value):
+    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def check_path(path):
     """Why this path must not be in a listing, or None."""
     if not isinstance(path, str) or not path:
@@ -233,12 +238,12 @@ def check_entry(entry):
     if problem:
         return problem
     mode = entry.get("mode")
-    if type(mode) is not int or not 0 <= mode <= 0o777:
+    if not is_whole(mode) or mode > 0o777:
         return "{} with the mode {!r}".format(entry["path"], mode)
     if entry.get("dir") is True:
         return None
     size, checksum = entry.get("size"), entry.get("sha256")
-    if type(size) is not int or not 0 <= size < 2**63:
+    if not is_whole(size) or size >= 2**63:
         return "{} with the size {!r}".format(entry["path"], size)
     if not isinstance(checksum, str) or len(checksum) != 64 or checksum.strip("0123456789abcdef"):
         return "{} with the checksum {!r}".format(entry["path"], checksum)
@@ -315,7 +320,7 @@ def sums_of_manifest(value):
     sums = {}
     for path, facts in files.items():
         size, checksum = (facts.get("size"), facts.get("sha256")) if isinstance(facts, dict) else (None, None)
-        if type(size) is not int or not isinstance(checksum, str):
+        if not is_whole(size) or not isinstance(checksum, str):
             return None
         sums[path] = (size, checksum)
     return sums
@@ -558,7 +563,7 @@ class Sender:
         plan = []
         for want in wants:
             index, offset = want.get("index"), want.get("offset")
-            if type(index) is not int or not 0 <= index < len(files) or type(offset) is not int or offset < 0:
+            if not is_whole(index) or index >= len(files) or not is_whole(offset):
                 raise Refused("the receiver wants a file that was not listed")
             if offset:
                 path = os.path.join(self.root, files[index]["path"])
@@ -888,13 +893,11 @@ class Receiver:
             raise Refused("the sender's plan is not what was wanted")
         agreed = []
         for (want, entry, checksum), planned in zip(parts, plan):
-            if not isinstance(planned, dict) or planned.get("index") != want["index"] \
-                    or type(planned.get("offset")) is not int or planned["offset"] not in (0, want["offset"]):
+            index, offset = (planned.get("index"), planned.get("offset")) if isinstance(planned, dict) else (None, None)
+            if index != want["index"] or not is_whole(offset) or offset not in (0, want["offset"]):
                 raise Refused("the sender's plan is not what was wanted")
-            if not planned["offset"]:
-                checksum = hashlib.sha256()
-            self.resumed_bytes += planned["offset"]
-            agreed.append((entry, planned["offset"], checksum))
+            self.resumed_bytes += offset
+            agreed.append((entry, offset, checksum if offset else hashlib.sha256()))
         return agreed
 
     # Data
@@ -1050,4 +1053,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -248,6 +248,10 @@ def login_user(told):
     return told or os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or current_user()
 
 
+def home_of(user):
+    return pwd.getpwnam(user).pw_dir
+
+
 def current_user():
     return pwd.getpwuid(os.geteuid()).pw_name
 

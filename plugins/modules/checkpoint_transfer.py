@@ -242,25 +242,19 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
-import threading
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _transfer
+from ansible_collections.fog.migration.plugins.module_utils import _channel, _direct, _door, _transfer
 
 EXPIRY_MARGIN = 300
 PROBE_SECONDS = 4
 
 
 class Failure(Exception):
-    """A step failed. The text is one sentence; facts go into the result."""
-
-    def __init__(self, message, **facts):
-        super().__init__(message)
-        self.facts = facts
+    """A step failed. The text is one sentence."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,7 +262,9 @@ class Failure(Exception):
 
 
 def base_directory():
-    return "/run/fog-migration" if os.geteuid() == 0 else os.path.expanduser("~/.fog-migration")
+    if os.geteuid() == 0:
+        return "/run/fog-migration"
+    return os.path.join(_door.home_of(_door.current_user()), ".fog-migration")
 
 
 def make_directory(transfer_id, role, expires):
@@ -308,95 +304,6 @@ def lay_down_program(directory, order):
             os.fchmod(stream.fileno(), 0o700)
             stream.write(content)
     return [sys.executable, "-I", program]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One direct connection, through the client's ssh
-
-
-class SshConnection:
-    """An ssh to the destination, its two pipes, and what it says on the side."""
-
-    def __init__(self, command, deadline):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
-        self.lines = []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        bufsize=0, env=environment)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        self._watchdog = threading.Timer(max(0.1, deadline - time.monotonic()), self.process.terminate)
-        self._watchdog.daemon = True
-        self._watchdog.start()
-
-    def _listen(self):
-        for line in self.process.stderr:
-            self.lines.append(line.decode("utf-8", "replace"))
-            del self.lines[:-200]
-
-    def close(self):
-        self._watchdog.cancel()
-        self.process.stdin.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._listener.join(5)
-        self.process.stdout.close()
-
-
-class DirectSending:
-    """Sends a directory over ssh, as many times as it may, and keeps the books."""
-
-    def __init__(self, params, orders):
-        self.path = params["path"]
-        self.compression = params["compression"]
-        self.level = params["compression_level"]
-        self.rate_limit = int(params["rate_limit"] * 1024 * 1024)
-        self.attempts_left = params["retries"] + 1
-        self.timeout = params["timeout"]
-        self.orders = orders
-        self.books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
-                      "compression": params["compression"], "reached": False}
-
-    def run(self):
-        entries = _channel.listing(self.path)
-        deadline = time.monotonic() + self.timeout
-        while True:
-            self.attempts_left -= 1
-            try:
-                self._attempt(entries, deadline)
-                return self.books
-            except _channel.Interrupted as exc:
-                hopeless = _door.is_hopeless(str(exc))
-                if hopeless or not self.attempts_left or time.monotonic() >= deadline:
-                    late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
-                    raise Failure(f"{exc}{late}", interrupted=True, **self.books) from exc
-                time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
-            except _channel.Refused as exc:
-                raise Failure(str(exc), interrupted=False, **self.books) from exc
-
-    def _attempt(self, entries, deadline):
-        started = time.monotonic()
-        self.books["attempts"] += 1
-        connection = SshConnection(_door.ssh_command(self.orders["key"], self.orders["hosts_file"], self.orders["user"],
-                                                     self.orders["address"], self.orders["port"]), deadline)
-        frames = _channel.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
-        sender = _channel.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
-        try:
-            sender.run()
-        except _channel.Interrupted as exc:
-            connection.close()
-            raise _channel.Interrupted(_door.ssh_complaint(connection.lines) or str(exc)) from exc
-        finally:
-            connection.close()
-            sent, received = _door.ssh_traffic(connection.lines) or (frames.sent, frames.received)
-            self.books["bytes_sent"] += sent
-            self.books["bytes_received"] += received
-            self.books["seconds"] = round(self.books["seconds"] + time.monotonic() - started, 3)
-            self.books["resumed_bytes"] = sender.resumed_bytes
-            self.books["compression"] = sender.compression
-            self.books["reached"] = self.books["reached"] or sender.reached
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -455,7 +362,7 @@ def open_destination(module, orders):
     facts = {
         "user": login, "host_keys": host_keys, "has_zstd": bool(_channel.zstd_program()),
         "exists": os.path.lexists(final), "sudo_problem": _door.sudo_problem(login, current),
-        "door_problem": _door.door_problem(settings, os.path.expanduser("~" + login)),
+        "door_problem": _door.door_problem(settings, _door.home_of(login)),
     }
     if not host_keys:
         facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
@@ -507,7 +414,7 @@ def send(module, orders):
         orders["hosts_file"] = os.path.join(directory, "known_hosts")
         with open(orders["hosts_file"], "w", encoding="ascii") as stream:
             stream.write(_door.known_hosts(orders["host_keys"]))
-        return DirectSending(module.params, orders).run()
+        return _direct.DirectSending(module.params, orders).run()
     finally:
         remove_directory(directory)
 
@@ -532,9 +439,9 @@ def main():
         module.fail_json(msg="checkpoint_transfer needs its action plugin on the controller; nothing was done.")
     try:
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
-    except Failure as exc:
-        module.fail_json(msg=str(exc), **exc.facts)
-    except (_channel.ChannelError, _door.DoorError) as exc:
+    except _direct.SendingFailed as exc:
+        module.fail_json(msg=str(exc), **exc.books)
+    except (Failure, _channel.ChannelError, _door.DoorError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

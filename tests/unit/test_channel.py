@@ -623,7 +623,7 @@ def test_a_pace_is_kept(monkeypatch):
     monkeypatch.setattr(_channel.time, "monotonic", lambda: clock["now"])
     monkeypatch.setattr(_channel.time, "sleep", lambda seconds: clock.update(now=clock["now"] + seconds))
     pace = _channel.Pace(1000)
-    for _ in range(10):
+    for _number in range(10):
         pace.wait(500)
     assert clock["now"] == pytest.approx(105.0)
 
