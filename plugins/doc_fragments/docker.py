@@ -24,12 +24,14 @@ options:
     description:
       - When verifying the authenticity of the Docker daemon, the name that it is expected to have.
       - Docker SDK for Python 7.0.0 and newer do not support this option any more; giving it there is an error.
-      - If the value is not specified in the task, the value of environment variable E(DOCKER_TLS_HOSTNAME) is used instead.
+      - If the value is not specified in the task, the value of environment variable E(DOCKER_TLS_HOSTNAME) is used
+        instead.
     type: str
   api_version:
     description:
       - The version of Docker's API to speak; V(auto) takes the newest that the SDK and the daemon both know.
-      - If the value is not specified in the task, the value of environment variable E(DOCKER_API_VERSION) is used instead.
+      - If the value is not specified in the task, the value of environment variable E(DOCKER_API_VERSION) is used
+        instead.
     type: str
     default: auto
     aliases: [docker_api_version]
@@ -66,7 +68,8 @@ options:
   validate_certs:
     description:
       - Connect by TLS and verify the daemon.
-      - If the value is not specified in the task, the value of environment variable E(DOCKER_TLS_VERIFY) is used instead.
+      - If the value is not specified in the task, the value of environment variable E(DOCKER_TLS_VERIFY) is used
+        instead.
     type: bool
     default: false
     aliases: [tls_verify]

@@ -72,7 +72,9 @@ def _listed(clauses: list[str]) -> str:
 def _choose_source(servers: dict, container: str, wanted: list[str]) -> str:
     candidates = {host: info for host, info in servers.items() if not wanted or host in wanted}
     if not candidates:
-        raise NoChoice(f"the source {', '.join(wanted)} is not in the inventory; name a host or a group with -e source=")
+        raise NoChoice(
+            f"the source {', '.join(wanted)} is not in the inventory; name a host or a group with -e source="
+        )
     unusable = [why for why in (_why_unusable(host, info) for host, info in candidates.items()) if why]
     usable = {host: info for host, info in candidates.items() if not _why_unusable(host, info)}
     holders = [host for host, info in usable.items() if container in info["containers"]]
@@ -82,7 +84,9 @@ def _choose_source(servers: dict, container: str, wanted: list[str]) -> str:
         return found[0]
     if found:
         raise NoChoice(f"{container} is on {', '.join(sorted(found))}; say which one is meant with -e source=")
-    raise NoChoice(f"there is no container {container} on {', '.join(sorted(usable)) or 'any server'}{_listed(unusable)}")
+    raise NoChoice(
+        f"there is no container {container} on {', '.join(sorted(usable)) or 'any server'}{_listed(unusable)}"
+    )
 
 
 def _choose_destination(servers: dict, source: str, wanted: list[str]) -> str:
@@ -92,10 +96,14 @@ def _choose_destination(servers: dict, source: str, wanted: list[str]) -> str:
     if not candidates:
         raise NoChoice("there is no server to migrate to; name one with -e destination=")
     if len(candidates) > 1:
-        raise NoChoice(f"there are several servers to migrate to ({', '.join(candidates)}); name one with -e destination=")
+        raise NoChoice(
+            f"there are several servers to migrate to ({', '.join(candidates)}); name one with -e destination="
+        )
     destination = candidates[0]
     if destination not in servers:
-        raise NoChoice(f"the destination {destination} is not in the inventory; name a host or a group with -e destination=")
+        raise NoChoice(
+            f"the destination {destination} is not in the inventory; name a host or a group with -e destination="
+        )
     why = _why_unusable(destination, servers[destination])
     if why:
         raise NoChoice(f"the destination {why}")

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - fog.migration contributors (@fog-migration)
 description:
-  - Compares what M(fog.migration.server_info) said of the source, with the container, and of the destination. Returns one
-    check for each thing that could fail later.
+  - Compares what M(fog.migration.server_info) said of the source, with the container, and of the destination. Returns
+    one check for each thing that could fail later.
 options:
   _input:
     description: Result of M(fog.migration.server_info) on the source, with the container.
@@ -50,8 +50,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The checks in order, each with C(check) (its name), C(status) (V(ok), V(warning) or V(failed)), C(detail) (what was
-      found), C(remedy) (what to do when it is not V(ok)) and C(line) (all of it as a line of text).
+    - The checks in order, each with C(check) (its name), C(status) (V(ok), V(warning) or V(failed)), C(detail) (what
+      was found), C(remedy) (what to do when it is not V(ok)) and C(line) (all of it as a line of text).
   type: list
   elements: dict
   sample:
@@ -60,10 +60,12 @@ _value:
 
 import re
 
-# Features that programs choose their instructions by at their start; what else is in /proc/cpuinfo does not concern them.
+# Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
+# them.
 _INSTRUCTIONS = re.compile(
-    r"^(mmx|s?sse\d?.*|s?s?e?3|avx.*|amx.*|aes|vaes|pclmulqdq|vpclmulqdq|bmi\d|fma4?|f16c|adx|sha_ni|sha\d+|gfni|popcnt|abm|lzcnt|"
-    r"movbe|movdiri|movdir64b|rdrand|rdseed|xsave.*|xgetbv1|cx16|erms|fsrm|rtm|hle|mpx|pku|ospke|rdpid|tbm|xop)$"
+    r"^(mmx|s?sse\d?.*|s?s?e?3|avx.*|amx.*|aes|vaes|pclmulqdq|vpclmulqdq|bmi\d|fma4?|f16c|adx|sha_ni|sha\d+|gfni|popcnt|"
+    r"abm|lzcnt|movbe|movdiri|movdir64b|rdrand|rdseed|xsave.*|xgetbv1|cx16|erms|fsrm|rtm|hle|mpx|pku|ospke|rdpid|tbm|"
+    r"xop)$"
 )
 MIB = 1024 * 1024
 # Docker 17.12 and newer keep a checkpoint a second time in containerd's content store while they write and read it.
@@ -88,16 +90,19 @@ def missing_instructions(source: list[str], destination: list[str]) -> list[str]
 
 def _container(source: dict) -> dict:
     container = source["container"]
-    return _check("container", container["refusal"] or "", f"{container['name']} can be checkpointed", container["remedy"])
+    return _check(
+        "container", container["refusal"] or "", f"{container['name']} can be checkpointed", container["remedy"]
+    )
 
 
 def _docker(source: dict, destination: dict) -> list[dict]:
     here, there = source["docker"]["version"], destination["docker"]["version"]
     mismatch = _numbers(here) < (17, 12) <= _numbers(there)
+    not_experimental = "the destination's Docker does not run in experimental mode"
     return [
         _check(
             "experimental",
-            "" if destination["docker"]["experimental"] else "the destination's Docker does not run in experimental mode",
+            "" if destination["docker"]["experimental"] else not_experimental,
             "Docker runs in experimental mode at the destination",
             'set "experimental": true in its /etc/docker/daemon.json and restart Docker',
         ),
@@ -114,7 +119,10 @@ def _criu(side: str, server: dict) -> dict:
     criu = server["criu"]
     problem = "" if criu["works"] else f"CRIU does not work at the {side} ({criu['why_not']})"
     return _check(
-        f"criu_{side}", problem, f"CRIU {criu['version']} works at the {side}", "install a CRIU that fits the running kernel"
+        f"criu_{side}",
+        problem,
+        f"CRIU {criu['version']} works at the {side}",
+        "install a CRIU that fits the running kernel",
     )
 
 
@@ -200,9 +208,14 @@ def _space(source: dict, destination: dict) -> list[dict]:
     found = []
     for side, server, wanted in (("source", source, checkpoint), ("destination", destination, checkpoint + image)):
         free = min(server["free"].values())
-        problem = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free" if free < wanted else ""
+        too_little = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free"
         found.append(
-            _check(f"space_{side}", problem, f"{free // MIB} MiB free at the {side}", "make room there, or set another directory")
+            _check(
+                f"space_{side}",
+                too_little if free < wanted else "",
+                f"{free // MIB} MiB free at the {side}",
+                "make room there, or set another directory",
+            )
         )
     return found
 

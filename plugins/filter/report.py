@@ -17,9 +17,10 @@ options:
   _input:
     description:
       - What was measured. C(container), C(name), C(source), C(destination) and C(mode) are strings.
-      - C(clock) holds the end of each stage in seconds since the epoch, by the controller's clock. Its first key is C(start).
-      - C(checkpoint), C(transfer) and C(restore) are the results of the three modules, C(image) that of the transfer of the
-        image or empty.
+      - C(clock) holds the end of each stage in seconds since the epoch, by the controller's clock. Its first key is
+        C(start).
+      - C(checkpoint), C(transfer) and C(restore) are the results of the three modules, C(image) that of the transfer of
+        the image or empty.
       - C(left) holds the results of the removals at the end, by what they remove.
     type: dict
     required: true
@@ -38,6 +39,8 @@ _value:
   elements: str
   sample: ["looper100 moved from fog1 to fog2 (cold)"]
 """
+
+import itertools
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -64,7 +67,7 @@ def _criu_line(statistics: dict) -> str:
 def _stages(clock: dict) -> dict[str, float]:
     """Seconds of each stage, in the order in which the stages ended."""
     ends = sorted(clock.items(), key=lambda item: item[1])
-    return {name: end - before for (name, end), (_name, before) in zip(ends[1:], ends)}
+    return {name: end - before for (_name, before), (name, end) in itertools.pairwise(ends)}
 
 
 def downtime(clock: dict, checkpoint: dict) -> float:

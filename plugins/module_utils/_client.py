@@ -12,7 +12,11 @@ import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
+# What a call of the API can raise.
+FAILURES: tuple[type[Exception], ...]
 
 try:
     import docker
@@ -22,12 +26,14 @@ try:
     from docker import APIClient
 
     DOCKER_IMPORT_ERROR = None
-    # What a call of the API can raise.
     FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 except ImportError:
     DOCKER_IMPORT_ERROR = traceback.format_exc()
     APIClient = object
     FAILURES = (OSError,)
+
+# What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
+_CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
 
 def _option(kind: str, variable: str | None = None, **more) -> dict:
@@ -137,7 +143,7 @@ def connect(params: dict) -> CheckpointClient:
             tls=tls,
             use_ssh_client=params["use_ssh_client"],
         )
-    except (TypeError, *FAILURES) as error:
+    except _CONNECT_FAILURES as error:
         raise MigrationError(
             f"the Docker daemon at {url} cannot be reached ({api_message(error)})",
             "nothing was changed",

@@ -53,6 +53,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 def _fields(data: bytes):
     """Yields the number and the value (int or bytes) of each field of a protobuf message."""
     position = 0
+    value: int | bytes
     while position < len(data):
         key, position = _varint(data, position)
         number, kind = key >> 3, key & 7
@@ -114,7 +115,10 @@ def log_tail(text: str, lines: int = 12) -> list[str]:
 
 
 def reason(lines: list[str]) -> str:
-    """The clause that a sentence needs of these lines: CRIU's first error, of which the later ones are the consequence."""
+    """The clause that a sentence needs of these lines.
+
+    It is CRIU's first error, of which the later ones are the consequence.
+    """
     errors = [line for line in lines if "Error" in line]
     return f", CRIU said: {re.sub(r'^[^E]*Error ', '', errors[0]).strip().rstrip('.')}" if errors else ""
 

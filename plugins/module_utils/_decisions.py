@@ -22,7 +22,10 @@ def name_refusal(what: str, name: str) -> str | None:
     """Why Docker refuses this name for a checkpoint or a container, or None."""
     if NAME.fullmatch(name):
         return None
-    return f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], the first a letter or digit"
+    return (
+        f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], "
+        "the first a letter or digit"
+    )
 
 
 def checkpoint_refusal(
@@ -59,22 +62,28 @@ def checkpoint_refusal(
         )
     if foreign_user:
         return (
-            f"the container {name} has processes of other users than root, whose limits CRIU cannot read here because root "
-            "lacks the capability CAP_SYS_RESOURCE on this host",
+            (
+                f"the container {name} has processes of other users than root, whose limits CRIU cannot read here "
+                "because root lacks the capability CAP_SYS_RESOURCE on this host"
+            ),
             "give this host, probably a container itself, that capability",
         )
     if leave_running:
         return None
     if inspect["HostConfig"].get("AutoRemove"):
         return (
-            f"the container {name} was started with --rm, so Docker deletes it the instant that it is frozen and nothing "
-            "could be undone",
+            (
+                f"the container {name} was started with --rm, so Docker deletes it the instant that it is frozen "
+                "and nothing could be undone"
+            ),
             "run it without --rm, or use leave_running",
         )
     if (17, 12) <= version_tuple(version) < (18, 9):
         return (
-            f"Docker {version} leaves a container running after a checkpoint that should end it, so what it does after "
-            "the checkpoint would be lost",
+            (
+                f"Docker {version} leaves a container running after a checkpoint that should end it, "
+                "so what it does after the checkpoint would be lost"
+            ),
             "use another version of Docker, or leave_running",
         )
     return None
@@ -154,7 +163,10 @@ def published_ports(inspect: dict) -> list[str]:
 
 
 def data_mounts(inspect: dict) -> list[dict]:
-    """Volumes and bind mounts, whose content lies outside the checkpoint: C(type), C(name), C(source), C(destination)."""
+    """Volumes and bind mounts, whose content lies outside the checkpoint.
+
+    :returns: C(type), C(name), C(source) and C(destination) of each.
+    """
     return [
         {
             "type": mount["Type"],

@@ -4,8 +4,8 @@
 
 """Where Docker writes a checkpoint and where it reads one, by looking at the disk.
 
-Docker 17.06 to 17.12 write to C(DIRECTORY/ID/checkpoints/NAME), later ones to C(DIRECTORY/NAME); 17.12 and 18.01 share one
-API version with different layouts. All of them read C(DATA-ROOT/containers/ID/checkpoints/NAME).
+Docker 17.06 to 17.12 write to C(DIRECTORY/ID/checkpoints/NAME), later ones to C(DIRECTORY/NAME); 17.12 and 18.01 share
+one API version with different layouts. All of them read C(DATA-ROOT/containers/ID/checkpoints/NAME).
 """
 
 from __future__ import annotations

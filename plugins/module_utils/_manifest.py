@@ -113,6 +113,7 @@ def parse(text: str, origin: str) -> dict:
 
     :raises MigrationError: when it is not one, with the reason.
     """
+    complaint: str | None
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -4,8 +4,8 @@
 
 """The root file system diff of a container: overlay2's upper directory, exactly as it is, as a tar archive.
 
-Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay itself
-keeps for deletions, so deletions travel like everything else.
+Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay
+itself keeps for deletions, so deletions travel like everything else.
 """
 
 from __future__ import annotations

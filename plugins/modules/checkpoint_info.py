@@ -92,6 +92,7 @@ checkpoints:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.fog.migration.plugins.module_utils import _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 

@@ -181,6 +181,8 @@ import tempfile
 import time
 import uuid
 
+from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.fog.migration.plugins.module_utils import (
     _client,
     _criu,
@@ -223,8 +225,8 @@ def collect_containerd_garbage() -> None:
 def kept_work_folder(root: str, container_id: str, keep: str):
     """Makes CRIU's log and statistics of the dump appear in the folder I(keep).
 
-    containerd's shim gives CRIU the working folder C(criu-work) and deletes it afterwards. Where that name is a symbolic
-    link, the deletion takes the link only.
+    containerd's shim gives CRIU the working folder C(criu-work) and deletes it afterwards. Where that name is a
+    symbolic link, the deletion takes the link only.
     """
     folder = _layout.task_folder(root, container_id)
     link = os.path.join(folder, "criu-work") if folder else None
@@ -240,7 +242,7 @@ def kept_work_folder(root: str, container_id: str, keep: str):
 class Checkpointer:
     """Makes or deletes one checkpoint; C(run) returns the module's result."""
 
-    def __init__(self, module, client):
+    def __init__(self, module: AnsibleModule, client: _client.CheckpointClient) -> None:
         self.module = module
         self.params = module.params
         self.client = client
@@ -320,7 +322,8 @@ class Checkpointer:
         if _rootfs.upper_directory(inspect) is None and self.client.diff(inspect["Id"]):
             driver = inspect.get("Driver", "this storage driver")
             raise MigrationError(
-                f"files in the root file system of {self.params['container']} were changed, which cannot be read from {driver}",
+                f"files in the root file system of {self.params['container']} were changed, "
+                f"which cannot be read from {driver}",
                 "nothing was changed",
                 "use the storage driver overlay2, or keep the data in a volume",
             )
@@ -465,7 +468,10 @@ class Checkpointer:
         _manifest.fsync_folder(self.params["directory"])
 
     def _undo(self, inspect: dict, daemon: dict, held: dict | None) -> str:
-        """Makes the container run again after a failure, with its restart policy; returns the clause that tells its state."""
+        """Makes the container run again after a failure, with its restart policy.
+
+        :returns: the clause that tells its state.
+        """
         try:
             running = self.client.inspect_container(inspect["Id"])["State"].get("Running")
             if not running:
@@ -475,7 +481,10 @@ class Checkpointer:
         except Exception as error:
             kept = os.path.join(self.params["directory"], f"{self.params['name']}.rescued-{int(time.time())}")
             os.rename(self.partial, kept)
-            return f"the container is stopped and could not be resumed ({_client.api_message(error)}), what was written is kept in {kept}"
+            return (
+                f"the container is stopped and could not be resumed ({_client.api_message(error)}), "
+                f"what was written is kept in {kept}"
+            )
         return STILL_RUNS if running else "the container was resumed from what had been written and runs"
 
     def _start_from_partial(self, inspect: dict, daemon: dict) -> None:
@@ -503,7 +512,9 @@ class Checkpointer:
 def summary(manifest: dict) -> dict:
     """The return values that every result about an existing checkpoint has."""
     return {
-        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "statistics", "cpu_features")},
+        "manifest": {
+            key: value for key, value in manifest.items() if key not in ("files", "statistics", "cpu_features")
+        },
         "statistics": manifest.get("statistics", {}),
         "bytes_checkpoint": _manifest.total_size(manifest),
         "files": len(manifest["files"]),

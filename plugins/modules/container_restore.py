@@ -10,13 +10,13 @@ module: container_restore
 short_description: Restore a Docker container from a checkpoint
 version_added: 0.1.0
 description:
-  - Makes a container again from the configuration in a checkpoint of M(fog.migration.container_checkpoint) and starts it
-    from there, so that it goes on where it was frozen.
-  - The container gets the image by ID, and command, environment, labels, limits, ports, mounts, networks and whatever else
-    Docker's inspect data told of it.
+  - Makes a container again from the configuration in a checkpoint of M(fog.migration.container_checkpoint) and starts
+    it from there, so that it goes on where it was frozen.
+  - The container gets the image by ID, and command, environment, labels, limits, ports, mounts, networks and whatever
+    else Docker's inspect data told of it.
   - Where the container of the checkpoint itself is still there, stopped, it is resumed in place.
-  - The checkpoint is verified against its manifest first. A restore that fails or does not end in time leaves no container
-    behind.
+  - The checkpoint is verified against its manifest first. A restore that fails or does not end in time leaves no
+    container behind.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
@@ -25,7 +25,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: The checkpoint is verified and all that would refuse the restore is checked, nothing is created or started.
+    description:
+      - The checkpoint is verified and all that would refuse the restore is checked, nothing is created or started.
   diff_mode:
     support: full
     description: Shows the state of the container before and after.
@@ -44,8 +45,8 @@ options:
     type: str
   restore_timeout:
     description:
-      - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and what
-        it has restored so far are killed.
+      - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and
+        what it has restored so far are killed.
     type: int
     default: 600
 notes:
@@ -96,7 +97,9 @@ statistics:
   type: dict
   sample: {forking_time: 3120, restore_time: 45012, pages_restored: 53}
 seconds:
-  description: Seconds taken by the verification (C(verify)), creation (C(create)), Docker's start (C(start)) and all (C(total)).
+  description:
+    - Seconds taken by the verification (C(verify)), creation (C(create)), Docker's start (C(start)) and all
+      (C(total)).
   returned: when a container was restored
   type: dict
   sample: {verify: 0.01, create: 0.09, start: 0.62, total: 0.75}
@@ -105,7 +108,9 @@ criu_log:
   returned: when the restore failed and CRIU left a log
   type: list
   elements: str
-  sample: ["(00.013107)      1: Error (criu/files-reg.c:2143): Can't open file data.log on restore: No such file or directory"]
+  sample:
+    - "(00.013107)      1: Error (criu/files-reg.c:2143): Can't open file data.log on restore:
+      No such file or directory"
 """
 
 import json
@@ -115,6 +120,8 @@ import shutil
 import signal
 import threading
 import time
+
+from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fog.migration.plugins.module_utils import (
     _client,
@@ -131,24 +138,29 @@ STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
 # One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
 RESTORED = "/var/lib/fog-migration/restored"
+# What a restore can fail with: our own refusals, and what a call of the API can raise.
+FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
 
 
 class RestoreLog(threading.Thread):
     """Holds CRIU's restore log and statistics open from the moment they appear.
 
     containerd deletes them together with the container's folder when a restore fails.
+
+    :param extra: a folder besides containerd's own in which they may appear.
+    :param since: seconds since the epoch; a log older than that is another restore's.
     """
 
-    def __init__(self, root: str, container_id: str, extra: str):
+    def __init__(self, root: str, container_id: str, extra: str, since: float) -> None:
         super().__init__(daemon=True)
-        self.root, self.container_id, self.extra = root, container_id, extra
-        self.stream = None
-        self.folder: str | None = None
+        self.root, self.container_id, self.extra, self.since = root, container_id, extra, since
+        self.descriptor: int | None = None
+        self.folder = ""
         self.done = threading.Event()
 
     def run(self) -> None:
         """Looks for the log until it is there or nobody wants it any more."""
-        while self.stream is None and not self.done.wait(0.005):
+        while self.descriptor is None and not self.done.wait(0.005):
             self.look()
 
     def look(self) -> None:
@@ -158,11 +170,9 @@ class RestoreLog(threading.Thread):
             if path and os.path.getmtime(path) >= self.since:
                 self._open(path)
 
-    since = 0.0
-
     def _open(self, path: str) -> None:
         try:
-            self.stream = open(path, encoding="utf-8", errors="replace")  # pylint: disable=consider-using-with
+            self.descriptor = os.open(path, os.O_RDONLY)
             self.folder = os.path.dirname(path)
         except OSError:
             pass
@@ -171,11 +181,11 @@ class RestoreLog(threading.Thread):
         """The telling lines of the log, and the statistics."""
         self.done.set()
         self.join()
-        if self.stream is None:
+        if self.descriptor is None:
             return [], {}
-        with self.stream:
-            lines = _criu.log_tail(self.stream.read())
-        return lines, _criu.read_stats(os.path.join(self.folder or "", "stats-restore"))
+        with os.fdopen(self.descriptor, encoding="utf-8", errors="replace") as stream:
+            lines = _criu.log_tail(stream.read())
+        return lines, _criu.read_stats(os.path.join(self.folder, "stats-restore"))
 
 
 def kill_restore(container_id: str) -> None:
@@ -199,11 +209,15 @@ def kill_restore(container_id: str) -> None:
 class Restorer:
     """Restores one container; C(run) returns the module's result."""
 
-    def __init__(self, module, client):
+    def __init__(self, module: AnsibleModule, client: _client.CheckpointClient) -> None:
         self.module = module
         self.params = module.params
         self.client = client
-        self.begin = time.monotonic()
+        self.manifest: dict = {}
+        self.daemon: dict = {}
+        self.name = ""
+        # When the restore began and when the checkpoint was found intact, by the monotonic clock.
+        self.begin = self.verified = time.monotonic()
 
     def run(self) -> dict:
         """Decides what is to be done and does it."""
@@ -241,7 +255,9 @@ class Restorer:
             return True
         which = "the container of this checkpoint runs" if ours else "another container has the name"
         raise MigrationError(
-            f"the name {self.name} is taken ({which})", INTACT, "give another name, or stop or remove that container first"
+            f"the name {self.name} is taken ({which})",
+            INTACT,
+            "give another name, or stop or remove that container first",
         )
 
     def _refuse_incompatible(self) -> None:
@@ -249,7 +265,9 @@ class Restorer:
         tags = ", ".join(self.manifest["container"].get("image_tags") or [])
         here, there = platform.machine(), self.manifest["architecture"]
         if here != there:
-            raise MigrationError(f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host")
+            raise MigrationError(
+                f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host"
+            )
         if not self.daemon["experimental"]:
             raise MigrationError(
                 "the Docker daemon does not run in experimental mode, without which it restores no checkpoints",
@@ -257,7 +275,9 @@ class Restorer:
                 'set "experimental": true in /etc/docker/daemon.json and restart Docker',
             )
         if not _criu.version():
-            raise MigrationError("criu is not installed, and Docker restores with it", INTACT, "install criu on this host")
+            raise MigrationError(
+                "criu is not installed, and Docker restores with it", INTACT, "install criu on this host"
+            )
         if self.client.find_image(image) is None:
             raise MigrationError(
                 f"the image {image} ({tags or 'without a tag'}) is not on this host",
@@ -274,13 +294,16 @@ class Restorer:
             created = time.monotonic()
             lines, statistics = self._start(container_id)
             self._require_running(container_id)
-        except (MigrationError, *_client.FAILURES) as error:
-            state = self._clean(container_id, in_place)
-            details = {"criu_log": getattr(error, "criu_log", lines)}
-            what = error.what if isinstance(error, MigrationError) else _client.api_message(error)
-            reason = f"the container {self.name} could not be restored ({what})"
-            reason += _criu.reason(details["criu_log"])
-            raise MigrationError(reason, state, "mend the cause and restore it again", **details) from error
+        except FAILURES as error:
+            what = _client.api_message(error)
+            if isinstance(error, MigrationError):
+                what, lines = error.what, error.details.get("criu_log", lines)
+            raise MigrationError(
+                f"the container {self.name} could not be restored ({what}){_criu.reason(lines)}",
+                self._clean(container_id, in_place),
+                "mend the cause and restore it again",
+                criu_log=lines,
+            ) from error
         started = time.monotonic()
         self._settle(container_id)
         seconds = {
@@ -298,7 +321,9 @@ class Restorer:
 
     def _create(self) -> str:
         inspect = self._inspected()
-        tags = {tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag}
+        tags = {
+            tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
+        }
         body, more_networks = _decisions.creation_body(inspect, _decisions.image_reference(inspect, tags))
         container_id = self.client.create_from_body(self.name, body)
         try:
@@ -323,17 +348,23 @@ class Restorer:
         upper = _rootfs.upper_directory(self.client.inspect_container(container_id))
         if upper is None:
             raise MigrationError(
-                f"the storage driver {self.daemon['storage_driver']} cannot take the root file system diff, overlay2 can"
+                f"the storage driver {self.daemon['storage_driver']} cannot take the root file system diff, "
+                "overlay2 can"
             )
         _rootfs.apply(archive, upper)
 
     def _start(self, container_id: str) -> tuple[list[str], dict]:
-        """Docker's start from the checkpoint, bounded in time."""
+        """Docker's start from the checkpoint, bounded in time.
+
+        :returns: the telling lines of CRIU's log, and its statistics.
+        :raises MigrationError: when it fails, with C(criu_log) in its details.
+        """
         folder = _client.require_local(self.daemon["root"], container_id)
         name = self.manifest["name"]
-        place = _layout.place_checkpoint(os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"])
-        log = RestoreLog(self.daemon["root"], container_id, place)
-        log.since = time.time() - 1
+        place = _layout.place_checkpoint(
+            os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"]
+        )
+        log = RestoreLog(self.daemon["root"], container_id, place, since=time.time() - 1)
         log.start()
         # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
         overdue = threading.Timer(self.params["restore_timeout"], kill_restore, [container_id])
@@ -342,12 +373,11 @@ class Restorer:
         try:
             self.client.start_from_checkpoint(container_id, name, self.params["restore_timeout"] + 60)
         except _client.FAILURES as error:
-            error.criu_log = log.finish()[0]
+            lines, _statistics = log.finish()
+            what = _client.api_message(error)
             if time.monotonic() - begin >= self.params["restore_timeout"]:
-                late = MigrationError(f"the restore did not end within {self.params['restore_timeout']} seconds and was killed")
-                late.criu_log = error.criu_log
-                raise late from error
-            raise
+                what = f"the restore did not end within {self.params['restore_timeout']} seconds and was killed"
+            raise MigrationError(what, criu_log=lines) from error
         finally:
             overdue.cancel()
             shutil.rmtree(place, ignore_errors=True)

@@ -10,8 +10,8 @@ module: server_info
 short_description: Tell what a fog server can do and what runs on it
 version_added: 0.1.0
 description:
-  - Reads everything that has to be known of a server before a container is migrated from it or to it. That is its Docker,
-    CRIU, kernel and processor, free space and listening ports, its containers, images, networks and volumes.
+  - Reads everything that has to be known of a server before a container is migrated from it or to it. That is its
+    Docker, CRIU, kernel and processor, free space and listening ports, its containers, images, networks and volumes.
   - With O(container), also what a migration of that container has to carry. The environment of the container is not
     returned, because it often holds secrets.
 author:

@@ -17,7 +17,10 @@ from test_migrate import NATURALS, counted, end, naturals
 
 @pytest.fixture
 def looper(lab):
-    """A counter on fog1 that has to be unharmed after the test: same container, no number missing, no trace anywhere."""
+    """A counter on fog1 that has to be unharmed after the test.
+
+    It is the same container then, no number is missing, and there is no trace anywhere.
+    """
     identity = lab.start("fog1", "looper100", NATURALS)
     counted(lab, "fog1", "looper100", 5)
     yield identity
@@ -68,7 +71,9 @@ def test_destination_is_the_source(lab, looper):
 
 
 def test_destination_not_in_the_inventory(lab, looper):
-    one_sentence(failure(lab.migrate("looper100", destination="nowhere", check=False)), "nowhere is not in the inventory")
+    one_sentence(
+        failure(lab.migrate("looper100", destination="nowhere", check=False)), "nowhere is not in the inventory"
+    )
 
 
 def test_unreachable_destination(lab, looper, tmp_path):
@@ -90,7 +95,9 @@ def test_name_taken_at_the_destination(lab, looper):
 @pytest.fixture
 def image_on_fog2(lab):
     """Containers can be started on fog2 as well."""
-    archive = subprocess.run([*lab.exec_command("fog1"), "docker", "save", "busybox:lab"], capture_output=True, check=True)
+    archive = subprocess.run(
+        [*lab.exec_command("fog1"), "docker", "save", "busybox:lab"], capture_output=True, check=True
+    )
     subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=archive.stdout, check=True, capture_output=True)
 
 
@@ -105,7 +112,10 @@ def test_port_taken_at_the_destination(lab, image_on_fog2):
 def not_experimental(lab, node: str):
     """Docker without its experimental mode, for a while."""
     lab.sh(node, "cp /etc/docker/daemon.json /root/daemon.json")
-    lab.sh(node, 'sed -i \'s/"experimental": *true/"experimental": false/\' /etc/docker/daemon.json && systemctl restart docker')
+    lab.sh(
+        node,
+        'sed -i \'s/"experimental": *true/"experimental": false/\' /etc/docker/daemon.json && systemctl restart docker',
+    )
     try:
         yield
     finally:

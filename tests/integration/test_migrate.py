@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 from lab import wait_for
@@ -122,12 +123,13 @@ def test_process_tree_with_pipes(lab):
 
 def test_configuration_and_files_are_kept(lab):
     script = f"echo kept > /srv/made; rm /etc/group; exec 3>>/srv/log; while :; do date +%s%N >&3; {PAUSE}; done"
-    options = (
-        "--env SECRET=hunter2 --env EMPTY= --label fog.test=a=b --memory 64m --cpu-shares 512 --pids-limit 50 --workdir /srv "
-        "--user 0:0 --group-add 1000 --hostname keeper --add-host other:10.9.8.7 --dns 10.9.8.6 --cap-drop NET_RAW --shm-size 8m "
-        "--tmpfs /scratch:size=1m --publish 18080:80 --restart always --stop-signal SIGUSR1 --ulimit nofile=512:1024 "
-        "--log-opt max-size=1m --sysctl net.ipv4.ip_forward=0 --read-only=false --entrypoint /bin/busybox"
-    ).split()
+    options = shlex.split("""
+        --env SECRET=hunter2 --env EMPTY= --label fog.test=a=b --memory 64m --cpu-shares 512 --pids-limit 50
+        --workdir /srv --user 0:0 --group-add 1000 --hostname keeper --add-host other:10.9.8.7 --dns 10.9.8.6
+        --cap-drop NET_RAW --shm-size 8m --tmpfs /scratch:size=1m --publish 18080:80 --restart always
+        --stop-signal SIGUSR1 --ulimit nofile=512:1024 --log-opt max-size=1m --sysctl net.ipv4.ip_forward=0
+        --read-only=false --entrypoint /bin/busybox
+    """)
     lab.docker("fog1", "run", "-d", "--name", "keeper", *options, "busybox:lab", "sh", "-c", script)
     lab.docker("fog1", "exec", "keeper", "sh", "-c", "echo in-memory > /scratch/file")
     before = lab.inspect("fog1", "keeper")
@@ -139,7 +141,9 @@ def test_configuration_and_files_are_kept(lab):
     assert after["HostConfig"] == before["HostConfig"]
     assert after["Image"] == before["Image"]
     assert lab.docker("fog2", "exec", "keeper", "cat", "/proc/1/environ") == environment
-    status = lab.docker("fog2", "exec", "keeper", "sh", "-c", "cd /proc/1; readlink cwd; grep ^Groups: status; cat /srv/made")
+    status = lab.docker(
+        "fog2", "exec", "keeper", "sh", "-c", "cd /proc/1; readlink cwd; grep ^Groups: status; cat /srv/made"
+    )
     assert status.split("\n") == ["/srv", "Groups:\t0 1000 ", "kept"]
     assert lab.docker("fog2", "exec", "keeper", "cat", "/scratch/file") == "in-memory"
     assert lab.docker("fog2", "exec", "keeper", "sh", "-c", "test -e /etc/group || echo deleted") == "deleted"
@@ -150,7 +154,9 @@ def test_configuration_and_files_are_kept(lab):
 
 def test_user_is_kept(lab):
     if not int(lab.sh("fog1", "grep CapEff /proc/1/status").split()[1], 16) >> 24 & 1:
-        pytest.skip("NOT TESTED: root lacks CAP_SYS_RESOURCE on this machine, so CRIU cannot dump another user's process")
+        pytest.skip(
+            "NOT TESTED: root lacks CAP_SYS_RESOURCE on this machine, so CRIU cannot dump another user's process"
+        )
     lab.start("fog1", "other-user", NATURALS, "--user", "1000:1000")
     lab.migrate("other-user")
     status = lab.docker("fog2", "exec", "other-user", "grep", "-E", "^[UG]id:", "/proc/1/status")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+
 from ansible_collections.fog.migration.plugins.module_utils import _decisions
 
 DAEMON = {"version": "26.1.5", "experimental": True}
@@ -94,12 +95,18 @@ def test_processes_of_other_users_where_their_limits_cannot_be_read():
     ],
 )
 def test_versions_that_can(inspect, version):
-    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False) is None
+    assert (
+        _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False)
+        is None
+    )
 
 
 def test_leave_running_allows_what_only_an_exit_would_spoil():
     inspect = changed("HostConfig.AutoRemove", True)
-    assert _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True) is None
+    assert (
+        _decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True)
+        is None
+    )
 
 
 def test_restart_policies_that_would_revive_a_frozen_container_are_held():

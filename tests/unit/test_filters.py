@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+
 from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
 from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
 from ansible_collections.fog.migration.plugins.filter.report import readable_bytes, report
@@ -41,7 +42,11 @@ def test_choice(servers, options, choice):
         ({"fog1": EMPTY, "fog2": EMPTY}, {}, "there is no container looper100 on fog1, fog2"),
         ({"fog1": GONE, "fog2": EMPTY}, {}, "fog1 cannot be reached (no route to host)"),
         ({"fog1": RUNS, "fog2": EMPTY, "fog3": EMPTY}, {}, "several servers"),
-        ({"fog1": RUNS, "fog2": EMPTY}, {"destination": ["fog1"]}, "fog1 is the destination and the container is there already"),
+        (
+            {"fog1": RUNS, "fog2": EMPTY},
+            {"destination": ["fog1"]},
+            "fog1 is the destination and the container is there already",
+        ),
         ({"fog1": RUNS, "fog2": GONE}, {}, "the destination fog2 cannot be reached"),
         ({"fog1": RUNS}, {}, "no server to migrate to"),
         ({"fog1": RUNS, "fog2": RUNS}, {}, "say which one is meant"),
@@ -57,7 +62,12 @@ def test_no_choice_is_one_sentence(servers, options, error):
 
 
 SERVER = {
-    "host": {"hostname": "fog1", "kernel": "6.12.1", "architecture": "x86_64", "cpu_features": ["avx2", "sse4_2", "nopl"]},
+    "host": {
+        "hostname": "fog1",
+        "kernel": "6.12.1",
+        "architecture": "x86_64",
+        "cpu_features": ["avx2", "sse4_2", "nopl"],
+    },
     "docker": {"version": "26.1.5", "experimental": True, "storage_driver": "overlay2"},
     "criu": {"works": True, "version": "4.2", "why_not": None},
     "free": {"checkpoints": 10**10, "docker": 10**10},
@@ -152,8 +162,19 @@ def test_report_tells_the_phases_and_the_downtime():
             "activation": 109.0,
         },
         "image": {},
-        "checkpoint": {"seconds": {"total": 0.5}, "statistics": {"frozen_time": 52000}, "bytes_checkpoint": 2048, "files": 3},
-        "transfer": {"seconds": 0.4, "bytes_sent": 2500, "bytes_received": 100, "mode": "direct", "compression": "zstd"},
+        "checkpoint": {
+            "seconds": {"total": 0.5},
+            "statistics": {"frozen_time": 52000},
+            "bytes_checkpoint": 2048,
+            "files": 3,
+        },
+        "transfer": {
+            "seconds": 0.4,
+            "bytes_sent": 2500,
+            "bytes_received": 100,
+            "mode": "direct",
+            "compression": "zstd",
+        },
         "restore": {"seconds": {"total": 0.7}, "container": {"id": "0123456789abcdef"}},
         "left": {"files at the source": {"failed": True}, "files at the destination": {}},
     }

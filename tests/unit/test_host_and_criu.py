@@ -8,10 +8,13 @@ from __future__ import annotations
 import struct
 
 import pytest
+
 from ansible_collections.fog.migration.plugins.module_utils import _criu, _host
 
 # A stats-dump that CRIU 4.2.1 wrote for a busybox counter.
-STATS_DUMP = bytes.fromhex("4059105506330957230000000a210898041093d30718930d2089012830300038204000480050085808600068007000")
+STATS_DUMP = bytes.fromhex(
+    "4059105506330957230000000a210898041093d30718930d2089012830300038204000480050085808600068007000"
+)
 
 DUMP_LOG = """\
 (00.001262) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted
@@ -51,14 +54,23 @@ def test_the_first_error_is_the_reason():
 
 @pytest.mark.parametrize(
     ("text", "version"),
-    [("Version: 4.2.1\n", "4.2.1"), ("Version: 3.17.1\nGitID: v3.17\n", "3.17.1"), ("Version: v4.0\n", "4.0"), ("", None)],
+    [
+        ("Version: 4.2.1\n", "4.2.1"),
+        ("Version: 3.17.1\nGitID: v3.17\n", "3.17.1"),
+        ("Version: v4.0\n", "4.0"),
+        ("", None),
+    ],
 )
 def test_version(text, version):
     assert _criu.parse_version(text) == version
 
 
 def test_cpu_features_of_x86_and_arm():
-    assert _host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == ["avx", "fpu", "sse2"]
+    assert _host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == [
+        "avx",
+        "fpu",
+        "sse2",
+    ]
     assert _host.parse_cpu_features("Features\t: half thumb vfp neon\n") == ["half", "neon", "thumb", "vfp"]
     assert _host.parse_cpu_features("") == []
 

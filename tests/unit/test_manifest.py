@@ -9,6 +9,7 @@ import json
 import os
 
 import pytest
+
 from ansible_collections.fog.migration.plugins.module_utils import _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 
