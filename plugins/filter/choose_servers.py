@@ -51,17 +51,28 @@ _value:
   sample: {source: fog1, destination: fog2, error: ""}
 """
 
+import re
+
 
 class NoChoice(Exception):
     """Why there is nothing to choose: a sentence."""
 
 
+# What Ansible puts before the reason of ssh itself.
+_WRAPPING = re.compile(r"^(Task failed: )?(Data could not be sent to remote host .* reached over ssh: )?")
+
+
+def _reason(info: dict) -> str:
+    """What a failed or unreachable result says, without Ansible's wrapping."""
+    return _WRAPPING.sub("", str(info.get("msg") or "it gave no answer")).strip().rstrip(".")
+
+
 def _why_unusable(host: str, info: dict) -> str:
     """The clause that says why a server cannot take part, or nothing."""
     if info.get("unreachable"):
-        return f"{host} cannot be reached ({str(info.get('msg', '')).strip().rstrip('.')})"
+        return f"{host} cannot be reached ({_reason(info)})"
     if info.get("failed") or "containers" not in info:
-        return f"{host} cannot be used ({str(info.get('msg', 'it gave no answer')).strip().rstrip('.')})"
+        return f"{host} cannot be used ({_reason(info)})"
     return ""
 
 

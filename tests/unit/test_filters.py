@@ -16,7 +16,8 @@ from ansible_collections.fog.migration.plugins.filter.report import readable_byt
 RUNS = {"containers": {"looper100": {"id": "1", "state": "running"}}}
 STOPPED = {"containers": {"looper100": {"id": "1", "state": "exited"}}}
 EMPTY = {"containers": {}}
-GONE = {"unreachable": True, "msg": "no route to host"}
+WRAPPED = 'Task failed: Data could not be sent to remote host "10.1.1.1". Make sure this host can be reached over ssh: '
+GONE = {"unreachable": True, "msg": WRAPPED + "no route to host"}
 
 
 @pytest.mark.parametrize(
