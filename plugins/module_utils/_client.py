@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import re
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
@@ -92,8 +93,9 @@ class CheckpointClient(APIClient):
 
 
 def api_message(error: Exception) -> str:
-    """What the daemon said, without the SDK's wrapping."""
-    return str(getattr(error, "explanation", None) or error).strip().rstrip(".")
+    """What the daemon said, in one line, without the SDK's wrapping and without names of logs that are gone by now."""
+    text = str(getattr(error, "explanation", None) or error)
+    return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
 
 
 def new_module(argument_spec: dict, **more) -> AnsibleModule:

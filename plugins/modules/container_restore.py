@@ -164,18 +164,15 @@ class RestoreLog(threading.Thread):
             self.look()
 
     def look(self) -> None:
-        """Opens the log if it is there now."""
+        """Opens the log if it is there now. containerd may take it away at any instant."""
         for folder in (_layout.task_folder(self.root, self.container_id), self.extra):
-            path = _layout.find_file(folder, "restore.log") if folder else None
-            if path and os.path.getmtime(path) >= self.since:
-                self._open(path)
-
-    def _open(self, path: str) -> None:
-        try:
-            self.descriptor = os.open(path, os.O_RDONLY)
-            self.folder = os.path.dirname(path)
-        except OSError:
-            pass
+            try:
+                path = _layout.find_file(folder, "restore.log") if folder and self.descriptor is None else None
+                if path and os.path.getmtime(path) >= self.since:
+                    self.descriptor = os.open(path, os.O_RDONLY)
+                    self.folder = os.path.dirname(path)
+            except FileNotFoundError:
+                continue
 
     def finish(self) -> tuple[list[str], dict]:
         """The telling lines of the log, and the statistics."""
@@ -401,9 +398,22 @@ class Restorer:
         return "nothing of it is left on this host, the checkpoint is kept"
 
     def _settle(self, container_id: str) -> None:
-        """The restart policy comes back once the container runs, and the checkpoint's id is noted for the next run."""
+        """The restart policy comes back once the container runs, and the checkpoint's id is noted for the next run.
+
+        Neither is worth undoing the restore for.
+        """
         policy = self._inspected()["HostConfig"].get("RestartPolicy") or {"Name": "no"}
-        self.client.update_container(container_id, restart_policy=policy)
+        try:
+            self.client.update_container(container_id, restart_policy=policy)
+            self._note(container_id)
+        except _client.FAILURES as error:
+            self.module.warn(
+                f"{self.name} runs, but its restart policy {policy['Name']} may not be back or the restore was not noted "
+                f"({_client.api_message(error)})"
+            )
+
+    def _note(self, container_id: str) -> None:
+        """Writes down which checkpoint the container came from, and forgets containers that are gone."""
         os.makedirs(RESTORED, mode=0o700, exist_ok=True)
         for entry in os.listdir(RESTORED):
             if not os.path.isdir(os.path.join(self.daemon["root"], "containers", entry)):

@@ -9,7 +9,7 @@ import copy
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions
+from ansible_collections.fog.migration.plugins.module_utils import _client, _decisions
 
 DAEMON = {"version": "26.1.5", "experimental": True}
 INSPECT = {
@@ -154,3 +154,11 @@ def test_user_defined_networks_keep_what_was_configured_and_only_that():
 def test_ports_and_mounts():
     assert _decisions.published_ports(INSPECT) == ["8080/tcp"]
     assert [mount["name"] for mount in _decisions.data_mounts(INSPECT)] == ["data"]
+
+
+def test_what_the_daemon_said_in_one_line():
+    said = "oci runtime error: criu failed: type NOTIFY errno 0\nlog file: /var/lib/x/restore.log\n"
+    assert _client.api_message(RuntimeError(said)) == "oci runtime error: criu failed: type NOTIFY errno 0"
+    said = "runc did not terminate: criu failed: errno 0 path= /run/x/criu-dump.log: unknown."
+    assert _client.api_message(RuntimeError(said)) == "runc did not terminate: criu failed: errno 0 unknown"
+    assert _client.api_message(RuntimeError("no such path=/srv")) == "no such path=/srv"
