@@ -408,7 +408,7 @@ class Restorer:
             self._note(container_id)
         except _client.FAILURES as error:
             self.module.warn(
-                f"{self.name} runs, but its restart policy {policy['Name']} may not be back or the restore was not noted "
+                f"{self.name} runs, but its restart policy {policy['Name']} may not be back, or the restore not noted "
                 f"({_client.api_message(error)})"
             )
 
