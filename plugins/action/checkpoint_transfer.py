@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
         try:
             result.update(transfer.run())
         except TransferFailed as exc:
-            result.update(exc.values, failed=True, msg=transfer.sentence(exc))
+            result.update(transfer.names(), failed=True, msg=transfer.sentence(exc), **exc.values)
         if transfer.warnings:
             result["warnings"] = transfer.warnings
         return result
@@ -83,6 +83,11 @@ class Transfer:
     def sentence(self, failure):
         return (f"Transfer of {self._options['path']} from {self.source.name} to {self._options['destination']}: "
                 f"{failure}; {failure.state}.")
+
+    def names(self):
+        """What a failed task tells, whatever happened."""
+        return {"path": self._options["path"], "dest_path": self._dest_path,
+                "staging_path": _transfer.staging(self._dest_path)}
 
     def run(self):
         try:
@@ -109,13 +114,24 @@ class Transfer:
         self._check_doors(mode, why, there)
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
-        if mode == "relay" and self._options["mode"] != "relay":
-            Display().v(f"The controller relays the transfer to {name}: {why}")
-            self._close_end(self.source)
-            here = self._open_source("relay")
-        books = self._relay(here, there) if mode == "relay" else self._send(here, there)
+        mode, books = self._carry(mode, why, here, there)
         rate = _transfer.rate(books["bytes_sent"], books["seconds"])
         return self._result(here, changed=True, mode=mode, rate=rate, **books)
+
+    def _carry(self, mode, why, here, there):
+        """Lets the bytes flow; the mode that did it, and what it cost."""
+        spent = {}
+        if mode == "direct":
+            spent = self._send(here, there)
+            if self._options["mode"] == "direct" or not _transfer.never_met(spent):
+                return mode, self._books(spent)
+            why = f"the source did not get to {self.destination.name}'s receiver: {spent.get('msg')}"
+            self.warnings.append(f"The transfer was relayed by the controller, because {why}.")
+        if self._options["mode"] == "auto":
+            Display().v(f"The controller relays the transfer to {self.destination.name}: {why}")
+            self._close_end(self.source)
+            here = self._open_source("relay")
+        return "relay", self._books(_transfer.added_up(spent, self._relay(here, there)))
 
     # Steps on the two hosts
 
@@ -161,13 +177,16 @@ class Transfer:
         address, port = self._address()
         result = self._step(self.source, "send", directory=here["directory"], user=there["user"], address=address,
                             port=port, host_keys=there["host_keys"])
-        return self._books(result)
+        if not result.get("failed"):
+            # The key went with the step; there is nothing else to close.
+            del self._opened[self.source]
+        return result
 
     def _relay(self, here, there):
-        return self._books(_relay.relay(
+        return _relay.relay(
             _relay.End(self.source.name, self.source.connection, here["command"]),
             _relay.End(self.destination.name, self.destination.connection, there["command"]),
-            retries=self._options["retries"], timeout=self._options["timeout"]))
+            retries=self._options["retries"], timeout=self._options["timeout"])
 
     def _books(self, result):
         """What the sending cost; a failure when it failed."""

@@ -95,17 +95,18 @@ class Frames:
         self._heard = False
 
     def write(self, kind, payload=b""):
-        view = memoryview(HEADER.pack(kind, len(payload)) + bytes(payload))
         with self._lock:
-            while view:
-                try:
-                    count = os.write(self.fd_out, view)
-                except OSError as exc:
-                    if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
-                        raise Interrupted("the other end closed the channel") from exc
-                    raise
-                self.sent += count
-                view = view[count:]
+            for part in (HEADER.pack(kind, len(payload)), payload):
+                view = memoryview(part)
+                while view:
+                    try:
+                        count = os.write(self.fd_out, view)
+                    except OSError as exc:
+                        if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                            raise Interrupted("the other end closed the channel") from exc
+                        raise
+                    self.sent += count
+                    view = view[count:]
             self.last_sent = time.monotonic()
 
     def write_json(self, kind, value):
@@ -126,20 +127,20 @@ class Frames:
         return bool(select.select([self.fd_in], [], [], 0)[0])
 
     def _exactly(self, count):
-        parts = []
-        while count:
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
             if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
                 raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
             try:
-                part = os.read(self.fd_in, count)
+                got = os.readv(self.fd_in, [view])
             except OSError as exc:
                 raise Interrupted(f"the channel broke: {exc.strerror}") from exc
-            if not part:
+            if not got:
                 raise Interrupted("the other end closed the channel")
-            self.received += len(part)
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
+            self.received += got
+            view = view[got:]
+        return data
 
     def read(self):
         """The next frame, (kind, payload); a sign of life is skipped."""
@@ -147,7 +148,7 @@ class Frames:
             header = self._exactly(HEADER.size)
             kind, length = HEADER.unpack(header)
             if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
-                raise Refused(f"the other end does not speak this protocol: it said {header!r}")
+                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
             if length > LIMITS[kind]:
                 raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
                               f"more than the {LIMITS[kind]} that are allowed")

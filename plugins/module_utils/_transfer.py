@@ -75,6 +75,18 @@ def choose_mode(wanted, source, destination):
     return "relay", problem
 
 
+def never_met(result):
+    """Whether a direct sending failed before the two ends had anything to do with each other."""
+    return bool(result.get("failed") and result.get("interrupted") and not result.get("reached"))
+
+
+def added_up(first, second):
+    """The books of a second way of sending, with what the first one had cost before it was given up."""
+    sums = {name: first.get(name, 0) + second.get(name, 0)
+            for name in ("bytes_sent", "bytes_received", "seconds", "attempts")}
+    return dict(second, **sums)
+
+
 def describe(facts):
     return f"{facts['files']} files, {facts['bytes']} bytes"
 

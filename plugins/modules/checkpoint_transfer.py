@@ -55,7 +55,8 @@ options:
     description:
       - V(direct) sends from host to host, V(relay) through the controller.
       - V(auto) sends directly where the source can open a TCP connection to the destination's SSH port and the
-        destination's sshd reads C(~/.ssh/authorized_keys), and relays otherwise.
+        destination's sshd reads C(~/.ssh/authorized_keys), and relays otherwise. It also relays, with a warning, when
+        a direct transfer then fails before it has met the receiver.
       - Where Ansible logs in as an ordinary user and becomes root, both need C(sudo) without a password for
         that user (V(direct) on the destination, V(relay) on both hosts).
     type: str
@@ -169,28 +170,28 @@ EXAMPLES = r"""
 RETURN = r"""
 path:
   description: The directory on the source.
-  returned: always
+  returned: when the options are valid
   type: str
   sample: /var/lib/fog-migration/checkpoints/looper100
 dest_path:
   description: The directory on the destination.
-  returned: always
+  returned: when the options are valid
   type: str
   sample: /var/lib/fog-migration/checkpoints/looper100
 staging_path:
   description: Where the destination keeps what has arrived until all of it has. Gone after a success; kept for the
     next attempt after an interruption.
-  returned: always
+  returned: when the options are valid
   type: str
   sample: /var/lib/fog-migration/checkpoints/.looper100.incoming
 mode:
   description: V(direct) or V(relay), whichever was used (or, in check mode, would be).
-  returned: always
+  returned: success
   type: str
   sample: direct
 compression:
   description: V(zstd) or V(none), whichever was used (or, in check mode, would be).
-  returned: always
+  returned: success
   type: str
   sample: zstd
 bytes_checkpoint:

@@ -68,7 +68,7 @@ def result_of(process: subprocess.Popen) -> dict:
     """The result of a task in the background, once it has ended."""
     text = process.communicate(timeout=300)[0]
     assert "Traceback" not in text, text
-    return {"failed": "FAILED!" in text, **json.loads(text[text.index("=> {") + 3 :])}
+    return {"failed": "FAILED!" in text, "output": text, **json.loads(text[text.index("=> {") + 3 :])}
 
 
 @pytest.fixture
@@ -256,6 +256,16 @@ def test_another_host_at_the_destinations_address_gets_nothing(nodes, checkpoint
     assert_nothing_left(nodes)
 
 
+def test_what_cannot_be_sent_directly_is_relayed_with_a_warning(nodes, checkpoint):
+    """At the given address there is an sshd, but not the destination's."""
+    result = nodes.send(checkpoint, dest_address=nodes.hostvars["client"]["ansible_host"])
+    assert result["changed"], result
+    assert (result["mode"], result["attempts"]) == ("relay", 2)
+    assert "did not get to fog2's receiver: Host key verification failed" in " ".join(result["output"].split())
+    assert nodes.look("fog2", checkpoint) == nodes.look("fog1", checkpoint)
+    assert_nothing_left(nodes)
+
+
 @pytest.mark.parametrize(("options", "problem"), [
     ({"path": "/nonexistent"}, "on fog1, /nonexistent is not a directory"),
     ({"path": "relative"}, "path is relative, but it must be absolute"),
@@ -276,7 +286,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(nodes, checkpoint, options, p
 
 def test_the_key_can_do_nothing_else(nodes, checkpoint):
     nodes.fill("fog1", checkpoint, 12)
-    running = nodes.begin(checkpoint, mode="direct", rate_limit=3, compression="none")
+    running = nodes.begin(checkpoint, mode="direct", rate_limit=0.7, compression="none")
     lab_module.wait_for(lambda: nodes.arrived(checkpoint) > MIB, "the first MiB")
     folder = nodes.sh("fog1", "echo /run/fog-migration/transfer-*-source-*").strip()
     assert nodes.sh("fog1", f"stat -c '%a %U' {folder} {folder}/key").split() == ["700", "root", "600", "root"]

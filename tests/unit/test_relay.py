@@ -234,6 +234,22 @@ def test_the_mode_is_chosen(wanted, source, destination, mode, why):
     assert reason is None if why is None else why in reason
 
 
+def test_what_two_ways_cost_is_added_up():
+    first = {"failed": True, "msg": "no", "bytes_sent": 10, "bytes_received": 1, "seconds": 0.5, "attempts": 3}
+    second = {"bytes_sent": 100, "bytes_received": 2, "seconds": 1.0, "attempts": 1, "resumed_bytes": 0}
+    assert _transfer.added_up(first, second) == {
+        "bytes_sent": 110, "bytes_received": 3, "seconds": 1.5, "attempts": 4, "resumed_bytes": 0}
+    assert _transfer.added_up({}, second) == second
+
+
+@pytest.mark.parametrize(("result", "never"), [
+    ({}, False), ({"failed": True}, False), ({"failed": True, "interrupted": True}, True),
+    ({"failed": True, "interrupted": True, "reached": True}, False), ({"failed": True, "interrupted": False}, False),
+])
+def test_ends_that_never_met(result, never):
+    assert _transfer.never_met(result) is never
+
+
 OPTIONS = {"path": "/a", "dest_path": None, "compression_level": 1, "rate_limit": 0.0, "retries": 2, "timeout": 60}
 
 
