@@ -126,6 +126,21 @@ def _criu(side: str, server: dict) -> dict:
     )
 
 
+def _cgroups(destination: dict) -> dict:
+    """CRIU puts the processes back into the control groups of the old container, by its ID, unless it is told not to.
+
+    The runc of Docker before 19.03 does not hand CRIU this configuration.
+    """
+    told = destination["criu"]["options"].get("manage-cgroups") == "ignore"
+    deaf = _numbers(destination["docker"]["version"]) < (19, 3)
+    return _check(
+        "cgroups",
+        "" if told or deaf else "CRIU would restore it into the control groups of the old container's ID",
+        "it gets control groups of its own at the destination",
+        "write manage-cgroups=ignore into /etc/criu/runc.conf at the destination",
+    )
+
+
 def _platform(source: dict, destination: dict) -> list[dict]:
     here, there = source["host"], destination["host"]
     other = here["architecture"] != there["architecture"]
@@ -227,6 +242,7 @@ def preflight(source: dict, destination: dict, name: str, volumes: str = "refuse
         *_docker(source, destination),
         _criu("source", source),
         _criu("destination", destination),
+        _cgroups(destination),
         *_platform(source, destination),
         *_names(source, destination, name),
         *_data(source, destination, volumes),

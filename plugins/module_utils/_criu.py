@@ -129,6 +129,22 @@ def parse_version(text: str) -> str | None:
     return match.group(1) if match else None
 
 
+def parse_options(text: str) -> dict[str, str]:
+    """The options in a configuration file of CRIU: C(name value), C(name=value) or C(name), a comment after C(#)."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    words = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines if line)
+    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in words}
+
+
+def _runc_options() -> dict[str, str]:
+    """The options that CRIU takes from its configuration for runc."""
+    try:
+        with open("/etc/criu/runc.conf", encoding="utf-8", errors="replace") as stream:
+            return parse_options(stream.read())
+    except OSError:
+        return {}
+
+
 def _run(*command: str) -> tuple[int, str]:
     try:
         done = subprocess.run(
@@ -152,10 +168,10 @@ def version() -> str | None:
 
 
 def probe() -> dict:
-    """Whether CRIU is there and works on the running kernel: C(path), C(version), C(works), C(why_not)."""
-    path = find_criu()
-    if not path:
-        return {"path": None, "version": None, "works": False, "why_not": "criu is not installed"}
-    code, output = _run(path, "check")
+    """CRIU on this host: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not)."""
+    found = {"path": find_criu(), "version": None, "options": _runc_options(), "works": False}
+    if not found["path"]:
+        return dict(found, why_not="criu is not installed")
+    code, output = _run(found["path"], "check")
     why_not = None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
-    return {"path": path, "version": parse_version(_run(path, "--version")[1]), "works": code == 0, "why_not": why_not}
+    return dict(found, version=parse_version(_run(found["path"], "--version")[1]), works=code == 0, why_not=why_not)

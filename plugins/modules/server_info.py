@@ -74,10 +74,12 @@ docker:
     root: /var/lib/docker
     runtimes: [io.containerd.runc.v2, runc]
 criu:
-  description: CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
+  description:
+    - CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
+    - C(options) is what C(/etc/criu/runc.conf) says.
   returned: success
   type: dict
-  sample: {path: /usr/sbin/criu, version: 4.2.1, works: true, why_not: null}
+  sample: {path: /usr/sbin/criu, version: 4.2.1, options: {manage-cgroups: ignore}, works: true, why_not: null}
 free:
   description: Bytes free for checkpoints (C(checkpoints)) and for Docker (C(docker)).
   returned: success

@@ -140,6 +140,7 @@ def test_configuration_and_files_are_kept(lab):
     assert after["Config"] == before["Config"]
     assert after["HostConfig"] == before["HostConfig"]
     assert after["Image"] == before["Image"]
+    assert after["Id"] in lab.sh("fog2", f"cat /proc/{after['State']['Pid']}/cgroup")
     assert lab.docker("fog2", "exec", "keeper", "cat", "/proc/1/environ") == environment
     status = lab.docker(
         "fog2", "exec", "keeper", "sh", "-c", "cd /proc/1; readlink cwd; grep ^Groups: status; cat /srv/made"

@@ -65,6 +65,11 @@ def test_version(text, version):
     assert _criu.parse_version(text) == version
 
 
+def test_options_for_runc():
+    text = "# for all\ntcp-established\nmanage-cgroups=ignore  # of its own\nghost-limit 1M\n\n"
+    assert _criu.parse_options(text) == {"tcp-established": "", "manage-cgroups": "ignore", "ghost-limit": "1M"}
+
+
 def test_cpu_features_of_x86_and_arm():
     assert _host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == [
         "avx",
