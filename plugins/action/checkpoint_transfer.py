@@ -81,13 +81,18 @@ class Transfer:
         self.destination = None
 
     def sentence(self, failure):
-        return (f"Transfer of {self._options['path']} from {self.source.name} to {self._options['destination']}: "
-                f"{failure}; {failure.state}.")
+        return (
+            f"Transfer of {self._options['path']} from {self.source.name} to {self._options['destination']}: "
+            f"{failure}; {failure.state}."
+        )
 
     def names(self):
         """What a failed task tells, whatever happened."""
-        return {"path": self._options["path"], "dest_path": self._dest_path,
-                "staging_path": _transfer.staging(self._dest_path)}
+        return {
+            "path": self._options["path"],
+            "dest_path": self._dest_path,
+            "staging_path": _transfer.staging(self._dest_path),
+        }
 
     def run(self):
         try:
@@ -150,8 +155,15 @@ class Transfer:
     def _open_destination(self, here, replace):
         user = self._login(self.destination)
         self._opened[self.destination] = user
-        return self._step(self.destination, "open_destination", final=self._dest_path, replace=replace, user=user,
-                          host=self.destination.name, public_key=here.get("public_key"))
+        return self._step(
+            self.destination,
+            "open_destination",
+            final=self._dest_path,
+            replace=replace,
+            user=user,
+            host=self.destination.name,
+            public_key=here.get("public_key"),
+        )
 
     def _compare(self, there):
         """Whether the destination has the same directory already. One that differs is a failure, unless forced."""
@@ -162,21 +174,32 @@ class Transfer:
             other = there.get("problem") or f"{_transfer.describe(there)}; the source has {_transfer.describe(here)}"
             raise TransferFailed(
                 f"{self.destination.name} has something else under {self._dest_path} already ({other})",
-                "nothing was changed: remove it there, choose another dest_path, or set force to replace it")
+                "nothing was changed: remove it there, choose another dest_path, or set force to replace it",
+            )
         return False
 
     def _check_doors(self, mode, why, there):
         if there.get("sudo_problem"):
-            raise TransferFailed(f"on {self.destination.name}, {there['sudo_problem']}",
-                                 "nothing was sent: allow it in sudoers, or let Ansible log in as root there")
+            raise TransferFailed(
+                f"on {self.destination.name}, {there['sudo_problem']}",
+                "nothing was sent: allow it in sudoers, or let Ansible log in as root there",
+            )
         if mode == "direct" and why:
-            raise TransferFailed(f"a direct transfer is not possible: {why}",
-                                 "nothing was sent: cure that, or set mode to relay or auto")
+            raise TransferFailed(
+                f"a direct transfer is not possible: {why}", "nothing was sent: cure that, or set mode to relay or auto"
+            )
 
     def _send(self, here, there):
         address, port = self._address()
-        result = self._step(self.source, "send", directory=here["directory"], user=there["user"], address=address,
-                            port=port, host_keys=there["host_keys"])
+        result = self._step(
+            self.source,
+            "send",
+            directory=here["directory"],
+            user=there["user"],
+            address=address,
+            port=port,
+            host_keys=there["host_keys"],
+        )
         if not result.get("failed"):
             # The key went with the step; there is nothing else to close.
             del self._opened[self.source]
@@ -186,19 +209,26 @@ class Transfer:
         return _relay.relay(
             _relay.End(self.source.name, self.source.connection, here["command"]),
             _relay.End(self.destination.name, self.destination.connection, there["command"]),
-            retries=self._options["retries"], timeout=self._options["timeout"])
+            retries=self._options["retries"],
+            timeout=self._options["timeout"],
+        )
 
     def _books(self, result):
         """What the sending cost; a failure when it failed."""
-        books = {name: result[name] for name in ("bytes_sent", "bytes_received", "seconds", "attempts", "resumed_bytes",
-                                                 "compression") if name in result}
+        books = {
+            name: result[name]
+            for name in ("bytes_sent", "bytes_received", "seconds", "attempts", "resumed_bytes", "compression")
+            if name in result
+        }
         if not result.get("failed"):
             return books
         there = self.destination.name
         state = f"{self._dest_path} on {there} is as it was before"
         if result.get("interrupted") and result.get("reached"):
-            state = (f"what arrived is kept on {there} in {_transfer.staging(self._dest_path)}: "
-                     "run the task again and it resumes from there")
+            state = (
+                f"what arrived is kept on {there} in {_transfer.staging(self._dest_path)}: "
+                "run the task again and it resumes from there"
+            )
         raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **books)
 
     def _close(self):
@@ -216,8 +246,10 @@ class Transfer:
         try:
             self._step(end, "close", role=role, user=user)
         except Exception as exc:
-            self.warnings.append(f"What belonged to the transfer {self._id} could not be removed from {end.name} "
-                                 f"({exc}); the key is of no use any more, and the next transfer removes the rest.")
+            self.warnings.append(
+                f"What belonged to the transfer {self._id} could not be removed from {end.name} "
+                f"({exc}); the key is of no use any more, and the next transfer removes the rest."
+            )
 
     # Facts
 

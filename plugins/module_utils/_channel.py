@@ -150,8 +150,10 @@ class Frames:
             if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
                 raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
             if length > LIMITS[kind]:
-                raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
-                              f"more than the {LIMITS[kind]} that are allowed")
+                raise Refused(
+                    f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
+                    f"more than the {LIMITS[kind]} that are allowed"
+                )
             self._heard = True
             payload = self._exactly(length)
             if kind != ALIVE:
@@ -382,8 +384,14 @@ def zstd_program():
     if not program:
         return None
     try:
-        answer = subprocess.run([program, "-V"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, timeout=10, check=False).stdout
+        answer = subprocess.run(
+            [program, "-V"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=10,
+            check=False,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return None if b" v0." in answer or b" 0." in answer else program
@@ -433,8 +441,9 @@ class Decompressor:
     def __init__(self, program, sink):
         self._sink = sink
         self._problem = None
-        self._process = subprocess.Popen([program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
@@ -680,8 +689,10 @@ class Arrivals:
         self._syncs.add(stream)
         if self._checksum.hexdigest() != self._entry["sha256"]:
             os.unlink(os.path.join(self._staging, self._entry["path"]))
-            raise Refused("{} arrived with another checksum than the one listed for it: it was changed at the source "
-                          "after its checksum was taken, or damaged on the way".format(self._entry["path"]))
+            raise Refused(
+                "{} arrived with another checksum than the one listed for it: it was changed at the source "
+                "after its checksum was taken, or damaged on the way".format(self._entry["path"])
+            )
 
     def write(self, data):
         view = memoryview(data)
@@ -777,8 +788,14 @@ class Receiver:
         frames.write_list(WANTS, [want for want, _entry, _checksum in parts])
         self._receive(self._agree(parts, frames.expect_list(PLAN)), hello.get("compression") == "zstd")
         self._put_in_place(entries)
-        verdict = {"verified": True, "already": False, "files": len(files_of(entries)), "bytes": total_size(entries),
-                   "resumed_bytes": self.resumed_bytes, "staging": self.staging}
+        verdict = {
+            "verified": True,
+            "already": False,
+            "files": len(files_of(entries)),
+            "bytes": total_size(entries),
+            "resumed_bytes": self.resumed_bytes,
+            "staging": self.staging,
+        }
         frames.write_json(VERDICT, verdict)
         return verdict
 
@@ -787,8 +804,14 @@ class Receiver:
         if os.path.islink(self.final) or not os.path.isdir(self.final):
             raise Refused(f"{self.final} on {self.host} is not a directory; it was left alone")
         if digest(listing(self.final, trust_manifest=False, on_progress=self.frames.alive)) == digest(entries):
-            return {"verified": True, "already": True, "files": len(files_of(entries)), "bytes": total_size(entries),
-                    "resumed_bytes": 0, "staging": self.staging}
+            return {
+                "verified": True,
+                "already": True,
+                "files": len(files_of(entries)),
+                "bytes": total_size(entries),
+                "resumed_bytes": 0,
+                "staging": self.staging,
+            }
         if not self.replace:
             raise Refused(f"{self.final} on {self.host} holds something else already; it was left alone")
         return None
@@ -885,8 +908,10 @@ class Receiver:
         if needed > free:
             if not any(want["offset"] for want, _entry, _checksum in parts) and not self.resumed_bytes:
                 shutil.rmtree(self.staging, ignore_errors=True)
-            raise Refused(f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
-                          f"{free} are free; nothing was sent")
+            raise Refused(
+                f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
+                f"{free} are free; nothing was sent"
+            )
 
     def _agree(self, parts, plan):
         """The wanted parts as the sender will send them: from our offset, or from the start."""
@@ -1020,8 +1045,14 @@ def describe_error(exc):
 
 
 def send(frames, order):
-    sender = Sender(frames, order["path"], listing(order["path"]), order["compression"], order["compression_level"],
-                    order["rate_limit"])
+    sender = Sender(
+        frames,
+        order["path"],
+        listing(order["path"]),
+        order["compression"],
+        order["compression_level"],
+        order["rate_limit"],
+    )
     report = {}
     try:
         report["verdict"] = sender.run()

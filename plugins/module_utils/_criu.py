@@ -168,10 +168,11 @@ def version() -> str | None:
 
 
 def probe() -> dict:
-    """CRIU on this host: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not)."""
-    found = {"path": find_criu(), "version": None, "options": _runc_options(), "works": False}
-    if not found["path"]:
+    """CRIU here: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not)."""
+    path = find_criu()
+    found = {"path": path, "version": None, "options": _runc_options(), "works": False}
+    if not path:
         return dict(found, why_not="criu is not installed")
-    code, output = _run(found["path"], "check")
+    code, output = _run(path, "check")
     why_not = None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
-    return dict(found, version=parse_version(_run(found["path"], "--version")[1]), works=code == 0, why_not=why_not)
+    return dict(found, version=parse_version(_run(path, "--version")[1]), works=code == 0, why_not=why_not)

@@ -30,8 +30,9 @@ class SshConnection:
     def __init__(self, command, deadline):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
         self.lines = []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        bufsize=0, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=environment
+        )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._watchdog = threading.Timer(max(0.1, deadline - time.monotonic()), self.process.terminate)
@@ -66,8 +67,15 @@ class DirectSending:
         self.attempts_left = params["retries"] + 1
         self.timeout = params["timeout"]
         self.orders = orders
-        self.books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
-                      "compression": params["compression"], "reached": False}
+        self.books = {
+            "bytes_sent": 0,
+            "bytes_received": 0,
+            "seconds": 0.0,
+            "attempts": 0,
+            "resumed_bytes": 0,
+            "compression": params["compression"],
+            "reached": False,
+        }
 
     def run(self):
         entries = _channel.listing(self.path)
@@ -89,8 +97,16 @@ class DirectSending:
     def _attempt(self, entries, deadline):
         started = time.monotonic()
         self.books["attempts"] += 1
-        connection = SshConnection(_door.ssh_command(self.orders["key"], self.orders["hosts_file"], self.orders["user"],
-                                                     self.orders["address"], self.orders["port"]), deadline)
+        connection = SshConnection(
+            _door.ssh_command(
+                self.orders["key"],
+                self.orders["hosts_file"],
+                self.orders["user"],
+                self.orders["address"],
+                self.orders["port"],
+            ),
+            deadline,
+        )
         frames = _channel.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
         sender = _channel.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
         try:

@@ -159,16 +159,26 @@ def ssh_traffic(lines):
 
 def ssh_complaint(lines):
     """What `ssh -v` said that is not its diary: the last such line, or ''."""
-    diary = ("debug", "OpenSSH_", "Transferred:", "Bytes per second:", "Authenticated ", "{\"")
+    diary = ("debug", "OpenSSH_", "Transferred:", "Bytes per second:", "Authenticated ", '{"')
     said = [line.strip() for line in lines if line.strip() and not line.startswith(diary)]
     return said[-1] if said else ""
 
 
 def is_hopeless(complaint):
     """Whether ssh's complaint is one that another attempt cannot cure."""
-    return any(words in complaint for words in (
-        "Permission denied", "Host key verification failed", "Could not resolve hostname", "a password is required",
-        "No supported authentication", "no matching ", "Bad configuration option", "is not in the sudoers"))
+    return any(
+        words in complaint
+        for words in (
+            "Permission denied",
+            "Host key verification failed",
+            "Could not resolve hostname",
+            "a password is required",
+            "No supported authentication",
+            "no matching ",
+            "Bad configuration option",
+            "is not in the sudoers",
+        )
+    )
 
 
 def as_login_user(login, current):
@@ -189,8 +199,13 @@ def shell_line(words):
 def make_key(directory):
     """Makes a key pair in a directory of its own; the text of the public key."""
     path = os.path.join(directory, "key")
-    run = subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    run = subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     if run.returncode:
         raise DoorError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
     with open(path + ".pub", encoding="ascii") as stream:
@@ -207,8 +222,13 @@ def read_sshd_settings(user):
     if not program or os.geteuid() != 0:
         return {}
     for arguments in (["-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"], ["-T"]):
-        run = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, check=False)
+        run = subprocess.run(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
         if run.returncode == 0:
             return sshd_settings(run.stdout.decode("utf-8", "replace"))
     return {}
@@ -218,8 +238,11 @@ def read_host_keys(settings):
     """This host's public SSH keys."""
     names = host_key_files(settings)
     if not names and os.path.isdir("/etc/ssh"):
-        names = [os.path.join("/etc/ssh", name) for name in sorted(os.listdir("/etc/ssh"))
-                 if name.startswith("ssh_host_") and name.endswith("_key.pub")]
+        names = [
+            os.path.join("/etc/ssh", name)
+            for name in sorted(os.listdir("/etc/ssh"))
+            if name.startswith("ssh_host_") and name.endswith("_key.pub")
+        ]
     keys = []
     for name in names:
         try:
@@ -233,8 +256,14 @@ def read_host_keys(settings):
 def installed_ssh_version():
     for command in (["ssh", "-V"], ["/usr/sbin/sshd", "-V"]):
         try:
-            run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                 timeout=10, check=False)
+            run = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=10,
+                check=False,
+            )
         except (OSError, subprocess.SubprocessError):
             continue
         version = ssh_version(run.stdout.decode("utf-8", "replace"))
@@ -260,8 +289,13 @@ def sudo_problem(login, current):
     """Why the login user's `sudo -n` would not do, or None. Only root can try it; nobody else needs it here."""
     if login == current or os.geteuid() != 0 or not shutil.which("runuser"):
         return None
-    run = subprocess.run(["runuser", "-u", login, "--", *as_login_user(login, current), "true"],
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    run = subprocess.run(
+        ["runuser", "-u", login, "--", *as_login_user(login, current), "true"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     if run.returncode:
         return f"sudo does not let {login} become {current} without a password"
     return None

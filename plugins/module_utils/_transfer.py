@@ -82,8 +82,10 @@ def never_met(result):
 
 def added_up(first, second):
     """The books of a second way of sending, with what the first one had cost before it was given up."""
-    sums = {name: first.get(name, 0) + second.get(name, 0)
-            for name in ("bytes_sent", "bytes_received", "seconds", "attempts")}
+    sums = {
+        name: first.get(name, 0) + second.get(name, 0)
+        for name in ("bytes_sent", "bytes_received", "seconds", "attempts")
+    }
     return dict(second, **sums)
 
 
@@ -93,12 +95,24 @@ def describe(facts):
 
 def result_of(options, dest_path, source, **more):
     """The part of the result that is known before anything has been sent."""
-    return dict({
-        "path": options["path"], "dest_path": dest_path, "staging_path": staging(dest_path),
-        "mode": options["mode"], "compression": options["compression"],
-        "bytes_checkpoint": source["bytes"], "files": source["files"],
-        "bytes_sent": 0, "bytes_received": 0, "resumed_bytes": 0, "seconds": 0.0, "rate": 0.0, "attempts": 0,
-    }, **more)
+    return dict(
+        {
+            "path": options["path"],
+            "dest_path": dest_path,
+            "staging_path": staging(dest_path),
+            "mode": options["mode"],
+            "compression": options["compression"],
+            "bytes_checkpoint": source["bytes"],
+            "files": source["files"],
+            "bytes_sent": 0,
+            "bytes_received": 0,
+            "resumed_bytes": 0,
+            "seconds": 0.0,
+            "rate": 0.0,
+            "attempts": 0,
+        },
+        **more,
+    )
 
 
 def staging(dest_path):

@@ -319,8 +319,10 @@ def open_source(module, orders):
     entries = _channel.scan(path)
     login, current = _door.login_user(orders.get("user")), _door.current_user()
     facts = {
-        "bytes": _channel.total_size(entries), "files": len(_channel.files_of(entries)),
-        "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")), "has_zstd": bool(_channel.zstd_program()),
+        "bytes": _channel.total_size(entries),
+        "files": len(_channel.files_of(entries)),
+        "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")),
+        "has_zstd": bool(_channel.zstd_program()),
         "reachable": False,
     }
     if orders["mode"] != "relay":
@@ -334,9 +336,14 @@ def open_source(module, orders):
         if problem:
             raise Failure(problem)
         facts["directory"] = make_directory(orders["id"], "source", expires)
-        order = {"role": "send", "path": path, "compression": module.params["compression"],
-                 "compression_level": module.params["compression_level"],
-                 "rate_limit": int(module.params["rate_limit"] * 1024 * 1024), "idle_limit": module.params["timeout"]}
+        order = {
+            "role": "send",
+            "path": path,
+            "compression": module.params["compression"],
+            "compression_level": module.params["compression_level"],
+            "rate_limit": int(module.params["rate_limit"] * 1024 * 1024),
+            "idle_limit": module.params["timeout"],
+        }
         program = lay_down_program(facts["directory"], order)
         facts["command"] = _door.shell_line(_door.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
@@ -361,8 +368,11 @@ def open_destination(module, orders):
     settings = _door.read_sshd_settings(login)
     host_keys = _door.read_host_keys(settings)
     facts = {
-        "user": login, "host_keys": host_keys, "has_zstd": bool(_channel.zstd_program()),
-        "exists": os.path.lexists(final), "sudo_problem": _door.sudo_problem(login, current),
+        "user": login,
+        "host_keys": host_keys,
+        "has_zstd": bool(_channel.zstd_program()),
+        "exists": os.path.lexists(final),
+        "sudo_problem": _door.sudo_problem(login, current),
         "door_problem": _door.door_problem(settings, _door.home_of(login)),
     }
     if not host_keys:
@@ -374,8 +384,13 @@ def open_destination(module, orders):
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
     facts["directory"] = make_directory(orders["id"], "destination", expires)
-    order = {"role": "receive", "final": final, "host": orders["host"], "replace": orders["replace"],
-             "idle_limit": _channel.IDLE_LIMIT}
+    order = {
+        "role": "receive",
+        "final": final,
+        "host": orders["host"],
+        "replace": orders["replace"],
+        "idle_limit": _channel.IDLE_LIMIT,
+    }
     command = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
@@ -383,7 +398,8 @@ def open_destination(module, orders):
         line = _door.authorized_line(orders["public_key"], command, orders["id"], expires, version)
         try:
             _door.edit_authorized_keys(
-                login, lambda old: _door.with_line(_door.without_transfer(old, None, now), line.encode("ascii")))
+                login, lambda old: _door.with_line(_door.without_transfer(old, None, now), line.encode("ascii"))
+            )
         except _door.DoorError as exc:
             facts["door_problem"] = str(exc)
     return facts
@@ -399,8 +415,11 @@ def fingerprint_of(path, trust_manifest):
         return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
     except NotADirectoryError:
         return {"digest": None, "files": 0, "bytes": 0, "problem": f"{path} is not a directory"}
-    return {"digest": _channel.digest(entries), "files": len(_channel.files_of(entries)),
-            "bytes": _channel.total_size(entries)}
+    return {
+        "digest": _channel.digest(entries),
+        "files": len(_channel.files_of(entries)),
+        "bytes": _channel.total_size(entries),
+    }
 
 
 def fingerprint(module, orders):
@@ -427,15 +446,21 @@ def close(module, orders):
         remove_directory(directory)
     if orders["role"] == "destination":
         _door.edit_authorized_keys(
-            _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time()))
+            _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time())
+        )
     return {}
 
 
 def main():
     module = AnsibleModule(argument_spec=_transfer.argument_spec(), supports_check_mode=True)
     step = module.params["step"]
-    steps = {"open_source": open_source, "open_destination": open_destination, "fingerprint": fingerprint, "send": send,
-             "close": close}
+    steps = {
+        "open_source": open_source,
+        "open_destination": open_destination,
+        "fingerprint": fingerprint,
+        "send": send,
+        "close": close,
+    }
     if not step:
         module.fail_json(msg="checkpoint_transfer needs its action plugin on the controller; nothing was done.")
     try:

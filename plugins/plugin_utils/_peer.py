@@ -40,18 +40,25 @@ class Peer:
         self._templar = action._templar.copy_with_new_env(available_variables=self.variables)
         self.connection = self._connect(action)
         self._normal = action_loader.get(
-            "ansible.legacy.normal", task=self._task, connection=self.connection, play_context=self._context,
-            loader=action._loader, templar=self._templar, shared_loader_obj=action._shared_loader_obj)
+            "ansible.legacy.normal",
+            task=self._task,
+            connection=self.connection,
+            play_context=self._context,
+            loader=action._loader,
+            templar=self._templar,
+            shared_loader_obj=action._shared_loader_obj,
+        )
 
     def variable(self, name, default=None):
         """A variable of this host, templated as that host sees it."""
         return self._templar.template(self.variables[name]) if name in self.variables else default
 
     def _connect(self, action):
-        kind = self.variable("ansible_connection") or self._task.connection
+        kind = self.variable("ansible_connection") or self._default_connection()
         self._context = self._make_context(action._play_context, kind)
-        connection = connection_loader.get(kind, self._context, os.devnull, task_uuid=self._task._uuid,
-                                           ansible_playbook_pid=str(os.getppid()))
+        connection = connection_loader.get(
+            kind, self._context, os.devnull, task_uuid=self._task._uuid, ansible_playbook_pid=str(os.getppid())
+        )
         if not connection:
             raise PeerError(f"there is no connection plugin {kind}")
         become = self._become_plugin()
@@ -73,6 +80,12 @@ class Peer:
             self._context.prompt = become.prompt
         return connection
 
+    def _default_connection(self):
+        """The task's connection; but that it runs on the controller does not make the other host the controller."""
+        if self._task.connection == "local" and self.name not in C.LOCALHOST:
+            return C.DEFAULT_TRANSPORT
+        return self._task.connection
+
     def _make_context(self, current, kind):
         """The play's context without what belongs to the task's own host, its passwords above all."""
         bare = current.copy()
@@ -81,10 +94,15 @@ class Peer:
         for attribute in ("password", "become_pass"):
             if any(name in self._own_variables for name in C.MAGIC_VARIABLE_MAPPING.get(attribute, ())):
                 setattr(bare, attribute, "")
-        templated = {name: self.variable(name) for names in C.MAGIC_VARIABLE_MAPPING.values() for name in names
-                     if name in self.variables}
-        context = bare.set_task_and_variable_override(task=self._task, variables=dict(self.variables, **templated),
-                                                      templar=self._templar)
+        templated = {
+            name: self.variable(name)
+            for names in C.MAGIC_VARIABLE_MAPPING.values()
+            for name in names
+            if name in self.variables
+        }
+        context = bare.set_task_and_variable_override(
+            task=self._task, variables=dict(self.variables, **templated), templar=self._templar
+        )
         context.connection = kind
         context.remote_addr = context.remote_addr or self.name
         return context
@@ -101,8 +119,9 @@ class Peer:
 
     def _set_options(self, kind, plugin, keys):
         names = C.config.get_plugin_vars(kind, plugin._load_name)
-        plugin.set_options(task_keys=keys, var_options={name: self.variable(name) for name in names
-                                                        if name in self.variables})
+        plugin.set_options(
+            task_keys=keys, var_options={name: self.variable(name) for name in names if name in self.variables}
+        )
 
     def run(self, module, arguments):
         """Runs a module there; its result. An unreachable host is a PeerError."""

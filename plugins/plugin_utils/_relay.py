@@ -22,10 +22,13 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import _door
 
+KeyPolicy: Any = object
 try:
     import paramiko
+
+    KeyPolicy = paramiko.MissingHostKeyPolicy
 except ImportError:
-    paramiko = None
+    paramiko = None  # type: ignore[assignment]
 
 CONNECT_TIMEOUT = 15
 SILENCE_LIMIT = 300
@@ -114,13 +117,17 @@ def make_route(settings, name, password=None, host_key_checking=True):
     names = [alias] if is_set(alias) else [known_name(hostname, port), hostname]
     files = " ".join(settings.get("userknownhostsfile", []) + settings.get("globalknownhostsfile", [])).split()
     return Route(
-        hostname=hostname, port=port, user=user, password=password,
+        hostname=hostname,
+        port=port,
+        user=user,
+        password=password,
         key_files=[os.path.expanduser(path) for path in settings.get("identityfile", []) if is_set(path)],
         known_hosts=[os.path.expanduser(path) for path in files if is_set(path)],
         host_key_names=names,
         check_host_key=host_key_checking and strict not in ("false", "no", "off"),
         accept_new=strict == "accept-new",
-        proxy_command=proxy_command(settings, hostname, port, user))
+        proxy_command=proxy_command(settings, hostname, port, user),
+    )
 
 
 def client_command(get):
@@ -153,9 +160,14 @@ def route_to(end):
             raise RelayError(f"ssh does not understand the arguments for {end.name}: {said}", hopeless=True)
         settings = parse_client_settings(run.stdout)
     else:
-        settings = {"hostname": [host], "port": [str(get("port") or 22)], "user": [get("remote_user")],
-                    "identityfile": [get("private_key_file") or "none"],
-                    "userknownhostsfile": ["~/.ssh/known_hosts"], "globalknownhostsfile": ["/etc/ssh/ssh_known_hosts"]}
+        settings = {
+            "hostname": [host],
+            "port": [str(get("port") or 22)],
+            "user": [get("remote_user")],
+            "identityfile": [get("private_key_file") or "none"],
+            "userknownhostsfile": ["~/.ssh/known_hosts"],
+            "globalknownhostsfile": ["/etc/ssh/ssh_known_hosts"],
+        }
     return make_route(settings, host, str(password) if password else None, checking is None or bool(checking))
 
 
@@ -167,15 +179,20 @@ class LocalProgram:
     """On the controller itself (connection: local)."""
 
     def __init__(self, end):
-        self._process = subprocess.Popen(["/bin/sh", "-c", end.command], bufsize=0, stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", end.command],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.read = lambda: self._process.stdout.read(READ_SIZE)
         self.read_error = lambda: self._process.stderr.read(READ_SIZE)
 
     def write(self, data):
         view = memoryview(data)
         while view:
-            view = view[self._process.stdin.write(view):]
+            view = view[self._process.stdin.write(view) :]
 
     def close_input(self):
         self._process.stdin.close()
@@ -185,7 +202,7 @@ class LocalProgram:
         self._process.wait()
 
 
-class AcceptAnyKey(paramiko.MissingHostKeyPolicy if paramiko else object):
+class AcceptAnyKey(KeyPolicy):
     """For hosts whose keys Ansible does not check either."""
 
     def missing_host_key(self, client, hostname, key):
@@ -200,8 +217,9 @@ class SshProgram:
         try:
             transport = self._client.get_transport()
             transport.set_keepalive(5)
-            self._channel = transport.open_session(window_size=4 * 1024 * 1024, max_packet_size=64 * 1024,
-                                                   timeout=CONNECT_TIMEOUT)
+            self._channel = transport.open_session(
+                window_size=4 * 1024 * 1024, max_packet_size=64 * 1024, timeout=CONNECT_TIMEOUT
+            )
             self._channel.exec_command(end.command)
         except (paramiko.SSHException, OSError) as exc:
             self._client.close()
@@ -238,14 +256,22 @@ def connect(end, route):
             client.set_missing_host_key_policy(AcceptAnyKey())
     else:
         client.set_missing_host_key_policy(AcceptAnyKey())
-    where = (f"the controller cannot open an SSH connection of its own to {end.name} "
-             f"({route.hostname} port {route.port})")
+    where = (
+        f"the controller cannot open an SSH connection of its own to {end.name} ({route.hostname} port {route.port})"
+    )
     try:
         client.connect(
-            route.hostname, port=route.port, username=route.user, password=route.password,
+            route.hostname,
+            port=route.port,
+            username=route.user,
+            password=route.password,
             key_filename=[path for path in route.key_files if os.path.isfile(path)],
-            look_for_keys=False, timeout=CONNECT_TIMEOUT, banner_timeout=CONNECT_TIMEOUT, auth_timeout=CONNECT_TIMEOUT,
-            sock=paramiko.ProxyCommand(route.proxy_command) if route.proxy_command else None)
+            look_for_keys=False,
+            timeout=CONNECT_TIMEOUT,
+            banner_timeout=CONNECT_TIMEOUT,
+            auth_timeout=CONNECT_TIMEOUT,
+            sock=paramiko.ProxyCommand(route.proxy_command) if route.proxy_command else None,
+        )
     except paramiko.BadHostKeyException as exc:
         client.close()
         raise RelayError(f"{where}: its host key is not the one in known_hosts", hopeless=True) from exc
@@ -364,15 +390,20 @@ def attempt(source, destination, deadline):
     for thread in threads:
         thread.join(5)
     (sent_report, sent_words), (received_report, received_words) = (read_words(part.text) for part in words)
-    complaint = next((f"on {end.name}, {said}" for end, report, said in (
-        (source, sent_report, sent_words), (destination, received_report, received_words)) if said and not report), "")
+    complaint = next(
+        (
+            f"on {end.name}, {said}"
+            for end, report, said in ((source, sent_report, sent_words), (destination, received_report, received_words))
+            if said and not report
+        ),
+        "",
+    )
     return sent_report, received_report, complaint, forth.count, back.count
 
 
 def relay(source, destination, retries, timeout):
     """Relays one transfer, with its retries; a result like that of the module's own step `send`."""
-    books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0,
-             "reached": False}
+    books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0, "reached": False}
     deadline = time.monotonic() + timeout
     while True:
         started = time.monotonic()

@@ -23,8 +23,9 @@ COLUMNS = ("bytes_checkpoint", "bytes_sent", "bytes_received", "seconds", "rate"
 LOOK = "cd {path} && find . -printf '%P %y %m %s\\n' | sort && find . -type f -exec sha256sum {{}} + | sort"
 KEYS = "cat ~/.ssh/authorized_keys; stat -c '%a %U %G' ~/.ssh/authorized_keys"
 # The program (with the key on the source), the lines in authorized_keys, what has not become a whole directory.
-TRACES = ("ls -d /run/fog-migration 2>/dev/null; grep -c fog-migration: ~/.ssh/authorized_keys; "
-          "ls -a {base} | grep incoming")
+TRACES = (
+    "ls -d /run/fog-migration 2>/dev/null; grep -c fog-migration: ~/.ssh/authorized_keys; ls -a {base} | grep incoming"
+)
 
 
 class Nodes(lab_module.Lab):
@@ -32,10 +33,13 @@ class Nodes(lab_module.Lab):
 
     def fill(self, node: str, path: str, mebibytes: int = 4) -> None:
         """Makes a directory that resembles a checkpoint."""
-        self.sh(node, f"mkdir -p {path}/criu.work {path}/criu && cd {path} && chmod 700 . && "
-                      f"head -c {mebibytes * MIB} /dev/urandom > criu/pages-1.img && "
-                      f"head -c {MIB} /dev/zero > criu/pages-2.img && head -c 1847 /dev/urandom > criu/core-1.img && "
-                      "touch criu/empty.img && chmod 600 criu/core-1.img")
+        self.sh(
+            node,
+            f"mkdir -p {path}/criu.work {path}/criu && cd {path} && chmod 700 . && "
+            f"head -c {mebibytes * MIB} /dev/urandom > criu/pages-1.img && "
+            f"head -c {MIB} /dev/zero > criu/pages-2.img && head -c 1847 /dev/urandom > criu/core-1.img && "
+            "touch criu/empty.img && chmod 600 criu/core-1.img",
+        )
 
     def look(self, node: str, path: str) -> str:
         """All that a transfer must preserve."""
@@ -53,15 +57,22 @@ class Nodes(lab_module.Lab):
         """The same, in the background."""
         arguments = json.dumps({"path": path, "destination": "fog2", **options})
         return subprocess.Popen(
-            ["ansible", "fog1", "-m", "fog.migration.checkpoint_transfer", "-a", arguments], cwd=lab_module.PLAYBOOKS,
-            env=lab_module.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            ["ansible", "fog1", "-m", "fog.migration.checkpoint_transfer", "-a", arguments],
+            cwd=lab_module.PLAYBOOKS,
+            env=lab_module.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def arrived(self, path: str) -> int:
         """Bytes in the staging directory."""
         parent, _slash, name = path.rpartition("/")
         staging = f"{parent}/.{name}.incoming"
-        return sum(int(size) for size in self.sh(
-            "fog2", f"find {staging} -type f -printf '%s\\n' 2>/dev/null", check=False).split())
+        return sum(
+            int(size)
+            for size in self.sh("fog2", f"find {staging} -type f -printf '%s\\n' 2>/dev/null", check=False).split()
+        )
 
 
 def result_of(process: subprocess.Popen) -> dict:
@@ -200,8 +211,10 @@ def test_something_else_under_the_final_name_is_left_alone_unless_forced(nodes, 
     before = nodes.look("fog2", checkpoint)
     refused = nodes.send(checkpoint)
     assert refused["failed"]
-    assert (f"fog2 has something else under {checkpoint} already (1 files, 9 bytes; the source has 4 files, "
-            f"{5 * MIB + 1847} bytes)") in refused["msg"]
+    assert (
+        f"fog2 has something else under {checkpoint} already (1 files, 9 bytes; the source has 4 files, "
+        f"{5 * MIB + 1847} bytes)"
+    ) in refused["msg"]
     assert "set force to replace it" in refused["msg"]
     assert nodes.look("fog2", checkpoint) == before
     forced = nodes.send(checkpoint, force=True)
@@ -236,8 +249,10 @@ def test_a_damaged_checkpoint_is_not_sent(nodes, checkpoint):
 
 
 def test_a_flipped_bit_does_not_arrive(nodes, checkpoint):
-    files = {line.split("  ./")[1]: line.split()[0]
-             for line in nodes.sh("fog1", f"cd {checkpoint} && find . -type f -exec sha256sum {{}} +").splitlines()}
+    files = {
+        line.split("  ./")[1]: line.split()[0]
+        for line in nodes.sh("fog1", f"cd {checkpoint} && find . -type f -exec sha256sum {{}} +").splitlines()
+    }
     sizes = {name: int(nodes.sh("fog1", f"stat -c %s {checkpoint}/{name}")) for name in files}
     manifest = {"files": {name: {"size": sizes[name], "sha256": files[name]} for name in files}}
     nodes.sh("fog1", f"echo '{json.dumps(manifest)}' > {checkpoint}/manifest.json")
@@ -266,14 +281,17 @@ def test_what_cannot_be_sent_directly_is_relayed_with_a_warning(nodes, checkpoin
     assert_nothing_left(nodes)
 
 
-@pytest.mark.parametrize(("options", "problem"), [
-    ({"path": "/nonexistent"}, "on fog1, /nonexistent is not a directory"),
-    ({"path": "relative"}, "path is relative, but it must be absolute"),
-    ({"destination": "fog9"}, "fog9 is not in the inventory"),
-    ({"destination": "fog1"}, "the destination is the source itself"),
-    ({"mode": "direct", "dest_port": 2, "retries": 0}, "Connection refused"),
-    ({"step": "send"}, "step and step_options are internal"),
-])
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"path": "/nonexistent"}, "on fog1, /nonexistent is not a directory"),
+        ({"path": "relative"}, "path is relative, but it must be absolute"),
+        ({"destination": "fog9"}, "fog9 is not in the inventory"),
+        ({"destination": "fog1"}, "the destination is the source itself"),
+        ({"mode": "direct", "dest_port": 2, "retries": 0}, "Connection refused"),
+        ({"step": "send"}, "step and step_options are internal"),
+    ],
+)
 def test_what_cannot_be_done_is_said_in_a_sentence(nodes, checkpoint, options, problem):
     refused = nodes.send(**{"path": checkpoint, **options})
     assert refused["failed"]
@@ -292,8 +310,10 @@ def test_the_key_can_do_nothing_else(nodes, checkpoint):
     assert nodes.sh("fog1", f"stat -c '%a %U' {folder} {folder}/key").split() == ["700", "root", "600", "root"]
     assert "expiry-time=" in nodes.sh("fog2", "grep fog-migration: ~/.ssh/authorized_keys")
     address = nodes.hostvars["fog2"]["ansible_host"]
-    options = (f"-F /dev/null -i {folder}/key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=10 "
-               f"-o UserKnownHostsFile={folder}/known_hosts -o HostKeyAlias=fog-migration-destination")
+    options = (
+        f"-F /dev/null -i {folder}/key -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=10 "
+        f"-o UserKnownHostsFile={folder}/known_hosts -o HostKeyAlias=fog-migration-destination"
+    )
     attempts = {
         "a command": f"ssh {options} root@{address} id",
         "a shell": f"ssh -tt {options} root@{address}",
@@ -328,13 +348,21 @@ def test_transfers_side_by_side_keep_their_doors_apart(nodes, checkpoint):
 def playbook(nodes, tmp_path, inventory, tasks, hosts="fog1"):
     """Runs tasks with more hosts in the inventory; (registered `sent`, or None if the play failed, the output)."""
     (tmp_path / "more.yml").write_text(yaml.safe_dump({"lab": {"hosts": inventory}}))
-    play = {"hosts": hosts, "gather_facts": False, "tasks": [*tasks, {
-        "ansible.builtin.debug": {"msg": "SENT{{ sent | to_json | b64encode }}TNES"}}]}
+    play = {
+        "hosts": hosts,
+        "gather_facts": False,
+        "tasks": [*tasks, {"ansible.builtin.debug": {"msg": "SENT{{ sent | to_json | b64encode }}TNES"}}],
+    }
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
     done = subprocess.run(
         ["ansible-playbook", "-i", "../inventories/lab", "-i", tmp_path / "more.yml", tmp_path / "play.yml"],
-        cwd=lab_module.PLAYBOOKS, env=lab_module.environment(), capture_output=True, text=True, check=False,
-        timeout=300)
+        cwd=lab_module.PLAYBOOKS,
+        env=lab_module.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout
 
@@ -346,8 +374,12 @@ def sent_in(output):
 
 def test_an_unreachable_destination_can_be_rescued(nodes, checkpoint, tmp_path):
     task = {"fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "fog9"}, "register": "sent"}
-    output = playbook(nodes, tmp_path, {"fog9": {"ansible_host": "127.0.0.1", "ansible_port": 2}}, [
-        {"block": [task], "rescue": [{"ansible.builtin.debug": {"msg": "rescued"}}]}])
+    output = playbook(
+        nodes,
+        tmp_path,
+        {"fog9": {"ansible_host": "127.0.0.1", "ansible_port": 2}},
+        [{"block": [task], "rescue": [{"ansible.builtin.debug": {"msg": "rescued"}}]}],
+    )
     assert "rescued" in output
     assert "unreachable=0" in output
     sent = sent_in(output)
@@ -366,10 +398,13 @@ def ordinary_user(nodes) -> Iterator[str]:
         nodes.sh(node, f"command -v sudo || {install} || {{ apt-get update -qq && {install}; }}", check=False)
         if not nodes.sh(node, "command -v sudo", check=False):
             pytest.skip(f"needs sudo on {node}")
-        nodes.sh(node, "id fogpi >/dev/null 2>&1 || useradd -m -s /bin/bash fogpi; usermod -p '*' fogpi; "
-                       "install -d -o fogpi -g fogpi -m 700 ~fogpi/.ssh; "
-                       "install -o fogpi -g fogpi -m 600 ~/.ssh/authorized_keys ~fogpi/.ssh/authorized_keys; "
-                       "echo 'fogpi ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/fogpi")
+        nodes.sh(
+            node,
+            "id fogpi >/dev/null 2>&1 || useradd -m -s /bin/bash fogpi; usermod -p '*' fogpi; "
+            "install -d -o fogpi -g fogpi -m 700 ~fogpi/.ssh; "
+            "install -o fogpi -g fogpi -m 600 ~/.ssh/authorized_keys ~fogpi/.ssh/authorized_keys; "
+            "echo 'fogpi ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/fogpi",
+        )
     yield "fogpi"
     for node in nodes.servers():
         nodes.sh(node, "rm -f /etc/sudoers.d/fogpi; userdel -rf fogpi 2>/dev/null", check=False)
@@ -377,13 +412,28 @@ def ordinary_user(nodes) -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", ["direct", "relay"])
 def test_an_ordinary_user_with_sudo_is_enough(nodes, checkpoint, ordinary_user, tmp_path, mode):
-    inventory = {f"{node}pi": {"ansible_host": nodes.hostvars[node]["ansible_host"], "ansible_user": ordinary_user,
-                               "ansible_become": True} for node in nodes.servers()}
+    inventory = {
+        f"{node}pi": {
+            "ansible_host": nodes.hostvars[node]["ansible_host"],
+            "ansible_user": ordinary_user,
+            "ansible_become": True,
+        }
+        for node in nodes.servers()
+    }
     look = "cat ~fogpi/.ssh/authorized_keys; stat -c '%a %U %G' ~fogpi/.ssh/authorized_keys"
     keys = {node: nodes.sh(node, look) for node in nodes.servers()}
-    output = playbook(nodes, tmp_path, inventory, [{
-        "fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "fog2pi", "mode": mode},
-        "register": "sent"}], hosts="fog1pi")
+    output = playbook(
+        nodes,
+        tmp_path,
+        inventory,
+        [
+            {
+                "fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "fog2pi", "mode": mode},
+                "register": "sent",
+            }
+        ],
+        hosts="fog1pi",
+    )
     sent = sent_in(output)
     assert sent["changed"], output
     assert sent["mode"] == mode
@@ -396,20 +446,48 @@ def test_an_ordinary_user_with_sudo_is_enough(nodes, checkpoint, ordinary_user, 
 def test_sudo_that_asks_for_a_password_is_told_beforehand(nodes, checkpoint, ordinary_user, tmp_path):
     """Ansible has the password; the channel, which nobody attends, has not."""
     nodes.sh("fog2", "echo 'fogpi:secret' | chpasswd; echo 'fogpi ALL=(ALL) ALL' > /etc/sudoers.d/fogpi")
-    inventory = {"fog2pi": {"ansible_host": nodes.hostvars["fog2"]["ansible_host"], "ansible_user": ordinary_user,
-                            "ansible_become": True, "ansible_become_password": "secret"}}
-    output = playbook(nodes, tmp_path, inventory, [{
-        "fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "fog2pi"}, "register": "sent",
-        "ignore_errors": True}])
+    inventory = {
+        "fog2pi": {
+            "ansible_host": nodes.hostvars["fog2"]["ansible_host"],
+            "ansible_user": ordinary_user,
+            "ansible_become": True,
+            "ansible_become_password": "secret",
+        }
+    }
+    output = playbook(
+        nodes,
+        tmp_path,
+        inventory,
+        [
+            {
+                "fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "fog2pi"},
+                "register": "sent",
+                "ignore_errors": True,
+            }
+        ],
+    )
     assert "on fog2pi, sudo does not let fogpi become root without a password" in sent_in(output)["msg"]
     assert_nothing_left(nodes)
 
 
 def test_the_controller_itself_can_be_an_end(nodes, checkpoint, tmp_path):
     """A destination with connection local gets the bytes by relay."""
-    output = playbook(nodes, tmp_path, {"here": {"ansible_connection": "local"}}, [{
-        "fog.migration.checkpoint_transfer": {"path": checkpoint, "destination": "here", "mode": "relay",
-                                              "dest_path": str(tmp_path / "arrived")}, "register": "sent"}])
+    output = playbook(
+        nodes,
+        tmp_path,
+        {"here": {"ansible_connection": "local"}},
+        [
+            {
+                "fog.migration.checkpoint_transfer": {
+                    "path": checkpoint,
+                    "destination": "here",
+                    "mode": "relay",
+                    "dest_path": str(tmp_path / "arrived"),
+                },
+                "register": "sent",
+            }
+        ],
+    )
     sent = sent_in(output)
     assert sent["changed"], output
     assert (tmp_path / "arrived" / "criu" / "pages-1.img").stat().st_size == 4 * MIB
@@ -432,8 +510,9 @@ def test_a_relay_trusts_no_host_that_ansible_does_not(nodes, tmp_path):
             _relay.connect(end, route)
         assert error.value.hopeless
     known = str(lab_module.STATE / "known_hosts")
-    _relay.connect(end, _relay.Route(address, user="root", key_files=[key], known_hosts=[known],
-                                     host_key_names=[address])).close()
+    _relay.connect(
+        end, _relay.Route(address, user="root", key_files=[key], known_hosts=[known], host_key_names=[address])
+    ).close()
 
 
 def test_a_stopped_controller_leaves_a_door_that_shuts_itself(nodes, checkpoint):
@@ -448,5 +527,8 @@ def test_a_stopped_controller_leaves_a_door_that_shuts_itself(nodes, checkpoint)
     if line:
         assert int(line.split(":")[-1]) < time.time() + 30 + 300 + 60
         transfer_id = line.split("fog-migration:")[-1].split(":")[0]
-        nodes.sh("fog2", f"sed -i '/fog-migration:{transfer_id}:/d' ~/.ssh/authorized_keys; "
-                         f"rm -rf /run/fog-migration/transfer-{transfer_id}-*")
+        nodes.sh(
+            "fog2",
+            f"sed -i '/fog-migration:{transfer_id}:/d' ~/.ssh/authorized_keys; "
+            f"rm -rf /run/fog-migration/transfer-{transfer_id}-*",
+        )

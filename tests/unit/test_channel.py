@@ -135,8 +135,9 @@ class SnappingFrames(Frames):
 # Round trips
 
 
-@pytest.mark.parametrize("compression", ["none", pytest.param("zstd", marks=NEEDS_ZSTD),
-                                         pytest.param("auto", marks=NEEDS_ZSTD)])
+@pytest.mark.parametrize(
+    "compression", ["none", pytest.param("zstd", marks=NEEDS_ZSTD), pytest.param("auto", marks=NEEDS_ZSTD)]
+)
 def test_a_directory_arrives_as_it_was(checkpoint, tmp_path, compression):
     final = tmp_path / "there" / "deeper" / "looper100"
     sent, received, sender = transfer(checkpoint, final, compression)
@@ -356,28 +357,31 @@ def entry(path, content=b"hello", **more):
 TOP = {"path": ".", "dir": True, "mode": 0o700}
 
 
-@pytest.mark.parametrize(("entries", "reason"), [
-    ([TOP, entry("../evil")], "leaves the directory"),
-    ([TOP, entry("/etc/passwd")], "absolute path"),
-    ([TOP, entry("a/../../evil")], "leaves the directory"),
-    ([TOP, entry("a//b")], "plain form"),
-    ([TOP, entry("./a")], "plain form"),
-    ([TOP, entry(".")], "leaves the directory"),
-    ([TOP, entry("")], "empty path"),
-    ([TOP, entry("a\0b")], "NUL"),
-    ([TOP, entry(7)], "empty path"),
-    ([TOP, entry("a"), entry("a")], "twice"),
-    ([TOP, entry("a"), entry("a/b")], "not the directory that it is in"),
-    ([TOP, entry("a/b")], "not the directory that it is in"),
-    ([entry("a")], "does not name the directory itself"),
-    ([TOP, entry("a", size=-1)], "size -1"),
-    ([TOP, entry("a", size=2**64)], "size"),
-    ([TOP, entry("a", size=True)], "size True"),
-    ([TOP, entry("a", sha256="no")], "checksum"),
-    ([TOP, entry("a", sha256="Z" * 64)], "checksum"),
-    ([TOP, entry("a", mode=0o4755)], "mode"),
-    ([TOP, "a"], "not an object"),
-])
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([TOP, entry("../evil")], "leaves the directory"),
+        ([TOP, entry("/etc/passwd")], "absolute path"),
+        ([TOP, entry("a/../../evil")], "leaves the directory"),
+        ([TOP, entry("a//b")], "plain form"),
+        ([TOP, entry("./a")], "plain form"),
+        ([TOP, entry(".")], "leaves the directory"),
+        ([TOP, entry("")], "empty path"),
+        ([TOP, entry("a\0b")], "NUL"),
+        ([TOP, entry(7)], "empty path"),
+        ([TOP, entry("a"), entry("a")], "twice"),
+        ([TOP, entry("a"), entry("a/b")], "not the directory that it is in"),
+        ([TOP, entry("a/b")], "not the directory that it is in"),
+        ([entry("a")], "does not name the directory itself"),
+        ([TOP, entry("a", size=-1)], "size -1"),
+        ([TOP, entry("a", size=2**64)], "size"),
+        ([TOP, entry("a", size=True)], "size True"),
+        ([TOP, entry("a", sha256="no")], "checksum"),
+        ([TOP, entry("a", sha256="Z" * 64)], "checksum"),
+        ([TOP, entry("a", mode=0o4755)], "mode"),
+        ([TOP, "a"], "not an object"),
+    ],
+)
 def test_a_listing_that_must_not_be_written_is_refused(tmp_path, entries, reason):
     speaker = Speaker(tmp_path, entries)
     assert reason in speaker.refusal()
@@ -385,11 +389,14 @@ def test_a_listing_that_must_not_be_written_is_refused(tmp_path, entries, reason
 
 
 @pytest.mark.parametrize("compression", ["none", pytest.param("zstd", marks=NEEDS_ZSTD)])
-@pytest.mark.parametrize(("content", "reason"), [
-    (b"hellO", "another checksum"),
-    (b"hello and more", "more bytes came than were announced"),
-    (b"hell", "fewer bytes came than were announced"),
-])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"hellO", "another checksum"),
+        (b"hello and more", "more bytes came than were announced"),
+        (b"hell", "fewer bytes came than were announced"),
+    ],
+)
 def test_other_content_than_was_listed_is_refused(tmp_path, compression, content, reason):
     speaker = Speaker(tmp_path, [TOP, entry("a")], compression)
     speaker.plan()
@@ -438,15 +445,21 @@ def test_a_stream_that_ends_early_leaves_nothing_final(tmp_path):
     assert (tmp_path / ".there.incoming" / "a").stat().st_size == 1000
 
 
-@pytest.mark.parametrize(("noise_on_the_line", "reason"), [
-    (b"Welcome to fog2, have a nice day\n", "does not speak this protocol"),
-    (struct.pack(">cI", b"H", 2**31), "more than the 65536 that are allowed"),
-    (struct.pack(">cI", b"D", 5) + b"hello", "does not speak this protocol"),
-    (struct.pack(">cI", b"H", 5) + b"hello", "not JSON"),
-    (struct.pack(">cI", b"H", 2) + b"[]", "not an object"),
-    (struct.pack(">cI", b"H", 2) + b"{}", "is not a sender of fog.migration"),
-    (struct.pack(">cI", b"H", 62) + b'{"protocol":"fog.migration", "role":"sender", "version":99}   ', "version 99"),
-])
+@pytest.mark.parametrize(
+    ("noise_on_the_line", "reason"),
+    [
+        (b"Welcome to fog2, have a nice day\n", "does not speak this protocol"),
+        (struct.pack(">cI", b"H", 2**31), "more than the 65536 that are allowed"),
+        (struct.pack(">cI", b"D", 5) + b"hello", "does not speak this protocol"),
+        (struct.pack(">cI", b"H", 5) + b"hello", "not JSON"),
+        (struct.pack(">cI", b"H", 2) + b"[]", "not an object"),
+        (struct.pack(">cI", b"H", 2) + b"{}", "is not a sender of fog.migration"),
+        (
+            struct.pack(">cI", b"H", 62) + b'{"protocol":"fog.migration", "role":"sender", "version":99}   ',
+            "version 99",
+        ),
+    ],
+)
 def test_garbage_is_refused_at_both_ends(tmp_path, noise_on_the_line, reason):
     ends = Ends()
     received = in_background(Receiver(ends.receiver, str(tmp_path / "there"), host="fog2").run)
@@ -535,20 +548,30 @@ def test_content_that_is_not_what_its_manifest_says_does_not_arrive(checkpoint, 
     assert not (tmp_path / "there").exists()
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"gone": {"size": 1, "sha256": "0" * 64}}, "gone is in the manifest but not there"),
-    ({"empty": {"size": 1, "sha256": "0" * 64}}, "empty has 0 bytes, the manifest says 1"),
-    ({"empty": None}, "empty is there but not in the manifest"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"gone": {"size": 1, "sha256": "0" * 64}}, "gone is in the manifest but not there"),
+        ({"empty": {"size": 1, "sha256": "0" * 64}}, "empty has 0 bytes, the manifest says 1"),
+        ({"empty": None}, "empty is there but not in the manifest"),
+    ],
+)
 def test_a_directory_that_its_manifest_does_not_fit_is_not_sent(checkpoint, change, reason):
     write_manifest(checkpoint, **change)
     with pytest.raises(Refused, match=f"looper100 is damaged and was not sent: {reason}"):
         _channel.listing(str(checkpoint))
 
 
-@pytest.mark.parametrize("text", [
-    '[{"Config": "x.json"}]', '{"files": ["a"]}', '{"files": {}}', '{"files": {"a": 1}}', "no json",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"Config": "x.json"}]',
+        '{"files": ["a"]}',
+        '{"files": {}}',
+        '{"files": {"a": 1}}',
+        "no json",
+    ],
+)
 def test_some_other_manifest_is_just_a_file(checkpoint, tmp_path, text):
     (checkpoint / "manifest.json").write_text(text)
     sent, _received, _sender = transfer(checkpoint, tmp_path / "there")
@@ -601,13 +624,16 @@ def test_a_disk_that_fills_up_gets_its_room_back(checkpoint, small_disk, monkeyp
 # Decisions
 
 
-@pytest.mark.parametrize(("wanted", "sender", "receiver", "chosen"), [
-    ("none", True, True, "none"),
-    ("auto", True, True, "zstd"),
-    ("auto", True, False, "none"),
-    ("auto", False, True, "none"),
-    ("zstd", True, True, "zstd"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "sender", "receiver", "chosen"),
+    [
+        ("none", True, True, "none"),
+        ("auto", True, True, "zstd"),
+        ("auto", True, False, "none"),
+        ("auto", False, True, "none"),
+        ("zstd", True, True, "zstd"),
+    ],
+)
 def test_compression_is_chosen(wanted, sender, receiver, chosen):
     assert _channel.choose_compression(wanted, sender, {"zstd": receiver, "host": "fog2"}) == chosen
 
@@ -640,8 +666,10 @@ def lay_down(directory, order):
 
 def test_the_file_runs_as_a_program_on_both_sides(checkpoint, tmp_path):
     final = tmp_path / "there"
-    send = lay_down(tmp_path / "s", {"role": "send", "path": str(checkpoint), "compression": "auto",
-                                     "compression_level": 1, "rate_limit": 0})
+    send = lay_down(
+        tmp_path / "s",
+        {"role": "send", "path": str(checkpoint), "compression": "auto", "compression_level": 1, "rate_limit": 0},
+    )
     receive = lay_down(tmp_path / "r", {"role": "receive", "final": str(final), "host": "fog2", "replace": False})
     receiver = subprocess.Popen(receive, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     sender = subprocess.run(send, stdin=receiver.stdout, stdout=receiver.stdin, stderr=subprocess.PIPE, check=False)
@@ -655,8 +683,9 @@ def test_the_file_runs_as_a_program_on_both_sides(checkpoint, tmp_path):
 
 
 def test_a_receiver_that_lost_its_sender_gives_way_to_its_successor(checkpoint, tmp_path):
-    receive = lay_down(tmp_path / "r", {"role": "receive", "final": str(tmp_path / "there"), "host": "fog2",
-                                        "replace": False})
+    receive = lay_down(
+        tmp_path / "r", {"role": "receive", "final": str(tmp_path / "there"), "host": "fog2", "replace": False}
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
     entries = _channel.listing(str(checkpoint))
     lost = subprocess.Popen(receive, **pipes)

@@ -20,9 +20,11 @@ from ansible_collections.fog.migration.plugins.module_utils import _door
 from ansible_collections.fog.migration.plugins.module_utils._door import DoorError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN5aFSJix5saS1GqeYzgRNrI3ubAnOkDIidDgPM62pCa"
-OTHERS = (b"# my keys\n\nssh-rsa AAAAB3Nza me@home\n"
-          b'from="10.0.0.1",command="echo \\"fog-migration:no\\"" ssh-rsa AAAAB3Nza a comment\n'
-          b"# fog-migration:ab12:1\n")
+OTHERS = (
+    b"# my keys\n\nssh-rsa AAAAB3Nza me@home\n"
+    b'from="10.0.0.1",command="echo \\"fog-migration:no\\"" ssh-rsa AAAAB3Nza a comment\n'
+    b"# fog-migration:ab12:1\n"
+)
 NEEDS_SSH = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs OpenSSH's client")
 
 
@@ -30,12 +32,15 @@ def line(transfer_id="ab12", expires=2000000000, version=(9, 2), command="python
     return _door.authorized_line(KEY, command, transfer_id, expires, version)
 
 
-@pytest.mark.parametrize(("text", "version"), [
-    ("OpenSSH_9.2p1 Debian-2+deb12u6, OpenSSL 3.0.19 27 Jan 2026", (9, 2)),
-    ("OpenSSH_7.2p2 Ubuntu-4ubuntu2.10, OpenSSL 1.0.2g  1 Mar 2016", (7, 2)),
-    ("OpenSSH_10.0p2 Debian-7+deb13u4, OpenSSL 3.5.7 9 Jun 2026", (10, 0)),
-    ("Dropbear v2022.83", None),
-])
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("OpenSSH_9.2p1 Debian-2+deb12u6, OpenSSL 3.0.19 27 Jan 2026", (9, 2)),
+        ("OpenSSH_7.2p2 Ubuntu-4ubuntu2.10, OpenSSL 1.0.2g  1 Mar 2016", (7, 2)),
+        ("OpenSSH_10.0p2 Debian-7+deb13u4, OpenSSL 3.5.7 9 Jun 2026", (10, 0)),
+        ("Dropbear v2022.83", None),
+    ],
+)
 def test_the_version_of_openssh(text, version):
     assert _door.ssh_version(text) == version
 
@@ -46,9 +51,16 @@ def test_a_line_restricts_its_key_to_one_command_until_it_expires():
     assert line() == f'restrict,expiry-time="{until}",command="python3 channel.py" {KEY} {comment}\n'
 
 
-@pytest.mark.parametrize(("version", "expires", "restrict"), [
-    ((7, 7), True, True), ((7, 6), False, True), ((7, 2), False, True), ((7, 1), False, False), (None, False, False),
-])
+@pytest.mark.parametrize(
+    ("version", "expires", "restrict"),
+    [
+        ((7, 7), True, True),
+        ((7, 6), False, True),
+        ((7, 2), False, True),
+        ((7, 1), False, False),
+        (None, False, False),
+    ],
+)
 def test_a_line_says_only_what_this_sshd_understands(version, expires, restrict):
     text = line(version=version)
     assert ("expiry-time" in text) is expires
@@ -91,8 +103,17 @@ def test_known_hosts_name_the_destination_by_an_alias():
     assert _door.known_hosts([KEY + " root@fog2", KEY]) == f"fog-migration-destination {KEY}\n" * 2
 
 
-@pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 ????", "ssh-rsa " + KEY.split()[1],
-                                  "fog-migration-destination\n" + KEY, 'restrict,command="x" ' + KEY])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 ????",
+        "ssh-rsa " + KEY.split()[1],
+        "fog-migration-destination\n" + KEY,
+        'restrict,command="x" ' + KEY,
+    ],
+)
 def test_what_is_no_public_key_is_refused(text):
     with pytest.raises(DoorError, match="not a public key"):
         _door.check_public_key(text)
@@ -112,14 +133,17 @@ def test_what_sshd_says_of_itself():
     assert _door.door_problem(settings, "/root") is None
 
 
-@pytest.mark.parametrize(("text", "problem"), [
-    ("", None),
-    ("authorizedkeysfile %h/.ssh/authorized_keys", None),
-    ("authorizedkeysfile /root/.ssh/authorized_keys", None),
-    ("authorizedkeysfile /etc/ssh/keys/%u", "(AuthorizedKeysFile is /etc/ssh/keys/%u)"),
-    ("authorizedkeysfile none", "does not read"),
-    ("pubkeyauthentication no", "does not accept public keys"),
-])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", None),
+        ("authorizedkeysfile %h/.ssh/authorized_keys", None),
+        ("authorizedkeysfile /root/.ssh/authorized_keys", None),
+        ("authorizedkeysfile /etc/ssh/keys/%u", "(AuthorizedKeysFile is /etc/ssh/keys/%u)"),
+        ("authorizedkeysfile none", "does not read"),
+        ("pubkeyauthentication no", "does not accept public keys"),
+    ],
+)
 def test_why_a_door_cannot_be_opened(text, problem):
     found = _door.door_problem(_door.sshd_settings(text), "/root")
     assert found is None if problem is None else problem in found
@@ -129,36 +153,65 @@ def test_ssh_is_told_to_trust_and_offer_nothing_else():
     command = _door.ssh_command("/run/k", "/run/h", "pi", "fd00::1", 2222)
     assert command[:3] == ["ssh", "-F", "/dev/null"]
     assert command[-6:] == ["-p", "2222", "-l", "pi", "fd00::1", "transfer"]
-    for option in ("StrictHostKeyChecking=yes", "UserKnownHostsFile=/run/h", "GlobalKnownHostsFile=/dev/null",
-                   "IdentitiesOnly=yes", "BatchMode=yes", "ForwardAgent=no", "ClearAllForwardings=yes"):
+    for option in (
+        "StrictHostKeyChecking=yes",
+        "UserKnownHostsFile=/run/h",
+        "GlobalKnownHostsFile=/dev/null",
+        "IdentitiesOnly=yes",
+        "BatchMode=yes",
+        "ForwardAgent=no",
+        "ClearAllForwardings=yes",
+    ):
         assert option in command
 
 
 def test_traffic_is_what_ssh_says():
-    said = ["debug1: channel 0: free\n", "Transferred: sent 35780, received 2608 bytes, in 0.1 seconds\n",
-            "Bytes per second: sent 357800.1, received 26080.5\n", "debug1: Exit status 0\n"]
+    said = [
+        "debug1: channel 0: free\n",
+        "Transferred: sent 35780, received 2608 bytes, in 0.1 seconds\n",
+        "Bytes per second: sent 357800.1, received 26080.5\n",
+        "debug1: Exit status 0\n",
+    ]
     assert _door.ssh_traffic(said) == (35780, 2608)
     assert _door.ssh_traffic(said[:1]) is None
 
 
-@pytest.mark.parametrize(("said", "complaint", "hopeless"), [
-    (["OpenSSH_9.2p1\n", "debug1: x\n", "fog2: Permission denied (publickey).\n"],
-     "fog2: Permission denied (publickey).", True),
-    (["Host key verification failed.\r\n"], "Host key verification failed.", True),
-    (["sudo: a password is required\n", "Transferred: sent 1, received 1 bytes, in 0.1 seconds\n"],
-     "sudo: a password is required", True),
-    (["ssh: connect to host fog2 port 22: Connection refused\n"],
-     "ssh: connect to host fog2 port 22: Connection refused", False),
-    (["debug1: x\n", "Authenticated to fog2 ([10.0.0.2]:22) using \"publickey\".\n", '{"verdict": {}}\n'], "", False),
-])
+@pytest.mark.parametrize(
+    ("said", "complaint", "hopeless"),
+    [
+        (
+            ["OpenSSH_9.2p1\n", "debug1: x\n", "fog2: Permission denied (publickey).\n"],
+            "fog2: Permission denied (publickey).",
+            True,
+        ),
+        (["Host key verification failed.\r\n"], "Host key verification failed.", True),
+        (
+            ["sudo: a password is required\n", "Transferred: sent 1, received 1 bytes, in 0.1 seconds\n"],
+            "sudo: a password is required",
+            True,
+        ),
+        (
+            ["ssh: connect to host fog2 port 22: Connection refused\n"],
+            "ssh: connect to host fog2 port 22: Connection refused",
+            False,
+        ),
+        (["debug1: x\n", 'Authenticated to fog2 ([10.0.0.2]:22) using "publickey".\n', '{"verdict": {}}\n'], "", False),
+    ],
+)
 def test_complaints_are_told_from_the_diary(said, complaint, hopeless):
     assert _door.ssh_complaint(said) == complaint
     assert _door.is_hopeless(complaint) is hopeless
 
 
-@pytest.mark.parametrize(("login", "current", "words"), [
-    ("root", "root", []), ("pi", "root", ["sudo", "-n"]), ("pi", "pi", []), ("pi", "fog", ["sudo", "-n", "-u", "fog"]),
-])
+@pytest.mark.parametrize(
+    ("login", "current", "words"),
+    [
+        ("root", "root", []),
+        ("pi", "root", ["sudo", "-n"]),
+        ("pi", "pi", []),
+        ("pi", "fog", ["sudo", "-n", "-u", "fog"]),
+    ],
+)
 def test_the_login_user_becomes_what_ansible_became(login, current, words):
     assert _door.as_login_user(login, current) == words
 
@@ -278,6 +331,6 @@ class TestAsAnotherUser:
 def test_openssh_reads_the_line(tmp_path):
     """ssh-keygen reads authorized_keys as sshd does, options and all."""
     path = tmp_path / "authorized_keys"
-    path.write_text(line(command=_door.shell_line(["sudo", "-n", "python3", "-I", "/run/it's \"here\"/channel.py"])))
+    path.write_text(line(command=_door.shell_line(["sudo", "-n", "python3", "-I", '/run/it\'s "here"/channel.py'])))
     read = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True, check=False)
     assert "fog-migration:ab12:2000000000 (ED25519)" in read.stdout

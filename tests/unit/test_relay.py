@@ -48,10 +48,18 @@ def test_a_route_is_what_openssh_makes_of_ansibles_options(tmp_path):
     known = tmp_path / "known_hosts"
     (tmp_path / "id").touch()
     trust = f"-o UserKnownHostsFile={known} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes"
-    route = _relay.route_to(end(
-        host="10.0.0.11", port=2222, remote_user="pi", private_key_file=str(tmp_path / "id"), password="secret",
-        host_key_checking=True, ssh_args="-F none -o ControlMaster=auto -o ControlPersist=60s",
-        ssh_common_args=trust))
+    route = _relay.route_to(
+        end(
+            host="10.0.0.11",
+            port=2222,
+            remote_user="pi",
+            private_key_file=str(tmp_path / "id"),
+            password="secret",
+            host_key_checking=True,
+            ssh_args="-F none -o ControlMaster=auto -o ControlPersist=60s",
+            ssh_common_args=trust,
+        )
+    )
     assert (route.hostname, route.port, route.user, route.password) == ("10.0.0.11", 2222, "pi", "secret")
     assert route.key_files == [str(tmp_path / "id")]
     assert route.known_hosts == [str(known), "/dev/null"]
@@ -65,8 +73,10 @@ def test_a_route_is_what_openssh_makes_of_ansibles_options(tmp_path):
 @NEEDS_SSH
 def test_a_users_own_ssh_configuration_counts(tmp_path):
     config = tmp_path / "config"
-    config.write_text("Host fog1\n HostName 192.0.2.7\n Port 2200\n User fog\n HostKeyAlias garden\n"
-                      " ProxyJump pi@bastion:2201\n StrictHostKeyChecking accept-new\n")
+    config.write_text(
+        "Host fog1\n HostName 192.0.2.7\n Port 2200\n User fog\n HostKeyAlias garden\n"
+        " ProxyJump pi@bastion:2201\n StrictHostKeyChecking accept-new\n"
+    )
     route = _relay.route_to(end(host="fog1", ssh_args=f"-F {config}"))
     assert (route.hostname, route.port, route.user) == ("192.0.2.7", 2200, "fog")
     assert route.host_key_names == ["garden"]
@@ -74,20 +84,29 @@ def test_a_users_own_ssh_configuration_counts(tmp_path):
     assert route.proxy_command == "ssh -W '[192.0.2.7]:2200' ssh://pi@bastion:2201"
 
 
-@pytest.mark.parametrize(("settings", "command"), [
-    ({}, None),
-    ({"proxyjump": ["none"], "proxycommand": ["none"]}, None),
-    ({"proxyjump": ["a,b@c"]}, "ssh -J a -W '[h]:22' ssh://b@c"),
-    ({"proxycommand": ["nc -x proxy %h %p as %r 100%%"]}, "nc -x proxy h 22 as u 100%"),
-])
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ({}, None),
+        ({"proxyjump": ["none"], "proxycommand": ["none"]}, None),
+        ({"proxyjump": ["a,b@c"]}, "ssh -J a -W '[h]:22' ssh://b@c"),
+        ({"proxycommand": ["nc -x proxy %h %p as %r 100%%"]}, "nc -x proxy h 22 as u 100%"),
+    ],
+)
 def test_the_way_through_others(settings, command):
     assert _relay.proxy_command(settings, "h", 22, "u") == command
 
 
-@pytest.mark.parametrize(("strict", "ansible_checks", "checks", "accepts_new"), [
-    ("true", True, True, False), ("ask", True, True, False), ("accept-new", True, True, True),
-    ("false", True, False, False), ("true", False, False, False),
-])
+@pytest.mark.parametrize(
+    ("strict", "ansible_checks", "checks", "accepts_new"),
+    [
+        ("true", True, True, False),
+        ("ask", True, True, False),
+        ("accept-new", True, True, True),
+        ("false", True, False, False),
+        ("true", False, False, False),
+    ],
+)
 def test_host_keys_are_checked_where_ansible_checks_them(strict, ansible_checks, checks, accepts_new):
     route = _relay.make_route({"stricthostkeychecking": [strict]}, "fog1", None, ansible_checks)
     assert (route.check_host_key, route.accept_new) == (checks, accepts_new)
@@ -101,16 +120,23 @@ def test_known_hosts_are_read_plain_and_hashed(tmp_path, hashed):
     if hashed:
         subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
         assert "10.0.0.11" not in known.read_text()
-    route = _relay.Route("10.0.0.11", 2222, known_hosts=[str(tmp_path / "none"), str(known)],
-                         host_key_names=["[10.0.0.11]:2222", "10.0.0.11"])
+    route = _relay.Route(
+        "10.0.0.11",
+        2222,
+        known_hosts=[str(tmp_path / "none"), str(known)],
+        host_key_names=["[10.0.0.11]:2222", "10.0.0.11"],
+    )
     assert [(kind, key.get_base64()) for kind, key in _relay.trusted_keys(route)] == [("ssh-ed25519", KEY)]
     route.host_key_names = ["10.0.0.12"]
     assert _relay.trusted_keys(route) == []
 
 
-@pytest.mark.parametrize(("transport", "reason"), [
-    ("community.docker.docker", "fog1 is connected by community.docker.docker, and a relay needs ssh or local"),
-])
+@pytest.mark.parametrize(
+    ("transport", "reason"),
+    [
+        ("community.docker.docker", "fog1 is connected by community.docker.docker, and a relay needs ssh or local"),
+    ],
+)
 def test_a_connection_that_cannot_be_relayed(transport, reason):
     with pytest.raises(_relay.RelayError, match=reason) as error:
         _relay.start(end(transport=transport))
@@ -220,14 +246,17 @@ def test_the_last_words_of_a_program():
 # Decisions
 
 
-@pytest.mark.parametrize(("wanted", "source", "destination", "mode", "why"), [
-    ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "direct", None),
-    ("relay", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "relay", None),
-    ("auto", {"has_ssh": True, "reachable": False, "unreachable_reason": "timed out"}, {}, "relay", "cannot reach"),
-    ("auto", {"has_ssh": False, "reachable": True}, {}, "relay", "no ssh and ssh-keygen"),
-    ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "relay", "on the destination, no"),
-    ("direct", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "direct", "on the destination, no"),
-])
+@pytest.mark.parametrize(
+    ("wanted", "source", "destination", "mode", "why"),
+    [
+        ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "direct", None),
+        ("relay", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "relay", None),
+        ("auto", {"has_ssh": True, "reachable": False, "unreachable_reason": "timed out"}, {}, "relay", "cannot reach"),
+        ("auto", {"has_ssh": False, "reachable": True}, {}, "relay", "no ssh and ssh-keygen"),
+        ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "relay", "on the destination, no"),
+        ("direct", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "direct", "on the destination, no"),
+    ],
+)
 def test_the_mode_is_chosen(wanted, source, destination, mode, why):
     chosen, reason = _transfer.choose_mode(wanted, source, destination)
     assert chosen == mode
@@ -238,14 +267,25 @@ def test_what_two_ways_cost_is_added_up():
     first = {"failed": True, "msg": "no", "bytes_sent": 10, "bytes_received": 1, "seconds": 0.5, "attempts": 3}
     second = {"bytes_sent": 100, "bytes_received": 2, "seconds": 1.0, "attempts": 1, "resumed_bytes": 0}
     assert _transfer.added_up(first, second) == {
-        "bytes_sent": 110, "bytes_received": 3, "seconds": 1.5, "attempts": 4, "resumed_bytes": 0}
+        "bytes_sent": 110,
+        "bytes_received": 3,
+        "seconds": 1.5,
+        "attempts": 4,
+        "resumed_bytes": 0,
+    }
     assert _transfer.added_up({}, second) == second
 
 
-@pytest.mark.parametrize(("result", "never"), [
-    ({}, False), ({"failed": True}, False), ({"failed": True, "interrupted": True}, True),
-    ({"failed": True, "interrupted": True, "reached": True}, False), ({"failed": True, "interrupted": False}, False),
-])
+@pytest.mark.parametrize(
+    ("result", "never"),
+    [
+        ({}, False),
+        ({"failed": True}, False),
+        ({"failed": True, "interrupted": True}, True),
+        ({"failed": True, "interrupted": True, "reached": True}, False),
+        ({"failed": True, "interrupted": False}, False),
+    ],
+)
 def test_ends_that_never_met(result, never):
     assert _transfer.never_met(result) is never
 
@@ -253,17 +293,20 @@ def test_ends_that_never_met(result, never):
 OPTIONS = {"path": "/a", "dest_path": None, "compression_level": 1, "rate_limit": 0.0, "retries": 2, "timeout": 60}
 
 
-@pytest.mark.parametrize(("change", "problem"), [
-    ({}, None),
-    ({"path": "a"}, "path is a, but it must be absolute"),
-    ({"path": "/a/../b"}, "without .."),
-    ({"path": "//"}, "more than /"),
-    ({"dest_path": "~/x"}, "dest_path is ~/x, but it must be absolute"),
-    ({"compression_level": 20}, "from 1 to 19"),
-    ({"rate_limit": -1.0}, "must not be negative"),
-    ({"retries": -1}, "must not be negative"),
-    ({"timeout": 0}, "at least 1 second"),
-])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, None),
+        ({"path": "a"}, "path is a, but it must be absolute"),
+        ({"path": "/a/../b"}, "without .."),
+        ({"path": "//"}, "more than /"),
+        ({"dest_path": "~/x"}, "dest_path is ~/x, but it must be absolute"),
+        ({"compression_level": 20}, "from 1 to 19"),
+        ({"rate_limit": -1.0}, "must not be negative"),
+        ({"retries": -1}, "must not be negative"),
+        ({"timeout": 0}, "at least 1 second"),
+    ],
+)
 def test_options_are_checked(change, problem):
     found = _transfer.check_options(dict(OPTIONS, **change))
     assert found is None if problem is None else problem in found
