@@ -35,10 +35,15 @@ def _lab_is_up() -> Iterator[None]:
         _lab_playbook("-e", "lab_state=down")
 
 
-@pytest.fixture
-def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
-    """The lab; after the test no container and no trace of it is left."""
-    the_lab = lab_module.Lab()
-    yield the_lab
+def _clear(the_lab: lab_module.Lab) -> None:
     for node in the_lab.servers():
         the_lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; rm -rf /var/lib/fog-migration /run/fog-migration*")
+
+
+@pytest.fixture
+def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
+    """The lab; before and after the test no container and no trace of a migration is on its servers."""
+    the_lab = lab_module.Lab()
+    _clear(the_lab)
+    yield the_lab
+    _clear(the_lab)
