@@ -345,12 +345,13 @@ def test_transfers_side_by_side_keep_their_doors_apart(nodes, checkpoint):
 # Other ways to reach the hosts
 
 
-def playbook(nodes, tmp_path, inventory, tasks, hosts="fog1"):
+def playbook(nodes, tmp_path, inventory, tasks, hosts="fog1", **keywords):
     """Runs tasks with more hosts in the inventory; (registered `sent`, or None if the play failed, the output)."""
     (tmp_path / "more.yml").write_text(yaml.safe_dump({"lab": {"hosts": inventory}}))
     play = {
         "hosts": hosts,
         "gather_facts": False,
+        **keywords,
         "tasks": [*tasks, {"ansible.builtin.debug": {"msg": "SENT{{ sent | to_json | b64encode }}TNES"}}],
     }
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
@@ -470,7 +471,38 @@ def test_sudo_that_asks_for_a_password_is_told_beforehand(nodes, checkpoint, ord
     assert_nothing_left(nodes)
 
 
-def test_the_controller_itself_can_be_an_end(nodes, checkpoint, tmp_path):
+@pytest.mark.parametrize("mode", ["direct", "relay"])
+def test_the_controller_itself_can_be_the_source(nodes, tmp_path, mode):
+    """In a play with connection local, the destination is still another host."""
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "layer.tar").write_bytes(bytes(range(256)) * 4096)
+    target = f"{BASE}/image"
+    output = playbook(
+        nodes,
+        tmp_path,
+        {"here": {}},
+        [
+            {
+                "fog.migration.checkpoint_transfer": {
+                    "path": str(tmp_path / "image"),
+                    "destination": "fog2",
+                    "mode": mode,
+                    "dest_path": target,
+                },
+                "register": "sent",
+            }
+        ],
+        hosts="here",
+        connection="local",
+    )
+    sent = sent_in(output)
+    assert sent["changed"], output
+    assert sent["mode"] == mode
+    assert nodes.sh("fog2", f"stat -c %s {target}/layer.tar").strip() == str(MIB)
+    assert_nothing_left(nodes)
+
+
+def test_the_controller_itself_can_be_the_destination(nodes, checkpoint, tmp_path):
     """A destination with connection local gets the bytes by relay."""
     output = playbook(
         nodes,
