@@ -43,6 +43,15 @@ options:
     description:
       - Name of the container; the name that it had when it was checkpointed if not given.
     type: str
+  state:
+    description:
+      - V(present) restores the container.
+      - V(absent) takes a restore back. It waits for one that is under way from the same O(path), removes the container
+        that was made from this checkpoint, and sees to it that a restore that was ordered before does not begin after.
+        The container that the checkpoint was taken of, and any other container of the same name, is never removed.
+    type: str
+    choices: [present, absent]
+    default: present
   restore_timeout:
     description:
       - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and
@@ -62,6 +71,11 @@ EXAMPLES = r"""
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
 
+- name: Take the restore back
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/checkpoint100
+    state: absent
+
 - name: Restore it as a clone, as the thesis did
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
@@ -72,7 +86,7 @@ EXAMPLES = r"""
 RETURN = r"""
 container:
   description: The restored container.
-  returned: success
+  returned: success, O(state=present)
   type: dict
   contains:
     id:
@@ -113,6 +127,8 @@ criu_log:
       No such file or directory"
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -138,6 +154,11 @@ STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
 # One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
 RESTORED = "/var/lib/fog-migration/restored"
+# When this module began to run: what was taken back after that must not be done.
+STARTED = time.time()
+DAY = 24 * 60 * 60
+# Seconds that Docker gets to answer after CRIU was killed.
+ANSWER_MARGIN = 60
 # What a restore can fail with: our own refusals, and what a call of the API can raise.
 FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
 
@@ -203,6 +224,12 @@ def kill_restore(container_id: str) -> None:
                     pass
 
 
+def _write_note(name: str, text: str) -> None:
+    os.makedirs(RESTORED, mode=0o700, exist_ok=True)
+    with open(os.path.join(RESTORED, name), "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 class Restorer:
     """Restores one container; C(run) returns the module's result."""
 
@@ -217,15 +244,74 @@ class Restorer:
         self.begin = self.verified = time.monotonic()
 
     def run(self) -> dict:
-        """Decides what is to be done and does it."""
+        """Decides what is to be done and does it, one restore from a checkpoint at a time."""
+        with self._alone():
+            self._look()
+            return self._present() if self.params["state"] == "present" else self._absent()
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Waits until no other restore from this folder is under way, and keeps others waiting."""
+        deadline = time.monotonic() + self.params["restore_timeout"] + ANSWER_MARGIN
+        _manifest.load(self.params["path"])
+        descriptor = os.open(self.params["path"], os.O_RDONLY)
+        try:
+            while not self._lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise MigrationError(
+                        f"another restore from {self.params['path']} is under way",
+                        "nothing was changed",
+                        "wait for its end",
+                    )
+                time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _look(self) -> None:
         self.manifest = _manifest.load(self.params["path"])
         self.name = self.params["name"] or self.manifest["container"]["name"]
         refusal = _decisions.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
         self.daemon = _client.daemon_facts(self.client)
+
+    def _absent(self) -> dict:
+        """Removes what a restore has made, and marks that what was ordered before now must not begin any more."""
         existing = self.client.find_container(self.name)
-        if existing and self._restored_before(existing):
+        made = (
+            existing is not None
+            and existing["Id"] != self.manifest["container"]["id"]
+            and self._came_from_here(existing)
+        )
+        if existing and made and not self.module.check_mode:
+            self.client.remove_container(existing["Id"], v=True, force=True)
+        if not self.module.check_mode:
+            _write_note(self._withdrawal(), "")
+        diff = {"before": {self.name: "present"}, "after": {self.name: "absent"}} if made else {}
+        return {"changed": made, "diff": diff}
+
+    def _withdrawal(self) -> str:
+        return f".withdrawn-{self.manifest['id']}"
+
+    def _refuse_withdrawn(self) -> None:
+        """A restore whose order was taken back while it was on its way, its connection lost perhaps, must not begin."""
+        mark = os.path.join(RESTORED, self._withdrawal())
+        if os.path.exists(mark) and os.path.getmtime(mark) >= STARTED:
+            raise MigrationError("the order to restore was taken back", INTACT)
+
+    def _present(self) -> dict:
+        self._refuse_withdrawn()
+        existing = self.client.find_container(self.name)
+        if existing and existing["State"].get("Running") and self._came_from_here(existing):
             return self._result(existing["Id"], changed=False, in_place=False)
         in_place = self._may_resume(existing)
         _manifest.require_intact(self.params["path"], self.manifest, INTACT)
@@ -235,11 +321,11 @@ class Restorer:
             return self._result(existing["Id"] if existing else "", changed=True, in_place=in_place)
         return self._restore(existing["Id"] if existing else None)
 
-    def _restored_before(self, existing: dict) -> bool:
-        """Whether this container runs and came from this very checkpoint."""
+    def _came_from_here(self, existing: dict) -> bool:
+        """Whether this container was restored from this very checkpoint."""
         try:
             with open(os.path.join(RESTORED, existing["Id"]), encoding="utf-8") as stream:
-                return existing["State"].get("Running", False) and stream.read().strip() == self.manifest["id"]
+                return stream.read().strip() == self.manifest["id"]
         except OSError:
             return False
 
@@ -288,6 +374,7 @@ class Restorer:
         try:
             if container_id is None:
                 container_id = self._create()
+            self._note(container_id)
             created = time.monotonic()
             lines, statistics = self._start(container_id)
             self._require_running(container_id)
@@ -368,7 +455,7 @@ class Restorer:
         overdue.start()
         begin = time.monotonic()
         try:
-            self.client.start_from_checkpoint(container_id, name, self.params["restore_timeout"] + 60)
+            self.client.start_from_checkpoint(container_id, name, self.params["restore_timeout"] + ANSWER_MARGIN)
         except _client.FAILURES as error:
             lines, _statistics = log.finish()
             what = _client.api_message(error)
@@ -398,28 +485,24 @@ class Restorer:
         return "nothing of it is left on this host, the checkpoint is kept"
 
     def _settle(self, container_id: str) -> None:
-        """The restart policy comes back once the container runs, and the checkpoint's id is noted for the next run.
-
-        Neither is worth undoing the restore for.
-        """
+        """The restart policy comes back once the container runs. That is not worth undoing the restore for."""
         policy = self._inspected()["HostConfig"].get("RestartPolicy") or {"Name": "no"}
         try:
             self.client.update_container(container_id, restart_policy=policy)
-            self._note(container_id)
         except _client.FAILURES as error:
             self.module.warn(
-                f"{self.name} runs, but its restart policy {policy['Name']} may not be back, or the restore not noted "
-                f"({_client.api_message(error)})"
+                f"{self.name} runs, but its restart policy {policy['Name']} is not back ({_client.api_message(error)})"
             )
 
     def _note(self, container_id: str) -> None:
-        """Writes down which checkpoint the container came from, and forgets containers that are gone."""
-        os.makedirs(RESTORED, mode=0o700, exist_ok=True)
+        """Writes down which checkpoint the container comes from, and forgets what is gone or long past."""
+        _write_note(container_id, self.manifest["id"])
         for entry in os.listdir(RESTORED):
-            if not os.path.isdir(os.path.join(self.daemon["root"], "containers", entry)):
-                os.unlink(os.path.join(RESTORED, entry))
-        with open(os.path.join(RESTORED, container_id), "w", encoding="utf-8") as stream:
-            stream.write(self.manifest["id"])
+            path = os.path.join(RESTORED, entry)
+            mark = entry.startswith(".")
+            gone = not mark and not os.path.isdir(os.path.join(self.daemon["root"], "containers", entry))
+            if gone or (mark and os.path.getmtime(path) < STARTED - DAY):
+                os.unlink(path)
 
     def _result(self, container_id: str, changed: bool, in_place: bool) -> dict:
         before = "exited" if in_place else "absent"
@@ -438,6 +521,7 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "restore_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules by themselves: idempotence, check mode, what they return, and what they undo."""
+
+from __future__ import annotations
+
+import threading
+
+from lab import CHECKPOINTS, failure, wait_for
+from test_migrate import NATURALS, counted, end, naturals
+
+
+def status(lab, node: str, name: str) -> str:
+    """The state of a container."""
+    return lab.inspect(node, name)["State"]["Status"]
+
+
+def test_checkpoint_that_leaves_it_running(lab):
+    lab.start("fog1", "looper100", NATURALS, "--restart", "always")
+    first = {"container": "looper100", "name": "nightly", "leave_running": True}
+    assert lab.module("fog1", "container_checkpoint", "--check", **first)["changed"]
+    assert lab.sh("fog1", f"ls {CHECKPOINTS} 2>/dev/null || true") == ""
+    result = lab.module("fog1", "container_checkpoint", **first)
+    assert result["changed"]
+    assert result["restart_policy_held"] is None
+    assert 0 < result["statistics"]["frozen_time"] < 60_000_000
+    assert result["statistics"]["pages_scanned"] >= result["statistics"]["pages_written"] > 0
+    assert result["bytes_checkpoint"] > 4096 * result["statistics"]["pages_written"]
+    assert result["manifest"]["container"]["name"] == "looper100"
+    assert status(lab, "fog1", "looper100") == "running"
+    assert not lab.module("fog1", "container_checkpoint", **first)["changed"]
+    assert lab.module("fog1", "container_checkpoint", force=True, **first)["changed"]
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+    absent = {"name": "nightly", "state": "absent"}
+    assert lab.module("fog1", "container_checkpoint", **absent)["changed"]
+    assert not lab.module("fog1", "container_checkpoint", **absent)["changed"]
+
+
+def test_restart_policy_is_held_while_it_is_frozen(lab):
+    lab.start("fog1", "phoenix", NATURALS, "--restart", "always")
+    result = lab.module("fog1", "container_checkpoint", container="phoenix", name="c1")
+    assert result["restart_policy_held"]["Name"] == "always"
+    assert status(lab, "fog1", "phoenix") == "exited"
+    lab.sh("fog1", "systemctl restart docker")
+    assert status(lab, "fog1", "phoenix") == "exited"
+    restore = {"path": result["path"]}
+    assert lab.module("fog1", "container_restore", "--check", **restore)["changed"]
+    assert status(lab, "fog1", "phoenix") == "exited"
+    assert lab.module("fog1", "container_restore", **restore)["container"]["in_place"]
+    assert lab.inspect("fog1", "phoenix")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert not lab.module("fog1", "container_restore", **restore)["changed"]
+    older = lab.module("fog1", "container_checkpoint", container="phoenix", name="c1")
+    assert older["failed"]
+    assert "was started again since" in older["msg"]
+    assert status(lab, "fog1", "phoenix") == "running"
+
+
+def test_many_checkpoints_of_one_container(lab):
+    """Docker by itself fails one of the next after the container is dead: content sha256:... already exists."""
+    lab.start("fog1", "often", NATURALS)
+    for number in range(6):
+        result = lab.module("fog1", "container_checkpoint", container="often", name=f"c{number}")
+        assert not result["failed"], result["msg"]
+        result = lab.module("fog1", "container_restore", path=result["path"])
+        assert not result["failed"], result["msg"]
+    numbers = [int(line) for line in end(lab, "fog1", "often")]
+    assert numbers == naturals(len(numbers))
+
+
+def test_clone_beside_the_original_and_back(lab):
+    lab.start("fog1", "looper100", NATURALS)
+    path = lab.module("fog1", "container_checkpoint", container="looper100", name="c1", leave_running=True)["path"]
+    clone = {"path": path, "name": "looper100-clone"}
+    result = lab.module("fog1", "container_restore", **clone)
+    assert result["statistics"]["restore_time"] > 0
+    assert status(lab, "fog1", "looper100-clone") == status(lab, "fog1", "looper100") == "running"
+    counted(lab, "fog1", "looper100-clone", 5)
+    assert lab.module("fog1", "container_restore", state="absent", **clone)["changed"]
+    assert not lab.module("fog1", "container_restore", state="absent", **clone)["changed"]
+    assert not lab.module("fog1", "container_restore", state="absent", path=path)["changed"]
+    assert lab.running_on("looper100") == ["fog1"]
+    assert lab.module("fog1", "container_restore", **clone)["changed"]
+
+
+def test_what_criu_cannot_dump_runs_on(lab):
+    """An open file on a tmpfs that was deleted and is larger than CRIU carries is one of these things."""
+    script = f"dd if=/dev/zero of=/tmp/big bs=1M count=4; exec 3</tmp/big; rm /tmp/big; {NATURALS}"
+    lab.start("fog1", "ghost", script, "--restart", "always")
+    counted(lab, "fog1", "ghost", 3)
+    result = lab.module("fog1", "container_checkpoint", container="ghost", name="c1")
+    assert result["failed"]
+    assert "Checkpoint on fog1" in result["msg"]
+    assert "CRIU said" in result["msg"]
+    assert "runs on as before" in result["msg"]
+    assert "\n" not in result["msg"]
+    assert result["criu_log"]
+    assert status(lab, "fog1", "ghost") == "running"
+    assert lab.inspect("fog1", "ghost")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert lab.traces("fog1") == []
+
+
+def during_the_restore(lab, script: str) -> threading.Thread:
+    """Runs a script on fog2 as soon as a container is being restored there."""
+    loop = f"while ! pgrep -f 'runc .*[r]estore' >/dev/null; do sleep 0.02; done; {script}"
+    thread = threading.Thread(target=lab.sh, args=("fog2", f'timeout 120 sh -c "{loop}"'), kwargs={"check": False})
+    thread.start()
+    return thread
+
+
+def test_connection_lost_during_the_restore(lab):
+    """The restore goes on at the destination without anybody listening; the rollback waits for it and takes it back."""
+    identity = lab.start("fog1", "looper100", NATURALS)
+    counted(lab, "fog1", "looper100", 5)
+    cutter = during_the_restore(lab, "pkill -KILL sshd-session")
+    message = failure(lab.migrate("looper100", check=False))
+    cutter.join()
+    assert "was resumed and runs at fog1" in message
+    assert lab.running_on("looper100") == ["fog1"]
+    assert lab.inspect("fog1", "looper100")["Id"] == identity
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def test_destination_lost_at_the_worst_moment(lab):
+    """Nobody can say whether it runs there: it stays frozen at the source, and the message says how to settle it."""
+    lab.start("fog1", "looper100", NATURALS, "--restart", "always")
+    counted(lab, "fog1", "looper100", 5)
+    rule = "INPUT -p tcp --dport 22 -j DROP"
+    cutter = during_the_restore(lab, f"iptables -I {rule}; pkill -KILL sshd-session")
+    try:
+        message = failure(lab.migrate("looper100", check=False))
+        cutter.join()
+    finally:
+        lab.sh("fog2", f"iptables -D {rule}")
+    assert "fog2 cannot be asked whether looper100 runs there" in message
+    assert "stays frozen at fog1" in message
+    assert "-m fog.migration.container_restore -a path=" in message
+    assert status(lab, "fog1", "looper100") == "exited"
+    wait_for(lambda: lab.running_on("looper100") == ["fog2"], "the restore that went on at fog2")
+    # Settled the other way round: what fog2 has is taken back, and the named command resumes the source.
+    path = message.split("-a path=")[1].split()[0]
+    assert lab.module("fog2", "container_restore", path=path, state="absent")["changed"]
+    assert lab.module("fog1", "container_restore", path=path)["changed"]
+    assert lab.running_on("looper100") == ["fog1"]
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
