@@ -9,6 +9,9 @@ cd "$(dirname "$0")/.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# ansible-lint would look into collections that are installed for this user, an older one of ours perhaps.
+export HOME=$work/home
+mkdir "$HOME"
 
 tarball=$(echo "$PWD"/dist/fog-migration-*.tar.gz)
 
