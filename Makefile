@@ -126,7 +126,7 @@ fmt: setup-dev ## format the Python code and mend what ruff can
 	@ruff format --quiet
 
 changelog: setup-dev ## write the fragments into CHANGELOG.md for the version in galaxy.yml
-	@antsibull-changelog release --reload-plugins --update-existing
+	@antsibull-changelog release --reload-plugins --update-existing --refresh
 
 build: setup ## build the collection's tarball into dist/
 	@rm -f dist/fog-migration-*.tar.gz
