@@ -85,13 +85,6 @@ def test_unreachable_destination(lab, looper, tmp_path):
     one_sentence(message, "the destination fog9 cannot be reached")
 
 
-def test_name_taken_at_the_destination(lab, looper):
-    lab.docker("fog2", "run", "-d", "--name", "taken", "--entrypoint", "sleep", "busybox:lab", "1000")
-    message = failure(lab.migrate("looper100", new_name="taken", check=False))
-    one_sentence(message, "fog2", "has a container taken already", "new_name")
-    assert lab.running_on("taken") == ["fog2"]
-
-
 @pytest.fixture
 def image_on_fog2(lab):
     """Containers can be started on fog2 as well."""
@@ -99,6 +92,13 @@ def image_on_fog2(lab):
         [*lab.exec_command("fog1"), "docker", "save", "busybox:lab"], capture_output=True, check=True
     )
     subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=archive.stdout, check=True, capture_output=True)
+
+
+def test_name_taken_at_the_destination(lab, looper, image_on_fog2):
+    lab.docker("fog2", "run", "-d", "--name", "taken", "--entrypoint", "sleep", "busybox:lab", "1000")
+    message = failure(lab.migrate("looper100", new_name="taken", check=False))
+    one_sentence(message, "fog2", "has a container taken already", "new_name")
+    assert lab.running_on("taken") == ["fog2"]
 
 
 def test_port_taken_at_the_destination(lab, image_on_fog2):
