@@ -28,10 +28,12 @@ try:
 
     DOCKER_IMPORT_ERROR = None
     FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+    READ_TIMEOUT: type[Exception] = requests.exceptions.ReadTimeout
 except ImportError:
     DOCKER_IMPORT_ERROR = traceback.format_exc()
     APIClient = object
     FAILURES = (OSError,)
+    READ_TIMEOUT = TimeoutError
 
 # What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)

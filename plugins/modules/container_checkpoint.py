@@ -239,6 +239,10 @@ def kept_work_folder(root: str, container_id: str, keep: str):
             os.unlink(link)
 
 
+class StillAtIt(MigrationError):
+    """Docker has not answered in time and goes on with the checkpoint: nothing of it may be undone or removed now."""
+
+
 class Checkpointer:
     """Makes or deletes one checkpoint; C(run) returns the module's result."""
 
@@ -345,8 +349,12 @@ class Checkpointer:
             if held:
                 self.client.update_container(inspect["Id"], restart_policy={"Name": "no"})
             return self._freeze_and_write(inspect, daemon, criu_version, held)
+        except StillAtIt:
+            raise
         except Exception as error:
             state = self._undo(inspect, daemon, held)
+            # It must not be taken for something usable.
+            shutil.rmtree(self.partial, ignore_errors=True)
             if isinstance(error, MigrationError):
                 error.state = state
                 raise
@@ -357,9 +365,6 @@ class Checkpointer:
                 "mend the cause and try again",
                 criu_log=self.criu_log,
             ) from error
-        finally:
-            # It is gone after success; after a failure it must not be taken for something usable.
-            shutil.rmtree(self.partial, ignore_errors=True)
 
     def _prepare_partial(self) -> None:
         os.makedirs(self.params["directory"], mode=0o700, exist_ok=True)
@@ -376,9 +381,7 @@ class Checkpointer:
             collect_containerd_garbage()
             begin = time.time()
             with kept_work_folder(daemon["root"], container_id, self.work):
-                self.client.create_checkpoint(
-                    container_id, name, directory, self.params["leave_running"], self.params["checkpoint_timeout"]
-                )
+                self._order(container_id, name, directory)
             self._wait_for_exit(container_id)
             checkpointed = time.time()
             self._adopt(_layout.written_checkpoint(directory, container_id, name))
@@ -386,11 +389,13 @@ class Checkpointer:
             saved = time.time()
             manifest = self._describe(inspect, daemon, criu_version, held, begin)
             self._publish(manifest)
+        except StillAtIt:
+            raise
         except Exception:
             self.criu_log = self._dump_log()
-            raise
-        finally:
             shutil.rmtree(self.work, ignore_errors=True)
+            raise
+        shutil.rmtree(self.work, ignore_errors=True)
         end = time.time()
         seconds = {
             "checkpoint": round(checkpointed - begin, 3),
@@ -399,6 +404,19 @@ class Checkpointer:
             "total": round(end - begin, 3),
         }
         return {"seconds": seconds, "restart_policy_held": held, **summary(manifest)}
+
+    def _order(self, container_id: str, name: str, directory: str) -> None:
+        """Docker's checkpoint itself."""
+        seconds = self.params["checkpoint_timeout"]
+        try:
+            self.client.create_checkpoint(container_id, name, directory, self.params["leave_running"], seconds)
+        except _client.READ_TIMEOUT as error:
+            raise StillAtIt(
+                f"Docker has not finished the checkpoint of {self.params['container']} within {seconds} seconds",
+                f"it goes on with it and writes to {directory}, the container stops when it is done",
+                "wait for that, move what it wrote into the container's own folder of checkpoints and start it with "
+                "docker start --checkpoint; give it more time (checkpoint_timeout) next time",
+            ) from error
 
     def _wait_for_exit(self, container_id: str) -> None:
         """Right after an exiting checkpoint Docker 17.09 still shows the container as running for a moment."""

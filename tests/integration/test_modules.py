@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 from lab import CHECKPOINTS, failure, wait_for
@@ -137,13 +138,36 @@ def test_destination_lost_at_the_worst_moment(lab):
         lab.sh("fog2", f"iptables -D {rule}")
     assert "fog2 cannot be asked whether looper100 runs there" in message
     assert "stays frozen at fog1" in message
-    assert "-m fog.migration.container_restore -a path=" in message
     assert status(lab, "fog1", "looper100") == "exited"
     wait_for(lambda: lab.running_on("looper100") == ["fog2"], "the restore that went on at fog2")
-    # Settled the other way round: what fog2 has is taken back, and the named command resumes the source.
-    path = message.split("-a path=")[1].split()[0]
-    assert lab.module("fog2", "container_restore", path=path, state="absent")["changed"]
+    # Then the two commands that the message names.
+    path = re.findall(r"path=([^ ']+)", message)[0]
+    assert f"ansible fog2 -m fog.migration.container_restore -a 'path={path} name=looper100 state=absent'" in message
+    assert lab.module("fog2", "container_restore", path=path, name="looper100", state="absent")["changed"]
+    assert f"ansible fog1 -m fog.migration.container_restore -a 'path={path}'" in message
     assert lab.module("fog1", "container_restore", path=path)["changed"]
     assert lab.running_on("looper100") == ["fog1"]
     numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+
+
+def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
+    """Undoing anything while Docker still dumps would lose the container: what Docker writes is kept."""
+    lab.start("fog1", "heavy", "x=$(head -c 96000000 /dev/urandom | base64); " + NATURALS)
+    counted(lab, "fog1", "heavy", 3)
+    result = lab.module("fog1", "container_checkpoint", container="heavy", name="c1", checkpoint_timeout=1)
+    assert result["failed"]
+    assert "has not finished the checkpoint of heavy within 1 seconds" in result["msg"]
+    assert "\n" not in result["msg"]
+    wait_for(lambda: status(lab, "fog1", "heavy") == "exited", "the end of the checkpoint")
+    folder = re.findall(r"writes to ([^ ,]+)", result["msg"])[0]
+    still = (
+        f'before=$(du -s {folder}); sleep 2; [ "$before" = "$(du -s {folder})" ] && find {folder} -name inventory.img'
+    )
+    wait_for(lambda: lab.sh("fog1", still, check=False), "the end of Docker's writing")
+    # What the message says can be done with it.
+    container_folder = f"/var/lib/docker/containers/{lab.inspect('fog1', 'heavy')['Id']}/checkpoints"
+    lab.sh("fog1", f"mkdir -p {container_folder} && mv {folder}/c1 {container_folder}/c1")
+    lab.docker("fog1", "start", "--checkpoint", "c1", "heavy")
+    numbers = [int(line) for line in end(lab, "fog1", "heavy")]
     assert numbers == naturals(len(numbers))
