@@ -195,6 +195,17 @@ def test_through_the_controller_where_the_servers_do_not_reach_each_other(lab):
     assert [lab.traces(node) for node in lab.servers()] == [[], []]
 
 
+def test_terminal_is_kept(lab):
+    lab.start("fog1", "terminal", NATURALS, "--tty")
+    counted(lab, "fog1", "terminal", 10)
+    lab.migrate("terminal")
+    counted(lab, "fog2", "terminal", 10)
+    numbers = [int(line) for line in end(lab, "fog2", "terminal")]
+    assert numbers[0] >= 10
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert lab.inspect("fog2", "terminal")["Config"]["Tty"]
+
+
 def test_under_a_new_name(lab):
     lab.start("fog1", "looper100", NATURALS)
     lab.migrate("looper100", new_name="looper100-clone")
