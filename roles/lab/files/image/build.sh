@@ -4,10 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Makes the Docker image of a lab node from Debian's packages.
-# Usage: build.sh IMAGE NAME SUITE CRIU_SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES
+# Usage: build.sh IMAGE NAME SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES
 set -euo pipefail
 
-image=$1 lab=$2 suite=$3 criu_suite=$4 mirror=$5 packages=$6
+image=$1 lab=$2 suite=$3 mirror=$4 packages=$5
 here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -24,21 +24,6 @@ options=(
     --customize-hook="tar-in $work/node.tar /"
     --customize-hook="chroot \"\$1\" sh -eu <'$here/finish.sh'"
 )
-
-if [ "$criu_suite" = "$suite" ]; then
-    options+=(--include=criu)
-else
-    # CRIU, and what it depends on, come from the other suite of the same mirror; its index may be past its date.
-    printf '%s\n' 'Package: *' "Pin: release n=$criu_suite" 'Pin-Priority: 100' >"$work/criu"
-    cat >"$work/add-suite" <<EOF
-set -eu
-sources=\$1/etc/apt/sources.list
-sed -nE 's/^deb (\[([^]]*)\] )?([^ ]+) $suite .*/deb [check-valid-until=no \2] \3 $criu_suite main/p' "\$sources" >>"\$sources.d/criu.list"
-test -s "\$sources.d/criu.list"
-EOF
-    options+=(--setup-hook="sh $work/add-suite \"\$1\"" --setup-hook="copy-in $work/criu /etc/apt/preferences.d"
-              --customize-hook="chroot \"\$1\" apt-get -qq --yes --no-install-recommends -t $criu_suite install criu")
-fi
 
 # Tagged only when it is complete.
 if imported=$(mmdebstrap "${options[@]}" "$suite" - ${mirror:+"$mirror"} |

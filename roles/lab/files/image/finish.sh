@@ -5,7 +5,7 @@
 
 # Runs inside the root file system of a lab node once its packages are there.
 
-systemctl --quiet enable docker.service ssh.service
+systemctl --quiet enable ssh.service
 
 # What a container has no use for, or must not do to the machine that it runs on.
 systemctl --quiet mask systemd-udevd.service systemd-sysctl.service systemd-remount-fs.service systemd-logind.service \
