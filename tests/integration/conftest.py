@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import lab as lab_module
 import pytest
@@ -38,6 +39,13 @@ def _lab_is_up() -> Iterator[None]:
 def _clear(the_lab: lab_module.Lab) -> None:
     for node in the_lab.servers():
         the_lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; rm -rf /var/lib/fog-migration /run/fog-migration*")
+
+
+@pytest.fixture
+def bare(_lab_is_up) -> Callable[..., str]:
+    """C(bare(suite="trixie")): a new bare server of the lab, a Debian with sshd and Python and nothing else; its name."""
+    numbers = itertools.count(1)
+    return lambda suite="trixie": lab_module.Lab().bare(next(numbers), suite)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,11 +67,40 @@ class Followed:
 
 
 class Lab:
-    """Two fog servers and a client, up."""
+    """Two fog servers and a client, up, and bare servers when a test asks for them."""
 
     def __init__(self) -> None:
+        self.read_inventory()
+
+    def read_inventory(self) -> None:
+        """Learns the lab's nodes from what C(lab.yml) wrote."""
         inventory = json.loads((STATE / "inventory.json").read_text(encoding="utf-8"))
         self.hostvars = inventory["_meta"]["hostvars"]
+
+    def count(self, kind: str) -> int:
+        """How many nodes of a kind there are: C(fog), C(client) or C(bare)."""
+        return sum(node.startswith(kind) for node in self.hostvars)
+
+    def bare(self, number: int, suite: str = "trixie") -> str:
+        """Makes the bare server of this number anew, of this Debian; its name. The other nodes stay as they are."""
+        node = f"bare{number}"
+        subprocess.run(["docker", "rm", "-f", f"{NAME}-{node}"], capture_output=True, check=False)
+        subprocess.run(["docker", "volume", "rm", f"{NAME}-{node}"], capture_output=True, check=False)
+        suites = {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
+        counts = {"lab_fog_servers": self.count("fog"), "lab_clients": self.count("client")}
+        bare_servers = max(number, self.count("bare"))
+        known = {name: suites[name] for name in suites if name != node}
+        missing = {f"bare{one}": suite for one in range(1, bare_servers + 1)}
+        self.playbook(
+            "lab.yml",
+            lab_name=NAME,
+            lab_provision=False,
+            lab_bare_servers=bare_servers,
+            lab_suites={**missing, **known, node: suite},
+            **counts,
+        )
+        self.read_inventory()
+        return node
 
     def exec_command(self, node: str) -> list[str]:
         """The words before a command that is to run on a node."""
@@ -132,6 +162,13 @@ class Lab:
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
         return done
+
+    def play(self, text: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
+        """As C(playbook), of a playbook's text."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+            file.write(text)
+            file.flush()
+            return self.playbook(file.name, *words, check=check, **extra)
 
     def migrate(self, container: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
         """C(ansible-playbook migrate.yml -e container=...)."""
