@@ -51,7 +51,7 @@ lab-down: setup ## remove the lab
 test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
 	@$(MAKE) lint
 	@$(MAKE) sanity
-	@$(if $(wildcard molecule/*/molecule.yml),$(MAKE) molecule)
+	@$(MAKE) molecule
 	@$(call say,'Unit and integration tests')
 	@pytest
 
@@ -61,12 +61,13 @@ unit: setup-dev ## unit tests, which need no lab
 integration: setup-dev ## integration tests on the lab: make integration ARGS="-k naturals"
 	@pytest tests/integration $(ARGS)
 
-# Its scenario takes the lab down, before and after; so it gets one of its own.
+# Its scenarios take their lab down, before and after; so they get one of their own.
+MOLECULE_SCENARIOS := -s default -s pi_kernel
 molecule: export FOG_LAB_NAME := fog-molecule
 molecule: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/molecule
-molecule: setup-dev ## molecule scenarios, on a lab of their own: make molecule ARGS="-s NAME"
+molecule: setup-dev ## molecule scenarios but that of Vagrant: make molecule ARGS="-s NAME"
 	@$(call say,'Molecule')
-	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),--all)
+	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),$(MOLECULE_SCENARIOS))
 
 lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
 

@@ -79,7 +79,7 @@ def row(server: str, result: dict) -> tuple[str, ...]:
 
 def _lines(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEAD))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip() for cells in rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
 
 
 def _reasons(results: dict) -> list[str]:

@@ -43,7 +43,7 @@ def _clear(the_lab: lab_module.Lab) -> None:
 
 @pytest.fixture
 def bare(_lab_is_up) -> Callable[..., str]:
-    """C(bare(suite="trixie")): a new bare server of the lab, a Debian with sshd and Python and nothing else; its name."""
+    """C(bare(suite="trixie")) makes a new bare server, a Debian with sshd and Python and nothing else; its name."""
     numbers = itertools.count(1)
     return lambda suite="trixie": lab_module.Lab().bare(next(numbers), suite)
 
