@@ -25,7 +25,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, integration, sanity and molecule.'
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
+.PHONY: test bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
 test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
 	@$(MAKE) lint
 	@$(MAKE) sanity
@@ -68,6 +68,14 @@ molecule: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/molecule
 molecule: setup-dev ## molecule scenarios but that of Vagrant: make molecule ARGS="-s NAME"
 	@$(call say,'Molecule')
 	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),$(MOLECULE_SCENARIOS))
+
+# On a lab of its own: its nodes have to be bare.
+bench-provision: export FOG_LAB_NAME := fog-bench
+bench-provision: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
+bench-provision: setup-dev ## time the provisioning of 1, 2, 4 and 8 bare nodes, into benchmarks/provision.md
+	@cd playbooks && $(LAB) -e lab_fog_servers=15 -e lab_clients=0 -e lab_provision=false
+	@python benchmarks/provision.py
+	@cd playbooks && $(LAB) -e lab_state=down
 
 lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
 
