@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
+.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
 test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
 	@$(MAKE) lint
 	@$(MAKE) sanity
@@ -68,6 +68,8 @@ molecule: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/molecule
 molecule: setup-dev ## molecule scenarios but that of Vagrant: make molecule ARGS="-s NAME"
 	@$(call say,'Molecule')
 	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),$(MOLECULE_SCENARIOS))
+
+bench: bench-provision ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
 bench-provision: export FOG_LAB_NAME := fog-bench
