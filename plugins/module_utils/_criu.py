@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What CRIU writes beside its images: statistics and logs; and whether CRIU works on this host.
+"""What CRIU writes beside its images: statistics and logs; its configuration; and whether it works here, with what.
 
 The statistics are a protobuf message in CRIU's image framing: two magic numbers, a length, the message
 (U(https://criu.org/Images), U(https://github.com/checkpoint-restore/criu/blob/criu-dev/images/stats.proto)).
@@ -15,6 +15,8 @@ import re
 import shutil
 import struct
 import subprocess
+
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
 STATS_MAGIC = 0x57093306  # STATS_MAGIC
@@ -136,6 +138,23 @@ def parse_options(text: str) -> dict[str, str]:
     return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in words}
 
 
+def merge_options(text: str, options: dict) -> str:
+    """The configuration file with these options set, and everything else in it as it was.
+
+    An option that is there with the same value stays where it is; with another value, its line is replaced.
+    """
+    wanted, lines = {name: str(value) for name, value in options.items()}, []
+    for line in text.splitlines():
+        (name, value) = next(iter(parse_options(line).items()), ("", ""))
+        if name not in options or value == wanted.get(name):
+            lines.append(line)
+        elif name in wanted:
+            lines.append(f"{name} {wanted[name]}".strip())
+        wanted.pop(name, None)
+    lines += [f"{name} {value}".strip() for name, value in wanted.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _runc_options() -> dict[str, str]:
     """The options that CRIU takes from its configuration for runc."""
     try:
@@ -167,12 +186,37 @@ def version() -> str | None:
     return parse_version(_run(path, "--version")[1]) if path else None
 
 
+def _check(path: str, *words: str) -> str | None:
+    """Why C(criu check) says no, or None."""
+    code, output = _run(path, "check", *words)
+    return None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
+
+
+def _features(path: str, criu_version: str | None) -> dict[str, dict]:
+    """Each feature of C(_decisions.FEATURES), asked for one by one: whether it C(works), else C(why_not)."""
+    said = {name: _check(path, "--feature", name) for name in _decisions.FEATURES}
+    machine = os.uname().machine
+    return {
+        name: {"works": answer is None, "why_not": _decisions.feature_refusal(name, answer, criu_version, machine)}
+        for name, answer in said.items()
+    }
+
+
 def probe() -> dict:
-    """CRIU here: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not)."""
+    """CRIU here: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not).
+
+    And its C(features), and the C(modes) of migration that are possible with them.
+    """
     path = find_criu()
-    found = {"path": path, "version": None, "options": _runc_options(), "works": False}
-    if not path:
-        return dict(found, why_not="criu is not installed")
-    code, output = _run(path, "check")
-    why_not = None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
-    return dict(found, version=parse_version(_run(path, "--version")[1]), works=code == 0, why_not=why_not)
+    number = parse_version(_run(path, "--version")[1]) if path else None
+    why_not = _check(path) if path else "criu is not installed"
+    features = _features(path, number) if path else {}
+    return {
+        "path": path,
+        "version": number,
+        "options": _runc_options(),
+        "works": why_not is None,
+        "why_not": why_not,
+        "features": features,
+        "modes": _decisions.migration_modes(why_not is None, why_not, features),
+    }

@@ -41,6 +41,7 @@ options:
     default: /var/lib/fog-migration/checkpoints
 seealso:
   - module: fog.migration.checkpoint_info
+  - module: fog.migration.criu_info
   - module: community.docker.docker_container_info
 """
 
@@ -76,10 +77,19 @@ docker:
 criu:
   description:
     - CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
-    - C(options) is what C(/etc/criu/runc.conf) says.
+    - C(options) is what C(/etc/criu/runc.conf) says. C(features) are those that matter for a migration, each with
+      C(works) and C(why_not); C(modes) are the modes of migration that are possible with them, each with C(possible)
+      and C(why_not).
   returned: success
   type: dict
-  sample: {path: /usr/sbin/criu, version: 4.2.1, options: {manage-cgroups: ignore}, works: true, why_not: null}
+  sample:
+    path: /usr/sbin/criu
+    version: 4.2.1
+    options: {manage-cgroups: ignore}
+    works: true
+    why_not: null
+    features: {uffd: {works: true, why_not: null}}
+    modes: {cold: {possible: true, why_not: null}}
 free:
   description: Bytes free for checkpoints (C(checkpoints)) and for Docker (C(docker)).
   returned: success
