@@ -24,6 +24,9 @@ if [ -e /proc/device-tree/chosen/bootloader/tryboot ] || [ "${year:-0}" -ge 2021
     tryboot=true
 fi
 
+modules=/lib/modules
+[ -d "$modules" ] || modules=/lib
+
 placed=false
 if [ -n "$boot" ] && [ -n "$release" ] && [ -e "$boot/fog/$release/SHA256SUMS" ] && [ -e "/lib/modules/$release/SHA256SUMS" ]; then
     (cd "$boot/fog/$release" && sha256sum --status -c SHA256SUMS) &&
@@ -36,7 +39,7 @@ printf '"system": %s, ' "$(string "$(dpkg --print-architecture 2>/dev/null)")"
 printf '"boot": %s, "config": %s, ' "$(string "$boot")" "$(exists "$boot/config.txt")"
 printf '"mode": %s, ' "$(string "$(stat -c 0%a "$boot/config.txt" 2>/dev/null)")"
 printf '"cmdline": %s, ' "$(exists "$boot/cmdline.txt")"
-printf '"boot_free": %d, "modules_free": %d, ' "$(free "$boot")" "$(free /lib/modules || free /lib)"
+printf '"boot_free": %d, "modules_free": %d, ' "$(free "$boot")" "$(free "$modules")"
 printf '"tryboot": %s, "placed": %s, ' "$tryboot" "$placed"
 printf '"trial": %s, "systemd": %s, ' "$(exists "$boot/fog/trial")" "$(exists /run/systemd/system)"
 printf '"criu": %s}\n' "$(command -v criu >/dev/null && printf true || printf false)"

@@ -14,9 +14,9 @@ mkdir -p "$boot.new" "$modules.new"
 # The boot partition is FAT, which knows no owner.
 tar -xzf "$archive" -C "$boot.new" --no-same-owner --no-same-permissions --strip-components=1 boot
 tar -xzf "$archive" -C "$modules.new" --no-same-owner --strip-components=3 "lib/modules/$release"
-for directory in "$boot.new" "$modules.new"; do
-    (cd "$directory" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
-done
+(cd "$boot.new" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
+# Without the lists that depmod may write anew.
+(cd "$modules.new" && find . -type f ! -name 'modules.*' ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
 tar -xzOf "$archive" manifest.json >"$boot.new/manifest.json"
 sync
 rm -rf "$boot" "$modules"
