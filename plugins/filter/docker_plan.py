@@ -51,7 +51,7 @@ import re
 from fnmatch import fnmatchcase
 
 # The releases that Docker's own repository has Docker 17.09 for.
-_PINNED_BY_APT = {"Ubuntu": ("xenial",), "Debian": ("stretch",), "Raspbian": ("stretch",)}
+_PINNED_BY_APT: dict[str, tuple[str, ...]] = {"Ubuntu": ("xenial",), "Debian": ("stretch",), "Raspbian": ("stretch",)}
 _REPOSITORY = "https://download.docker.com/linux/"
 # As Docker names them in its static builds.
 _STATIC_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armhf", "armel": "armel"}
@@ -75,7 +75,7 @@ def static_version(version: str) -> str:
 def _channel(wanted: dict, facts: dict) -> str:
     if wanted["channel"] != "pinned":
         return wanted["channel"]
-    by_apt = facts.get("distribution_release") in _PINNED_BY_APT.get(facts.get("distribution"), ())
+    by_apt = facts.get("distribution_release") in _PINNED_BY_APT.get(str(facts.get("distribution")), ())
     return "apt" if by_apt else "static"
 
 

@@ -15,6 +15,7 @@ yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
 
 # --- The system
 
+say now "$(date +%s)"
 say systemd "$(yes_no test -d /run/systemd/system)"
 say architecture "$(dpkg --print-architecture 2>/dev/null || uname -m)"
 say apt "$(apt-get --version 2>/dev/null | sed -n '1s/^apt \([0-9.]*\).*/\1/p')"
@@ -49,6 +50,7 @@ for package in docker-ce docker-ce-cli containerd.io docker-engine docker.io doc
 done
 say unit "$(systemctl show --property FragmentPath docker.service 2>/dev/null | cut -d= -f2)"
 say socket_enabled "$(yes_no systemctl --quiet is-enabled docker.socket)"
+say socket_active "$(yes_no systemctl --quiet is-active docker.socket)"
 say enabled "$(yes_no systemctl --quiet is-enabled docker.service)"
 say ours "$(yes_no grep -q fog.migration.docker /etc/systemd/system/docker.service)"
 say held "$(apt-mark showhold 2>/dev/null | sed 's/:.*//' | paste -sd ' ' -)"

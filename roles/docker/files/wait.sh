@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Waits until Docker answers, at most so many seconds, and that it goes on running. Usage: wait.sh SECONDS
-# The answer: "fog:version=...", or "fog:said=..." with the last of what dockerd wrote into the journal.
+# Waits until Docker answers, at most so many seconds, and that it goes on running. Usage: wait.sh SECONDS SINCE
+# The answer: "fog:version=...", or "fog:said=..." with the last of what dockerd wrote into the journal since (seconds of 1970).
 set -u
 export LC_ALL=C PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 unset DOCKER_HOST DOCKER_CONTEXT
@@ -24,7 +24,7 @@ while [ "$(date +%s)" -lt "$end" ] && ! systemctl --quiet is-failed docker.servi
     sleep 1
 done
 
-said=$(journalctl --quiet --no-pager --output cat --lines 40 _SYSTEMD_UNIT=docker.service 2>/dev/null |
-    grep -vE 'level=(info|debug)' | tail -n 5 | paste -sd '|' - | sed 's/|/ | /g')
+said=$(journalctl --quiet --no-pager --output cat --since "@$2" _SYSTEMD_UNIT=docker.service 2>/dev/null |
+    grep -vE 'level=(info|debug)' | awk '!seen[$0]++' | tail -n 4 | paste -sd '|' - | sed 's/|/ | /g')
 [ -n "$said" ] || said=$(systemctl status --no-pager --lines 0 docker.service 2>&1 | sed -n 's/^ *Active: //p')
 echo "fog:said=$said"
