@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 from lab import PLAYBOOKS, environment
@@ -19,14 +20,18 @@ def run(*command: str, cwd) -> str:
     return done.stdout
 
 
-def test_installed_collection_migrates(lab, tmp_path):
+def test_installed_collection_provisions_and_migrates(lab, tmp_path):
     run("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path), str(PLAYBOOKS.parent), cwd=tmp_path)
     (tarball,) = tmp_path.glob("fog-migration-*.tar.gz")
     run("ansible-galaxy", "collection", "install", "--offline", "-p", str(tmp_path), str(tarball), cwd=tmp_path)
+    inventory = str(tmp_path / "ansible_collections/fog/migration/inventories/lab")
+    output = run("ansible-playbook", "-i", inventory, "fog.migration.provision", cwd=tmp_path)
+    assert re.search(r"^fog1 .* changed=0 .* failed=0", output, re.MULTILINE), output
+    assert re.search(r"fog2 +Debian .* cold", output), output
+
     lab.start("fog1", "looper100", NATURALS)
     before = lab.follow("fog1", "looper100")
     counted(lab, "fog1", "looper100", 10)
-    inventory = str(tmp_path / "ansible_collections/fog/migration/inventories/lab")
     output = run(
         "ansible-playbook", "-i", inventory, "fog.migration.migrate", "-e", "container=looper100", cwd=tmp_path
     )
