@@ -34,7 +34,7 @@ run "${make[@]}" INSTALL_MOD_PATH="$OBJECTS/staged" INSTALL_MOD_STRIP=1 modules_
 rm -f staged/lib/modules/"$release"/{build,source}
 cp "arch/$ARCH/boot/$IMAGE" "staged/boot/$BOOT_IMAGE"
 # Of all boards, those that this kernel runs on; in Raspberry Pi's trees there are overlays, too.
-find "$DTBS" -name 'bcm27*.dtb' -o -name 'bcm283*.dtb' | xargs -r cp -t staged/boot
+find "$DTBS" -name 'bcm2709*.dtb' -o -name 'bcm2710*.dtb' -o -name 'bcm2836*.dtb' -o -name 'bcm2837*.dtb' | xargs -r cp -t staged/boot
 find "$DTBS" -path '*/overlays/*' \( -name '*.dtbo' -o -name '*.dtb' \) -print0 | xargs -0 -r cp -t staged/boot/overlays
 if [ -e "$TREE/$DTBS/overlays/README" ]; then
     cp "$TREE/$DTBS/overlays/README" staged/boot/overlays
