@@ -67,7 +67,7 @@ _PACKAGED_FOR = ("amd64", "arm64", "ppc64el", "riscv64", "s390x")
 
 def numbers(version: str) -> tuple[int, ...]:
     """V(4.1.1-1+b2) -> (4, 1, 1)."""
-    return tuple(int(number) for number in re.match(r"[\d.]*", version).group().split(".") if number)
+    return tuple(int(number) for number in re.split(r"[^\d.]", version, maxsplit=1)[0].split(".") if number)
 
 
 def needed_version(kernel: str, wanted: str) -> str:

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Puts a CRIU that was built (FOG_ARCHIVE, the tarball of build.sh) in its place: FOG_PREFIX, with FOG_LINK as a link to it. It is seen
+# working first; if it does not, everything is as it was, and "fog:error:" stands before the reason.
+set -u
+umask 022
+export LC_ALL=C
+work=$FOG_PREFIX.new
+old=$FOG_PREFIX.old
+
+give_up() {
+    rm -rf "$work"
+    echo "fog:error:$1"
+    exit 1
+}
+
+why() { printf '%s\n' "$said" | grep -v RLIMIT_NOFILE | grep -E 'Error|error|cannot' | sed 's/^.*Error *//; s/[[:space:]][[:space:]]*/ /g; s/[. ]*$//' | head -n 1; }
+
+rm -rf "$work" "$old"
+said=$(mkdir -p "$work" 2>&1 && tar -C "$work" --strip-components 1 -xzf "$FOG_ARCHIVE" 2>&1) || give_up "it cannot be unpacked in $work ($said)"
+rm -f "$FOG_ARCHIVE"
+said=$("$work/sbin/criu" --version 2>&1) || give_up "it does not run there ($(why))"
+said=$(timeout 60 "$work/sbin/criu" check 2>&1) || give_up "it does not work on this kernel ($(why))"
+[ ! -e "$FOG_PREFIX" ] || mv -T "$FOG_PREFIX" "$old" || give_up "$FOG_PREFIX cannot be renamed"
+if mv -T "$work" "$FOG_PREFIX" && mkdir -p "$(dirname "$FOG_LINK")" && ln -sfn "$FOG_PREFIX/sbin/criu" "$FOG_LINK"; then
+    rm -rf "$old"
+    exit 0
+fi
+rm -rf "$FOG_PREFIX"
+[ ! -e "$old" ] || mv -T "$old" "$FOG_PREFIX"
+give_up "$FOG_PREFIX or $FOG_LINK cannot be written"
