@@ -9,7 +9,10 @@ set -euo pipefail
 cd "$OBJECTS"
 exec 9>lock
 flock 9
-eval "arguments=($MAKE_ARGUMENTS)"
+arguments=()
+while IFS= read -r argument; do
+    [ -z "$argument" ] || arguments+=("$argument")
+done <<<"$MAKE_ARGUMENTS"
 # The same user, host and time in every build: the same inputs make the same kernel.
 export KBUILD_BUILD_USER=fog KBUILD_BUILD_HOST=migration KBUILD_BUILD_TIMESTAMP KBUILD_BUILD_VERSION=1
 KBUILD_BUILD_TIMESTAMP=$(date --utc --date "@$(stat --format %Y "$TREE/Makefile")")
@@ -34,8 +37,8 @@ run "${make[@]}" INSTALL_MOD_PATH="$OBJECTS/staged" INSTALL_MOD_STRIP=1 modules_
 rm -f staged/lib/modules/"$release"/{build,source}
 cp "arch/$ARCH/boot/$IMAGE" "staged/boot/$BOOT_IMAGE"
 # Of all boards, those that this kernel runs on; in Raspberry Pi's trees there are overlays, too.
-find "$DTBS" -name 'bcm2709*.dtb' -o -name 'bcm2710*.dtb' -o -name 'bcm2836*.dtb' -o -name 'bcm2837*.dtb' | xargs -r cp -t staged/boot
-find "$DTBS" -path '*/overlays/*' \( -name '*.dtbo' -o -name '*.dtb' \) -print0 | xargs -0 -r cp -t staged/boot/overlays
+find "$DTBS" \( -name 'bcm2709*.dtb' -o -name 'bcm2710*.dtb' -o -name 'bcm2836*.dtb' -o -name 'bcm2837*.dtb' \) -exec cp -t staged/boot {} +
+find "$DTBS" -path '*/overlays/*' \( -name '*.dtbo' -o -name '*.dtb' \) -exec cp -t staged/boot/overlays {} +
 if [ -e "$TREE/$DTBS/overlays/README" ]; then
     cp "$TREE/$DTBS/overlays/README" staged/boot/overlays
 fi

@@ -22,7 +22,10 @@ run() {
         exit 1
     fi
 }
-eval "arguments=($MAKE_ARGUMENTS)"
+arguments=()
+while IFS= read -r argument; do
+    [ -z "$argument" ] || arguments+=("$argument")
+done <<<"$MAKE_ARGUMENTS"
 make=(make -C "$TREE" O="$OBJECTS" ARCH="$ARCH" CROSS_COMPILE="$CROSS_COMPILE" "${arguments[@]}")
 rm -f .config configured
 run "${make[@]}" "$DEFCONFIG"

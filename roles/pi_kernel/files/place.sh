@@ -6,17 +6,20 @@
 # place.sh ARCHIVE BOOT RELEASE: puts a kernel beside those that are there: BOOT/fog/RELEASE and /lib/modules/RELEASE. What was
 # there stays until the new files are whole; when something fails, only they go.
 set -eu
+sums=$(mktemp)
 archive=$1 release=$3
 boot=$2/fog/$release modules=/lib/modules/$release
-trap 'rm -rf "$boot.new" "$modules.new"' EXIT
+trap 'rm -rf "$boot.new" "$modules.new" "$sums"' EXIT
 rm -rf "$boot.new" "$modules.new"
 mkdir -p "$boot.new" "$modules.new"
 # The boot partition is FAT, which knows no owner.
 tar -xzf "$archive" -C "$boot.new" --no-same-owner --no-same-permissions --strip-components=1 boot
 tar -xzf "$archive" -C "$modules.new" --no-same-owner --strip-components=3 "lib/modules/$release"
-(cd "$boot.new" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
+(cd "$boot.new" && find . -type f -exec sha256sum {} + >"$sums")
+cp "$sums" "$boot.new/SHA256SUMS"
 # Without the lists that depmod may write anew.
-(cd "$modules.new" && find . -type f ! -name 'modules.*' ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
+(cd "$modules.new" && find . -type f ! -name 'modules.*' -exec sha256sum {} + >"$sums")
+cp "$sums" "$modules.new/SHA256SUMS"
 tar -xzOf "$archive" manifest.json >"$boot.new/manifest.json"
 sync
 rm -rf "$boot" "$modules"

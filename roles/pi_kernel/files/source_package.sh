@@ -7,8 +7,8 @@
 # "linux-source" only depends on the package that has the tarball.
 set -eu
 package=$1
-for candidate in "$package" $(dpkg-query --showformat='${Depends}' --show "$package" | tr ',|' '\n\n' | sed 's/[ (:].*//;s/^ *//' | grep '^linux-source' || true) \
-    $(dpkg-query --showformat='${Depends}\n' --show "$package" | grep -o 'linux-source-[0-9.]*' | head -n 1); do
+depends=$(dpkg-query --showformat='${Depends}\n' --show "$package" | grep -o 'linux-source-[0-9.]*' | head -n 1)
+for candidate in "$package" $depends; do
     tarball=$(dpkg --listfiles "$candidate" 2>/dev/null | grep -E '^/usr/src/linux-source-[^/]*\.tar\.(xz|gz|bz2)$' | head -n 1)
     if [ -n "$tarball" ]; then
         echo "$tarball"
