@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule
+.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant
 test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
 	@$(MAKE) lint
 	@$(MAKE) sanity
@@ -68,6 +68,10 @@ molecule: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/molecule
 molecule: setup-dev ## molecule scenarios but that of Vagrant: make molecule ARGS="-s NAME"
 	@$(call say,'Molecule')
 	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test $(or $(ARGS),$(MOLECULE_SCENARIOS))
+
+molecule-vagrant: setup-dev ## its scenario with two virtual machines by Vagrant (root; without KVM a quarter of an hour)
+	@$(call say,'Molecule: two virtual machines by Vagrant')
+	@tools/vagrant/workstation.sh tools/vagrant/molecule.sh test $(ARGS)
 
 bench: bench-provision ## all benchmarks, whose figures are in benchmarks/
 
@@ -92,7 +96,7 @@ lint-types: setup-dev
 
 lint-shell: setup-dev
 	@$(call say,'shellcheck')
-	@shellcheck tools/*.sh .ci/run
+	@shellcheck tools/*.sh tools/vagrant/*.sh .ci/run
 
 lint-yaml: setup-dev
 	@$(call say,'yamllint')

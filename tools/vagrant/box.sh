@@ -22,7 +22,7 @@ packages=(
 
 make_box() {
     local work=$1 box=$2
-    say "Making the box: Debian $suite with its own kernel (a few minutes, once)" >&2
+    say "Making the box: Debian $suite with its own kernel (a few minutes, once)"
 
     tar -C "$here/box" --owner=0 --group=0 --mode='u=rwX,go=rX' -cf "$work/files.tar" --exclude ./Vagrantfile --exclude ./finish.sh .
     mmdebstrap --variant=apt --format=directory --skip=cleanup/apt/lists --include="$(IFS=,; echo "${packages[*]}")" \
@@ -58,7 +58,7 @@ name=fog-migration/debian-$suite-$(fingerprint "$mirror" -- "$here/box.sh" "${in
 if ! vagrant box list | grep --quiet "^$name "; then
     work=$(mktemp -d "$FOG_VAGRANT_CACHE/box.XXXXXX")
     trap 'rm -rf "$work"' EXIT
-    make_box "$work" "$work/$suite.box"
+    make_box "$work" "$work/$suite.box" >&2
     vagrant box list | sed -n "s|^\(fog-migration/debian-$suite-[^ ]*\) .*|\1|p" |
         while read -r old; do vagrant box remove --force --all "$old" >&2; done
     vagrant box add --name "$name" "$work/$suite.box" >&2

@@ -17,7 +17,8 @@ chmod 0440 /etc/sudoers.d/vagrant
 
 echo debian >/etc/hostname
 printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 debian' >/etc/hosts
-echo 'LABEL=root / ext4 defaults 0 1' >/etc/fstab
+# The kernel has mounted the disk; waiting for udev to find it once more can outlast systemd's patience under emulation.
+: >/etc/fstab
 ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 
 systemctl --quiet enable ssh.service systemd-networkd.service systemd-resolved.service
