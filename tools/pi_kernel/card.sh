@@ -19,7 +19,10 @@ else
     tar -xzf "$criu" -C "$work"
     packages+=,$(paste -sd , "$work/criu/packages")
 fi
-mmdebstrap --quiet --mode=root --variant=extract --architectures="$architecture" --include="$packages" "$suite" "$work/root"
+# The mirror that this machine uses, and nothing but the release itself.
+# shellcheck disable=SC2016  # apt's own variable
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+mmdebstrap --quiet --mode=root --variant=extract --architectures="$architecture" --include="$packages" "$suite" "$work/root" ${mirror:+"deb $mirror $suite main"}
 root=$work/root
 for folder in bin sbin lib; do
     [ -e "$root/$folder" ] || ln -s "usr/$folder" "$root/$folder"
