@@ -49,19 +49,25 @@ find_mirror() {
 
 make_root() {
     libraries='libprotobuf-dev libprotobuf-c-dev libnl-3-dev libnet1-dev libcap-dev libbsd-dev libgnutls28-dev libnftables-dev uuid-dev'
-    packages='make pkg-config protobuf-compiler protobuf-c-compiler python3 xz-utils'
+    packages='gcc libc6-dev make pkg-config protobuf-compiler protobuf-c-compiler python3 xz-utils'
+    architectures=$here
     if [ -n "$cross" ]; then
-        packages="$packages crossbuild-essential-$FOG_ARCHITECTURE"
+        packages="$packages gcc-$(echo "$triplet" | tr _ -) libc6-dev:$FOG_ARCHITECTURE"
+        architectures=$here,$FOG_ARCHITECTURE
         for library in $libraries; do packages="$packages $library:$FOG_ARCHITECTURE"; done
     else
-        packages="$packages build-essential $libraries"
+        packages="$packages $libraries"
     fi
-    [ -z "$cross" ] && architectures=$here || architectures=$here,$FOG_ARCHITECTURE
     step mmdebstrap --mode=root --variant=apt --architectures="$architectures" --components="$components" \
         --include="$(echo "$packages" | tr ' ' ',')" --aptopt='Acquire::Retries "3"' --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         "$FOG_RELEASE" "$root" "$mirror" ||
         give_up "the packages that it is built with could not be unpacked ($(tail_of_log))"
+}
+
+check_source() {
+    case $FOG_SOURCE in suite:*) return ;; esac
+    tar -tf "$FOG_SOURCE" 2>>"$log" | grep -q '^[^/]*/Makefile.versions$' || give_up "the source is no tarball of CRIU's ($(tail_of_log))"
 }
 
 # apt verifies what it downloads by the signature of the release. Debian's own changes to CRIU concern its packages only.
@@ -79,7 +85,6 @@ get_source() {
     esac
     step inside tar -C /build -xf /build/source.tar || give_up "CRIU's source cannot be unpacked ($(tail_of_log))"
     source=$(find "$root/build" -mindepth 2 -maxdepth 2 -name Makefile.versions -printf '%h\n')
-    [ -n "$source" ] || give_up "the source is none of CRIU's"
     source=${source#"$root"}
 }
 
@@ -119,6 +124,7 @@ trap 'exit 1' HUP INT TERM
 free=$(df -Pk /var/tmp | awk 'END {print int($4 / 1024)}')
 [ "$free" -ge "$FOG_FREE_WANTED" ] || give_up "/var/tmp has $free MiB free on the build host, and $FOG_FREE_WANTED are needed"
 names
+check_source
 find_mirror
 make_root
 get_source

@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role criu on bare servers: in every way that there is, on whatever kernel this machine has."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+
+import lab as lab_module
+import pytest
+
+pytestmark = pytest.mark.lab
+
+PLAY = """
+- name: CRIU
+  hosts: {node}
+  gather_facts: false
+  roles:
+    - role: fog.migration.criu
+  tasks:
+    - name: Show the fact
+      ansible.builtin.debug:
+        msg: "modes={{{{ criu_modes | to_json | b64encode }}}}"
+"""
+
+
+class Server:
+    """The role on one server."""
+
+    def __init__(self, lab: lab_module.Lab, node: str, cache: str):
+        self.lab = lab
+        self.node = node
+        self.cache = cache
+
+    def sh(self, script: str, check: bool = True) -> str:
+        """What a script on the server writes."""
+        return self.lab.sh(self.node, script, check=check).strip()
+
+    def run(self, *words: str, check: bool = True, **variables) -> subprocess.CompletedProcess:
+        """The role with these variables."""
+        variables = {"criu_cache": self.cache, **{f"criu_{key}": value for key, value in variables.items()}}
+        return self.lab.play(PLAY.format(node=self.node), *words, check=check, **variables)
+
+    def state(self) -> str:
+        """What a failure must not change."""
+        return self.sh(
+            "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' | grep ' installed$';"
+            "ls -la --time-style=+ /etc/apt/*.d /etc/criu /usr/local/sbin /opt /var/tmp 2>&1; true"
+        )
+
+    def refusal(self, **variables) -> str:
+        """Why the role failed; the server is as it was."""
+        before = self.state()
+        message = lab_module.failure(self.run(check=False, **variables))
+        assert self.state() == before, message
+        assert "\n" not in message and message.endswith(".") and self.node in message
+        return message
+
+    def works(self, *words: str) -> bool:
+        """What CRIU itself says."""
+        return self.sh(f"criu check {' '.join(words)} >/dev/null 2>&1 && echo yes", check=False) == "yes"
+
+
+def changed(done: subprocess.CompletedProcess) -> int:
+    return int(re.search(r"changed=(\d+)", done.stdout).group(1))
+
+
+def modes(done: subprocess.CompletedProcess) -> dict:
+    """The fact criu_modes."""
+    return json.loads(base64.b64decode(re.search(r"modes=([A-Za-z0-9+/=]+)", done.stdout).group(1)))
+
+
+def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
+    server = Server(lab_module.Lab(), bare(), str(tmp_path))
+    # What fails comes first: there is nothing on the server then that it could rest on.
+    assert "distro: CRIU" in server.refusal(source="distro", version="99")
+    assert "suite: apt cannot use nosuch" in server.refusal(source="suite", suite="nosuch")
+    assert "without its SHA-256" in server.refusal(source="source", source_url="http://127.0.0.1:9/criu.tar.gz")
+    assert "criu_build_host names" in server.refusal(source="source", build_host="nobody")
+
+    before = server.state()
+    checked = server.run("--check")
+    assert "would be installed by the first of these ways that works" in checked.stdout
+    assert server.state() == before
+
+    server.sh("mkdir -p /etc/criu; printf '# mine\nmanage-cgroups soft\nlog-file /run/criu.log' >/etc/criu/runc.conf")
+    done = server.run()
+    assert server.works()
+    assert server.sh("cat /etc/criu/runc.conf").splitlines() == [
+        "# mine",
+        "manage-cgroups ignore",
+        "log-file /run/criu.log",
+        "tcp-established",
+        "ext-unix-sk",
+    ]
+    assert changed(server.run()) == 0
+
+    can = {mode: one["possible"] for mode, one in modes(done).items()}
+    tracks, lazy = server.works("--feature", "mem_dirty_track"), server.works("--feature", "uffd-noncoop")
+    assert can == {"cold": True, "precopy": tracks, "postcopy": lazy, "hybrid": tracks and lazy}
+    info = server.lab.module(server.node, "criu_info")
+    assert info["modes"] == modes(done) and info["options"]["manage-cgroups"] == "ignore"
+
+
+def test_debian_12_builds_it(bare, tmp_path):
+    server = Server(lab_module.Lab(), bare("bookworm"), str(tmp_path))
+    wrong = tmp_path / "criu.tar.gz"
+    wrong.write_bytes(b"none of CRIU's")
+    tarball = {"source": "source", "source_archive": str(wrong)}
+    assert "not 00000000" in server.refusal(source_checksum="0" * 64, **tarball)
+
+    server.run(source="source")
+    assert server.works()
+    assert server.sh("readlink -f $(command -v criu)") == "/opt/fog-migration/criu/sbin/criu"
+    assert changed(server.run(source="source")) == 0
+    assert changed(server.run()) == 0
+
+    # What was built is used for the next server.
+    server.sh("rm -rf /opt/fog-migration /usr/local/sbin/criu /var/cache/fog-migration")
+    done = server.run(source="source", build_host="client")
+    assert server.works()
+    assert "Build it" not in done.stdout
