@@ -10,4 +10,7 @@ chown _apt .
 apt-get -qq update
 apt-get -qq download docker.io docker-cli containerd runc
 for package in *.deb; do dpkg-deb --extract "$package" .; done
-mv usr/bin/docker usr/sbin/dockerd usr/bin/docker-proxy usr/bin/containerd usr/bin/containerd-shim-runc-v2 usr/sbin/runc /srv/docker
+# Where each of them is differs by release.
+for program in docker dockerd docker-proxy containerd containerd-shim-runc-v2 runc; do
+    find usr -type f -name "$program" -perm /111 -exec mv {} /srv/docker \;
+done
