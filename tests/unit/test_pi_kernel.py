@@ -113,7 +113,7 @@ def test_our_own_fragments(architecture, version):
     result = {it["symbol"]: it for it in kernel_wishes(fragments, architecture, version)}
     assert result["CONFIG_CHECKPOINT_RESTORE"]["required"]
     assert not result["CONFIG_MEM_SOFT_DIRTY"]["required"]
-    assert ("CONFIG_COMPAT_32BIT_TIME" in result) is (architecture == "arm" and version > "5")
+    assert ("CONFIG_COMPAT_32BIT_TIME" in result) is (version > "5")
     assert ("CONFIG_VDSO" in result) is (architecture == "arm" and version < "5")
 
 

@@ -21,7 +21,7 @@ make=(nice -n "$NICE" make -C "$TREE" O="$OBJECTS" ARCH="$ARCH" CROSS_COMPILE="$
 
 run() {
     if ! "$@" >>compile.log 2>&1; then
-        reason=$(grep -m 1 -E '(error|Error|undefined reference|No space left|No rule to make)' compile.log || tail -n 1 compile.log)
+        reason=$(grep -m 1 -E '(error: |undefined reference|No space left|No rule to make|\*\*\* )' compile.log || tail -n 1 compile.log)
         echo "$reason (all of it is in $OBJECTS/compile.log)" >&2
         exit 1
     fi
