@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant
+.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant pi-kernel-boot
 test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
 	@$(MAKE) lint
 	@$(MAKE) sanity
@@ -73,6 +73,10 @@ molecule-vagrant: setup-dev ## its scenario with two virtual machines by Vagrant
 	@$(call say,'Molecule: two virtual machines by Vagrant')
 	@tools/vagrant/workstation.sh tools/vagrant/molecule.sh test $(ARGS)
 
+pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (root; an hour on two cores, later minutes): make pi-kernel-boot ARGS=arm64
+	@$(call say,"The Pi's kernels in QEMU")
+	@tools/pi_kernel/boot.sh $(ARGS)
+
 bench: bench-provision ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
@@ -96,7 +100,7 @@ lint-types: setup-dev
 
 lint-shell: setup-dev
 	@$(call say,'shellcheck')
-	@shellcheck tools/*.sh tools/vagrant/*.sh .ci/run
+	@shellcheck tools/*.sh tools/vagrant/*.sh tools/pi_kernel/*.sh roles/pi_kernel/files/*.sh .ci/run
 
 lint-yaml: setup-dev
 	@$(call say,'yamllint')
