@@ -13,15 +13,16 @@ old=$FOG_PREFIX.old
 
 give_up() {
     rm -rf "$work"
+    rmdir "$(dirname "$FOG_PREFIX")" 2>/dev/null
     echo "fog:error:$1"
     exit 1
 }
 
 why() { printf '%s\n' "$said" | grep -v RLIMIT_NOFILE | grep -E 'Error|error|cannot' | sed 's/^.*Error *//; s/[[:space:]][[:space:]]*/ /g; s/[. ]*$//' | head -n 1; }
 
+trap 'rm -f "$FOG_ARCHIVE"' EXIT
 rm -rf "$work" "$old"
 said=$(mkdir -p "$work" 2>&1 && tar -C "$work" --strip-components 1 -xzf "$FOG_ARCHIVE" 2>&1) || give_up "it cannot be unpacked in $work ($said)"
-rm -f "$FOG_ARCHIVE"
 said=$("$work/sbin/criu" --version 2>&1) || give_up "it does not run there ($(why))"
 said=$(timeout 60 "$work/sbin/criu" check 2>&1) || give_up "it does not work on this kernel ($(why))"
 [ ! -e "$FOG_PREFIX" ] || mv -T "$FOG_PREFIX" "$old" || give_up "$FOG_PREFIX cannot be renamed"
