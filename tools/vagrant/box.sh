@@ -16,7 +16,7 @@ here=$(dirname "$(readlink -f "$0")")
 suite=trixie
 disk_size=12G
 packages=(
-    busybox-static dbus e2fsprogs initramfs-tools iproute2 iputils-ping kmod "linux-image-$(dpkg --print-architecture)"
+    busybox-static ca-certificates dbus e2fsprogs initramfs-tools iproute2 iputils-ping kmod "linux-image-$(dpkg --print-architecture)"
     openssh-server procps python3 sudo systemd-resolved systemd-sysv udev zstd
 )
 

@@ -12,6 +12,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/common.sh"
 command=$1 && shift
 cd "$here/../.."
+PATH=$PWD/.venv/bin:$PATH
 
 FOG_VAGRANT_BOX=$("$here/box.sh")
 FOG_VAGRANT_DRIVER=$("$here/driver.sh" "$FOG_VAGRANT_BOX")
@@ -19,6 +20,10 @@ say "The box is $FOG_VAGRANT_BOX, libvirt's driver $FOG_VAGRANT_DRIVER"
 export FOG_VAGRANT_BOX FOG_VAGRANT_DRIVER
 export VAGRANT_CWD=$PWD/inventories/vagrant VAGRANT_DOTFILE_PATH=$FOG_VAGRANT_CACHE/machines
 
+# What Vagrant remembers of machines that are gone with their workstation.
+virsh --connect qemu:///system list --all --name | grep --quiet '^fog-migration-' || rm -rf "$VAGRANT_DOTFILE_PATH"
+
+export COLUMNS=${COLUMNS:-160} # molecule frames its log
 export MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$PWD/playbooks/collections
 status=0
 molecule "$command" --scenario-name vagrant "$@" || status=$?
