@@ -48,7 +48,8 @@ for package in docker-ce docker-ce-cli containerd.io docker-engine docker.io doc
     version=$(dpkg-query --show --showformat='${db:Status-Abbrev}${Version}\n' "$package" 2>/dev/null | sed -n 's/^[a-z]i *//p')
     [ -z "$version" ] || say "package:$package" "$version"
 done
-say unit "$(systemctl show --property FragmentPath docker.service 2>/dev/null | cut -d= -f2)"
+unit=$(systemctl show --property FragmentPath docker.service 2>/dev/null | cut -d= -f2)
+say unit "$(ls "$unit" 2>/dev/null)"
 say socket_enabled "$(yes_no systemctl --quiet is-enabled docker.socket)"
 say socket_active "$(yes_no systemctl --quiet is-active docker.socket)"
 say enabled "$(yes_no systemctl --quiet is-enabled docker.service)"
