@@ -103,7 +103,9 @@ class Server:
 
     def state(self) -> str:
         """What a failure must not change."""
-        return self.lab.sh(self.node, "ls -la --time-style=+ /opt /opt/fog-migration /usr/local/bin 2>&1; true")
+        return self.lab.sh(
+            self.node, "ls -la --time-style=+ /opt /opt/fog-migration /usr/local/bin 2>&1 | grep -v ^total"
+        )
 
     def refusal(self, **variables) -> str:
         """Why the role failed; the server is as it was."""

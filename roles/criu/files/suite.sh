@@ -14,8 +14,11 @@ give_up() {
     exit 1
 }
 
-# The first line that tells what is wrong.
-why() { printf '%s\n' "$said" | grep -E '^(E|W|Err)' | sed -E 's/^(E|W|Err:[0-9]+):? *//; s/[[:space:]]+/ /g; s/[. ]*$//' | head -n 1; }
+# The first error that apt told, or its first warning.
+why() {
+    { printf '%s\n' "$said" | grep -E '^E(rror)?:'; printf '%s\n' "$said" | grep -E '^W(arning)?:'; } |
+        sed -E 's/^[A-Za-z]+: *//; s/[[:space:]]+/ /g; s/[. ]*$//' | head -n 1
+}
 
 # shellcheck disable=SC2016  # apt's own variables
 targets() { apt-get indextargets --format '$(REPO_URI)|$(SIGNED_BY)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1; }
