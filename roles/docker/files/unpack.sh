@@ -13,6 +13,7 @@ trap 'rm -rf "$new"' EXIT
 
 give_up() { echo "fog:error=$1"; exit 0; }
 
+[ -s "$archive" ] || give_up "there is nothing in $archive"
 is=$(sha256sum "$archive" | cut -d' ' -f1)
 [ "$is" = "$sha256" ] || give_up "the sha256 of the static build is $is and not $sha256"
 

@@ -85,7 +85,7 @@ update() {
     update_rc=$?
     updated=yes
     update_problem=''
-    if [ $update_rc -ne 0 ] || grep -Eq '^(E|Error|Err|(W|Warning): (Failed to fetch|GPG error|OpenPGP|An error occurred))' "$log"; then
+    if [ $update_rc -ne 0 ] || grep -Eq '^((E|Error):|(W|Warning): (Failed to fetch|GPG error|OpenPGP|An error occurred))' "$log"; then
         update_problem=$(why_of_mirror)
     else
         # The age of the lists, for the next time; apt itself leaves it as it is when nothing is new.
