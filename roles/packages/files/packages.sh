@@ -86,7 +86,7 @@ update() {
     updated=yes
     update_problem=''
     if [ $update_rc -ne 0 ] || grep -Eq '^((E|Error):|(W|Warning): (Failed to fetch|GPG error|OpenPGP|An error occurred))' "$log"; then
-        update_problem=$(why_of_mirror)
+        update_problem=$(why)
     else
         # The age of the lists, for the next time; apt itself leaves it as it is when nothing is new.
         touch /var/lib/apt/lists
@@ -101,8 +101,10 @@ lists_are_old() {
 
 # --- Why it did not work
 
-why_of_mirror() {
-    if grep -Eq 'NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|KEYEXPIRED|ERRSIG|is not signed|signatures? .*(invalid|verified)|NOSPLIT|Missing key|Sub-process .*(gpgv|sqv)' "$log"; then
+why() {
+    if grep -q 'dpkg was interrupted' "$log"; then
+        echo "an earlier run of dpkg was interrupted, which 'dpkg --configure -a' ends"
+    elif grep -Eq 'NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|KEYEXPIRED|ERRSIG|is not signed|signatures? .*(invalid|verified)|NOSPLIT|Missing key|Sub-process .*(gpgv|sqv)' "$log"; then
         echo "a repository's signature is wrong ($(from_log 'GPG error|BADSIG|NO_PUBKEY|not signed|Missing key|signature|OpenPGP' 1))"
     elif grep -q 'is not valid yet\|Release file .*expired' "$log"; then
         echo "a repository's index is out of date, or this clock is wrong ($(from_log 'not valid yet|expired' 1))"
@@ -131,16 +133,14 @@ why_not_possible() {
                 fi ;;
         esac
     done
-    if grep -q 'dpkg was interrupted' "$log"; then
-        echo "an earlier run of dpkg was interrupted; nothing was changed; run 'dpkg --configure -a' there first"
-    elif grep -Eq 'unmet dependencies|held broken packages|Unable to correct problems|Unable to satisfy' "$log"; then
+    if grep -Eq 'unmet dependencies|held broken packages|Unable to correct problems|Unable to satisfy' "$log"; then
         needs=$(from_log '(Depends|Breaks|Conflicts|PreDepends):' 3)
         on_hold=$(held)
         echo "its dependencies cannot be met (${needs:-$(from_log '^(E|Error):')})${on_hold:+; on hold there: $on_hold}"
     elif grep -q 'The value .* is invalid for APT::Default-Release' "$log"; then
         echo "apt has no source for the release $PACKAGES_RELEASE${update_problem:+, and $update_problem}"
     else
-        why_of_mirror
+        why
     fi
 }
 
@@ -280,8 +280,7 @@ work_out() {
     if [ "$PACKAGES_CHECK" = true ] && grep -Eq 'Unable to locate|was not found|no installation candidate|is invalid for APT' "$log"; then
         answer changed "${missing% } (not yet known to apt there)"
     fi
-    reason=$(why_not_possible)
-    case $reason in *'nothing was changed'*) give_up "$reason" ;; *) give_up "$reason; nothing was changed" ;; esac
+    give_up "$(why_not_possible); nothing was changed"
 }
 
 fetch() {
@@ -291,7 +290,7 @@ fetch() {
         update
         request && return
     fi
-    give_up "$(why_of_mirror); nothing was changed; mend that, and run it again"
+    give_up "$(why); nothing was changed; mend that, and run it again"
 }
 
 act() {
