@@ -57,7 +57,7 @@ def main() -> None:
     seconds, first = {}, 1
     for size in SIZES:
         nodes = [f"fog{number}" for number in range(first, first + size)]
-        seconds[size], _ = provision(nodes)
+        seconds[size], _output = provision(nodes)
         print(f"{size} nodes: {seconds[size]:.1f} s", flush=True)
         first += size
     again, output = provision(nodes)

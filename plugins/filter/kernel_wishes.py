@@ -14,9 +14,9 @@ author:
 description:
   - Reads fragments of a Linux kernel configuration in which a comment before each symbol says who needs it, and leaves
     out what the architecture or the version does not know.
-  - The comment is C(# required: reason) or C(# wished: reason). Conditions stand in brackets after the first word,
+  - 'The comment is C(# required: reason) or C(# wished: reason). Conditions stand in brackets after the first word,
     C(# required [m arm >=4.10 <5.1]: reason). Of these, V(m) says that a module will do, V(arm) and V(arm64) name the
-    only architecture concerned, and C(>=) and C(<) the versions.
+    only architecture concerned, and C(>=) and C(<) the versions.'
   - A symbol that several fragments name is wanted as the last of them says.
 positional: architecture, version
 options:

@@ -52,7 +52,7 @@ def key(parameter):
 def pi_cmdline(text, parameters):
     present = text.split()
     for wanted in parameters:
-        name, _, value = wanted.partition("=")
+        name, _equal, value = wanted.partition("=")
         if name == "cgroup_enable":
             present = [it for it in present if it != f"cgroup_disable={value}"]
         if wanted in present:

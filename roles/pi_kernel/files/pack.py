@@ -1,10 +1,10 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make an archive and its manifest of what was staged: pack.py STAGED ARCHIVE FACTS, where FACTS is JSON for the manifest.
+"""Make an archive and its manifest of what was staged: pack.py STAGED ARCHIVE FACTS.
 
-The manifest stands in the archive, as manifest.json, and beside it, as ARCHIVE.json, there with the archive's own checksum.
+FACTS is JSON for the manifest, which stands in the archive, as manifest.json, and beside it, as ARCHIVE.json, there
+with the archive's own checksum.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def sha256(path):
 def files_of(directory):
     """Size and checksum of every file, by its path below the directory."""
     found = {}
-    for folder, _, names in sorted(os.walk(directory)):
+    for folder, _folders, names in sorted(os.walk(directory)):
         for name in sorted(names):
             path = os.path.join(folder, name)
             if not os.path.islink(path):
@@ -45,10 +45,13 @@ def anonymous(member):
 
 
 def write_archive(directory, archive):
-    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, 0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-            for name in sorted(os.listdir(directory)):
-                tar.add(os.path.join(directory, name), arcname=name, filter=anonymous)
+    with (
+        open(archive, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, 0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for name in sorted(os.listdir(directory)):
+            tar.add(os.path.join(directory, name), arcname=name, filter=anonymous)
 
 
 def main(staged, archive, facts):

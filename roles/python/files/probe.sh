@@ -19,6 +19,7 @@ in_prefix() { [ -d "$FOG_PREFIX" ] && case $(readlink -f "$1" 2>/dev/null) in "$
 
 find_interpreter() {
     [ -z "$FOG_NAMED" ] || { echo "$FOG_NAMED"; return; }
+    # shellcheck disable=SC2153
     for name in $FOG_NAMES; do
         place=$(command -v "$name") && [ -x "$place" ] && echo "$place" && return
     done
