@@ -29,7 +29,7 @@ for architecture in "${architectures[@]}"; do
     else
         criu=$folder/criu-armhf.tar.gz
         # Debian has no CRIU for armhf: the role criu's way of making one.
-        FOG_RELEASE=trixie FOG_ARCHITECTURE=armhf FOG_SOURCE=suite:trixie FOG_IDENTITY=trixie-armhf FOG_FREE_WANTED=2048 FOG_RESULT=$criu             sh roles/criu/files/build.sh
+        FOG_RELEASE=trixie FOG_ARCHITECTURE=armhf FOG_SOURCE=suite:forky FOG_IDENTITY=trixie-armhf-forky FOG_FREE_WANTED=2048 FOG_RESULT=$criu             sh roles/criu/files/build.sh
         tools/pi_kernel/card.sh armhf "$card" "$criu"
     fi
     say "Booting $architecture ($log)"

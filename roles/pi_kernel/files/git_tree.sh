@@ -11,11 +11,14 @@ trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"
 cd "$tree"
 git init --quiet .
+fetch() { git -c http.lowSpeedLimit=1000 -c http.lowSpeedTime=60 fetch --quiet "$@" 2>&1; }
 # A server that gives no single commit away gives the branch.
-git -c http.lowSpeedLimit=1000 -c http.lowSpeedTime=60 fetch --quiet --depth 1 "$url" "$commit" 2>/dev/null ||
-    git -c http.lowSpeedLimit=1000 -c http.lowSpeedTime=60 fetch --quiet "$url" "$ref" ||
-    { echo "commit $commit cannot be fetched from the git repository $url" >&2; exit 1; }
-git -c advice.detachedHead=false checkout --quiet "$commit" ||
+if ! reason=$(fetch --depth 1 "$url" "$commit") && ! reason=$(fetch "$url" "$ref"); then
+    reason=$(printf '%s\n' "$reason" | tr -d '\000' | sed -n 's/^\(remote: \)\?fatal: //p' | sed 's/ *$//;q')
+    echo "commit $commit cannot be fetched from the git repository $url ($reason)" >&2
+    exit 1
+fi
+git -c advice.detachedHead=false checkout --quiet "$commit" 2>/dev/null ||
     { echo "the git repository $url has no commit $commit on $ref" >&2; exit 1; }
 # Without .git, the release of the kernel does not depend on the state of a work tree.
 # Some trees carry the traces of a build, with which none can be made outside of them.
