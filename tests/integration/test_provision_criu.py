@@ -49,7 +49,7 @@ class Server:
         """What a failure must not change."""
         return self.sh(
             "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' | grep ' installed$';"
-            "ls -la --time-style=+ /etc/apt/*.d /etc/criu /usr/local/sbin /opt /var/tmp 2>&1 | grep -v ^total"
+            "find /etc/apt /etc/criu /usr/local/sbin /opt /var/tmp -printf '%y %m %p %l\n' 2>&1 | sort"
         )
 
     def refusal(self, **variables) -> str:
@@ -117,7 +117,6 @@ def test_debian_12_builds_it(bare, tmp_path):
     assert server.works()
     assert server.sh("readlink -f $(command -v criu)") == "/opt/fog-migration/criu/sbin/criu"
     assert changed(server.run(source="source")) == 0
-    assert changed(server.run()) == 0
 
     # What was built is used for the next server.
     server.sh("rm -rf /opt/fog-migration /usr/local/sbin/criu /var/cache/fog-migration")

@@ -103,9 +103,7 @@ class Server:
 
     def state(self) -> str:
         """What a failure must not change."""
-        return self.lab.sh(
-            self.node, "ls -la --time-style=+ /opt /opt/fog-migration /usr/local/bin 2>&1 | grep -v ^total"
-        )
+        return self.lab.sh(self.node, "find /opt /usr/local/bin -printf '%y %m %p %l\n' | sort")
 
     def refusal(self, **variables) -> str:
         """Why the role failed; the server is as it was."""
