@@ -161,7 +161,7 @@ def test_distribution_and_static_build(server):
         file_version,
         f"/opt/docker/{file_version}/dockerd",
     ]
-    assert "install ok" not in server.sh("dpkg-query -W -f '${Package} ${Status}\n' docker.io")
+    assert " install ok" not in server.sh("dpkg-query -W -f '${Package} ${Status}\n' docker.io")
     container = server.start() if PROGRAMS else server.started()
     assert server.change(**static) == 0
     assert server.started() == container
