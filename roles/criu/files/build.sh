@@ -16,7 +16,7 @@ give_up() { echo "fog:error:$1"; exit 1; }
 
 # The last lines of the log that tell something, as a clause.
 tail_of_log() {
-    grep -Ei 'error|^E:|no space|not found|cannot|failed' "$log" | grep -v '^I:' | tail -n 3 | sed 's/[[:space:]][[:space:]]*/ /g; s/[. ]*$//' |
+    grep -Ei 'error|^E:|no space|not found|cannot|failed' "$log" | grep -Ev '^[IW]:|Exiting with failure' | tail -n 3 | sed 's/[[:space:]][[:space:]]*/ /g; s/[. ]*$//' |
         cut -c 1-300 | paste -sd ';' - | sed 's/;/; /g'
 }
 
