@@ -22,5 +22,5 @@ git -c advice.detachedHead=false checkout --quiet "$commit" 2>/dev/null ||
     { echo "the git repository $url has no commit $commit on $ref" >&2; exit 1; }
 # Without .git, the release of the kernel does not depend on the state of a work tree.
 # Some trees carry the traces of a build, with which none can be made outside of them.
-rm -rf .git .config include/config
+rm -rf .git .config include/config include/generated arch/*/include/generated
 mv --no-target-directory "$tree" "$4"
