@@ -22,9 +22,12 @@ PLAY = """
   roles:
     - role: fog.migration.criu
   tasks:
-    - name: Show the fact
+    - name: Ask CRIU
+      fog.migration.criu_info:
+      register: asked
+    - name: Show what it said
       ansible.builtin.debug:
-        msg: "modes={{{{ criu_modes | to_json | b64encode }}}}"
+        msg: "said={{{{ asked | combine({{'fact': criu_modes}}) | to_json | b64encode }}}}"
 """
 
 
@@ -69,9 +72,9 @@ def changed(done: subprocess.CompletedProcess) -> int:
     return int(re.search(r"changed=(\d+)", done.stdout).group(1))
 
 
-def modes(done: subprocess.CompletedProcess) -> dict:
-    """The fact criu_modes."""
-    return json.loads(base64.b64decode(re.search(r"modes=([A-Za-z0-9+/=]+)", done.stdout).group(1)))
+def said(done: subprocess.CompletedProcess) -> dict:
+    """What criu_info said after the role, and the fact criu_modes."""
+    return json.loads(base64.b64decode(re.search(r"said=([A-Za-z0-9+/=]+)", done.stdout).group(1)))
 
 
 def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
@@ -99,11 +102,11 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
     ]
     assert changed(server.run()) == 0
 
-    can = {mode: one["possible"] for mode, one in modes(done).items()}
+    info = said(done)
     tracks, lazy = server.works("--feature", "mem_dirty_track"), server.works("--feature", "uffd-noncoop")
+    can = {mode: one["possible"] for mode, one in info["modes"].items()}
     assert can == {"cold": True, "precopy": tracks, "postcopy": lazy, "hybrid": tracks and lazy}
-    info = server.lab.module(server.node, "criu_info")
-    assert info["modes"] == modes(done) and info["options"]["manage-cgroups"] == "ignore"
+    assert info["fact"] == info["modes"] and info["options"]["manage-cgroups"] == "ignore"
 
 
 def test_debian_12_builds_it(bare, tmp_path):
