@@ -100,7 +100,7 @@ lint-types: setup-dev
 
 lint-shell: setup-dev
 	@$(call say,'shellcheck')
-	@shellcheck tools/*.sh tools/vagrant/*.sh tools/pi_kernel/*.sh roles/pi_kernel/files/*.sh .ci/run
+	@git ls-files -z "*.sh" .ci/run | xargs -0 shellcheck
 
 lint-yaml: setup-dev
 	@$(call say,'yamllint')

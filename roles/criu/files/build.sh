@@ -75,8 +75,9 @@ get_source() {
     case $FOG_SOURCE in
         suite:*)
             [ "$origin" != Ubuntu ] || give_up "apt has no mirror of Debian here, only one of Ubuntu; give criu_source_url or criu_source_archive"
-            echo "deb-src [check-valid-until=no] $mirror ${FOG_SOURCE#suite:} main" >"$root/etc/apt/sources.list.d/source.list"
-            step inside apt-get -qq update -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/source.list -o Dir::Etc::sourceparts=- ||
+            echo "deb-src $mirror ${FOG_SOURCE#suite:} main" >"$root/etc/apt/sources.list.d/source.list"
+            step inside apt-get -qq update -o Acquire::Check-Valid-Until=false -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/source.list \
+                -o Dir::Etc::sourceparts=- ||
                 give_up "apt cannot use the sources of ${FOG_SOURCE#suite:} ($(tail_of_log))"
             step inside sh -c 'mkdir /build && cd /build && apt-get -qq source --download-only --tar-only criu' ||
                 give_up "CRIU's source could not be downloaded from ${FOG_SOURCE#suite:} ($(tail_of_log))"
