@@ -35,7 +35,7 @@ RETURN = r"""
 _value:
   description: The new content.
   type: str
-  sample: "manage-cgroups ignore\n"
+  sample: "manage-cgroups=ignore\n"
 """
 
 from ansible_collections.fog.migration.plugins.module_utils._criu import merge_options

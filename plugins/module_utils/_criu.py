@@ -36,6 +36,9 @@ _DUMP = {
     14: "shpages_written",
 }
 _RESTORE = {1: "pages_compared", 2: "pages_skipped_cow", 3: "forking_time", 4: "restore_time", 5: "pages_restored"}
+# CRIU takes a value for these only as name=value. With a blank between, it silently goes without: criu 4.1.1 is content
+# with "manage-cgroups nonsense".
+_ONLY_AFTER_EQUALS = ("manage-cgroups", "cpu-cap")
 _SECTIONS = {1: ("dump", _DUMP), 2: ("restore", _RESTORE)}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -134,8 +137,12 @@ def parse_version(text: str) -> str | None:
 def parse_options(text: str) -> dict[str, str]:
     """The options in a configuration file of CRIU: C(name value), C(name=value) or C(name), a comment after C(#)."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    words = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines if line)
-    return {pair[0]: pair[1].strip() if len(pair) > 1 else "" for pair in words}
+    return dict(_option(line) for line in lines if line)
+
+
+def _option(line: str) -> tuple[str, str]:
+    name, equals, value = re.findall(r"^(=*[^\s=]*)\s*(=?)\s*(.*)", line)[0]
+    return name, value if equals or name not in _ONLY_AFTER_EQUALS else ""
 
 
 def merge_options(text: str, options: dict) -> str:
@@ -149,10 +156,14 @@ def merge_options(text: str, options: dict) -> str:
         if name not in options or value == wanted.get(name):
             lines.append(line)
         elif name in wanted:
-            lines.append(f"{name} {wanted[name]}".strip())
+            lines.append(_line(name, wanted[name]))
         wanted.pop(name, None)
-    lines += [f"{name} {value}".strip() for name, value in wanted.items()]
+    lines += [_line(name, value) for name, value in wanted.items()]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name}={value}" if value else name
 
 
 def _runc_options() -> dict[str, str]:

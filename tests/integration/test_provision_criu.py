@@ -95,7 +95,7 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
     assert server.works()
     assert server.sh("cat /etc/criu/runc.conf").splitlines() == [
         "# mine",
-        "manage-cgroups ignore",
+        "manage-cgroups=ignore",
         "log-file /run/criu.log",
         "tcp-established",
         "ext-unix-sk",

@@ -122,7 +122,7 @@ def test_what_is_there_stays_if_it_is_good_enough(there, wanted, keep):
 # --- /etc/criu/runc.conf
 
 OPTIONS = {"tcp-established": "", "ext-unix-sk": "", "manage-cgroups": "ignore"}
-FULL = "tcp-established\next-unix-sk\nmanage-cgroups ignore\n"
+FULL = "tcp-established\next-unix-sk\nmanage-cgroups=ignore\n"
 
 
 def test_options_into_an_empty_file():
@@ -140,8 +140,14 @@ def test_options_that_are_there_stay_as_they_are(text):
 def test_options_with_another_value_are_replaced_in_their_place():
     mine = "# mine\nmanage-cgroups soft\nlog-file /tmp/x.log\ntcp-established\nmanage-cgroups=full"
     merged = _criu.merge_options(mine, OPTIONS)
-    assert merged == "# mine\nmanage-cgroups ignore\nlog-file /tmp/x.log\ntcp-established\next-unix-sk\n"
+    assert merged == "# mine\nmanage-cgroups=ignore\nlog-file /tmp/x.log\ntcp-established\next-unix-sk\n"
     assert _criu.merge_options(merged, OPTIONS) == merged
+
+
+def test_a_value_that_criu_does_not_take_is_none():
+    """criu 4.1.1 is content with "manage-cgroups nonsense", and refuses "manage-cgroups=nonsense"."""
+    assert _criu.parse_options("manage-cgroups ignore") == {"manage-cgroups": ""}
+    assert _criu.merge_options("manage-cgroups ignore", {"manage-cgroups": "ignore"}) == "manage-cgroups=ignore\n"
 
 
 # --- Features and modes
