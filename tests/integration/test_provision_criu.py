@@ -109,6 +109,8 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
     assert info["fact"] == info["modes"] and info["options"]["manage-cgroups"] == "ignore"
 
 
+# molecule/default builds it in every run; this one takes it further.
+@pytest.mark.slow
 def test_debian_12_builds_it(bare, tmp_path):
     server = Server(lab_module.Lab(), bare("bookworm"), str(tmp_path))
     wrong = tmp_path / "criu.tar.gz"
