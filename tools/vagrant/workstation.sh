@@ -79,7 +79,8 @@ outside() {
     run=$(mktemp -d "$FOG_VAGRANT_CACHE/run.XXXXXX")
     # shellcheck disable=SC2064 # this run's
     trap "rm -rf '$run'" EXIT
-    unshare --mount --pid --fork --kill-child --mount-proc "$self" --inside "$root" "$run" "$@" 9>&- || status=$?
+    # Whoever ends this script ends what it runs.
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc "$self" --inside "$root" "$run" "$@" 9>&- || status=$?
     exit "$status"
 }
 
