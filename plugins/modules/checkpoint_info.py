@@ -14,16 +14,8 @@ description:
     and whether they are intact.
 author:
   - fog.migration contributors (@fog-migration)
-attributes:
-  check_mode:
-    support: full
-    description: This module changes nothing.
-  diff_mode:
-    support: none
-    description: This module changes nothing.
-  idempotent:
-    support: full
-    description: This module changes nothing.
+extends_documentation_fragment:
+  - fog.migration.info
 options:
   directory:
     description:

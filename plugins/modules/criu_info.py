@@ -15,16 +15,8 @@ description:
   - Unlike M(fog.migration.server_info) it needs no Docker.
 author:
   - fog.migration contributors (@fog-migration)
-attributes:
-  check_mode:
-    support: full
-    description: This module changes nothing.
-  diff_mode:
-    support: none
-    description: This module changes nothing.
-  idempotent:
-    support: full
-    description: This module changes nothing.
+extends_documentation_fragment:
+  - fog.migration.info
 seealso:
   - module: fog.migration.server_info
 """
