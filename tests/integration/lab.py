@@ -86,18 +86,17 @@ class Lab:
         node = f"bare{number}"
         subprocess.run(["docker", "rm", "-f", f"{NAME}-{node}"], capture_output=True, check=False)
         subprocess.run(["docker", "volume", "rm", f"{NAME}-{node}"], capture_output=True, check=False)
-        suites = {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
-        counts = {"lab_fog_servers": self.count("fog"), "lab_clients": self.count("client")}
         bare_servers = max(number, self.count("bare"))
-        known = {name: suites[name] for name in suites if name != node}
-        missing = {f"bare{one}": suite for one in range(1, bare_servers + 1)}
+        suites = {f"bare{one}": suite for one in range(1, bare_servers + 1)}
+        suites |= {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
         self.playbook(
             "lab.yml",
             lab_name=NAME,
             lab_provision=False,
+            lab_fog_servers=self.count("fog"),
+            lab_clients=self.count("client"),
             lab_bare_servers=bare_servers,
-            lab_suites={**missing, **known, node: suite},
-            **counts,
+            lab_suites={**suites, node: suite},
         )
         self.read_inventory()
         return node

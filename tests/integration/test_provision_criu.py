@@ -12,10 +12,15 @@ import subprocess
 
 import lab as lab_module
 import pytest
+from role_on_server import RoleOnServer
 
 pytestmark = pytest.mark.lab
 
-PLAY = """
+
+class CriuOnServer(RoleOnServer):
+    """The role criu on one server, and what criu_info says there afterwards."""
+
+    PLAY = """
 - name: CRIU
   hosts: {node}
   gather_facts: false
@@ -29,47 +34,23 @@ PLAY = """
       ansible.builtin.debug:
         msg: "said={{{{ asked | combine({{'fact': criu_modes}}) | to_json | b64encode }}}}"
 """
-
-
-class Server:
-    """The role on one server."""
+    VARIABLES = "criu_"
+    STATE = r"""
+dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' | grep ' installed$'
+find /etc/apt /etc/criu /usr/local/sbin /opt /var/tmp -printf '%y %m %p %l\n' 2>&1 | sort
+"""
 
     def __init__(self, lab: lab_module.Lab, node: str, cache: str):
-        self.lab = lab
-        self.node = node
+        super().__init__(lab, node)
         self.cache = cache
 
-    def sh(self, script: str, check: bool = True) -> str:
-        """What a script on the server writes."""
-        return self.lab.sh(self.node, script, check=check).strip()
-
     def run(self, *words: str, check: bool = True, **variables) -> subprocess.CompletedProcess:
-        """The role with these variables."""
-        variables = {"criu_cache": self.cache, **{f"criu_{key}": value for key, value in variables.items()}}
-        return self.lab.play(PLAY.format(node=self.node), *words, check=check, **variables)
-
-    def state(self) -> str:
-        """What a failure must not change."""
-        return self.sh(
-            "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n' | grep ' installed$';"
-            "find /etc/apt /etc/criu /usr/local/sbin /opt /var/tmp -printf '%y %m %p %l\n' 2>&1 | sort"
-        )
-
-    def refusal(self, **variables) -> str:
-        """Why the role failed; the server is as it was."""
-        before = self.state()
-        message = lab_module.failure(self.run(check=False, **variables))
-        assert self.state() == before, message
-        assert "\n" not in message and message.endswith(".") and self.node in message
-        return message
+        """With a cache of its own on the controller."""
+        return super().run(*words, check=check, cache=self.cache, **variables)
 
     def works(self, *words: str) -> bool:
         """What CRIU itself says."""
         return self.sh(f"criu check {' '.join(words)} >/dev/null 2>&1 && echo yes", check=False) == "yes"
-
-
-def changed(done: subprocess.CompletedProcess) -> int:
-    return int(re.search(r"changed=(\d+)", done.stdout).group(1))
 
 
 def said(done: subprocess.CompletedProcess) -> dict:
@@ -80,7 +61,7 @@ def said(done: subprocess.CompletedProcess) -> dict:
 # Its last form has not been seen passing in one run yet; until then it is run by hand.
 @pytest.mark.slow
 def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
-    server = Server(lab_module.Lab(), bare(), str(tmp_path))
+    server = CriuOnServer(lab_module.Lab(), bare(), str(tmp_path))
     # What fails comes first: there is nothing on the server then that it could rest on.
     assert "distro: CRIU" in server.refusal(source="distro", version="99")
     assert "suite: apt cannot use nosuch" in server.refusal(source="suite", suite="nosuch")
@@ -102,7 +83,7 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
         "tcp-established",
         "ext-unix-sk",
     ]
-    assert changed(server.run()) == 0
+    assert server.change() == 0
 
     info = said(done)
     tracks, lazy = server.works("--feature", "mem_dirty_track"), server.works("--feature", "uffd-noncoop")
@@ -114,7 +95,7 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
 # molecule/default builds it in every run; this one takes it further.
 @pytest.mark.slow
 def test_debian_12_builds_it(bare, tmp_path):
-    server = Server(lab_module.Lab(), bare("bookworm"), str(tmp_path))
+    server = CriuOnServer(lab_module.Lab(), bare("bookworm"), str(tmp_path))
     wrong = tmp_path / "criu.tar.gz"
     wrong.write_bytes(b"none of CRIU's")
     tarball = {"source": "source", "source_archive": str(wrong)}
@@ -123,7 +104,7 @@ def test_debian_12_builds_it(bare, tmp_path):
     server.run(source="source")
     assert server.works()
     assert server.sh("readlink -f $(command -v criu)") == "/opt/fog-migration/criu/sbin/criu"
-    assert changed(server.run(source="source")) == 0
+    assert server.change(source="source") == 0
 
     # What was built is used for the next server.
     server.sh("rm -rf /opt/fog-migration /usr/local/sbin/criu /var/cache/fog-migration")

@@ -11,72 +11,49 @@ build of 17.09.1-ce has them.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
-from pathlib import Path
 
 import lab as lab_module
 import pytest
+from role_on_server import RoleOnServer
 
 pytestmark = pytest.mark.lab
 
-SCRIPTS = Path(__file__).parent / "provision"
 PROGRAMS = os.environ.get("FOG_DOCKER_STATIC", "")
 
-PLAY = """
+# What an interrupted run may leave: a socket whose service is not there.
+INTERRUPTED = r"""
+cd /usr/lib/systemd/system
+printf '[Socket]\nListenStream=/run/docker.sock\n' >docker.socket
+printf '[Service]\nExecStart=/bin/false\n' >docker.service
+systemctl daemon-reload; systemctl start docker.socket
+rm docker.socket docker.service; systemctl daemon-reload
+systemctl is-active docker.socket
+"""
+
+
+class DockerOnServer(RoleOnServer):
+    """The role docker on one server."""
+
+    PLAY = """
 - name: Docker
   hosts: {node}
   roles:
     - role: fog.migration.docker
 """
+    VARIABLES = "docker_"
+    STATE = r"""
+dpkg-query -W -f '${Package} ${Version} ${Status}\n' 'docker*' 'containerd*'; apt-mark showhold
+find /etc/systemd/system/docker.service /usr/local/bin /etc/apt -printf '%p %l\n' 2>&1 | sort
+cat /etc/apt/sources.list.d/*docker* /etc/apt/preferences.d/*docker*
+cat /etc/docker/daemon.json; docker version --format '{{.Server.Version}}'
+systemctl is-active docker.socket docker.service
+docker ps -a --format '{{.Names}} {{.State}}'; true
+"""
 
-
-class Server:
-    """The role on one server."""
-
-    def __init__(self, lab: lab_module.Lab, node: str):
-        self.lab = lab
-        self.node = node
-        self.old_control_groups = not self.sh("ls /sys/fs/cgroup/cgroup.controllers 2>/dev/null || :")
-
-    def sh(self, script: str) -> str:
-        """What a script on the server writes."""
-        return self.lab.sh(self.node, script).strip()
-
-    def run(self, *words: str, check: bool = True, **variables) -> subprocess.CompletedProcess:
-        """The role with these variables."""
-        variables = {f"docker_{key}": value for key, value in variables.items()}
-        return self.lab.play(PLAY.format(node=self.node), *words, check=check, **variables)
-
-    def change(self, *words: str, **variables) -> int:
-        """How much the role changed."""
-        done = self.run(*words, **variables)
-        return int(re.search(r"changed=(\d+)", done.stdout).group(1))
-
-    def refusal(self, **variables) -> str:
-        """Why the role failed. The Docker, its settings and packages, and the container that runs are as they were."""
-        before = self.state()
-        message = lab_module.failure(self.run(check=False, **variables))
-        assert self.state() == before, message
-        assert "\n" not in message and message.endswith(".") and self.node in message
-        return message
-
-    def state(self) -> str:
-        """What a failure must not change."""
-        return self.sh(
-            "dpkg-query -W -f '${Package} ${Version} ${Status}\n' 'docker*' 'containerd*'; apt-mark showhold;"
-            "find /etc/systemd/system/docker.service /usr/local/bin /etc/apt -printf '%p %l\n' 2>&1 | sort;"
-            "cat /etc/apt/sources.list.d/*docker* /etc/apt/preferences.d/*docker*;"
-            "cat /etc/docker/daemon.json; docker version --format '{{.Server.Version}}';"
-            "docker ps -a --format '{{.Names}} {{.State}}'; true"
-        )
-
-    def script(self, name: str, *words: str) -> None:
-        """Runs one of the scripts beside this file on the server."""
-        text = (SCRIPTS / name).read_text(encoding="utf-8")
-        command = [*self.lab.exec_command(self.node), "sh", "-s", *words]
-        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def old_control_groups(self) -> bool:
+        """Whether Docker 17.09 could run here."""
+        return not self.sh("ls /sys/fs/cgroup/cgroup.controllers 2>/dev/null || :")
 
     def start(self) -> str:
         """A container that runs; what it is known by."""
@@ -104,11 +81,11 @@ class Server:
 
 
 @pytest.fixture
-def server(lab, bare) -> Server:
+def server(lab, bare) -> DockerOnServer:
     """A new bare server."""
     node = bare()
     lab.read_inventory()
-    return Server(lab, node)
+    return DockerOnServer(lab, node)
 
 
 def test_distribution_and_static_build(server):
@@ -119,6 +96,7 @@ def test_distribution_and_static_build(server):
     assert server.sh(files) == ""
 
     # The distribution's, experimental. The second time nothing changes.
+    server.sh(INTERRUPTED)
     assert server.change(channel="distro") > 0
     assert server.sh("docker version --format '{{.Server.Experimental}}'") == "true"
     container = server.start()
@@ -169,7 +147,7 @@ def test_distribution_and_static_build(server):
 
 def test_pinned_by_apt(server):
     server.unpack_docker()
-    if server.old_control_groups:
+    if server.old_control_groups():
         old, newer, wanted = "17.09.1~ce-0~debian", "18.06.3~ce~3-0~debian", "17.09.1~ce"
     else:
         old, newer, wanted = "5:20.10.9~3-0~debian", "5:20.10.24~3-0~debian", "5:20.10.9~3"

@@ -7,62 +7,39 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
-import lab as lab_module
 import pytest
+from role_on_server import RoleOnServer
 
 pytestmark = pytest.mark.lab
 
-SCRIPTS = Path(__file__).parent / "provision"
 
-PLAY = """
+class PackagesOnServer(RoleOnServer):
+    """The role packages on one server; a method's words are the names of packages."""
+
+    PLAY = """
 - name: Packages
   hosts: {node}
   gather_facts: false
   roles:
     - role: fog.migration.packages
 """
-
-
-class Packages:
-    """The role on one server."""
-
-    def __init__(self, lab: lab_module.Lab, node: str):
-        self.lab = lab
-        self.node = node
+    VARIABLES = "packages_"
+    STATE = "dpkg-query -W -f '${Package} ${Version} ${Status}\n'; apt-mark showhold; ls /usr/sbin/policy-rc.d || :"
 
     def run(self, *names: str, words: tuple[str, ...] = (), check: bool = True, **variables):
         """The role with these packages and variables."""
-        variables = {f"packages_{key}": value for key, value in variables.items()}
-        play = PLAY.format(node=self.node)
-        return self.lab.play(play, *words, check=check, packages_names=list(names), **variables)
-
-    def change(self, *names: str, **variables) -> int:
-        """How much the role changed."""
-        return int(re.search(r"changed=(\d+)", self.run(*names, **variables).stdout).group(1))
-
-    def refusal(self, *names: str, **variables) -> str:
-        """Why the role refused; nothing may have changed."""
-        before = self.state()
-        message = lab_module.failure(self.run(*names, check=False, **variables))
-        assert self.state() == before
-        assert "\n" not in message and message.endswith(".") and self.node in message
-        return message
-
-    def state(self) -> str:
-        """All packages, holds, and whether services may be started."""
-        query = "dpkg-query -W -f '${Package} ${Version} ${Status}\n'; apt-mark showhold; ls /usr/sbin/policy-rc.d || :"
-        return self.lab.sh(self.node, query)
+        return super().run(*words, check=check, names=list(names), **variables)
 
 
 @pytest.fixture
-def packages(lab, bare) -> Packages:
+def packages(lab, bare) -> PackagesOnServer:
     """The role on a new bare server with a repository."""
     node = bare()
     lab.read_inventory()
-    lab.sh(node, (SCRIPTS / "packages-repository.sh").read_text(encoding="utf-8"))
-    return Packages(lab, node)
+    server = PackagesOnServer(lab, node)
+    server.script("packages-repository.sh")
+    return server
 
 
 def test_packages(packages):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import lab as lab_module
 import pytest
+from role_on_server import RoleOnServer, changed
 
 pytestmark = pytest.mark.lab
 
@@ -26,7 +27,11 @@ ROLE = lab_module.PLAYBOOKS.parent / "roles" / "python"
 MACHINE = platform.machine()
 PREFIX = "/opt/fog-migration/python"
 
-PLAY = """
+
+class PythonOnServer(RoleOnServer):
+    """A server without Python, and the role on it."""
+
+    PLAY = """
 - name: Python
   hosts: {node}
   gather_facts: false
@@ -51,14 +56,11 @@ PLAY = """
         msg: "{{{{ sdk.stdout }}}} of {{{{ ansible_facts.python.executable }}}}"
       when: not ansible_check_mode
 """
-
-
-class Server:
-    """A server without Python, and the role on it."""
+    VARIABLES = "python_"
+    STATE = "find /opt /usr/local/bin -printf '%y %m %p %l\n' | sort"
 
     def __init__(self, lab: lab_module.Lab, node: str, folder: Path):
-        self.lab = lab
-        self.node = node
+        super().__init__(lab, node)
         self.inventory = folder / "inventory.json"
         variables = json.loads((lab_module.STATE / "inventory.json").read_text(encoding="utf-8"))["lab"]["vars"]
         # The lab's inventory names an interpreter, which the role would respect.
@@ -67,23 +69,20 @@ class Server:
         self.inventory.write_text(json.dumps(hosts), encoding="utf-8")
         archive, version = self.make_archive(folder)
         self.offline = {
-            "python_archive": str(archive),
-            "python_version": version,
-            "python_checksums": {MACHINE: hashlib.sha256(archive.read_bytes()).hexdigest()},
-            "python_wheels": str(self.download_wheels(folder)),
+            "archive": str(archive),
+            "version": version,
+            "checksums": {MACHINE: hashlib.sha256(archive.read_bytes()).hexdigest()},
+            "wheels": str(self.download_wheels(folder)),
         }
         self.link = f"/usr/local/bin/python{version.rpartition('.')[0]}"
 
     def make_archive(self, folder: Path) -> tuple[Path, str]:
         """The archive and its version; the server has no Python any more then."""
-        script = (Path(__file__).parent / "provision" / "python-archive.sh").read_text(encoding="utf-8")
-        command = [*self.lab.exec_command(self.node), "sh", "-s"]
-        done = subprocess.run(command, input=script, text=True, capture_output=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        said = self.script("python-archive.sh")
         archive = folder / "python.tar.gz"
         with archive.open("wb") as stream:
             subprocess.run([*self.lab.exec_command(self.node), "cat", "/srv/python.tar.gz"], stdout=stream, check=True)
-        return archive, re.search(r"^[0-9.]+$", done.stdout, re.MULTILINE).group()
+        return archive, re.search(r"^[0-9.]+$", said, re.MULTILINE).group()
 
     @staticmethod
     def download_wheels(folder: Path) -> Path:
@@ -98,40 +97,23 @@ class Server:
 
     def run(self, *words: str, check: bool = True, **variables) -> subprocess.CompletedProcess:
         """The role, offline if these variables do not say otherwise."""
-        play = PLAY.format(node=self.node)
-        return self.lab.play(play, "-i", str(self.inventory), *words, check=check, **{**self.offline, **variables})
-
-    def state(self) -> str:
-        """What a failure must not change."""
-        return self.lab.sh(self.node, "find /opt /usr/local/bin -printf '%y %m %p %l\n' | sort")
-
-    def refusal(self, **variables) -> str:
-        """Why the role failed; the server is as it was."""
-        before = self.state()
-        message = lab_module.failure(self.run(check=False, **variables))
-        assert self.state() == before, message
-        assert "\n" not in message and message.endswith(".") and self.node in message
-        return message
+        return super().run("-i", str(self.inventory), *words, check=check, **{**self.offline, **variables})
 
     def remove(self) -> None:
         """As it was before the role."""
-        self.lab.sh(self.node, f"rm -rf /opt/fog-migration {self.link}")
+        self.sh(f"rm -rf /opt/fog-migration {self.link}")
 
 
 @pytest.fixture(scope="module")
-def module_server(_lab_is_up, tmp_path_factory) -> Server:
+def module_server(_lab_is_up, tmp_path_factory) -> PythonOnServer:
     lab = lab_module.Lab()
-    return Server(lab, lab.bare(1), tmp_path_factory.mktemp("python"))
+    return PythonOnServer(lab, lab.bare(1), tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture
-def server(module_server) -> Server:
+def server(module_server) -> PythonOnServer:
     module_server.remove()
     return module_server
-
-
-def changed(done: subprocess.CompletedProcess) -> int:
-    return int(re.search(r"changed=(\d+)", done.stdout).group(1))
 
 
 def test_a_server_without_python_gets_one_and_keeps_it(server):
@@ -150,33 +132,33 @@ def test_a_server_without_python_gets_one_and_keeps_it(server):
     assert changed(again) == 0
 
     # Of other packages, or another archive.
-    server.lab.sh(server.node, f"echo other > {PREFIX}/.fog-migration")
-    assert changed(server.run()) == 1
-    assert "other" not in server.lab.sh(server.node, f"cat {PREFIX}/.fog-migration; ls -a {PREFIX}/..")
+    server.sh(f"echo other > {PREFIX}/.fog-migration")
+    assert server.change() == 1
+    assert "other" not in server.sh(f"cat {PREFIX}/.fog-migration; ls -a {PREFIX}/..")
 
 
 def test_what_is_wrong_with_the_archive(server):
     other = {MACHINE: hashlib.sha256(b"").hexdigest()}
-    assert "not e3b0c442" in server.refusal(python_checksums=other)
-    assert f"python_checksums has no SHA-256 for {MACHINE}" in server.refusal(python_checksums={"armv7": "0" * 64})
-    assert "which python_archive names" in server.refusal(python_archive="/nowhere/python.tar.gz")
-    unreachable = {"python_archive": "", "python_url": "http://127.0.0.1:9/python.tar.gz"}
-    assert "download the archive" in server.refusal(python_cache=str(server.inventory.parent / "cache"), **unreachable)
+    assert "not e3b0c442" in server.refusal(checksums=other)
+    assert f"python_checksums has no SHA-256 for {MACHINE}" in server.refusal(checksums={"armv7": "0" * 64})
+    assert "which python_archive names" in server.refusal(archive="/nowhere/python.tar.gz")
+    unreachable = {"archive": "", "url": "http://127.0.0.1:9/python.tar.gz"}
+    assert "download the archive" in server.refusal(cache=str(server.inventory.parent / "cache"), **unreachable)
 
 
 def test_no_space(server):
-    server.lab.sh(server.node, "mount -t tmpfs -o size=16M tmpfs /opt")
+    server.sh("mount -t tmpfs -o size=16M tmpfs /opt")
     try:
         assert "has 16 MiB free, and 400 are needed" in server.refusal()
-        assert "No space left" in server.refusal(python_free_wanted=1)
+        assert "No space left" in server.refusal(free_wanted=1)
     finally:
-        server.lab.sh(server.node, "umount /opt")
+        server.sh("umount /opt")
 
 
 def test_what_others_have_put_there_is_respected(server):
     named = server.refusal(ansible_python_interpreter="/usr/bin/python3")
     assert "ansible_python_interpreter (or ansible.cfg) says /usr/bin/python3" in named
-    server.lab.sh(server.node, f"ln -s /bin/false {server.link}")
+    server.sh(f"ln -s /bin/false {server.link}")
     assert f"({server.link}) that would be hidden" in server.refusal()
-    server.lab.sh(server.node, f"rm {server.link}; mkdir -p {PREFIX}")
+    server.sh(f"rm {server.link}; mkdir -p {PREFIX}")
     assert "is not this role's" in server.refusal()
