@@ -1,14 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The channel between two fog servers, and the transfer of one directory over it.
-
-This file is a module_util and a program: its own text is laid down on a server and run there, so it imports
-nothing but the standard library, and it does not know whether SSH or the controller carries its bytes.
-
-    Frames            what travels: type, length, payload; nothing about transfers (live migration uses it too)
-    scan .. digest    what a directory is: a listing of paths, sizes, modes and checksums
-    Sender, Receiver  one transfer: listing, wants, plan, one stream of data, verdict
+"""The transfer of one directory from one fog server to another, over frames, whatever carries them.
 
     sender                       receiver
                         <-       hello (what it can)
@@ -17,7 +10,7 @@ nothing but the standard library, and it does not know whether SSH or the contro
     plan, data, end     ->
                         <-       verdict (verified and in place), or refused (with the reason)
 
-Private to the collection fog.migration.
+Private to the collection fog.migration. Laid down on servers by C(_program), which runs C(main).
 """
 
 from __future__ import annotations
@@ -31,488 +24,53 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
-import stat
-import struct
-import subprocess
 import sys
-import threading
 import time
 
-PROTOCOL = "fog.migration"
-VERSION = 1
+from ansible_collections.fog.migration.plugins.module_utils._frames import (
+    CHUNK,
+    DATA,
+    END,
+    HELLO,
+    LISTING,
+    PLAN,
+    REFUSED,
+    VERDICT,
+    WANTS,
+    ChannelError,
+    Frames,
+    Interrupted,
+    Refused,
+    check_greeting,
+    greeting,
+    is_whole,
+    parse_json,
+    parse_object,
+)
+from ansible_collections.fog.migration.plugins.module_utils._listing import (
+    check_listing,
+    digest,
+    files_of,
+    hash_file,
+    listing,
+    total_size,
+)
+from ansible_collections.fog.migration.plugins.module_utils._program import (
+    ORDER,
+    dismiss_receiver,
+    order_directory,
+    register_receiver,
+)
+from ansible_collections.fog.migration.plugins.module_utils._stream import (
+    Decompressor,
+    Pace,
+    choose_compression,
+    compressed,
+    zstd_program,
+)
 
-HELLO, LISTING, WANTS, PLAN, DATA, END, VERDICT, REFUSED, ALIVE = b"H", b"L", b"W", b"P", b"D", b"E", b"V", b"R", b"K"
-HEADER = struct.Struct(">cI")
-CHUNK = 256 * 1024
-LIMITS = {
-    HELLO: 64 * 1024,
-    LISTING: 4 * 1024 * 1024,
-    WANTS: 4 * 1024 * 1024,
-    PLAN: 4 * 1024 * 1024,
-    DATA: CHUNK,
-    END: 64 * 1024,
-    VERDICT: 64 * 1024,
-    REFUSED: 64 * 1024,
-    ALIVE: 0,
-}
-ENTRIES_PER_FRAME = 1000
-MAX_ENTRIES = 500000
-ALIVE_EVERY = 5.0
-IDLE_LIMIT = 120.0
 LAST_WORDS_LIMIT = 5.0
-MANIFEST = "manifest.json"
-
-
-class ChannelError(Exception):
-    """Base of what can go wrong here. The text is one sentence for people."""
-
-
-class Interrupted(ChannelError):
-    """The other end went away: trying again makes sense, and resumes."""
-
-
-class Refused(ChannelError):
-    """One end said no and told why: trying again the same way makes no sense."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Frames
-
-
-class Frames:
-    """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
-
-    def __init__(self, fd_in, fd_out, idle_limit=IDLE_LIMIT):
-        self.fd_in = fd_in
-        self.fd_out = fd_out
-        self.idle_limit = idle_limit
-        self.sent = 0
-        self.received = 0
-        self.last_sent = time.monotonic()
-        self._lock = threading.Lock()
-        self._heard = False
-
-    def write(self, kind, payload=b""):
-        with self._lock:
-            for part in (HEADER.pack(kind, len(payload)), payload):
-                view = memoryview(part)
-                while view:
-                    try:
-                        count = os.write(self.fd_out, view)
-                    except OSError as exc:
-                        if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
-                            raise Interrupted("the other end closed the channel") from exc
-                        raise
-                    self.sent += count
-                    view = view[count:]
-            self.last_sent = time.monotonic()
-
-    def write_json(self, kind, value):
-        self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
-
-    def write_list(self, kind, values):
-        """A list of any length, as several frames; an empty one ends it."""
-        for start in range(0, len(values), ENTRIES_PER_FRAME):
-            self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
-        self.write_json(kind, [])
-
-    def alive(self):
-        """Tell the other end that work goes on here, when nothing else has told it for a while."""
-        if time.monotonic() - self.last_sent >= ALIVE_EVERY:
-            self.write(ALIVE)
-
-    def readable(self):
-        return bool(select.select([self.fd_in], [], [], 0)[0])
-
-    def _exactly(self, count):
-        data = bytearray(count)
-        view = memoryview(data)
-        while view:
-            if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
-                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
-            try:
-                got = os.readv(self.fd_in, [view])
-            except OSError as exc:
-                raise Interrupted(f"the channel broke: {exc.strerror}") from exc
-            if not got:
-                raise Interrupted("the other end closed the channel")
-            self.received += got
-            view = view[got:]
-        return data
-
-    def read(self):
-        """The next frame, (kind, payload); a sign of life is skipped."""
-        while True:
-            header = self._exactly(HEADER.size)
-            kind, length = HEADER.unpack(header)
-            if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
-                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
-            if length > LIMITS[kind]:
-                raise Refused(
-                    f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
-                    f"more than the {LIMITS[kind]} that are allowed"
-                )
-            self._heard = True
-            payload = self._exactly(length)
-            if kind != ALIVE:
-                return kind, payload
-
-    def expect(self, *kinds):
-        """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
-        kind, payload = self.read()
-        if kind == REFUSED and REFUSED not in kinds:
-            raise Refused(str(parse_object(payload).get("reason", "no reason given")))
-        if kind not in kinds:
-            due = " or ".join(each.decode("ascii") for each in kinds)
-            raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
-        return kind, payload
-
-    def expect_object(self, kind):
-        return parse_object(self.expect(kind)[1])
-
-    def expect_list(self, kind):
-        values = []
-        while True:
-            part = parse_json(self.expect(kind)[1])
-            if not isinstance(part, list):
-                raise Refused("the other end sent a list that is none")
-            if not part:
-                return values
-            values.extend(part)
-            if len(values) > MAX_ENTRIES:
-                raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
-
-
-def parse_json(payload):
-    try:
-        return json.loads(payload.decode("ascii"))
-    except ValueError as exc:
-        raise Refused("the other end sent a control frame that is not JSON") from exc
-
-
-def parse_object(payload):
-    value = parse_json(payload)
-    if not isinstance(value, dict):
-        raise Refused("the other end sent a control frame that is not an object")
-    return value
-
-
-def greeting(role, **more):
-    return dict(more, protocol=PROTOCOL, version=VERSION, role=role)
-
-
-def check_greeting(hello, role):
-    if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
-        raise Refused(f"the other end is not a {role} of {PROTOCOL}")
-    if hello.get("version") != VERSION:
-        theirs = hello.get("version")
-        raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Listings: what a directory is
-
-
-def is_whole(value):
-    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def check_path(path):
-    """Why this path must not be in a listing, or None."""
-    if not isinstance(path, str) or not path:
-        return "an empty path"
-    if "\0" in path:
-        return "a path with a NUL in it"
-    if path.startswith("/"):
-        return f"the absolute path {path!r}"
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        return f"the path {path!r}, which leaves the directory or is not in its plain form"
-    return None
-
-
-def check_entry(entry):
-    """Why this is not an entry of a listing, or None."""
-    if not isinstance(entry, dict):
-        return "an entry that is not an object"
-    problem = None if entry.get("path") == "." and entry.get("dir") is True else check_path(entry.get("path"))
-    if problem:
-        return problem
-    mode = entry.get("mode")
-    if not is_whole(mode) or mode > 0o777:
-        return "{} with the mode {!r}".format(entry["path"], mode)
-    if entry.get("dir") is True:
-        return None
-    size, checksum = entry.get("size"), entry.get("sha256")
-    if not is_whole(size) or size >= 2**63:
-        return "{} with the size {!r}".format(entry["path"], size)
-    if not isinstance(checksum, str) or len(checksum) != 64 or checksum.strip("0123456789abcdef"):
-        return "{} with the checksum {!r}".format(entry["path"], checksum)
-    return None
-
-
-def check_listing(entries):
-    """Raises Refused when a listing is not one that may be written to disk."""
-    seen = {}
-    for entry in entries:
-        problem = check_entry(entry)
-        if problem:
-            raise Refused(f"the listing names {problem}")
-        if entry["path"] in seen:
-            raise Refused("the listing names {} twice".format(entry["path"]))
-        seen[entry["path"]] = entry
-    if not seen.get(".", {}).get("dir"):
-        raise Refused("the listing does not name the directory itself")
-    for path in seen:
-        parent = path.rpartition("/")[0]
-        if path != "." and not seen.get(parent or ".", {}).get("dir"):
-            raise Refused(f"the listing names {path}, but not the directory that it is in")
-
-
-def scan(root):
-    """Everything under root, parents first, without checksums."""
-    entries = [{"path": ".", "dir": True, "mode": stat.S_IMODE(os.lstat(root).st_mode) & 0o777}]
-
-    def visit(directory, prefix):
-        for item in sorted(os.scandir(directory), key=lambda found: found.name):
-            path = prefix + item.name
-            info = item.stat(follow_symlinks=False)
-            mode = stat.S_IMODE(info.st_mode) & 0o777
-            if stat.S_ISDIR(info.st_mode):
-                entries.append({"path": path, "dir": True, "mode": mode})
-                visit(item.path, path + "/")
-            elif stat.S_ISREG(info.st_mode):
-                entries.append({"path": path, "size": info.st_size, "mode": mode})
-            else:
-                raise Refused(f"{item.path} is neither a plain file nor a directory; nothing else is carried")
-
-    visit(root, "")
-    return entries
-
-
-def files_of(entries):
-    return [entry for entry in entries if not entry.get("dir")]
-
-
-def total_size(entries):
-    return sum(entry["size"] for entry in files_of(entries))
-
-
-def hash_file(path, length=None, on_progress=None):
-    """The running sha256 of the first `length` bytes (all, if None), and how many bytes it has seen."""
-    checksum, seen = hashlib.sha256(), 0
-    with open(path, "rb") as stream:
-        while length is None or seen < length:
-            data = stream.read(CHUNK if length is None else min(CHUNK, length - seen))
-            if not data:
-                break
-            checksum.update(data)
-            seen += len(data)
-            if on_progress:
-                on_progress()
-    return checksum, seen
-
-
-def sums_of_manifest(value):
-    """{path: (size, sha256)} when this is the manifest of a checkpoint, or None when it is some other file."""
-    files = value.get("files") if isinstance(value, dict) else None
-    if not isinstance(files, dict) or not files:
-        return None
-    sums = {}
-    for path, facts in files.items():
-        size, checksum = (facts.get("size"), facts.get("sha256")) if isinstance(facts, dict) else (None, None)
-        if not is_whole(size) or not isinstance(checksum, str):
-            return None
-        sums[path] = (size, checksum)
-    return sums
-
-
-def read_manifest(root):
-    try:
-        with open(os.path.join(root, MANIFEST), "rb") as stream:
-            return sums_of_manifest(json.loads(stream.read().decode("utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
-def compare_with_manifest(entries, sums):
-    """Why a directory is not what its manifest says, or None."""
-    on_disk = {entry["path"]: entry["size"] for entry in files_of(entries) if entry["path"] != MANIFEST}
-    for path in sorted(sums):
-        if path not in on_disk:
-            return f"{path} is in the manifest but not there"
-        if on_disk[path] != sums[path][0]:
-            return f"{path} has {on_disk[path]} bytes, the manifest says {sums[path][0]}"
-    for path in sorted(on_disk):
-        if path not in sums:
-            return f"{path} is there but not in the manifest"
-    return None
-
-
-def listing(root, trust_manifest=True, on_progress=None):
-    """Everything under root with its checksums: from the manifest where there is one, else computed."""
-    entries = scan(root)
-    sums = read_manifest(root) if trust_manifest else None
-    if sums is not None:
-        problem = compare_with_manifest(entries, sums)
-        if problem:
-            raise Refused(f"{root} is damaged and was not sent: {problem}")
-    for entry in files_of(entries):
-        if sums is not None and entry["path"] in sums:
-            entry["sha256"] = sums[entry["path"]][1]
-        else:
-            checksum, entry["size"] = hash_file(os.path.join(root, entry["path"]), None, on_progress)
-            entry["sha256"] = checksum.hexdigest()
-    return entries
-
-
-def digest(entries):
-    """One checksum for a whole listing: the same directory gives the same one on every host."""
-    plain = sorted([e["path"], e.get("size", -1), e.get("sha256", ""), e["mode"]] for e in entries)
-    return hashlib.sha256(json.dumps(plain).encode("ascii")).hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# zstd, as a program beside us
-
-
-def zstd_program():
-    """The path of a zstd that speaks today's format (1.0 of 2016 and later), or None."""
-    program = shutil.which("zstd") or shutil.which("zstd", path="/usr/local/bin:/usr/bin:/bin")
-    if not program:
-        return None
-    try:
-        answer = subprocess.run(
-            [program, "-V"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=10,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return None if b" v0." in answer or b" 0." in answer else program
-
-
-def compressed(chunks, program, level, on_wait):
-    """The chunks as a zstd stream. on_wait is called when zstd has had nothing to say for a while."""
-    problems = []
-    process = subprocess.Popen([program, "-q", "-c", f"-{level}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def feed():
-        try:
-            with process.stdin:
-                for chunk in chunks:
-                    process.stdin.write(chunk)
-        except BrokenPipeError:
-            problems.append(Refused("zstd ended before its input did"))
-        except Exception as exc:
-            problems.append(exc)
-            process.kill()
-
-    feeder = threading.Thread(target=feed, daemon=True)
-    feeder.start()
-    try:
-        while True:
-            if not select.select([process.stdout], [], [], ALIVE_EVERY)[0]:
-                on_wait()
-                continue
-            data = os.read(process.stdout.fileno(), CHUNK)
-            if not data:
-                break
-            yield data
-        feeder.join()
-        if problems:
-            raise problems[0]
-        if process.wait():
-            raise Refused(f"zstd failed with exit code {process.returncode}")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-class Decompressor:
-    """Writes what zstd makes of the bytes into a sink, from a thread of its own."""
-
-    def __init__(self, program, sink):
-        self._sink = sink
-        self._problem = None
-        self._process = subprocess.Popen(
-            [program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self._thread = threading.Thread(target=self._drain, daemon=True)
-        self._thread.start()
-
-    def _drain(self):
-        try:
-            while True:
-                data = os.read(self._process.stdout.fileno(), CHUNK)
-                if not data:
-                    return
-                self._sink.write(data)
-        except Exception as exc:
-            self._problem = exc
-            self._process.kill()
-
-    def write(self, data):
-        try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._thread.join()
-            raise self._problem or Refused("the compressed stream was damaged") from None
-
-    def close(self):
-        """What has come in so far is on its way to the sink when this returns; raises what the sink raised."""
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass
-        self._thread.join()
-        self._process.stdout.close()
-        if self._process.wait() and not self._problem:
-            self._problem = Refused("the compressed stream was damaged or incomplete")
-        if self._problem:
-            raise self._problem
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sender
-
-
-class Pace:
-    """Holds a stream below so many bytes per second (0: as fast as it goes)."""
-
-    def __init__(self, bytes_per_second):
-        self._rate = bytes_per_second
-        self._start = None
-        self._count = 0
-
-    def wait(self, count):
-        if not self._rate:
-            return
-        if self._start is None:
-            self._start = time.monotonic()
-        self._count += count
-        ahead = self._count / float(self._rate) - (time.monotonic() - self._start)
-        if ahead > 0:
-            time.sleep(ahead)
-
-
-def choose_compression(wanted, sender_has_zstd, receiver):
-    """none or zstd, from what was asked for (none, zstd, auto) and what both ends have."""
-    if wanted == "none":
-        return "none"
-    missing = "the source" if not sender_has_zstd else None if receiver.get("zstd") else str(receiver.get("host"))
-    if not missing:
-        return "zstd"
-    if wanted == "zstd":
-        raise Refused(f"there is no zstd on {missing}; install it, or use compression=auto or none")
-    return "none"
 
 
 class Sender:
@@ -625,10 +183,6 @@ class Sender:
             self.frames.write_json(REFUSED, {"reason": str(reason)})
         except (Interrupted, OSError):
             pass
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Receiver
 
 
 class Syncs:
@@ -1003,43 +557,6 @@ def sync_directory(path):
         os.close(handle)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# As a program: channel.py, with its orders beside it
-
-
-ORDER = "order.json"
-PID_FILE = "receiver.pid"
-
-
-def order_directory():
-    """Where this program was laid down, or None when it runs as part of something else."""
-    return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == "channel.py" else None
-
-
-def register_receiver(directory):
-    if directory:
-        with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write(f"{os.getpid()}\n")
-
-
-def dismiss_receiver(directory):
-    """Ends the receiver that was started from this directory, if it still runs (never this process)."""
-    if not directory:
-        return
-    try:
-        with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
-            pid = int(stream.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            arguments = stream.read().split(b"\0")
-    except (OSError, ValueError):
-        return
-    if pid != os.getpid() and os.fsencode(os.path.join(directory, "channel.py")) in arguments:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-
-
 def describe_error(exc):
     return {"error": str(exc), "kind": "Interrupted" if isinstance(exc, Interrupted) else "Refused"}
 
@@ -1082,7 +599,3 @@ def main():
         report = describe_error(exc)
     sys.stderr.write(json.dumps(report) + "\n")
     return 1 if "error" in report else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _door
+from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _frames, _listing
 
 
 class SendingFailed(Exception):
@@ -78,20 +78,20 @@ class DirectSending:
         }
 
     def run(self):
-        entries = _channel.listing(self.path)
+        entries = _listing.listing(self.path)
         deadline = time.monotonic() + self.timeout
         while True:
             self.attempts_left -= 1
             try:
                 self._attempt(entries, deadline)
                 return self.books
-            except _channel.Interrupted as exc:
+            except _frames.Interrupted as exc:
                 hopeless = _door.is_hopeless(str(exc))
                 if hopeless or not self.attempts_left or time.monotonic() >= deadline:
                     late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
                     raise SendingFailed(f"{exc}{late}", dict(self.books, interrupted=True)) from exc
                 time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
-            except _channel.Refused as exc:
+            except _frames.Refused as exc:
                 raise SendingFailed(str(exc), dict(self.books, interrupted=False)) from exc
 
     def _attempt(self, entries, deadline):
@@ -107,13 +107,13 @@ class DirectSending:
             ),
             deadline,
         )
-        frames = _channel.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
+        frames = _frames.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
         sender = _channel.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
         try:
             sender.run()
-        except _channel.Interrupted as exc:
+        except _frames.Interrupted as exc:
             connection.close()
-            raise _channel.Interrupted(_door.ssh_complaint(connection.lines) or str(exc)) from exc
+            raise _frames.Interrupted(_door.ssh_complaint(connection.lines) or str(exc)) from exc
         finally:
             connection.close()
             sent, received = _door.ssh_traffic(connection.lines) or (frames.sent, frames.received)

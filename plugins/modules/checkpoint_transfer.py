@@ -239,16 +239,22 @@ files:
   sample: 14
 """
 
-import json
 import os
 import shutil
 import socket
-import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _direct, _door, _transfer
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _direct,
+    _door,
+    _frames,
+    _listing,
+    _program,
+    _stream,
+    _transfer,
+)
 
 EXPIRY_MARGIN = 300
 PROBE_SECONDS = 4
@@ -296,17 +302,6 @@ def remove_directory(directory):
         pass  # other transfers are under way
 
 
-def lay_down_program(directory, order):
-    """Puts the channel's own source text and its orders into the directory; the command that runs it."""
-    program = os.path.join(directory, "channel.py")
-    text = _channel.__loader__.get_source(_channel.__name__)
-    for path, content in ((program, text), (os.path.join(directory, _channel.ORDER), json.dumps(order))):
-        with open(path, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o700)
-            stream.write(content)
-    return [sys.executable, "-I", program]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The steps
 
@@ -316,13 +311,13 @@ def open_source(module, orders):
     path = module.params["path"]
     if os.path.islink(path) or not os.path.isdir(path):
         raise Failure(f"{path} is not a directory")
-    entries = _channel.scan(path)
+    entries = _listing.scan(path)
     login, current = _door.login_user(orders.get("user")), _door.current_user()
     facts = {
-        "bytes": _channel.total_size(entries),
-        "files": len(_channel.files_of(entries)),
+        "bytes": _listing.total_size(entries),
+        "files": len(_listing.files_of(entries)),
         "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")),
-        "has_zstd": bool(_channel.zstd_program()),
+        "has_zstd": bool(_stream.zstd_program()),
         "reachable": False,
     }
     if orders["mode"] != "relay":
@@ -344,7 +339,7 @@ def open_source(module, orders):
             "rate_limit": int(module.params["rate_limit"] * 1024 * 1024),
             "idle_limit": module.params["timeout"],
         }
-        program = lay_down_program(facts["directory"], order)
+        program = _program.lay_down(facts["directory"], order)
         facts["command"] = _door.shell_line(_door.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
         facts["directory"] = make_directory(orders["id"], "source", expires)
@@ -370,7 +365,7 @@ def open_destination(module, orders):
     facts = {
         "user": login,
         "host_keys": host_keys,
-        "has_zstd": bool(_channel.zstd_program()),
+        "has_zstd": bool(_stream.zstd_program()),
         "exists": os.path.lexists(final),
         "sudo_problem": _door.sudo_problem(login, current),
         "door_problem": _door.door_problem(settings, _door.home_of(login)),
@@ -389,9 +384,9 @@ def open_destination(module, orders):
         "final": final,
         "host": orders["host"],
         "replace": orders["replace"],
-        "idle_limit": _channel.IDLE_LIMIT,
+        "idle_limit": _frames.IDLE_LIMIT,
     }
-    command = _door.shell_line(_door.as_login_user(login, current) + lay_down_program(facts["directory"], order))
+    command = _door.shell_line(_door.as_login_user(login, current) + _program.lay_down(facts["directory"], order))
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
         version, now = _door.installed_ssh_version(), time.time()
@@ -408,17 +403,17 @@ def open_destination(module, orders):
 def fingerprint_of(path, trust_manifest):
     """Checksum and size of a whole directory; None for its checksum when it is not one that can be compared."""
     try:
-        entries = _channel.listing(path, trust_manifest)
-    except _channel.Refused as exc:
+        entries = _listing.listing(path, trust_manifest)
+    except _frames.Refused as exc:
         if trust_manifest:
             raise
         return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
     except NotADirectoryError:
         return {"digest": None, "files": 0, "bytes": 0, "problem": f"{path} is not a directory"}
     return {
-        "digest": _channel.digest(entries),
-        "files": len(_channel.files_of(entries)),
-        "bytes": _channel.total_size(entries),
+        "digest": _listing.digest(entries),
+        "files": len(_listing.files_of(entries)),
+        "bytes": _listing.total_size(entries),
     }
 
 
@@ -442,7 +437,7 @@ def send(module, orders):
 def close(module, orders):
     """Leaves nothing of this transfer on this host but what has arrived."""
     for directory in find_directories(orders["id"], orders["role"]):
-        _channel.dismiss_receiver(directory)
+        _program.dismiss_receiver(directory)
         remove_directory(directory)
     if orders["role"] == "destination":
         _door.edit_authorized_keys(
@@ -467,7 +462,7 @@ def main():
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
     except _direct.SendingFailed as exc:
         module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, _channel.ChannelError, _door.DoorError) as exc:
+    except (Failure, _frames.ChannelError, _door.DoorError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _transfer
+from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _program, _transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay
 
 paramiko = pytest.importorskip("paramiko")
@@ -154,9 +153,7 @@ def test_paramiko_is_asked_for(monkeypatch):
 
 def program(directory, **order):
     directory.mkdir()
-    shutil.copy(_channel.__file__, directory / "channel.py")
-    (directory / "order.json").write_text(json.dumps(dict(order, idle_limit=30)))
-    return _door.shell_line([sys.executable, "-I", str(directory / "channel.py")])
+    return _door.shell_line(_program.lay_down(str(directory), dict(order, idle_limit=30)))
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames: what travels between two fog servers, whatever carries its bytes; nothing of what it means.
+
+Private to the collection fog.migration. Laid down on servers by C(_program).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import struct
+import threading
+import time
+
+PROTOCOL = "fog.migration"
+VERSION = 1
+
+HELLO, LISTING, WANTS, PLAN, DATA, END, VERDICT, REFUSED, ALIVE = b"H", b"L", b"W", b"P", b"D", b"E", b"V", b"R", b"K"
+HEADER = struct.Struct(">cI")
+CHUNK = 256 * 1024
+LIMITS = {
+    HELLO: 64 * 1024,
+    LISTING: 4 * 1024 * 1024,
+    WANTS: 4 * 1024 * 1024,
+    PLAN: 4 * 1024 * 1024,
+    DATA: CHUNK,
+    END: 64 * 1024,
+    VERDICT: 64 * 1024,
+    REFUSED: 64 * 1024,
+    ALIVE: 0,
+}
+ENTRIES_PER_FRAME = 1000
+MAX_ENTRIES = 500000
+ALIVE_EVERY = 5.0
+IDLE_LIMIT = 120.0
+
+
+class ChannelError(Exception):
+    """Base of what can go wrong here. The text is one sentence for people."""
+
+
+class Interrupted(ChannelError):
+    """The other end went away: trying again makes sense, and resumes."""
+
+
+class Refused(ChannelError):
+    """One end said no and told why: trying again the same way makes no sense."""
+
+
+class Frames:
+    """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
+
+    def __init__(self, fd_in, fd_out, idle_limit=IDLE_LIMIT):
+        self.fd_in = fd_in
+        self.fd_out = fd_out
+        self.idle_limit = idle_limit
+        self.sent = 0
+        self.received = 0
+        self.last_sent = time.monotonic()
+        self._lock = threading.Lock()
+        self._heard = False
+
+    def write(self, kind, payload=b""):
+        with self._lock:
+            for part in (HEADER.pack(kind, len(payload)), payload):
+                view = memoryview(part)
+                while view:
+                    try:
+                        count = os.write(self.fd_out, view)
+                    except OSError as exc:
+                        if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                            raise Interrupted("the other end closed the channel") from exc
+                        raise
+                    self.sent += count
+                    view = view[count:]
+            self.last_sent = time.monotonic()
+
+    def write_json(self, kind, value):
+        self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
+
+    def write_list(self, kind, values):
+        """A list of any length, as several frames; an empty one ends it."""
+        for start in range(0, len(values), ENTRIES_PER_FRAME):
+            self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
+        self.write_json(kind, [])
+
+    def alive(self):
+        """Tell the other end that work goes on here, when nothing else has told it for a while."""
+        if time.monotonic() - self.last_sent >= ALIVE_EVERY:
+            self.write(ALIVE)
+
+    def readable(self):
+        return bool(select.select([self.fd_in], [], [], 0)[0])
+
+    def _exactly(self, count):
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
+                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
+            try:
+                got = os.readv(self.fd_in, [view])
+            except OSError as exc:
+                raise Interrupted(f"the channel broke: {exc.strerror}") from exc
+            if not got:
+                raise Interrupted("the other end closed the channel")
+            self.received += got
+            view = view[got:]
+        return data
+
+    def read(self):
+        """The next frame, (kind, payload); a sign of life is skipped."""
+        while True:
+            header = self._exactly(HEADER.size)
+            kind, length = HEADER.unpack(header)
+            if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
+                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
+            if length > LIMITS[kind]:
+                raise Refused(
+                    f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
+                    f"more than the {LIMITS[kind]} that are allowed"
+                )
+            self._heard = True
+            payload = self._exactly(length)
+            if kind != ALIVE:
+                return kind, payload
+
+    def expect(self, *kinds):
+        """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
+        kind, payload = self.read()
+        if kind == REFUSED and REFUSED not in kinds:
+            raise Refused(str(parse_object(payload).get("reason", "no reason given")))
+        if kind not in kinds:
+            due = " or ".join(each.decode("ascii") for each in kinds)
+            raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
+        return kind, payload
+
+    def expect_object(self, kind):
+        return parse_object(self.expect(kind)[1])
+
+    def expect_list(self, kind):
+        values = []
+        while True:
+            part = parse_json(self.expect(kind)[1])
+            if not isinstance(part, list):
+                raise Refused("the other end sent a list that is none")
+            if not part:
+                return values
+            values.extend(part)
+            if len(values) > MAX_ENTRIES:
+                raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
+
+
+def parse_json(payload):
+    try:
+        return json.loads(payload.decode("ascii"))
+    except ValueError as exc:
+        raise Refused("the other end sent a control frame that is not JSON") from exc
+
+
+def parse_object(payload):
+    value = parse_json(payload)
+    if not isinstance(value, dict):
+        raise Refused("the other end sent a control frame that is not an object")
+    return value
+
+
+def greeting(role, **more):
+    return dict(more, protocol=PROTOCOL, version=VERSION, role=role)
+
+
+def check_greeting(hello, role):
+    if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
+        raise Refused(f"the other end is not a {role} of {PROTOCOL}")
+    if hello.get("version") != VERSION:
+        theirs = hello.get("version")
+        raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
+
+
+def is_whole(value):
+    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program of ours on a server: module_utils, laid down as they are, with orders beside them.
+
+What is laid down imports nothing but the standard library and each other. Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+
+PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
+# What is laid down; of the collection, each imports others of these only.
+PARTS = ("_frames", "_listing", "_stream", "_program", "_channel")
+PROGRAM = "channel.py"
+ORDER = "order.json"
+PID_FILE = "receiver.pid"
+LAUNCHER = """import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from {package} import {part}
+
+raise SystemExit({part}.main())
+"""
+
+
+def lay_down(directory, order, part="_channel"):
+    """Puts our own source text and the orders for it into a private directory.
+
+    :param directory: exists, and nobody else may read it.
+    :param order: what C(main) of I(part) is to do, an object for JSON.
+    :returns: the words of the command that runs it.
+    """
+    package = directory
+    for name in PACKAGE.split("."):
+        package = os.path.join(package, name)
+        os.mkdir(package, 0o700)
+        # So that it wins over a package of this name that is installed on the server.
+        _write(os.path.join(package, "__init__.py"), "")
+    for name in PARTS:
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        _write(os.path.join(package, name + ".py"), module.__loader__.get_source(module.__name__))
+    program = os.path.join(directory, PROGRAM)
+    _write(program, LAUNCHER.format(package=PACKAGE, part=part))
+    _write(os.path.join(directory, ORDER), json.dumps(order))
+    return [sys.executable, "-I", program]
+
+
+def _write(path, text):
+    with open(path, "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text)
+
+
+def order_directory():
+    """Where this program was laid down, or None when it runs as part of something else."""
+    return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
+
+
+def register_receiver(directory):
+    if directory:
+        with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+def dismiss_receiver(directory):
+    """Ends the receiver that was started from this directory, if it still runs (never this process)."""
+    if not directory:
+        return
+    try:
+        with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
+            pid = int(stream.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            arguments = stream.read().split(b"\0")
+    except (OSError, ValueError):
+        return
+    if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# fog-runc is runc, except where a migration has prepared a restore for a container: Docker's "create" becomes a restore then,
+# and the "start" that follows has nothing left to do. Docker owns what was restored as if it had started it.
+#
+# A prepared restore is the folder /run/fog-migration/runtime/ID:
+#   order      a FIFO; one line is read from it: "restore", or anything else to give up. What prepares the restore keeps it open for
+#              reading and writing, so that its death is the end of the FIFO here, which is to give up as well.
+#   answer     a FIFO; "armed" is written to it when only the order is missing, and "running" or "failed CODE" when it was obeyed
+#   patience   how many seconds to wait for the order
+#   options    options of "runc restore", one word on a line; read when the order has come
+#   restored   made here when the container runs, for "start"
+set -u
+PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+export PATH
+runc=$(command -v docker-runc || command -v runc) || {
+    echo "fog-runc: there is no runc in $PATH" >&2
+    exit 127
+}
+
+for id; do :; done
+prepared="/run/fog-migration/runtime/${id:-none}"
+[ -p "$prepared/order" ] || exec "$runc" "$@"
+
+verb=
+for word; do
+    case $word in create | start) verb=$word && break ;; esac
+done
+
+case $verb in
+create)
+    # Opened for reading as well, so that it never waits for a reader.
+    echo armed 1<>"$prepared/answer"
+    order=$(timeout "$(cat "$prepared/patience")" head -n 1 "$prepared/order")
+    if [ "$order" != restore ]; then
+        echo "fog-runc: the restore of $id was given up" >&2
+        exit 1
+    fi
+    # Every word goes round once, "create" as another.
+    count=$#
+    while [ "$count" -gt 0 ]; do
+        word=$1
+        shift
+        count=$((count - 1))
+        if [ "$word" != create ] || [ -z "$verb" ]; then
+            set -- "$@" "$word"
+            continue
+        fi
+        verb=
+        set -- "$@" restore --detach
+        while read -r option; do set -- "$@" "$option"; done <"$prepared/options"
+    done
+    "$runc" "$@"
+    code=$?
+    if [ $code -eq 0 ]; then
+        : >"$prepared/restored"
+        echo running 1<>"$prepared/answer"
+    else
+        echo "failed $code" 1<>"$prepared/answer"
+    fi
+    exit $code
+    ;;
+start)
+    [ -e "$prepared/restored" ] || exec "$runc" "$@"
+    # From now on it is a container as any other.
+    rm -rf "$prepared"
+    exit 0
+    ;;
+*)
+    exec "$runc" "$@"
+    ;;
+esac
