@@ -25,6 +25,17 @@ for id; do :; done
 prepared="/run/fog-migration/runtime/${id:-none}"
 [ -p "$prepared/order" ] || exec "$runc" "$@"
 
+# Docker takes the reason from the log that it names.
+give_up() {
+    log=/dev/stderr
+    while [ $# -gt 1 ]; do
+        [ "$1" != --log ] || log=$2
+        shift
+    done
+    printf '{"level":"error","msg":"the restore of this container was given up"}\n' >>"$log"
+    exit 1
+}
+
 verb=
 for word; do
     case $word in create | start) verb=$word && break ;; esac
@@ -35,10 +46,7 @@ create)
     # Opened for reading as well, so that it never waits for a reader.
     echo armed 1<>"$prepared/answer"
     order=$(timeout "$(cat "$prepared/patience")" head -n 1 "$prepared/order")
-    if [ "$order" != restore ]; then
-        echo "fog-runc: the restore of $id was given up" >&2
-        exit 1
-    fi
+    [ "$order" = restore ] || give_up "$@"
     # Every word goes round once, "create" as another.
     count=$#
     while [ "$count" -gt 0 ]; do
