@@ -48,10 +48,11 @@ lab-down: setup ## remove the lab
 ##@ Test it
 
 .PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant pi-kernel-boot
-test: setup-dev ## everything: lint, sanity, molecule, then unit and integration tests on the lab
-	@$(MAKE) lint
-	@$(MAKE) sanity
-	@$(MAKE) molecule
+test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on the lab
+	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
+	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
+	    molecule=0; $(MAKE) molecule || molecule=$$?; \
+	    checked=0; wait $$check || checked=$$?; cat .cache/check.log; exit $$((molecule + checked))
 	@$(call say,'Unit and integration tests')
 	@pytest
 

@@ -58,8 +58,6 @@ def said(done: subprocess.CompletedProcess) -> dict:
     return json.loads(base64.b64decode(re.search(r"said=([A-Za-z0-9+/=]+)", done.stdout).group(1)))
 
 
-# Its last form has not been seen passing in one run yet; until then it is run by hand.
-@pytest.mark.slow
 def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
     server = CriuOnServer(lab_module.Lab(), bare(), str(tmp_path))
     # What fails comes first: there is nothing on the server then that it could rest on.
