@@ -19,7 +19,12 @@ import time
 PROTOCOL = "fog.migration"
 VERSION = 1
 
-HELLO, LISTING, WANTS, PLAN, DATA, END, VERDICT, REFUSED, ALIVE = b"H", b"L", b"W", b"P", b"D", b"E", b"V", b"R", b"K"
+# Of every conversation.
+HELLO, DATA, END, REFUSED, ALIVE = b"H", b"D", b"E", b"R", b"K"
+# The transfer of a directory.
+LISTING, WANTS, PLAN, VERDICT = b"L", b"W", b"P", b"V"
+# Live migration.
+FILE, DO, DONE, PAGES = b"F", b"O", b"A", b"G"
 HEADER = struct.Struct(">cI")
 CHUNK = 256 * 1024
 LIMITS = {
@@ -32,6 +37,10 @@ LIMITS = {
     VERDICT: 64 * 1024,
     REFUSED: 64 * 1024,
     ALIVE: 0,
+    FILE: 64 * 1024,
+    DO: 64 * 1024,
+    DONE: 64 * 1024,
+    PAGES: CHUNK,
 }
 ENTRIES_PER_FRAME = 1000
 MAX_ENTRIES = 500000

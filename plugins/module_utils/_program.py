@@ -16,7 +16,19 @@ import sys
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 # What is laid down; of the collection, each imports others of these only.
-PARTS = ("_frames", "_listing", "_stream", "_program", "_channel")
+PARTS = (
+    "_frames",
+    "_listing",
+    "_stream",
+    "_program",
+    "_channel",
+    "_door",
+    "_direct",
+    "_engine",
+    "_freeze",
+    "_live",
+    "_agent",
+)
 PROGRAM = "channel.py"
 ORDER = "order.json"
 PID_FILE = "receiver.pid"

@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The source's end of a live migration: it holds the warm channel between the tasks, and freezes when it is told to.
+
+One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
+transfer's private folder: one line of JSON asks, one line answers.
+
+    arm       has the destination's Docker wait inside our OCI runtime
+    freeze    freezes, sends, has the destination restore; answers when the container runs there
+    finish    answers when Docker owns the container there and no page is missing any more; the agent ends
+    give up   lets the container go on here, if the destination does not have it; the agent ends
+
+While it is frozen, Docker shows the container as paused, and it stays so until the destination has said how things
+are there. An agent that dies leaves it paused, with all its memory.
+
+Private to the collection fog.migration. Laid down on servers by C(_program).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import shutil
+import socket
+import sys
+import threading
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _direct,
+    _door,
+    _engine,
+    _freeze,
+    _listing,
+    _live,
+    _program,
+)
+from ansible_collections.fog.migration.plugins.module_utils._frames import (
+    ALIVE_EVERY,
+    CHUNK,
+    DO,
+    DONE,
+    HELLO,
+    PAGES,
+    ChannelError,
+    Frames,
+    Interrupted,
+    Refused,
+    check_greeting,
+    greeting,
+    parse_object,
+)
+
+SOCKET = "agent.sock"
+
+
+class Source:
+    """The container here, the channel to the destination, and how far they are."""
+
+    def __init__(self, frames, order):
+        self.frames = frames
+        self.order = order
+        self.container = order["container"]
+        self.staging = order["staging"]
+        self.images = os.path.join(self.staging, "images")
+        self.work = os.path.join(self.staging, "work")
+        self.lazy = None
+        self._heard = queue.Queue()
+        # runs, paused, handed over (only the destination knows who has it), moved
+        self.state = "runs"
+        self._answers = {}
+
+    def greet(self):
+        check_greeting(self.frames.expect_object(HELLO), "destination")
+        self.frames.write_json(HELLO, greeting("source"))
+        for work in (self._listen, self._keep_alive):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _listen(self):
+        """What the destination says: pages that it misses go to CRIU, the rest is for whoever waits for it."""
+        try:
+            while True:
+                kind, payload = self.frames.expect(DONE, PAGES)
+                if kind == PAGES:
+                    self.lazy.connection.sendall(payload)
+                else:
+                    self._heard.put(parse_object(payload))
+        except (ChannelError, OSError) as exc:
+            self._heard.put(exc if isinstance(exc, ChannelError) else Interrupted(str(exc)))
+
+    def _keep_alive(self):
+        try:
+            while True:
+                time.sleep(ALIVE_EVERY)
+                self.frames.alive()
+        except (ChannelError, OSError):
+            return
+
+    def _done(self, what):
+        """The destination's word that this is done. What it says meanwhile is kept."""
+        while what not in self._answers:
+            answer = self._heard.get()
+            if isinstance(answer, ChannelError):
+                raise answer
+            self._answers[answer.get("done")] = answer
+        return self._answers[what]
+
+    def arm(self, _wish):
+        self.frames.write_json(DO, {"do": "arm"})
+        return self._done("armed")
+
+    # Freeze
+
+    def freeze(self, wish):
+        """From running here to running there. Whatever fails before the handover, it runs on here."""
+        for folder in (self.images, self.work):
+            os.makedirs(folder, 0o700, exist_ok=True)
+        began = time.monotonic()
+        try:
+            self._docker("pause")
+            self.state = "paused"
+            paused = time.monotonic()
+            self._dump(wish["mode"])
+            dumped = time.monotonic()
+            sent = self._send_images()
+            arrived = time.monotonic()
+            self.state = "handed over"
+            self.frames.write_json(
+                DO, {"do": "restore", "lazy": self.lazy is not None, "options": self.order["options"]}
+            )
+            running = self._done("running")
+        except Refused:
+            # The destination has said, itself, that it does not have it.
+            self.state = "paused" if self.state == "handed over" else self.state
+            raise
+        end = time.monotonic()
+        self.state = "moved"
+        return {
+            "bytes_sent": sent,
+            "seconds": {
+                "pause": round(paused - began, 3),
+                "dump": round(dumped - paused, 3),
+                "send": round(arrived - dumped, 3),
+                "restore": running["seconds"],
+                "downtime": round(end - began, 3),
+            },
+        }
+
+    def _docker(self, verb):
+        problem = _engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
+        if problem:
+            raise _freeze.FreezeError(problem)
+
+    def _dump(self, mode):
+        if mode != "postcopy":
+            _freeze.dump(self.container, self.images, self.work)
+            return
+        self.lazy = _freeze.LazyDump(self.container, self.images, self.work)
+        self.lazy.start()
+        self.lazy.ready.wait()
+        if self.lazy.problem:
+            raise _freeze.FreezeError(self.lazy.problem)
+        threading.Thread(target=self._pages, daemon=True).start()
+
+    def _pages(self):
+        """What CRIU's page server says goes to its client at the destination."""
+        try:
+            while True:
+                data = self.lazy.connection.recv(CHUNK)
+                if not data:
+                    return
+                self.frames.write(PAGES, data)
+        except (ChannelError, OSError):
+            return
+
+    def _send_images(self):
+        entries = _listing.files_of(_listing.scan(self.images))
+        return sum(
+            _live.send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
+            for entry in entries
+        )
+
+    # The end
+
+    def finish(self, _wish):
+        self._done("started")
+        self._done("complete")
+        return {}
+
+    def give_up(self, _wish):
+        """Lets the container go on, unless only the destination can say who has it."""
+        if self.state in ("handed over", "moved"):
+            raise Interrupted("the destination may have the container already")
+        self.close()
+        return {}
+
+    def close(self):
+        """Lets go of everything; a container that is only frozen runs on."""
+        if self.lazy and self.lazy.connection:
+            self.lazy.stop()
+        if self.state == "paused":
+            self._docker("unpause")
+            self.state = "runs"
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+
+VERBS = {"arm": Source.arm, "freeze": Source.freeze, "finish": Source.finish, "give up": Source.give_up}
+LAST = ("finish", "give up")
+
+
+def serve(source, listener, patience):
+    """Answers one request after the other; ends with the last one, with a failure, or when nobody asks any more."""
+    while True:
+        if not select.select([listener], [], [], patience)[0]:
+            return
+        connection, _peer = listener.accept()
+        with connection, connection.makefile("rw", encoding="utf-8") as stream:
+            wish = json.loads(stream.readline())
+            answer = obey(source, wish)
+            stream.write(json.dumps(answer) + "\n")
+        if wish["do"] in LAST or "error" in answer:
+            return
+
+
+def obey(source, wish):
+    """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
+    try:
+        return {"result": VERBS[wish["do"]](source, wish)}
+    except (ChannelError, _freeze.FreezeError, OSError) as exc:
+        error = str(exc)
+    try:
+        source.close()
+    except _freeze.FreezeError as exc:
+        error += f"; and it could not be resumed ({exc})"
+    return {"error": error, "state": source.state}
+
+
+def main():
+    """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
+    directory = _program.order_directory()
+    with open(os.path.join(directory, _program.ORDER), encoding="utf-8") as stream:
+        order = json.load(stream)
+    connection = _direct.SshConnection(
+        _door.ssh_command(*(order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port"))),
+        time.monotonic() + order["patience"],
+    )
+    source = Source(Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), None), order)
+    try:
+        source.greet()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(os.path.join(directory, SOCKET))
+        listener.listen()
+        serve(source, listener, order["patience"])
+    except ChannelError as exc:
+        sys.stderr.write((_door.ssh_complaint(connection.lines) or str(exc)) + "\n")
+        return 1
+    finally:
+        source.close()
+        connection.close()
+    return 0

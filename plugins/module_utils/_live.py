@@ -1,0 +1,361 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The destination's end of a live migration: it keeps what arrives in staging, arms Docker, and restores when told.
+
+    source                                  destination
+                                    <-      hello
+    hello                           ->
+    file, data, end (any number)    ->              images and other files into staging
+    do: arm                         ->              "docker start", which waits inside our OCI runtime
+                                    <-      done: armed
+    file, data, end                 ->              the last difference
+    do: restore                     ->
+                                    <-      done: running, or refused with the reason
+    pages                           <->             what CRIU's page server and its client say to each other (post-copy)
+                                    <-      done: started (Docker owns it), done: complete (no page is missing any more)
+
+Private to the collection fog.migration. Laid down on servers by C(_program).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import _engine, _program
+from ansible_collections.fog.migration.plugins.module_utils._frames import (
+    CHUNK,
+    DATA,
+    DO,
+    DONE,
+    END,
+    FILE,
+    HELLO,
+    PAGES,
+    REFUSED,
+    ChannelError,
+    Frames,
+    Interrupted,
+    Refused,
+    check_greeting,
+    greeting,
+    parse_object,
+)
+from ansible_collections.fog.migration.plugins.module_utils._listing import check_path
+
+RUNTIME = "/run/fog-migration/runtime"
+
+
+class Fifo:
+    """A FIFO that stays open here: whoever opens its other side never waits, and sees its end when this process dies."""
+
+    def __init__(self, path):
+        os.mkfifo(path, 0o600)
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._rest = b""
+
+    def say(self, line):
+        os.write(self.fd, line.encode("ascii") + b"\n")
+
+    def line(self, seconds):
+        """The next line, or None when none came in time."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._rest:
+            if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                return None
+            self._rest += os.read(self.fd, 4096)
+        line, _newline, self._rest = self._rest.partition(b"\n")
+        return line.decode("ascii", "replace")
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Start(threading.Thread):
+    """Docker's start, under way."""
+
+    def __init__(self, docker_socket, container):
+        super().__init__(daemon=True)
+        self._docker_socket = docker_socket
+        self._path = f"/containers/{container}/start"
+        self.problem = None
+
+    def run(self):
+        self.problem = _engine.order(self._docker_socket, "POST", self._path)
+
+
+class Destination:
+    """One container that is to be restored here. Call run() once."""
+
+    def __init__(self, frames, order):
+        self.frames = frames
+        self.order = order
+        self.staging = order["staging"]
+        self.images = os.path.join(self.staging, "images")
+        self.work = os.path.join(self.staging, "work")
+        self.prepared = os.path.join(RUNTIME, order["container"])
+        self.start = None
+        self.fifos = {}
+        self.lazy = None
+        self.armed_at = None
+
+    def run(self):
+        """Serves the source until it has no more wishes. Raises Refused (the source has been told) or Interrupted."""
+        try:
+            self._greet()
+            while self._serve():
+                pass
+        except Refused as exc:
+            self._tell(str(exc))
+            raise
+        except OSError as exc:
+            reason = f"{exc.strerror or exc} on {self.order['host']}: {exc.filename or self.staging}"
+            self._tell(reason)
+            raise Refused(reason) from exc
+        finally:
+            self._give_up()
+
+    def _greet(self):
+        self.frames.write_json(HELLO, greeting("destination", host=self.order["host"]))
+        check_greeting(self.frames.expect_object(HELLO), "source")
+        for folder in (self.images, self.work):
+            os.makedirs(folder, 0o700, exist_ok=True)
+
+    def _serve(self):
+        """One wish of the source; False when it was the last one."""
+        kind, payload = self.frames.expect(FILE, DO)
+        wish = parse_object(payload)
+        if kind == FILE:
+            receive_file(self.frames, self.staging, wish)
+            return True
+        if wish.get("do") == "arm":
+            self._arm()
+        elif wish.get("do") == "restore":
+            self._restore(wish)
+            return False
+        elif wish.get("do") == "give up":
+            return False
+        else:
+            raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
+        return True
+
+    # Docker's start waits in our runtime
+
+    def _arm(self):
+        began = time.monotonic()
+        os.makedirs(self.prepared, 0o700)
+        self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
+        self._write("patience", str(int(self.order["patience"])))
+        self.start = Start(self.order["docker_socket"], self.order["container"])
+        self.start.start()
+        answer = self._answer(60)
+        if answer != "armed":
+            raise Refused(self._why("Docker did not come to the restore"))
+        self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
+
+    def _write(self, name, text):
+        with open(os.path.join(self.prepared, name), "w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+
+    def _answer(self, seconds):
+        """What the runtime says; None when Docker's start ended without a word of it, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            line = self.fifos["answer"].line(0.2 if self.start.is_alive() else 0)
+            if line is not None or not self.start.is_alive():
+                return line
+            self.frames.alive()
+        return None
+
+    def _why(self, otherwise):
+        self.start.join(5)
+        return self.start.problem or otherwise
+
+    # Restore
+
+    def _restore(self, wish):
+        began = time.monotonic()
+        options = ["--image-path", self.images, "--work-path", self.work, *wish.get("options", [])]
+        if wish.get("lazy"):
+            self.lazy = LazyPages(self.frames, self.images, self.work)
+            options.append("--lazy-pages")
+        self._write("options", "\n".join(options))
+        self.fifos["order"].say("restore")
+        answer = self._answer(self.order["restore_limit"])
+        if answer != "running":
+            raise Refused(self._take_back(answer))
+        self.frames.write_json(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
+        self._follow()
+
+    def _take_back(self, answer):
+        """Makes sure that the container neither runs here nor will; why the restore failed, as a clause."""
+        late = answer is None and self.start.is_alive()
+        reason = f"the restore did not end within {self.order['restore_limit']} seconds" if late else ""
+        if self.lazy:
+            self.lazy.kill()
+        problem = _engine.order(self.order["docker_socket"], "DELETE", f"/containers/{self.order['container']}?force=1")
+        reason = reason or self._why("the restore failed")
+        if self.start.is_alive():
+            raise Interrupted(f"{reason}, and Docker does not let go of it ({problem or 'no answer'})")
+        return reason
+
+    def _follow(self):
+        """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
+        self.start.join(60)
+        if self.start.is_alive() or self.start.problem:
+            raise Refused(self._take_back("running"))
+        self.frames.write_json(DONE, {"done": "started"})
+        if self.lazy:
+            self.lazy.wait()
+            self.lazy = None
+        self.frames.write_json(DONE, {"done": "complete"})
+
+    # The end
+
+    def _tell(self, reason):
+        try:
+            self.frames.write_json(REFUSED, {"reason": reason, "log": self._log()})
+        except (ChannelError, OSError):
+            pass
+
+    def _log(self):
+        """The last of what CRIU wrote about the restore."""
+        try:
+            with open(os.path.join(self.work, "restore.log"), encoding="utf-8", errors="replace") as stream:
+                return stream.read()[-16384:].splitlines()[-100:]
+        except OSError:
+            return []
+
+    def _give_up(self):
+        """Leaves nothing behind that waits: closing the FIFOs ends the runtime where it still waits for the order."""
+        if self.lazy:
+            self.lazy.kill()
+        for fifo in self.fifos.values():
+            fifo.close()
+        if self.start:
+            self.start.join(30)
+        shutil.rmtree(self.prepared, ignore_errors=True)
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+
+class LazyPages:
+    """CRIU's client for the pages that are still at the source, and both directions of its talk with the server there."""
+
+    def __init__(self, frames, images, work):
+        self.frames = frames
+        self.work = work
+        self._ours, theirs = socket.socketpair()
+        command = [shutil.which("criu"), "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
+        places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
+        self.process = subprocess.Popen(
+            [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        theirs.close()
+        self._problem = None
+        for direction in (self._in, self._out):
+            threading.Thread(target=direction, daemon=True).start()
+        self._wait_for_socket()
+
+    def _wait_for_socket(self):
+        """The restore speaks to it through a socket that it makes."""
+        limit = time.monotonic() + 10
+        while not os.path.exists(os.path.join(self.work, "lazy-pages.socket")):
+            if self.process.poll() is not None or time.monotonic() > limit:
+                raise Refused("CRIU's lazy pages did not begin")
+            time.sleep(0.002)
+
+    def _in(self):
+        try:
+            while True:
+                self._ours.sendall(self.frames.expect(PAGES)[1])
+        except (ChannelError, OSError) as exc:
+            self._problem = exc
+            self._ours.close()
+
+    def _out(self):
+        try:
+            while True:
+                data = self._ours.recv(CHUNK)
+                if not data:
+                    return
+                self.frames.write(PAGES, data)
+        except (ChannelError, OSError) as exc:
+            self._problem = exc
+
+    def wait(self):
+        """Returns when no page is missing any more."""
+        while True:
+            try:
+                code = self.process.wait(1)
+                break
+            except subprocess.TimeoutExpired:
+                self.frames.alive()
+        if code:
+            raise Refused(f"CRIU's lazy pages ended with {code}" + (f" ({self._problem})" if self._problem else ""))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def receive_file(frames, staging, facts):
+    """Writes one file of the source's into staging, and verifies it."""
+    problem = check_path(facts.get("path"))
+    size = facts.get("size")
+    if problem or not isinstance(size, int) or size < 0:
+        raise Refused(f"the source sends {problem or 'a file without a size'}")
+    path = os.path.join(staging, facts["path"])
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    checksum, left = hashlib.sha256(), size
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while left:
+            data = frames.expect(DATA)[1]
+            if len(data) > left:
+                raise Refused(f"more bytes of {facts['path']} came than were announced")
+            os.write(handle, data)
+            checksum.update(data)
+            left -= len(data)
+    finally:
+        os.close(handle)
+    if frames.expect_object(END).get("sha256") != checksum.hexdigest():
+        raise Refused(f"{facts['path']} was damaged on the way")
+
+
+def send_file(frames, path, name):
+    """Sends one file under a name of the destination's staging; its size."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        frames.write_json(FILE, {"path": name, "size": size})
+        left = size
+        while left:
+            data = stream.read(min(CHUNK, left))
+            if not data:
+                raise Refused(f"{path} became shorter while it was sent")
+            frames.write(DATA, data)
+            checksum.update(data)
+            left -= len(data)
+    frames.write_json(END, {"sha256": checksum.hexdigest()})
+    return size
+
+
+def main():
+    """Does what order.json says, with the source on the other side of standard input and output."""
+    with open(os.path.join(_program.order_directory(), _program.ORDER), encoding="utf-8") as stream:
+        order = json.load(stream)
+    try:
+        Destination(Frames(sys.stdin.fileno(), sys.stdout.fileno()), order).run()
+    except ChannelError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
