@@ -363,8 +363,16 @@ def _buffer(page: int) -> bytearray:
     return bytearray(max(BLOCK, page))
 
 
-def _read(file: int, view: memoryview, offset: int) -> int:
-    """Reads as much as there is; a process that runs may have unmapped the rest. How many bytes it is."""
+def _read_exactly(file: int, view: memoryview, offset: int) -> None:
+    while view:
+        count = os.preadv(file, [view], offset)
+        if not count:
+            raise PagesError("a pages file became shorter while it was read")
+        view, offset = view[count:], offset + count
+
+
+def _read_what_is_there(file: int, view: memoryview, offset: int) -> int:
+    """Reads a process' memory, of which it may have unmapped some meanwhile; how many bytes were there."""
     done = 0
     try:
         while done < len(view):
@@ -373,15 +381,10 @@ def _read(file: int, view: memoryview, offset: int) -> int:
                 break
             done += count
     except OSError as error:
-        # Of a process' memory: unmapped (EIO), poisoned or a device (EFAULT, EIO), the process is gone (ESRCH).
+        # Not mapped any more, poisoned, a device; or the process is gone.
         if error.errno not in (errno.EIO, errno.EFAULT, errno.ESRCH):
             raise
     return done
-
-
-def _read_exactly(file: int, view: memoryview, offset: int) -> None:
-    if _read(file, view, offset) != len(view):
-        raise PagesError("a pages file became shorter while it was read")
 
 
 def _write(file: int, parts: list[memoryview]) -> None:
@@ -658,7 +661,7 @@ def delta(old: str | ImageSet | Store, new: str | ImageSet, out: str, parent: st
         for name, number in ids.items():
             with before.runs(name) as olds, after.runs(name) as news, _Writer(out, name, number, page) as writer:
                 barred = _mappings(after.directory, name, page)[0]
-                usable = (run for run, bar in side_by_side(olds, barred, page) if run and not bar)
+                usable = (run for run, never in side_by_side(olds, barred, page) if run and not never)
                 _write_changes(usable, news, writer, figures)
         os.symlink(parent, os.path.join(out, PARENT_LINK))
     figures["changed"] = figures["bytes_written"] // page
@@ -1043,7 +1046,7 @@ class Store:
             if not new:
                 continue
             for block, kept in _beside(new, old, self.page):
-                size = _read(block.file, memoryview(left)[: block.pages * self.page], block.offset)
+                size = _read_what_is_there(block.file, memoryview(left)[: block.pages * self.page], block.offset)
                 size -= size % self.page
                 if size:
                     layout.append(Run(block.vaddr, size // self.page, 0, -1, block.vaddr))
