@@ -3,11 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A program of ours on a server: module_utils, laid down as they are, with orders beside them.
 
-What is laid down imports nothing but the standard library and each other. Private to the collection fog.migration.
+What is laid down imports nothing but the standard library and each other.
+
+Private to the collection fog.migration.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -15,20 +18,6 @@ import signal
 import sys
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
-# What is laid down; of the collection, each imports others of these only.
-PARTS = (
-    "_frames",
-    "_listing",
-    "_stream",
-    "_program",
-    "_channel",
-    "_door",
-    "_direct",
-    "_engine",
-    "_freeze",
-    "_live",
-    "_agent",
-)
 PROGRAM = "channel.py"
 ORDER = "order.json"
 PID_FILE = "receiver.pid"
@@ -40,6 +29,28 @@ from {package} import {part}
 
 raise SystemExit({part}.main())
 """
+
+
+def sources(part):
+    """The source texts of one of our module_utils and of all that it imports of them, by name."""
+    texts, missing = {}, {part}
+    while missing:
+        name = missing.pop()
+        module = importlib.import_module(f"{PACKAGE}.{name}")
+        texts[name] = module.__loader__.get_source(module.__name__)
+        missing |= imported(texts[name]) - set(texts)
+    return texts
+
+
+def imported(text):
+    """The names of our module_utils that this source text imports."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE + "."):
+            names.add(node.module[len(PACKAGE) + 1 :])
+    return names
 
 
 def lay_down(directory, order, part="_channel"):
@@ -55,9 +66,8 @@ def lay_down(directory, order, part="_channel"):
         os.mkdir(package, 0o700)
         # So that it wins over a package of this name that is installed on the server.
         _write(os.path.join(package, "__init__.py"), "")
-    for name in PARTS:
-        module = importlib.import_module(f"{PACKAGE}.{name}")
-        _write(os.path.join(package, name + ".py"), module.__loader__.get_source(module.__name__))
+    for name, text in sources(part).items():
+        _write(os.path.join(package, name + ".py"), text)
     program = os.path.join(directory, PROGRAM)
     _write(program, LAUNCHER.format(package=PACKAGE, part=part))
     _write(os.path.join(directory, ORDER), json.dumps(order))

@@ -19,6 +19,7 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -35,14 +36,16 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _engine,
     _freeze,
     _listing,
-    _live,
     _program,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
     CHUNK,
+    DATA,
     DO,
     DONE,
+    END,
+    FILE,
     HELLO,
     PAGES,
     ChannelError,
@@ -179,7 +182,7 @@ class Source:
     def _send_images(self):
         entries = _listing.files_of(_listing.scan(self.images))
         return sum(
-            _live.send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
+            send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
             for entry in entries
         )
 
@@ -205,6 +208,24 @@ class Source:
             self._docker("unpause")
             self.state = "runs"
         shutil.rmtree(self.staging, ignore_errors=True)
+
+
+def send_file(frames, path, name):
+    """Sends one file under a name of the destination's staging; its size."""
+    checksum = hashlib.sha256()
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        frames.write_json(FILE, {"path": name, "size": size})
+        left = size
+        while left:
+            data = stream.read(min(CHUNK, left))
+            if not data:
+                raise Refused(f"{path} became shorter while it was sent")
+            frames.write(DATA, data)
+            checksum.update(data)
+            left -= len(data)
+    frames.write_json(END, {"sha256": checksum.hexdigest()})
+    return size
 
 
 VERBS = {"arm": Source.arm, "freeze": Source.freeze, "finish": Source.finish, "give up": Source.give_up}

@@ -56,7 +56,7 @@ RUNTIME = "/run/fog-migration/runtime"
 
 
 class Fifo:
-    """A FIFO that stays open here: whoever opens its other side never waits, and sees its end when this process dies."""
+    """A FIFO that stays open here: nobody waits who opens its other side, and this process's death is its end."""
 
     def __init__(self, path):
         os.mkfifo(path, 0o600)
@@ -248,7 +248,7 @@ class Destination:
 
 
 class LazyPages:
-    """CRIU's client for the pages that are still at the source, and both directions of its talk with the server there."""
+    """CRIU's client for the pages that are still at the source, and both directions of its talk with its server."""
 
     def __init__(self, frames, images, work):
         self.frames = frames
@@ -329,24 +329,6 @@ def receive_file(frames, staging, facts):
         os.close(handle)
     if frames.expect_object(END).get("sha256") != checksum.hexdigest():
         raise Refused(f"{facts['path']} was damaged on the way")
-
-
-def send_file(frames, path, name):
-    """Sends one file under a name of the destination's staging; its size."""
-    checksum = hashlib.sha256()
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        frames.write_json(FILE, {"path": name, "size": size})
-        left = size
-        while left:
-            data = stream.read(min(CHUNK, left))
-            if not data:
-                raise Refused(f"{path} became shorter while it was sent")
-            frames.write(DATA, data)
-            checksum.update(data)
-            left -= len(data)
-    frames.write_json(END, {"sha256": checksum.hexdigest()})
-    return size
 
 
 def main():
