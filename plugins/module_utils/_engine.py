@@ -12,13 +12,15 @@ import json
 import socket
 
 
-def order(docker_socket, method, path):
+def order(docker_socket, method, path, seconds=None):
     """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
 
     :param docker_socket: path of Docker's socket on this host.
     :param path: such as C(/containers/ID/pause).
+    :param seconds: how long Docker may take; None: as long as it likes.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(seconds)
     try:
         connection.connect(docker_socket)
         connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode("ascii"))

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 
 
 def parse_cpu_features(cpuinfo: str) -> list[str]:
@@ -52,6 +54,16 @@ def processes_below(root: int) -> set[int]:
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     parents = {number: int(_status(number).get("PPid", 0)) for number in numbers}
     return descendants(parents, root)
+
+
+def kill_restore(container: str) -> None:
+    """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+    for name in os.listdir("/proc"):
+        words = _read(f"/proc/{name}/cmdline").split("\0") if name.isdigit() and int(name) != os.getpid() else []
+        if "restore" in words and container in words:
+            for process in sorted(processes_below(int(name))):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
 
 def anonymous_memory(root: int) -> int:

@@ -20,6 +20,7 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _engine, _program
+from ansible_collections.fog.migration.plugins.module_utils import _engine, _host, _program
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     CHUNK,
     DATA,
@@ -48,11 +49,16 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     Refused,
     check_greeting,
     greeting,
+    is_whole,
     parse_object,
 )
 from ansible_collections.fog.migration.plugins.module_utils._listing import check_path
 
 RUNTIME = "/run/fog-migration/runtime"
+# What the source may ask of "runc restore".
+OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
+# Seconds for Docker to remove a container.
+TAKE_BACK_LIMIT = 60
 
 
 class Fifo:
@@ -106,7 +112,6 @@ class Destination:
         self.start = None
         self.fifos = {}
         self.lazy = None
-        self.armed_at = None
 
     def run(self):
         """Serves the source until it has no more wishes. Raises Refused (the source has been told) or Interrupted."""
@@ -159,7 +164,7 @@ class Destination:
         self.start.start()
         answer = self._answer(60)
         if answer != "armed":
-            raise Refused(self._why("Docker did not come to the restore"))
+            raise Refused(self._why_not(answer) if answer else "Docker did not come to the restore")
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _write(self, name, text):
@@ -173,46 +178,67 @@ class Destination:
             line = self.fifos["answer"].line(0.2 if self.start.is_alive() else 0)
             if line is not None or not self.start.is_alive():
                 return line
-            self.frames.alive()
+            # A source that has gone meanwhile does not end what it ordered.
+            with contextlib.suppress(ChannelError):
+                self.frames.alive()
         return None
-
-    def _why(self, otherwise):
-        self.start.join(5)
-        return self.start.problem or otherwise
 
     # Restore
 
     def _restore(self, wish):
+        """The handover: the container runs here then, or this says that it neither does nor will, or nothing at all."""
         began = time.monotonic()
-        options = ["--image-path", self.images, "--work-path", self.work, *wish.get("options", [])]
+        try:
+            self._order(wish)
+            answer = self._answer(self.order["restore_limit"])
+            if answer != "running":
+                raise Refused(self._why_not(answer))
+            self.frames.write_json(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
+            self._follow()
+        except (Refused, OSError) as exc:
+            reason = str(exc)
+            self._take_back(reason)
+            raise Refused(self.start.problem or reason) from exc
+
+    def _order(self, wish):
+        options = wish.get("options", [])
+        if not isinstance(options, list) or not set(options) <= OPTIONS:
+            raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
+        places = ["--image-path", self.images, "--work-path", self.work]
         if wish.get("lazy"):
             self.lazy = LazyPages(self.frames, self.images, self.work)
-            options.append("--lazy-pages")
-        self._write("options", "\n".join(options))
+            places.append("--lazy-pages")
+        self._write("options", "\n".join([*places, *options]))
         self.fifos["order"].say("restore")
-        answer = self._answer(self.order["restore_limit"])
-        if answer != "running":
-            raise Refused(self._take_back(answer))
-        self.frames.write_json(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
-        self._follow()
 
-    def _take_back(self, answer):
-        """Makes sure that the container neither runs here nor will; why the restore failed, as a clause."""
-        late = answer is None and self.start.is_alive()
-        reason = f"the restore did not end within {self.order['restore_limit']} seconds" if late else ""
+    def _why_not(self, answer):
+        if answer is None and self.start.is_alive():
+            return f"the restore did not end within {self.order['restore_limit']} seconds"
+        self.start.join(5)
+        return self.start.problem or "the restore failed"
+
+    def _take_back(self, reason):
+        """Returns when the container neither runs here nor will.
+
+        :raises Interrupted: when that is not certain: the source must not hear a refusal then.
+        """
         if self.lazy:
             self.lazy.kill()
-        problem = _engine.order(self.order["docker_socket"], "DELETE", f"/containers/{self.order['container']}?force=1")
-        reason = reason or self._why("the restore failed")
-        if self.start.is_alive():
-            raise Interrupted(f"{reason}, and Docker does not let go of it ({problem or 'no answer'})")
-        return reason
+        for fifo in self.fifos.values():
+            fifo.close()
+        self.fifos = {}
+        _host.kill_restore(self.order["container"])
+        self.start.join(30)
+        path = f"/containers/{self.order['container']}?force=1"
+        problem = _engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
+        if self.start.is_alive() or (problem and "No such container" not in problem):
+            raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
     def _follow(self):
         """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
         self.start.join(60)
         if self.start.is_alive() or self.start.problem:
-            raise Refused(self._take_back("running"))
+            raise Refused(f"the container ran, but Docker did not own it ({self.start.problem or 'no answer'})")
         self.frames.write_json(DONE, {"done": "started"})
         if self.lazy:
             self.lazy.wait()
@@ -311,7 +337,7 @@ def receive_file(frames, staging, facts):
     """Writes one file of the source's into staging, and verifies it."""
     problem = check_path(facts.get("path"))
     size = facts.get("size")
-    if problem or not isinstance(size, int) or size < 0:
+    if problem or not is_whole(size):
         raise Refused(f"the source sends {problem or 'a file without a size'}")
     path = os.path.join(staging, facts["path"])
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)

@@ -133,7 +133,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import threading
 import time
 
@@ -204,24 +203,6 @@ class RestoreLog(threading.Thread):
         with os.fdopen(self.descriptor, encoding="utf-8", errors="replace") as stream:
             lines = _criu.log_tail(stream.read())
         return lines, _criu.read_stats(os.path.join(self.folder, "stats-restore"))
-
-
-def kill_restore(container_id: str) -> None:
-    """Kills the runtime that restores this container and everything below it, CRIU and what it has restored so far."""
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as stream:
-                words = stream.read().decode("utf-8", "replace").split("\0")
-        except OSError:
-            continue
-        if "restore" in words and container_id in words:
-            for process in sorted(_host.processes_below(int(name))):
-                try:
-                    os.kill(process, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
 
 def _write_note(name: str, text: str) -> None:
@@ -451,7 +432,7 @@ class Restorer:
         log = RestoreLog(self.daemon["root"], container_id, place, since=time.time() - 1)
         log.start()
         # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
-        overdue = threading.Timer(self.params["restore_timeout"], kill_restore, [container_id])
+        overdue = threading.Timer(self.params["restore_timeout"], _host.kill_restore, [container_id])
         overdue.start()
         begin = time.monotonic()
         try:

@@ -50,10 +50,11 @@ def churn_line(number: int) -> str:
 class Live:
     """A container on fog1, its empty twin on fog2, and what is to move the one into the other."""
 
-    def __init__(self, lab: lab_module.Lab, folder: Path, script: str):
+    def __init__(self, lab: lab_module.Lab, folder: Path, script: str, *options: str):
         self.lab = lab
         self.folder = folder
-        self.container = lab.start("fog1", "live", script)
+        # The twin does not have these options.
+        self.container = lab.start("fog1", "live", script, *options)
         self._copy_image()
         words = ["create", "--runtime", "fog-runc", "--name", "live", lab_module.IMAGE, "sh", "-c", script]
         self.twin = lab.docker("fog2", *words)
@@ -134,8 +135,8 @@ def live(lab, tmp_path) -> Iterator:
     """C(live(script)) starts a container that is to move."""
     made: list[Live] = []
 
-    def make(script: str) -> Live:
-        made.append(Live(lab, tmp_path, script))
+    def make(script: str, *options: str) -> Live:
+        made.append(Live(lab, tmp_path, script, *options))
         lab_module.wait_for(lambda: len(lab.lines("fog1", "live")) > 5, "the first lines")
         return made[-1]
 
@@ -173,20 +174,35 @@ def test_it_goes_on_there(live, mode):
     ]
 
 
-@pytest.mark.parametrize("mode", ["stop-and-copy", "postcopy"])
-def test_a_restore_that_fails(live, mode):
-    """The destination says so, and the container goes on where it was, at once."""
-    moving = live(COUNTER)
-    moving.open("--nonsense")
-    moving.ask(do="arm")
-    answer = moving.ask(do="freeze", mode=mode)
-    assert answer["state"] == "runs"
-    assert "nonsense" in answer["error"]
-    assert moving.states() == ("running", "")
+def goes_on(moving: Live) -> None:
+    """It runs at the source, and has lost nothing."""
     seen = len(moving.lab.lines("fog1", "live"))
     lab_module.wait_for(lambda: len(moving.lab.lines("fog1", "live")) > seen + 5, "more numbers")
     numbers = [int(line) for line in moving.lab.lines("fog1", "live")]
     assert numbers == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("mode", ["stop-and-copy", "postcopy"])
+def test_a_restore_that_fails(live, mode):
+    """The destination says so and has nothing left, and the container goes on where it was, at once."""
+    moving = live(COUNTER, "--volume", "/srv:/srv")
+    moving.open()
+    moving.ask(do="arm")
+    answer = moving.ask(do="freeze", mode=mode)
+    assert answer["state"] == "runs"
+    assert "restore" in answer["error"], answer
+    assert moving.states() == ("running", "")
+    goes_on(moving)
+
+
+def test_what_the_source_may_not_ask_for(live):
+    moving = live(COUNTER)
+    moving.open("--bundle=/srv")
+    moving.ask(do="arm")
+    answer = moving.ask(do="freeze", mode="stop-and-copy")
+    assert answer["state"] == "runs" and "of which only" in answer["error"]
+    assert moving.states() == ("running", "")
+    goes_on(moving)
 
 
 def test_it_is_given_up_in_time(live):
