@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import lab as lab_module
 import pytest
+from churn import CHURN, churn_line
 
 from ansible_collections.fog.migration.plugins.module_utils import _door, _live_source, _program
 
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.lab
 
 PLACE = "/run/fog-migration/live-test"
 COUNTER = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done"
-# A few MiB that stay and a few hundred KiB that are always other ones, and in every line a checksum of all of them.
-CHURN = (
-    "i=0; x=$(seq 1 300000); while :; do "
-    'y=$(seq $i $((i+20000))); echo "$i $(echo "$x$y" | md5sum)"; i=$((i+1)); sleep 0.05; done'
-)
-
 # The programs of a test; the brackets keep pkill from meeting the shell that runs it.
 KILL = "pkill -f 'live-test/channel[.]py'"
 
@@ -38,13 +32,6 @@ stream.write(sys.argv[2] + "\\n")
 stream.flush()
 print(stream.readline())
 """
-
-
-def churn_line(number: int) -> str:
-    """The line that CHURN writes as its I(number)-th, the first being 0, when nothing in its memory is wrong."""
-    fixed, other = range(1, 300001), range(number, number + 20001)
-    text = "".join(["\n".join(map(str, fixed)), "\n".join(map(str, other)), "\n"])
-    return f"{number} {hashlib.md5(text.encode()).hexdigest()}  -"
 
 
 class Live:

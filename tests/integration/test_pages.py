@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from churn import CHURN, churn_line
 from lab import wait_for
 
 pytestmark = pytest.mark.lab
@@ -19,23 +19,11 @@ pytestmark = pytest.mark.lab
 HERE = "/var/lib/fog-migration/pages-test"
 MODULE = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "_pages.py"
 DOCKERS = "runc --root /run/docker/runtime-runc/moby"
-# A few MiB that stay and a few hundred KiB that are always other ones, and in every line a checksum of all of them.
-CHURN = (
-    "i=0; x=$(seq 1 600000); while :; do "
-    'y=$(seq $i $((i+50000))); echo "$i $(echo "$x$y" | md5sum)"; i=$((i+1)); sleep 0.05; done'
-)
 # A process that stays the same and changes a little of its memory again and again, without children.
 STEADY = (
     'while sleep 0.05; do echo; done | awk \'BEGIN { for (i = 0; i < 100000; i++) a[i] = "value " i } '
     '{ for (i = 0; i < 200; i++) a[(NR * 200 + i) % 100000] = NR " " i; print NR; fflush() }\''
 )
-
-
-def churn_line(number: int) -> str:
-    """The line that CHURN writes as its I(number)-th, the first being 0, when nothing in its memory is wrong."""
-    fixed, other = range(1, 600001), range(number, number + 50001)
-    text = "".join(["\n".join(map(str, fixed)), "\n".join(map(str, other)), "\n"])
-    return f"{number} {hashlib.md5(text.encode()).hexdigest()}  -"
 
 
 def run(lab, script: str, *arguments: str):
