@@ -38,7 +38,12 @@ def report(seconds: dict[int, float], again: float) -> str:
     smallest, largest = min(seconds), max(seconds)
     further = (seconds[largest] - seconds[smallest]) / (largest - smallest)
     rows = "\n".join(f"| {size} | {one:.0f} | {one / size:.0f} |" for size, one in seconds.items())
-    return f"""# Provisioning a fleet
+    return f"""<!--
+Copyright: (c) 2026, fog.migration contributors
+GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+SPDX-License-Identifier: GPL-3.0-or-later
+-->
+# Provisioning a fleet
 
 `make bench-provision` on {os.cpu_count()} cores, kernel {platform.release()}: bare Debian nodes of the lab, all on this
 one machine, become fog servers (Docker of the distribution, CRIU), each row in one run of `provision.yml`, seconds:

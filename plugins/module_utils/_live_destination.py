@@ -196,9 +196,8 @@ class Destination:
             self.frames.write_json(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
             self._follow()
         except (Refused, OSError) as exc:
-            reason = str(exc)
-            self._take_back(reason)
-            raise Refused(self.start.problem or reason) from exc
+            self._take_back(str(exc))
+            raise Refused(str(exc)) from exc
 
     def _order(self, wish):
         options = wish.get("options", [])
