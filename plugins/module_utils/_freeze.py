@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import glob
+import json
 import os
 import shutil
 import socket
@@ -42,6 +43,23 @@ def runtime_root(container):
             if os.path.exists(os.path.join(root, container, "state.json")):
                 return root
     return None
+
+
+def keep_frozen(container):
+    """Freezes the control group of a container that Docker has paused, again.
+
+    CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
+    killed: the container would run here as well as at the destination then.
+    """
+    root = runtime_root(container)
+    with open(os.path.join(root, container, "state.json"), encoding="utf-8") as stream:
+        paths = json.load(stream)["cgroup_paths"]
+    if "freezer" in paths:
+        place, order = os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
+    else:
+        place, order = os.path.join(paths[""], "cgroup.freeze"), "1"
+    with open(place, "w", encoding="ascii") as stream:
+        stream.write(order)
 
 
 def checkpoint_command(container, images, work, *options):
@@ -89,10 +107,8 @@ class LazyDump(threading.Thread):
     """A dump that leaves the memory's pages where they are and serves them, until all were asked for or it is given up.
 
     CRIU's page server listens to anybody who can reach it. Here nobody can: the dump runs in a network namespace of
-    its own, in which this thread makes the one connection. While it serves, CRIU keeps the container's processes from
-    running; when the connection ends early, it lets them go on.
-
-    :param on_ready: called in this thread with the connection, as soon as the images are written.
+    its own, in which this thread makes the one connection. The container has to be frozen already, and stays so when
+    the page server ends, for whatever reason.
     """
 
     def __init__(self, container, images, work):
@@ -109,6 +125,9 @@ class LazyDump(threading.Thread):
             self._dump()
         except (OSError, FreezeError) as exc:
             self.problem = str(exc)
+            if self.process:
+                self.process.kill()
+                self.process.communicate()
         finally:
             self.ready.set()
 
@@ -125,6 +144,7 @@ class LazyDump(threading.Thread):
         if said != b"\0":
             output = self.process.communicate()[0]
             raise FreezeError(last_line(output))
+        keep_frozen(self.container)
         self.connection = socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5)
         self.connection.settimeout(None)
 

@@ -301,7 +301,12 @@ class LazyPages:
     def _in(self):
         try:
             while True:
-                self._ours.sendall(self.frames.expect(PAGES)[1])
+                data = self.frames.expect(PAGES)[1]
+                if not data:
+                    # The server has gone. Its client knows whether that is too early.
+                    self._ours.shutdown(socket.SHUT_WR)
+                    return
+                self._ours.sendall(data)
         except (ChannelError, OSError) as exc:
             self._problem = exc
             self._ours.close()

@@ -19,6 +19,7 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -88,7 +89,9 @@ class Source:
             while True:
                 kind, payload = self.frames.expect(DONE, PAGES)
                 if kind == PAGES:
-                    self.lazy.connection.sendall(payload)
+                    # Where CRIU has gone, _pages says so.
+                    with contextlib.suppress(OSError):
+                        self.lazy.connection.sendall(payload)
                 else:
                     self._heard.put(parse_object(payload))
         except (ChannelError, OSError) as exc:
@@ -169,15 +172,12 @@ class Source:
         threading.Thread(target=self._pages, daemon=True).start()
 
     def _pages(self):
-        """What CRIU's page server says goes to its client at the destination."""
-        try:
-            while True:
+        """What CRIU's page server says goes to its client at the destination, and its end as well."""
+        data = b"x"
+        with contextlib.suppress(ChannelError, OSError):
+            while data:
                 data = self.lazy.connection.recv(CHUNK)
-                if not data:
-                    return
                 self.frames.write(PAGES, data)
-        except (ChannelError, OSError):
-            return
 
     def _send_images(self):
         entries = _listing.files_of(_listing.scan(self.images))
@@ -189,8 +189,13 @@ class Source:
     # The end
 
     def finish(self, _wish):
-        self._done("started")
-        self._done("complete")
+        try:
+            self._done("started")
+            self._done("complete")
+        except Refused:
+            # It was taken back there.
+            self.state = "paused"
+            raise
         return {}
 
     def give_up(self, _wish):
@@ -205,6 +210,9 @@ class Source:
         if self.lazy and self.lazy.connection:
             self.lazy.stop()
         if self.state == "paused":
+            # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
+            with contextlib.suppress(OSError, TypeError):
+                _freeze.keep_frozen(self.container)
             self._docker("unpause")
             self.state = "runs"
         shutil.rmtree(self.staging, ignore_errors=True)
@@ -266,7 +274,7 @@ def main():
         order = json.load(stream)
     connection = _direct.SshConnection(
         _door.ssh_command(*(order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port"))),
-        time.monotonic() + order["patience"],
+        time.monotonic() + order["lifetime"],
     )
     source = Source(Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), None), order)
     try:

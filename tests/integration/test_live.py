@@ -56,7 +56,7 @@ class Live:
 
     def open(self, *options: str) -> None:
         """Lays both programs down, opens the door between them, and starts the source's."""
-        common = {"docker_socket": "/run/docker.sock", "staging": f"{PLACE}/staging", "patience": 300}
+        common = {"docker_socket": "/run/docker.sock", "staging": f"{PLACE}/staging", "patience": 300, "lifetime": 600}
         address = self.lab.hostvars["fog2"]["ansible_host"]
         ssh = {"key": f"{PLACE}/key", "hosts_file": f"{PLACE}/known_hosts", "user": "root", "address": address}
         source = {**common, "container": self.container, "options": options, "ssh": {**ssh, "port": 22}}
@@ -190,6 +190,29 @@ def test_what_the_source_may_not_ask_for(live):
     assert answer["state"] == "runs" and "of which only" in answer["error"]
     assert moving.states() == ("running", "")
     goes_on(moving)
+
+
+def test_the_page_server_dies(live):
+    """The destination cannot complete the memory, removes what it has, and the container goes on at the source."""
+    moving = live(CHURN)
+    moving.open("--tcp-established", "--ext-unix-sk")
+    moving.ask(do="arm")
+    # It serves, but nothing more than what is under way.
+    slow = "tc qdisc add dev eth0 root tbf rate 2mbit burst 32kb latency 400ms"
+    moving.lab.sh("fog1", slow)
+    try:
+        assert "result" in moving.ask(do="freeze", mode="postcopy")
+        moving.lab.sh("fog1", "pkill -KILL -f 'runc .*--lazy-page[s]'; pkill -KILL criu")
+        answer = moving.ask(do="finish")
+    finally:
+        moving.lab.sh("fog1", "tc qdisc del dev eth0 root")
+    assert answer["state"] == "runs", answer
+    assert moving.states() == ("running", "")
+    seen = len(moving.lab.lines("fog1", "live"))
+    lab_module.wait_for(lambda: len(moving.lab.lines("fog1", "live")) > seen + 5, "more lines")
+    lines = moving.lab.lines("fog1", "live")[:-1]
+    assert [int(line.split()[0]) for line in lines] == list(range(len(lines)))
+    assert lines[-1] == churn_line(len(lines) - 1)
 
 
 def test_it_is_given_up_in_time(live):
