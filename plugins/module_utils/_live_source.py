@@ -49,6 +49,7 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     FILE,
     HELLO,
     PAGES,
+    REFUSED,
     ChannelError,
     Frames,
     Interrupted,
@@ -87,15 +88,18 @@ class Source:
         """What the destination says: pages that it misses go to CRIU, the rest is for whoever waits for it."""
         try:
             while True:
-                kind, payload = self.frames.expect(DONE, PAGES)
+                kind, payload = self.frames.expect(DONE, PAGES, REFUSED)
                 if kind == PAGES:
                     # Where CRIU has gone, _pages says so.
                     with contextlib.suppress(OSError):
                         self.lazy.connection.sendall(payload)
+                elif kind == REFUSED:
+                    self._heard.put(Refused(str(parse_object(payload).get("reason", "no reason given"))))
                 else:
                     self._heard.put(parse_object(payload))
         except (ChannelError, OSError) as exc:
-            self._heard.put(exc if isinstance(exc, ChannelError) else Interrupted(str(exc)))
+            # Only the destination's own word is a refusal; a conversation that broke says nothing of the container.
+            self._heard.put(Interrupted(str(exc)))
 
     def _keep_alive(self):
         try:
@@ -109,6 +113,9 @@ class Source:
         """The destination's word that this is done. What it says meanwhile is kept."""
         while what not in self._answers:
             answer = self._heard.get()
+            if isinstance(answer, Refused) and self.state in ("handed over", "moved"):
+                # The destination has said, itself, that it does not have it.
+                self.state = "paused"
             if isinstance(answer, ChannelError):
                 raise answer
             self._answers[answer.get("done")] = answer
@@ -125,23 +132,16 @@ class Source:
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
         began = time.monotonic()
-        try:
-            self._docker("pause")
-            self.state = "paused"
-            paused = time.monotonic()
-            self._dump(wish["mode"])
-            dumped = time.monotonic()
-            sent = self._send_images()
-            arrived = time.monotonic()
-            self.state = "handed over"
-            self.frames.write_json(
-                DO, {"do": "restore", "lazy": self.lazy is not None, "options": self.order["options"]}
-            )
-            running = self._done("running")
-        except Refused:
-            # The destination has said, itself, that it does not have it.
-            self.state = "paused" if self.state == "handed over" else self.state
-            raise
+        self._docker("pause")
+        self.state = "paused"
+        paused = time.monotonic()
+        self._dump(wish["mode"])
+        dumped = time.monotonic()
+        sent = self._send_images()
+        arrived = time.monotonic()
+        self.state = "handed over"
+        self.frames.write_json(DO, {"do": "restore", "lazy": self.lazy is not None, "options": self.order["options"]})
+        running = self._done("running")
         end = time.monotonic()
         self.state = "moved"
         return {
@@ -189,13 +189,8 @@ class Source:
     # The end
 
     def finish(self, _wish):
-        try:
-            self._done("started")
-            self._done("complete")
-        except Refused:
-            # It was taken back there.
-            self.state = "paused"
-            raise
+        self._done("started")
+        self._done("complete")
         return {}
 
     def give_up(self, _wish):

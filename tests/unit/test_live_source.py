@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After the handover, only the destination's own word lets the source go on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils import _frames
+from ansible_collections.fog.migration.plugins.module_utils._frames import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils._live_source import Source
+
+
+@pytest.fixture
+def handed_over(tmp_path):
+    """A source that waits for the destination's word, and the destination's end of the channel."""
+    (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
+    there = Frames(there_in, there_out, 10)
+    there.write_json(_frames.HELLO, _frames.greeting("destination"))
+    source = Source(Frames(here_in, here_out, 10), {"container": "c", "staging": str(tmp_path), "options": []})
+    source.greet()
+    source.state = "handed over"
+    yield source, there, there_out
+    os.close(there_out)
+
+
+def test_a_refusal_gives_the_container_back(handed_over):
+    source, there, _descriptor = handed_over
+    there.write_json(_frames.REFUSED, {"reason": "no restore"})
+    with pytest.raises(Refused, match="no restore"):
+        source._done("running")
+    assert source.state == "paused"
+
+
+@pytest.mark.parametrize("words", [b"?\0\0\0\0", b"D\0\0\0\0", b"A\0\0\0\1x", b"A\xff\xff\xff\xff"])
+def test_a_conversation_that_breaks_says_nothing(handed_over, words):
+    source, _there, descriptor = handed_over
+    os.write(descriptor, words)
+    with pytest.raises(Interrupted):
+        source._done("running")
+    assert source.state == "handed over"
