@@ -164,7 +164,7 @@ class Destination:
         self.start.start()
         answer = self._answer(60)
         if answer != "armed":
-            raise Refused(self._why_not(answer) if answer else "Docker did not come to the restore")
+            raise Refused(self._docker_said("Docker did not come to the restore"))
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _write(self, name, text):
@@ -188,6 +188,8 @@ class Destination:
     def _restore(self, wish):
         """The handover: the container runs here then, or this says that it neither does nor will, or nothing at all."""
         began = time.monotonic()
+        if not self.start:
+            raise Refused("the source asked for a restore before it had this end armed")
         try:
             self._order(wish)
             answer = self._answer(self.order["restore_limit"])
@@ -201,7 +203,7 @@ class Destination:
 
     def _order(self, wish):
         options = wish.get("options", [])
-        if not isinstance(options, list) or not set(options) <= OPTIONS:
+        if not isinstance(options, list) or not set(map(str, options)) <= OPTIONS:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
         if wish.get("lazy"):
@@ -213,8 +215,11 @@ class Destination:
     def _why_not(self, answer):
         if answer is None and self.start.is_alive():
             return f"the restore did not end within {self.order['restore_limit']} seconds"
+        return self._docker_said("the restore failed")
+
+    def _docker_said(self, otherwise):
         self.start.join(5)
-        return self.start.problem or "the restore failed"
+        return self.start.problem or otherwise
 
     def _take_back(self, reason):
         """Returns when the container neither runs here nor will.
@@ -347,16 +352,15 @@ def receive_file(frames, staging, facts):
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     checksum, left = hashlib.sha256(), size
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    # As a stream, which writes all of it or fails: on a full disk, a single write may stop half way without an error.
+    with os.fdopen(handle, "wb") as stream:
         while left:
             data = frames.expect(DATA)[1]
             if len(data) > left:
                 raise Refused(f"more bytes of {facts['path']} came than were announced")
-            os.write(handle, data)
+            stream.write(data)
             checksum.update(data)
             left -= len(data)
-    finally:
-        os.close(handle)
     if frames.expect_object(END).get("sha256") != checksum.hexdigest():
         raise Refused(f"{facts['path']} was damaged on the way")
 
