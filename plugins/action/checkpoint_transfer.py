@@ -107,6 +107,8 @@ class Transfer:
         if name == self.source.name:
             raise TransferFailed("the destination is the source itself")
         self.destination = Peer(self._action, name, self._task_vars)
+        if self._options["live"]:
+            return self._open_channel()
         here = self._open_source(self._options["mode"])
         there = self._open_destination(here, replace=False)
         if there["exists"]:
@@ -122,6 +124,22 @@ class Transfer:
         mode, books = self._carry(mode, why, here, there)
         rate = _transfer.rate(books["bytes_sent"], books["seconds"])
         return self._result(here, changed=True, mode=mode, rate=rate, **books)
+
+    def _open_channel(self):
+        """A channel for a live migration, which stays open. Of the doors, none does."""
+        here = self._open_source("direct")
+        there = self._open_destination(here, replace=False)
+        problem = None if here["has_ssh"] else "the source has no ssh and ssh-keygen"
+        self._check_doors("direct", problem or there.get("door_problem"), there)
+        if self._check_mode:
+            return self._result(here, changed=True, mode="direct", compression="none")
+        address, port = self._address()
+        where = {"directory": here["directory"], "user": there["user"], "address": address, "port": port}
+        opened = self._step(self.source, "open_channel", host_keys=there["host_keys"], **where)
+        self._step(self.destination, "close_door", user=self._opened[self.destination])
+        # Both ends remove themselves when the migration ends.
+        self._opened.clear()
+        return self._result(here, changed=True, mode="direct", compression="none", channel=opened["channel"])
 
     def _carry(self, mode, why, here, there):
         """Lets the bytes flow; the mode that did it, and what it cost."""

@@ -34,6 +34,11 @@ options:
     type: str
     choices: [refuse, shared]
     default: refuse
+  mode:
+    description: How the container is to be migrated.
+    type: str
+    choices: [cold, postcopy]
+    default: cold
   ignore:
     description: Names of checks whose failure is only a warning.
     type: list
@@ -59,6 +64,8 @@ _value:
 """
 
 import re
+
+from ansible_collections.fog.migration.plugins.module_utils._decisions import RUNTIME
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
 # them.
@@ -235,7 +242,29 @@ def _space(source: dict, destination: dict) -> list[dict]:
     return found
 
 
-def preflight(source: dict, destination: dict, name: str, volumes: str = "refuse", ignore=()) -> list[dict]:
+def _live(source: dict, destination: dict, mode: str) -> list[dict]:
+    """What a live migration needs besides."""
+    known = RUNTIME in destination["docker"]["runtimes"]
+    found = [
+        _check(
+            "runtime",
+            "" if known else f"the destination's Docker does not know the OCI runtime {RUNTIME}",
+            f"the destination has the OCI runtime {RUNTIME}",
+            "run provision.yml on it, or say -e migration_mode=cold",
+        )
+    ]
+    for side, server in (("source", source), ("destination", destination)):
+        can = server["criu"]["modes"][mode]
+        problem = "" if can["possible"] else f"{mode} is not possible at the {side} ({can['why_not']})"
+        found.append(
+            _check(f"{mode}_{side}", problem, f"{mode} is possible at the {side}", "say -e migration_mode=cold")
+        )
+    return found
+
+
+def preflight(
+    source: dict, destination: dict, name: str, volumes: str = "refuse", mode: str = "cold", ignore=()
+) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
         _container(source),
@@ -247,6 +276,7 @@ def preflight(source: dict, destination: dict, name: str, volumes: str = "refuse
         *_names(source, destination, name),
         *_data(source, destination, volumes),
         *_space(source, destination),
+        *(_live(source, destination, mode) if mode != "cold" else []),
     ]
     for check in checks:
         if check["status"] == "failed" and check["check"] in ignore:

@@ -85,28 +85,56 @@ def _failures(left: dict) -> list[str]:
     return [f"  LEFT OVER       {what} could not be removed" for what in failed]
 
 
+def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list[str]:
+    sent = f"{readable_bytes(transfer['bytes_sent'])} sent, {readable_bytes(transfer['bytes_received'])} back"
+    return [
+        _row("stop-and-copy", stages["checkpoint"] + stages["stop-and-copy"]),
+        _row("  checkpoint", checkpoint["seconds"]["total"], _criu_line(checkpoint["statistics"])),
+        _row("  transfer", transfer["seconds"], f"{sent} ({transfer['mode']}, {transfer['compression']})"),
+        _row("  restore", restore["seconds"]["total"]),
+    ]
+
+
+def _live(stages: dict, checkpoint: dict) -> list[str]:
+    seconds = checkpoint["seconds"]
+    return [
+        _row("pre-copy", stages["pre-copy"]),
+        _row("stop-and-copy", stages["stop-and-copy"]),
+        _row("  freeze", seconds["pause"] + seconds["dump"]),
+        _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} of images"),
+        _row("  restore", seconds["restore"]),
+    ]
+
+
+def _downtime(clock: dict, checkpoint: dict) -> tuple[float, str]:
+    if "downtime" in checkpoint["seconds"]:
+        return checkpoint["seconds"]["downtime"], "from the order to freeze until it runs again, by the source's clock"
+    return downtime(clock, checkpoint), "from the order to freeze until it runs again, at most"
+
+
+def _sizes(checkpoint: dict) -> list[str]:
+    if "bytes_checkpoint" not in checkpoint:
+        return []
+    return [f"  checkpoint      {readable_bytes(checkpoint['bytes_checkpoint'])} in {checkpoint['files']} files"]
+
+
 def report(measured: dict) -> list[str]:
     """See DOCUMENTATION."""
     checkpoint, transfer, restore, image = (measured[key] for key in ("checkpoint", "transfer", "restore", "image"))
     clock, name, destination = measured["clock"], measured["name"], measured["destination"]
     stages = _stages(clock)
-    copy = stages["checkpoint"] + stages["stop-and-copy"]
     renamed = "" if name == measured["container"] else f" as {name}"
-    sent = f"{readable_bytes(transfer['bytes_sent'])} sent, {readable_bytes(transfer['bytes_received'])} back"
     image_note = f"image: {readable_bytes(image['bytes_sent'])} sent" if image.get("path") else "the image was there"
     return [
         f"{measured['container']} moved from {measured['source']} to {destination}{renamed} ({measured['mode']})",
         _row("pre-migration", stages["pre-migration"]),
         _row("reservation", stages["reservation"], image_note),
-        _row("stop-and-copy", copy),
-        _row("  checkpoint", checkpoint["seconds"]["total"], _criu_line(checkpoint["statistics"])),
-        _row("  transfer", transfer["seconds"], f"{sent} ({transfer['mode']}, {transfer['compression']})"),
-        _row("  restore", restore["seconds"]["total"]),
+        *(_cold(stages, checkpoint, transfer, restore) if measured["mode"] == "cold" else _live(stages, checkpoint)),
         _row("commitment", stages["commitment"]),
         _row("activation", stages["activation"]),
-        _row("downtime", downtime(clock, checkpoint), "from the order to freeze until it runs again, at most"),
+        _row("downtime", *_downtime(clock, checkpoint)),
         _row("total", sum(stages.values())),
-        f"  checkpoint      {readable_bytes(checkpoint['bytes_checkpoint'])} in {checkpoint['files']} files",
+        *_sizes(checkpoint),
         f"  runs now on     {destination} as {name} ({restore['container']['id'][:12]})",
         *_failures(measured["left"]),
     ]

@@ -180,19 +180,26 @@ def _endpoint(endpoint: dict, container_id: str) -> dict:
     return {key: value for key, value in wanted.items() if value}
 
 
-def creation_body(inspect: dict, image: str) -> tuple[dict, dict]:
+# The OCI runtime that the role runtime installs, into which live migration restores.
+RUNTIME = "fog-runc"
+
+
+def creation_body(inspect: dict, image: str, armed: bool = False) -> tuple[dict, dict]:
     """The body of C(POST /containers/create) that makes this container again, from everything that inspect tells.
 
     The restart policy is left at V(no), so that no daemon starts the container anew before it was restored.
 
     :param inspect: the inspect data of the container while it ran.
     :param image: see C(image_reference).
+    :param armed: whether it is to be restored by our OCI runtime; otherwise it does not stay with it.
     :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
     """
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
     host["RestartPolicy"] = {"Name": "no"}
     host["Links"] = _links(host.get("Links"))
     host.pop("ContainerIDFile", None)
+    if armed or host.get("Runtime") == RUNTIME:
+        host["Runtime"] = RUNTIME if armed else ""
     config = {key: value for key, value in inspect["Config"].items() if value is not None}
     networks = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     endpoints = {name: _endpoint(endpoint, inspect["Id"]) for name, endpoint in networks.items()}

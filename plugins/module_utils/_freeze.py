@@ -118,6 +118,7 @@ class LazyDump(threading.Thread):
         self.connection = None
         self.problem = None
         self.process = None
+        self._stopped = False
 
     def run(self):
         try:
@@ -153,7 +154,9 @@ class LazyDump(threading.Thread):
         with contextlib.suppress(OSError):
             # Another thread may be waiting for data, which a mere close would not end.
             self.connection.shutdown(socket.SHUT_RDWR)
-        self.process.communicate()
+        if not self._stopped:
+            self._stopped = True
+            self.process.communicate()
 
 
 def enter_own_network():

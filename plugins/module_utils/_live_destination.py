@@ -57,6 +57,8 @@ from ansible_collections.fog.migration.plugins.module_utils._listing import chec
 RUNTIME = "/run/fog-migration/runtime"
 # What the source may ask of "runc restore".
 OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
+# Seconds that our OCI runtime waits for the order.
+PATIENCE = 900
 # Seconds for Docker to remove a container.
 TAKE_BACK_LIMIT = 60
 
@@ -367,11 +369,15 @@ def receive_file(frames, staging, facts):
 
 def main():
     """Does what order.json says, with the source on the other side of standard input and output."""
-    with open(os.path.join(_program.order_directory(), _program.ORDER), encoding="utf-8") as stream:
+    directory = _program.order_directory()
+    _program.register_receiver(directory)
+    with open(os.path.join(directory, _program.ORDER), encoding="utf-8") as stream:
         order = json.load(stream)
     try:
         Destination(Frames(sys.stdin.fileno(), sys.stdout.fileno()), order).run()
     except ChannelError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
     return 0

@@ -38,6 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _freeze,
     _listing,
     _program,
+    _rootfs,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
@@ -60,6 +61,22 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
 )
 
 SOCKET = "agent.sock"
+# How things are when a request failed, and what to do.
+_ASK_THERE = (
+    "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
+)
+STATES = {
+    "runs": ("it runs on as before", "mend the cause and try again"),
+    "paused": ("it stays paused here", "resume it with docker unpause"),
+    "handed over": (
+        "it stays paused here, since nobody can say whether it runs at the destination",
+        _ASK_THERE,
+    ),
+    "moved": (
+        "it was restored at the destination and stays paused here",
+        _ASK_THERE,
+    ),
+}
 
 
 class Source:
@@ -134,6 +151,7 @@ class Source:
         began = time.monotonic()
         self._docker("pause")
         self.state = "paused"
+        self._require_same_files()
         paused = time.monotonic()
         self._dump(wish["mode"])
         dumped = time.monotonic()
@@ -154,6 +172,15 @@ class Source:
                 "downtime": round(end - began, 3),
             },
         }
+
+    def _require_same_files(self):
+        """What was written to the root file system since it was read would be lost."""
+        rootfs = self.order.get("rootfs")
+        if rootfs and _rootfs.signature(rootfs["upper"]) != rootfs["signature"]:
+            raise _freeze.FreezeError(
+                "it has written files in its root file system since the migration began, "
+                "which only a migration in cold mode takes along"
+            )
 
     def _docker(self, verb):
         problem = _engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
@@ -235,6 +262,20 @@ VERBS = {"arm": Source.arm, "freeze": Source.freeze, "finish": Source.finish, "g
 LAST = ("finish", "give up")
 
 
+def ask(path, wish):
+    """What the program whose socket this is answers to one request.
+
+    :raises OSError: when there is none.
+    :raises ValueError: when it ended before it answered.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+        with connection.makefile("rw", encoding="utf-8") as stream:
+            stream.write(json.dumps(wish) + "\n")
+            stream.flush()
+            return json.loads(stream.readline())
+
+
 def serve(source, listener, patience):
     """Answers one request after the other; ends with the last one, with a failure, or when nobody asks any more."""
     while True:
@@ -284,4 +325,5 @@ def main():
     finally:
         source.close()
         connection.close()
+        shutil.rmtree(directory, ignore_errors=True)
     return 0

@@ -10,6 +10,7 @@ itself keeps for deletions, so deletions travel like everything else.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 
@@ -24,6 +25,21 @@ _ATTRIBUTES = ["--xattrs", "--xattrs-include=*", *(f"--xattrs-exclude={name}" fo
 def upper_directory(inspect: dict) -> str | None:
     """The folder that holds what the container has changed in its root file system; None where there is none."""
     return ((inspect.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+
+
+def signature(upper: str | None) -> str:
+    """A checksum over what would be different if a file below I(upper) had been written since.
+
+    Names, kinds, modes, owners, sizes, inodes and times, not contents.
+    """
+    checksum = hashlib.sha256()
+    for base, folders, names in os.walk(upper) if upper else ():
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            facts = os.lstat(os.path.join(base, name))
+            seen = (facts.st_mode, facts.st_uid, facts.st_gid, facts.st_size, facts.st_ino, facts.st_ctime_ns)
+            checksum.update(os.fsencode(os.path.join(base, name)) + repr(seen).encode("ascii"))
+    return checksum.hexdigest()
 
 
 def _tar(*arguments: str) -> None:

@@ -8,7 +8,15 @@ Nothing here acts. Private to the collection fog.migration.
 
 from __future__ import annotations
 
-STEPS = ("open_source", "open_destination", "fingerprint", "send", "close")
+STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "close_door", "close")
+
+# A channel for a live migration: the container at the source, and the one that is armed at the destination.
+LIVE = {
+    "container": {"type": "str", "required": True},
+    "armed": {"type": "str", "required": True},
+    "docker_socket": {"type": "str", "default": "/var/run/docker.sock"},
+    "restore_timeout": {"type": "int", "default": 600},
+}
 
 
 def argument_spec(path_type="path"):
@@ -26,6 +34,7 @@ def argument_spec(path_type="path"):
         "retries": {"type": "int", "default": 2},
         "timeout": {"type": "int", "default": 3600},
         "force": {"type": "bool", "default": False},
+        "live": {"type": "dict", "options": LIVE},
         "step": {"type": "str", "choices": list(STEPS)},
         "step_options": {"type": "dict"},
     }

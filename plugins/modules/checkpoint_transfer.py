@@ -95,12 +95,36 @@ options:
       - Replace what the destination has under the final name, if it differs. Without this the task fails then.
     type: bool
     default: false
+  live:
+    description:
+      - Opens a channel for a live migration instead, and sends nothing. It stays open after the task, for
+        M(fog.migration.container_checkpoint), and ends with the migration, or when nobody has used it for O(timeout)
+        seconds. O(path) has to be the prepared checkpoint that the destination has been armed with.
+      - The source has to reach the destination's SSH port. The key is gone as soon as the channel is open.
+    type: dict
+    suboptions:
+      container:
+        description: ID of the container at the source.
+        type: str
+        required: true
+      armed:
+        description: ID of the container at the destination, as M(fog.migration.container_restore) made it.
+        type: str
+        required: true
+      docker_socket:
+        description: Docker's socket, on both hosts.
+        type: str
+        default: /var/run/docker.sock
+      restore_timeout:
+        description: Seconds that the restore may take.
+        type: int
+        default: 600
   step:
     description:
       - Internal. The action plugin of the same name runs this module once per step, on the source and on the
         destination, and says here which step it is. A task that sets this is refused.
     type: str
-    choices: [open_source, open_destination, fingerprint, send, close]
+    choices: [open_source, open_destination, fingerprint, send, open_channel, close_door, close]
   step_options:
     description:
       - Internal. What the action plugin hands to the step. A task that sets this is refused.
@@ -159,6 +183,15 @@ EXAMPLES = r"""
     mode: relay
     rate_limit: 5
 
+- name: Open a channel for a live migration
+  fog.migration.checkpoint_transfer:
+    path: /var/lib/fog-migration/checkpoints/looper100
+    destination: fog2
+    live:
+      container: "{{ running.container.id }}"
+      armed: "{{ armed.container.id }}"
+  register: opened
+
 - name: Replace an older checkpoint of the same name, uncompressed
   fog.migration.checkpoint_transfer:
     path: /var/lib/fog-migration/checkpoints/looper100
@@ -184,6 +217,11 @@ staging_path:
   returned: when the options are valid
   type: str
   sample: /var/lib/fog-migration/checkpoints/.looper100.incoming
+channel:
+  description: Path of the socket on the source by which the open channel is used.
+  returned: when O(live) was given
+  type: str
+  sample: /run/fog-migration/transfer-4f6c54c0a7c10b6f-source-1795270000/agent.sock
 mode:
   description: V(direct) or V(relay), whichever was used (or, in check mode, would be).
   returned: success
@@ -239,9 +277,11 @@ files:
   sample: 14
 """
 
+import json
 import os
 import shutil
 import socket
+import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -251,13 +291,17 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _door,
     _frames,
     _listing,
+    _live_destination,
+    _live_source,
     _program,
+    _rootfs,
     _stream,
     _transfer,
 )
 
 EXPIRY_MARGIN = 300
 PROBE_SECONDS = 4
+OPEN_SECONDS = 30
 
 
 class Failure(Exception):
@@ -372,21 +416,16 @@ def open_destination(module, orders):
     }
     if not host_keys:
         facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
-    if facts["exists"] and not orders["replace"]:
+    live = module.params["live"]
+    if facts["exists"] and not orders["replace"] and not live:
         facts["fingerprint"] = fingerprint_of(final, trust_manifest=False)
         return facts
     if module.check_mode or facts["sudo_problem"]:
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
     facts["directory"] = make_directory(orders["id"], "destination", expires)
-    order = {
-        "role": "receive",
-        "final": final,
-        "host": orders["host"],
-        "replace": orders["replace"],
-        "idle_limit": _frames.IDLE_LIMIT,
-    }
-    command = _door.shell_line(_door.as_login_user(login, current) + _program.lay_down(facts["directory"], order))
+    program = lay_down_receiver(facts["directory"], orders, live)
+    command = _door.shell_line(_door.as_login_user(login, current) + program)
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
         version, now = _door.installed_ssh_version(), time.time()
@@ -398,6 +437,83 @@ def open_destination(module, orders):
         except _door.DoorError as exc:
             facts["door_problem"] = str(exc)
     return facts
+
+
+def lay_down_receiver(directory, orders, live):
+    """What the source's key may run: the receiver of a directory, or the destination's end of a live migration."""
+    if not live:
+        order = {
+            "role": "receive",
+            "final": orders["final"],
+            "host": orders["host"],
+            "replace": orders["replace"],
+            "idle_limit": _frames.IDLE_LIMIT,
+        }
+        return _program.lay_down(directory, order)
+    order = {
+        "container": live["armed"],
+        "staging": os.path.join(directory, "staging"),
+        "docker_socket": live["docker_socket"],
+        "patience": _live_destination.PATIENCE,
+        "restore_limit": live["restore_timeout"],
+        "host": orders["host"],
+    }
+    return _program.lay_down(directory, order, "_live_destination")
+
+
+def open_channel(module, orders):
+    """Starts the source's end of a live migration, which holds the channel open behind this task."""
+    directory, live = orders["directory"], module.params["live"]
+    key, hosts_file = os.path.join(directory, "key"), os.path.join(directory, "known_hosts")
+    with open(hosts_file, "w", encoding="ascii") as stream:
+        stream.write(_door.known_hosts(orders["host_keys"]))
+    ssh = {"key": key, "hosts_file": hosts_file, **{name: orders[name] for name in ("user", "address", "port")}}
+    order = {
+        "container": live["container"],
+        "staging": os.path.join(directory, "staging"),
+        "docker_socket": live["docker_socket"],
+        "options": ["--tcp-established", "--ext-unix-sk"],
+        "patience": module.params["timeout"],
+        "lifetime": module.params["timeout"] * 2,
+        "ssh": ssh,
+    }
+    order["rootfs"] = prepared_rootfs(module.params["path"])
+    words = _program.lay_down(directory, order, "_live_source")
+    with open(os.path.join(directory, "log"), "wb") as log:
+        program = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+        )
+    channel = os.path.join(directory, _live_source.SOCKET)
+    deadline = time.monotonic() + OPEN_SECONDS
+    while not os.path.exists(channel):
+        if program.poll() is not None or time.monotonic() > deadline:
+            program.kill()
+            with open(log.name, encoding="utf-8", errors="replace") as stream:
+                said = stream.read().strip().splitlines()
+            raise Failure(f"the channel could not be opened ({said[-1] if said else 'no answer'})")
+        time.sleep(0.02)
+    # It has done what it was for.
+    for path in (key, key + ".pub"):
+        os.unlink(path)
+    return {"channel": channel}
+
+
+def prepared_rootfs(path):
+    """The upper directory of the container of a prepared checkpoint, and its signature when it was read."""
+    with open(os.path.join(path, "manifest.json"), encoding="utf-8") as stream:
+        signature = json.load(stream).get("rootfs_signature")
+    if not signature:
+        raise Failure(f"{path} is no prepared checkpoint")
+    with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
+        return {"upper": _rootfs.upper_directory(json.load(stream)), "signature": signature}
+
+
+def close_door(module, orders):
+    """Takes the source's key out again, and leaves what has come through the door alone."""
+    _door.edit_authorized_keys(
+        _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time())
+    )
+    return {}
 
 
 def fingerprint_of(path, trust_manifest):
@@ -454,6 +570,8 @@ def main():
         "open_destination": open_destination,
         "fingerprint": fingerprint,
         "send": send,
+        "open_channel": open_channel,
+        "close_door": close_door,
         "close": close,
     }
     if not step:

@@ -56,9 +56,27 @@ options:
   state:
     description:
       - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
+      - V(prepared) makes a checkpoint without the memory, of a container that runs on. It has the configuration and the
+        root file system diff, from which M(fog.migration.container_restore) arms the destination of a live migration.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, prepared]
     default: present
+  channel:
+    description:
+      - What M(fog.migration.checkpoint_transfer) returned as C(channel) when it opened one for a live migration. The
+        container is then frozen through its OCI runtime and restored at the channel's other end before the task ends,
+        and nothing is written to O(directory).
+      - Docker shows the frozen container as paused, and it stays so afterwards. When the migration fails, it runs on
+        here, or the message says why not.
+    type: path
+  mode:
+    description:
+      - With O(channel), how the memory travels. V(stop-and-copy) sends all of it while the container stands still,
+        V(postcopy) none of it; the destination fetches it then while the container runs there, and the task ends when
+        all of it has arrived.
+    type: str
+    choices: [stop-and-copy, postcopy]
+    default: stop-and-copy
   leave_running:
     description:
       - Whether the container runs on after the checkpoint.
@@ -99,6 +117,13 @@ EXAMPLES = r"""
     directory: /srv/checkpoints
     leave_running: true
     force: true
+
+- name: Freeze looper100 and let it go on at the other end of a channel
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: looper100
+    channel: "{{ opened.channel }}"
+    mode: postcopy
 
 - name: Delete a checkpoint
   fog.migration.container_checkpoint:
@@ -155,9 +180,23 @@ seconds:
   description:
     - Seconds taken by Docker's checkpoint (C(checkpoint)), by the root file system diff (C(rootfs)), by the checksums
       (C(manifest)), and from the order to freeze to the end (C(total)).
-  returned: when a checkpoint was made
+    - With O(channel), those of the freeze (C(pause), C(dump)), of the way (C(send)), of the restore as the destination
+      measured it (C(restore)), and all of it by the source's clock (C(downtime)).
+  returned: when a checkpoint was made, or the container was moved
   type: dict
   sample: {checkpoint: 0.71, rootfs: 0.02, manifest: 0.01, total: 0.76}
+bytes_sent:
+  description: Bytes of the images that were sent while the container stood still.
+  returned: when the container was moved
+  type: int
+  sample: 86839
+container_state:
+  description:
+    - How far the migration was. V(runs) and V(paused) tell how the container is here; with V(handed over) and V(moved)
+      it is paused, and may run at the destination.
+  returned: when the migration through O(channel) failed
+  type: str
+  sample: runs
 restart_policy_held:
   description: The restart policy that was set to V(no) and that a restore puts back, or null.
   returned: when a checkpoint was made
@@ -189,6 +228,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _decisions,
     _host,
     _layout,
+    _live_source,
     _manifest,
     _rootfs,
 )
@@ -260,10 +300,14 @@ class Checkpointer:
         self._check_arguments()
         if self.params["state"] == "absent":
             return self._absent()
+        if self.params["state"] == "prepared":
+            return self._prepared()
+        if self.params["channel"]:
+            return self._move()
         inspect, daemon, criu_version = self._look()
         if os.path.lexists(self.folder) and not self.params["force"]:
             return self._present_already(inspect)
-        self._refuse(inspect, daemon, criu_version)
+        self._refuse(inspect, daemon, criu_version, self.params["leave_running"])
         self._refuse_unsaved_files(inspect)
         result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
         if not self.module.check_mode:
@@ -292,6 +336,81 @@ class Checkpointer:
         diff = {"before": {"checkpoint": "present" if there else "absent"}, "after": {"checkpoint": "absent"}}
         return {"changed": there, "path": self.folder, "diff": diff}
 
+    def _prepared(self) -> dict:
+        """A checkpoint without the memory; the container is not touched."""
+        inspect, daemon, criu_version = self._look()
+        if os.path.lexists(self.folder) and not self.params["force"]:
+            manifest = _manifest.load(self.folder)
+            if manifest.get("prepared") and manifest["container"]["id"] == inspect["Id"]:
+                return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
+            raise MigrationError(
+                f"{self.folder} is there already and no prepared checkpoint of {self.params['container']}",
+                "nothing was changed",
+                "give another name, or force: true to replace it",
+            )
+        # The runtime's checkpoints need no experimental mode of Docker's.
+        self._refuse(inspect, dict(daemon, experimental=True), criu_version, leave_running=True)
+        self._refuse_unsaved_files(inspect)
+        diff = {"before": {"checkpoint": "absent"}, "after": {"checkpoint": "prepared"}}
+        result = {"changed": True, "path": self.folder, "diff": diff}
+        if not self.module.check_mode:
+            self._prepare_partial()
+            try:
+                # Before it is read: what is written meanwhile counts as changed.
+                signature = _rootfs.signature(_rootfs.upper_directory(inspect))
+                self._save_rootfs(inspect)
+                more = {"prepared": True, "rootfs_signature": signature}
+                manifest = dict(self._describe(inspect, daemon, criu_version, None, time.time()), **more)
+                self._publish(manifest)
+            finally:
+                shutil.rmtree(self.partial, ignore_errors=True)
+            result.update(summary(manifest))
+        return result
+
+    def _move(self) -> dict:
+        """Freezes the container and has it go on at the other end of the channel."""
+        diff = {"before": {"container": "running"}, "after": {"container": "paused"}}
+        result = {"changed": True, "path": self.folder, "diff": diff}
+        if not self.module.check_mode:
+            inspect = self._look()[0]
+            held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
+            # A daemon that starts anew must not revive what is paused here and runs elsewhere.
+            if held:
+                self.client.update_container(inspect["Id"], restart_policy={"Name": "no"})
+            result.update(self._move_or_resume(inspect["Id"], held))
+        return result
+
+    def _move_or_resume(self, container_id: str, held: dict | None) -> dict:
+        try:
+            self._ask("arm")
+            moved = self._ask("freeze", mode=self.params["mode"])
+            self._ask("finish")
+        except MigrationError as error:
+            if held and error.details.get("container_state") == "runs":
+                self.client.update_container(container_id, restart_policy=held)
+            raise
+        return moved
+
+    def _ask(self, verb: str, **more) -> dict:
+        """What the source's end of the channel answers.
+
+        :raises MigrationError: when it says that something went wrong, or says nothing.
+        """
+        container = self.params["container"]
+        try:
+            answer = _live_source.ask(self.params["channel"], dict(more, do=verb))
+        except (OSError, ValueError) as error:
+            raise MigrationError(
+                f"the channel {self.params['channel']} does not answer ({error})",
+                f"{container} runs, or is paused",
+                "look at the destination before you resume it with docker unpause",
+            ) from error
+        if "error" in answer:
+            state, remedy = _live_source.STATES[answer["state"]]
+            details = {"container_state": answer["state"]}
+            raise MigrationError(f"{container} could not be moved ({answer['error']})", state, remedy, **details)
+        return answer["result"]
+
     def _look(self) -> tuple[dict, dict, str | None]:
         name = self.params["container"]
         inspect = self.client.find_container(name)
@@ -303,10 +422,10 @@ class Checkpointer:
         _client.require_local(daemon["root"], inspect["Id"])
         return inspect, daemon, _criu.version()
 
-    def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None) -> None:
+    def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> None:
         """Raises with the reason where this checkpoint cannot work."""
         unreadable = _host.unreadable_limits(inspect["State"].get("Pid") or 0)
-        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, self.params["leave_running"])
+        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running)
         if refusal:
             raise MigrationError(refusal[0], "nothing was changed", refusal[1])
 
@@ -545,12 +664,14 @@ def main() -> None:
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "prepared"], "default": "present"},
+            "channel": {"type": "path"},
+            "mode": {"type": "str", "choices": ["stop-and-copy", "postcopy"], "default": "stop-and-copy"},
             "leave_running": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "checkpoint_timeout": {"type": "int", "default": 900},
         },
-        required_if=[("state", "present", ["container"])],
+        required_if=[("state", "present", ["container"]), ("state", "prepared", ["container"])],
         supports_check_mode=True,
     )
     try:

@@ -49,8 +49,11 @@ options:
       - V(absent) takes a restore back. It waits for one that is under way from the same O(path), removes the container
         that was made from this checkpoint, and sees to it that a restore that was ordered before does not begin after.
         The container that the checkpoint was taken of, and any other container of the same name, is never removed.
+      - V(armed) makes the container and does not start it, so that a live migration can restore into it, through the
+        OCI runtime of the role C(fog.migration.runtime). O(path) may be a prepared checkpoint, which has no memory.
+        O(state=present) gives the container its restart policy, once it runs.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, armed]
     default: present
   restore_timeout:
     description:
@@ -86,7 +89,7 @@ EXAMPLES = r"""
 RETURN = r"""
 container:
   description: The restored container.
-  returned: success, O(state=present)
+  returned: success, O(state=present) or O(state=armed)
   type: dict
   contains:
     id:
@@ -228,7 +231,7 @@ class Restorer:
         """Decides what is to be done and does it, one restore from a checkpoint at a time."""
         with self._alone():
             self._look()
-            return self._present() if self.params["state"] == "present" else self._absent()
+            return {"present": self._present, "absent": self._absent, "armed": self._armed}[self.params["state"]]()
 
     @contextlib.contextmanager
     def _alone(self):
@@ -293,7 +296,14 @@ class Restorer:
         self._refuse_withdrawn()
         existing = self.client.find_container(self.name)
         if existing and existing["State"].get("Running") and self._came_from_here(existing):
-            return self._result(existing["Id"], changed=False, in_place=False)
+            settled = not self.module.check_mode and self._settle(existing["Id"], existing)
+            return self._result(existing["Id"], changed=settled, in_place=False)
+        if self.manifest.get("prepared"):
+            raise MigrationError(
+                f"{self.params['path']} is a prepared checkpoint, without any memory",
+                INTACT,
+                "restore into it by a live migration, or make a whole checkpoint",
+            )
         in_place = self._may_resume(existing)
         _manifest.require_intact(self.params["path"], self.manifest, INTACT)
         self.verified = time.monotonic()
@@ -301,6 +311,28 @@ class Restorer:
         if self.module.check_mode:
             return self._result(existing["Id"] if existing else "", changed=True, in_place=in_place)
         return self._restore(existing["Id"] if existing else None)
+
+    def _armed(self) -> dict:
+        """Makes the container that a live migration restores into."""
+        self._refuse_withdrawn()
+        existing = self.client.find_container(self.name)
+        if existing and self._came_from_here(existing):
+            return self._result(existing["Id"], changed=False, in_place=False)
+        if existing:
+            self._may_resume(dict(existing, State={"Running": True}))
+        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        self._refuse_incompatible()
+        if _decisions.RUNTIME not in self.daemon["runtimes"]:
+            raise MigrationError(
+                f"Docker here does not know the OCI runtime {_decisions.RUNTIME}",
+                INTACT,
+                "install it with the role fog.migration.runtime",
+            )
+        container_id = ""
+        if not self.module.check_mode:
+            container_id = self._create(armed=True)
+            self._note(container_id)
+        return self._result(container_id, changed=True, in_place=False, after="created")
 
     def _came_from_here(self, existing: dict) -> bool:
         """Whether this container was restored from this very checkpoint."""
@@ -332,7 +364,7 @@ class Restorer:
             raise MigrationError(
                 f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host"
             )
-        if not self.daemon["experimental"]:
+        if not self.daemon["experimental"] and self.params["state"] != "armed":
             raise MigrationError(
                 "the Docker daemon does not run in experimental mode, without which it restores no checkpoints",
                 INTACT,
@@ -384,12 +416,12 @@ class Restorer:
         with open(os.path.join(self.params["path"], "container.json"), encoding="utf-8") as stream:
             return json.load(stream)
 
-    def _create(self) -> str:
+    def _create(self, armed: bool = False) -> str:
         inspect = self._inspected()
         tags = {
             tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
         }
-        body, more_networks = _decisions.creation_body(inspect, _decisions.image_reference(inspect, tags))
+        body, more_networks = _decisions.creation_body(inspect, _decisions.image_reference(inspect, tags), armed)
         container_id = self.client.create_from_body(self.name, body)
         try:
             for network, endpoint in more_networks.items():
@@ -465,15 +497,22 @@ class Restorer:
             return f"the container {container_id[:12]} could not be removed ({_client.api_message(error)})"
         return "nothing of it is left on this host, the checkpoint is kept"
 
-    def _settle(self, container_id: str) -> None:
-        """The restart policy comes back once the container runs. That is not worth undoing the restore for."""
+    def _settle(self, container_id: str, now: dict | None = None) -> bool:
+        """The restart policy comes back once the container runs. That is not worth undoing the restore for.
+
+        :param now: its inspect data; nothing is done when it has the policy already.
+        """
         policy = self._inspected()["HostConfig"].get("RestartPolicy") or {"Name": "no"}
+        if now and (now["HostConfig"].get("RestartPolicy") or {}).get("Name") == policy["Name"]:
+            return False
         try:
             self.client.update_container(container_id, restart_policy=policy)
         except _client.FAILURES as error:
             self.module.warn(
                 f"{self.name} runs, but its restart policy {policy['Name']} is not back ({_client.api_message(error)})"
             )
+            return False
+        return True
 
     def _note(self, container_id: str) -> None:
         """Writes down which checkpoint the container comes from, and forgets what is gone or long past."""
@@ -485,7 +524,7 @@ class Restorer:
             if gone or (mark and os.path.getmtime(path) < STARTED - DAY):
                 os.unlink(path)
 
-    def _result(self, container_id: str, changed: bool, in_place: bool) -> dict:
+    def _result(self, container_id: str, changed: bool, in_place: bool, after: str = "running") -> dict:
         before = "exited" if in_place else "absent"
         container = {
             "id": container_id,
@@ -493,7 +532,7 @@ class Restorer:
             "image": self.manifest["container"]["image"],
             "in_place": in_place,
         }
-        diff = {"before": {self.name: before}, "after": {self.name: "running"}} if changed else {}
+        diff = {"before": {self.name: before}, "after": {self.name: after}} if changed else {}
         return {"changed": changed, "container": container, "diff": diff}
 
 
@@ -502,7 +541,7 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "armed"], "default": "present"},
             "restore_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,

@@ -134,6 +134,15 @@ def test_the_new_container_has_everything_but_its_restart_policy():
     assert "NetworkingConfig" not in body
 
 
+def test_our_runtime_is_for_a_container_that_is_armed_only():
+    assert "Runtime" not in _decisions.creation_body(INSPECT, "i")[0]["HostConfig"]
+    assert _decisions.creation_body(INSPECT, "i", armed=True)[0]["HostConfig"]["Runtime"] == "fog-runc"
+    moved = changed("HostConfig.Runtime", "fog-runc")
+    assert _decisions.creation_body(moved, "i")[0]["HostConfig"]["Runtime"] == ""
+    kata = changed("HostConfig.Runtime", "kata")
+    assert _decisions.creation_body(kata, "i")[0]["HostConfig"]["Runtime"] == "kata"
+
+
 def test_user_defined_networks_keep_what_was_configured_and_only_that():
     inspect = changed("HostConfig.NetworkMode", "lan")
     inspect["NetworkSettings"]["Networks"] = {

@@ -69,8 +69,19 @@ SERVER = {
         "architecture": "x86_64",
         "cpu_features": ["avx2", "sse4_2", "nopl"],
     },
-    "docker": {"version": "26.1.5", "experimental": True, "storage_driver": "overlay2"},
-    "criu": {"works": True, "version": "4.2", "why_not": None, "options": {"manage-cgroups": "ignore"}},
+    "docker": {
+        "version": "26.1.5",
+        "experimental": True,
+        "storage_driver": "overlay2",
+        "runtimes": ["fog-runc", "runc"],
+    },
+    "criu": {
+        "works": True,
+        "version": "4.2",
+        "why_not": None,
+        "options": {"manage-cgroups": "ignore"},
+        "modes": {"postcopy": {"possible": True, "why_not": None}},
+    },
     "free": {"checkpoints": 10**10, "docker": 10**10},
     "listening": ["22/tcp"],
     "containers": {},
@@ -134,6 +145,15 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({}, {"docker.storage_driver": "vfs"}, {}, ["storage_driver"]),
         ({"container.memory": 2 * 10**10}, {}, {}, ["space_source", "space_destination"]),
         ({}, {"free": {"checkpoints": 10**10, "docker": 10**6}}, {}, ["space_destination"]),
+        ({}, {}, {"mode": "postcopy"}, []),
+        ({"docker.runtimes": ["runc"]}, {}, {"mode": "postcopy"}, []),
+        ({}, {"docker.runtimes": ["runc"]}, {"mode": "postcopy"}, ["runtime"]),
+        (
+            {},
+            {"criu.modes": {"postcopy": {"possible": False, "why_not": "x"}}},
+            {"mode": "postcopy"},
+            ["postcopy_destination"],
+        ),
     ],
 )
 def test_preflight(source, destination, options, names):
@@ -147,6 +167,31 @@ def test_only_instruction_sets_count():
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**30, "5.0 GiB")])
 def test_readable_bytes(count, text):
     assert readable_bytes(count) == text
+
+
+def test_report_of_a_live_migration():
+    clock = ("start", "pre-migration", "reservation", "pre-copy", "stop-and-copy", "commitment", "activation")
+    measured = {
+        "container": "looper100",
+        "name": "looper100",
+        "source": "fog1",
+        "destination": "fog2",
+        "mode": "postcopy",
+        "clock": {stage: 100.0 + second for second, stage in enumerate(clock)},
+        "image": {},
+        "checkpoint": {
+            "seconds": {"pause": 0.01, "dump": 0.2, "send": 0.005, "restore": 0.3, "downtime": 0.52},
+            "bytes_sent": 2048,
+        },
+        "transfer": {},
+        "restore": {"container": {"id": "8a77d9000000aaaa"}},
+        "left": {},
+    }
+    lines = report(measured)
+    assert lines[0] == "looper100 moved from fog1 to fog2 (postcopy)"
+    assert "  freeze" in lines[5] and "0.210 s" in lines[5]
+    assert "2.0 KiB of images" in lines[6]
+    assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
 
 
 def test_report_tells_the_phases_and_the_downtime():
