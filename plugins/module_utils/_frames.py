@@ -24,9 +24,14 @@ HELLO, DATA, END, REFUSED, ALIVE = b"H", b"D", b"E", b"R", b"K"
 # The transfer of a directory.
 LISTING, WANTS, PLAN, VERDICT = b"L", b"W", b"P", b"V"
 # Live migration.
-FILE, DO, DONE, PAGES = b"F", b"O", b"A", b"G"
+FILE, DO, DONE = b"F", b"O", b"A"
+# Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
+MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
 HEADER = struct.Struct(">cI")
 CHUNK = 256 * 1024
+# In front of pages: the length of the pagemap's name, the address; then the name.
+_MEMORY_HEAD = struct.Struct(">BQ")
+_LONGEST_NAME = 64
 LIMITS = {
     HELLO: 64 * 1024,
     LISTING: 4 * 1024 * 1024,
@@ -40,7 +45,11 @@ LIMITS = {
     FILE: 64 * 1024,
     DO: 64 * 1024,
     DONE: 64 * 1024,
-    PAGES: CHUNK,
+    MEMORY: _MEMORY_HEAD.size + _LONGEST_NAME + CHUNK,
+    LAYOUT: 64 * 1024,
+    CURRENT: _MEMORY_HEAD.size + _LONGEST_NAME,
+    NEED: 64,
+    PAGES: _MEMORY_HEAD.size + _LONGEST_NAME + CHUNK,
 }
 ENTRIES_PER_FRAME = 1000
 MAX_ENTRIES = 500000
@@ -73,19 +82,22 @@ class Frames:
         self._lock = threading.Lock()
         self._heard = False
 
-    def write(self, kind, payload=b""):
+    def write(self, kind, *payload):
+        """One frame; its payload may be in several parts."""
+        parts = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
         with self._lock:
-            for part in (HEADER.pack(kind, len(payload)), payload):
-                view = memoryview(part)
-                while view:
-                    try:
-                        count = os.write(self.fd_out, view)
-                    except OSError as exc:
-                        if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
-                            raise Interrupted("the other end closed the channel") from exc
-                        raise
-                    self.sent += count
-                    view = view[count:]
+            while parts:
+                try:
+                    count = os.writev(self.fd_out, parts)
+                except OSError as exc:
+                    if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                        raise Interrupted("the other end closed the channel") from exc
+                    raise
+                self.sent += count
+                while parts and count >= len(parts[0]):
+                    count -= len(parts.pop(0))
+                if parts and count:
+                    parts[0] = memoryview(parts[0])[count:]
             self.last_sent = time.monotonic()
 
     def write_json(self, kind, value):
@@ -188,6 +200,21 @@ def check_greeting(hello, role):
     if hello.get("version") != VERSION:
         theirs = hello.get("version")
         raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
+
+
+def memory_head(name, vaddr):
+    """What goes before pages of the pagemap of this name."""
+    return _MEMORY_HEAD.pack(len(name), vaddr) + name.encode("ascii")
+
+
+def parse_memory(payload):
+    """The name of the pagemap, the address, and the pages, of a frame of memory."""
+    try:
+        length, vaddr = _MEMORY_HEAD.unpack_from(payload)
+        name = bytes(payload[_MEMORY_HEAD.size : _MEMORY_HEAD.size + length]).decode("ascii")
+    except (struct.error, UnicodeDecodeError) as exc:
+        raise Refused("the other end sent memory of nobody") from exc
+    return name, vaddr, memoryview(payload)[_MEMORY_HEAD.size + length :]
 
 
 def is_whole(value):

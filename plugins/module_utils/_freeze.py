@@ -8,7 +8,6 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import glob
@@ -18,6 +17,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 
 CLONE_NEWNET = 0x40000000
@@ -45,15 +45,35 @@ def runtime_root(container):
     return None
 
 
+def control_groups(container):
+    """The folders of a container's control groups: by controller, or that of all of them by an empty name.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    root = runtime_root(container)
+    if root is None:
+        raise FreezeError("no OCI runtime knows it")
+    with open(os.path.join(root, container, "state.json"), encoding="utf-8") as stream:
+        return json.load(stream)["cgroup_paths"]
+
+
+def processes(container):
+    """The PIDs of a container, also of those in control groups below its own."""
+    paths = control_groups(container)
+    found = []
+    for folder, _folders, _names in os.walk(paths.get("") or paths["freezer"]):
+        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
+            found += [int(line) for line in stream]
+    return sorted(found)
+
+
 def keep_frozen(container):
     """Freezes the control group of a container that Docker has paused, again.
 
     CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
     killed: the container would run here as well as at the destination then.
     """
-    root = runtime_root(container)
-    with open(os.path.join(root, container, "state.json"), encoding="utf-8") as stream:
-        paths = json.load(stream)["cgroup_paths"]
+    paths = control_groups(container)
     if "freezer" in paths:
         place, order = os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
     else:
@@ -103,60 +123,64 @@ def last_line(output):
     return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
 
 
-class LazyDump(threading.Thread):
-    """A dump that leaves the memory's pages where they are and serves them, until all were asked for or it is given up.
+class Dump(threading.Thread):
+    """A dump of a container that is frozen already and stays so, under way.
 
-    CRIU's page server listens to anybody who can reach it. Here nobody can: the dump runs in a network namespace of
-    its own, in which this thread makes the one connection. The container has to be frozen already, and stays so when
-    the page server ends, for whatever reason.
+    A lazy one leaves the pages that can be fetched later with the processes. CRIU serves them by a page server, which
+    listens to anybody who can reach it; here nobody can, since it runs in a network namespace of its own, and it ends
+    as soon as everything else is written: the processes stand still, so their memory can be read without it.
     """
 
-    def __init__(self, container, images, work):
+    def __init__(self, container, images, work, lazy):
         super().__init__(daemon=True)
-        self.container, self.images, self.work = container, images, work
-        self.ready = threading.Event()
-        self.connection = None
-        self.problem = None
-        self.process = None
-        self._stopped = False
+        self._places = (container, images, work)
+        self._lazy = lazy
+        self._ready = threading.Event()
+        self._problem = None
+        self._process = None
 
     def run(self):
         try:
-            enter_own_network()
-            self._dump()
+            if self._lazy:
+                enter_own_network()
+                self._dump_lazily()
+            else:
+                dump(*self._places)
         except (OSError, FreezeError) as exc:
-            self.problem = str(exc)
-            if self.process:
-                self.process.kill()
-                self.process.communicate()
-        finally:
-            self.ready.set()
+            self._problem = str(exc)
+            if self._process:
+                self._process.kill()
+        self._ready.set()
+        if self._process:
+            self._process.wait()
 
-    def _dump(self):
+    def _dump_lazily(self):
         reader, writer = os.pipe()
         server = ["--lazy-pages", "--page-server", f"127.0.0.1:{PAGE_SERVER_PORT}", "--status-fd", str(writer)]
-        words = checkpoint_command(self.container, self.images, self.work, "--leave-running", *server)
-        self.process = subprocess.Popen(
-            words, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        os.close(writer)
-        with os.fdopen(reader, "rb") as status:
-            said = status.read(1)
-        if said != b"\0":
-            output = self.process.communicate()[0]
-            raise FreezeError(last_line(output))
-        keep_frozen(self.container)
-        self.connection = socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5)
-        self.connection.settimeout(None)
+        words = checkpoint_command(*self._places, "--leave-running", *server)
+        with tempfile.TemporaryFile() as output:
+            self._process = subprocess.Popen(
+                words, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            os.close(writer)
+            with os.fdopen(reader, "rb") as status:
+                said = status.read(1)
+            if said != b"\0":
+                self._process.wait()
+                output.seek(0)
+                raise FreezeError(last_line(output.read()))
+        keep_frozen(self._places[0])
+        # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
+        socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
 
-    def stop(self):
-        """Ends the page server. The container stays as it was before the dump: frozen."""
-        with contextlib.suppress(OSError):
-            # Another thread may be waiting for data, which a mere close would not end.
-            self.connection.shutdown(socket.SHUT_RDWR)
-        if not self._stopped:
-            self._stopped = True
-            self.process.communicate()
+    def wait(self):
+        """Returns when the images are written.
+
+        :raises FreezeError: when they could not be; the container is frozen as before.
+        """
+        self._ready.wait()
+        if self._problem:
+            raise FreezeError(self._problem)
 
 
 def enter_own_network():

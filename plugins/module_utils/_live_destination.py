@@ -6,13 +6,19 @@
     source                                  destination
                                     <-      hello
     hello                           ->
-    file, data, end (any number)    ->              images and other files into staging
+    memory (any number), then       ->              pages into the store; a round of pre-copy
+      do: layout, layout            ->              which pages each pagemap has now
+      do: settle                    ->
+                                    <-      done: round N
     do: arm                         ->              "docker start", which waits inside our OCI runtime
                                     <-      done: armed
-    file, data, end                 ->              the last difference
+    memory ... do: settle           ->              the last round, of a container that stands still
+    file, data, end (any number)    ->              images into staging
     do: restore                     ->
                                     <-      done: running, or refused with the reason
-    pages                           <->             what CRIU's page server and its client say to each other (post-copy)
+    need                            <-              pages that CRIU asks for and that only the source has
+    pages                           ->
+    memory, current, ... settle     ->              the rest of what has changed (hybrid)
                                     <-      done: started (Docker owns it), done: complete (no page is missing any more)
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
@@ -26,21 +32,22 @@ import json
 import os
 import select
 import shutil
-import socket
-import subprocess
 import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _engine, _host, _program
+from ansible_collections.fog.migration.plugins.module_utils import _engine, _host, _pager, _pages, _program
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
-    CHUNK,
+    CURRENT,
     DATA,
     DO,
     DONE,
     END,
     FILE,
     HELLO,
+    LAYOUT,
+    MEMORY,
+    NEED,
     PAGES,
     REFUSED,
     ChannelError,
@@ -50,6 +57,7 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     check_greeting,
     greeting,
     is_whole,
+    parse_memory,
     parse_object,
 )
 from ansible_collections.fog.migration.plugins.module_utils._listing import check_path
@@ -113,7 +121,10 @@ class Destination:
         self.prepared = os.path.join(RUNTIME, order["container"])
         self.start = None
         self.fifos = {}
-        self.lazy = None
+        self.store = None
+        self.pager = None
+        self._checksum = hashlib.sha256()
+        self._layouts = {}
 
     def run(self):
         """Serves the source until it has no more wishes. Raises Refused (the source has been told) or Interrupted."""
@@ -124,6 +135,9 @@ class Destination:
         except Refused as exc:
             self._tell(str(exc))
             raise
+        except _pages.PagesError as exc:
+            self._tell(str(exc))
+            raise Refused(str(exc)) from exc
         except OSError as exc:
             reason = f"{exc.strerror or exc} on {self.order['host']}: {exc.filename or self.staging}"
             self._tell(reason)
@@ -139,25 +153,63 @@ class Destination:
 
     def _serve(self):
         """One wish of the source; False when it was the last one."""
-        kind, payload = self.frames.expect(FILE, DO)
-        wish = parse_object(payload)
+        kind, payload = self.frames.expect(FILE, MEMORY, DO)
         if kind == FILE:
-            receive_file(self.frames, self.staging, wish)
+            receive_file(self.frames, self.staging, parse_object(payload))
             return True
-        if wish.get("do") == "arm":
-            self._arm()
-        elif wish.get("do") == "restore":
+        if kind == MEMORY:
+            self._keep(payload)
+            return True
+        wish = parse_object(payload)
+        if wish.get("do") == "restore":
             self._restore(wish)
+        if wish.get("do") in ("restore", "give up"):
             return False
-        elif wish.get("do") == "give up":
-            return False
-        else:
-            raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
+        self._obey(wish)
         return True
+
+    def _obey(self, wish):
+        verbs = {"arm": self._arm, "layout": self._note_layout, "settle": self._settle}
+        if wish.get("do") not in verbs:
+            raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
+        verbs[wish["do"]](wish)
+
+    # Rounds
+
+    def _keep(self, payload):
+        name, vaddr, data = parse_memory(payload)
+        self._checksum.update(data)
+        if self.pager:
+            self.pager.put(name, vaddr, data)
+        else:
+            self._open_store().put(name, vaddr, data)
+
+    def _open_store(self):
+        self.store = self.store or _pages.Store(os.path.join(self.staging, "store"))
+        return self.store
+
+    def _note_layout(self, wish):
+        layout = self.frames.expect_list(LAYOUT)
+        if not all(isinstance(run, list) and len(run) == 2 and all(map(is_whole, run)) for run in layout):
+            raise Refused("the source sent a layout that is none")
+        self._layouts[str(wish.get("name"))] = layout
+
+    def _settle(self, wish):
+        """The end of a round: what is here is what the source has a copy of, and nothing else."""
+        if wish.get("sha256") != self._checksum.hexdigest():
+            raise Refused("pages were damaged on the way")
+        store = self._open_store()
+        for name in store.names():
+            if name not in self._layouts:
+                store.drop(name)
+        for name, layout in self._layouts.items():
+            store.settle(name, layout)
+        self._layouts = {}
+        self.frames.write_json(DONE, {"done": f"round {wish.get('round')}"})
 
     # Docker's start waits in our runtime
 
-    def _arm(self):
+    def _arm(self, _wish):
         began = time.monotonic()
         os.makedirs(self.prepared, 0o700)
         self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
@@ -181,8 +233,7 @@ class Destination:
             if line is not None or not self.start.is_alive():
                 return line
             # A source that has gone meanwhile does not end what it ordered.
-            with contextlib.suppress(ChannelError):
-                self.frames.alive()
+            self._alive()
         return None
 
     # Restore
@@ -197,7 +248,7 @@ class Destination:
             answer = self._answer(self.order["restore_limit"])
             if answer != "running":
                 raise Refused(self._why_not(answer))
-            self.frames.write_json(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
+            self._say(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
             self._follow()
         except (Refused, OSError) as exc:
             self._take_back(str(exc))
@@ -208,11 +259,38 @@ class Destination:
         if not isinstance(options, list) or not set(map(str, options)) <= OPTIONS:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
-        if wish.get("lazy"):
-            self.lazy = LazyPages(self.frames, self.images, self.work)
+        if wish.get("store"):
+            _pages.complete(self.images, self._open_store(), bool(wish.get("lazily")))
+        if wish.get("lazily"):
+            # From the source come all pages that are not known to be here, or none is missing here.
+            current = 0 if wish.get("source") else _pager.EVERYTHING
+            self.pager = _pager.Pager(self._open_store(), current, self._need)
+            self.pager.start(self.images, self.work)
+            if wish.get("source"):
+                threading.Thread(target=self._hear_pages, daemon=True).start()
             places.append("--lazy-pages")
         self._write("options", "\n".join([*places, *options]))
         self.fifos["order"].say("restore")
+
+    def _need(self, request):
+        need = {"image": request.image_id, "address": request.vaddr, "pages": request.pages}
+        self.frames.write_json(NEED, need)
+
+    def _hear_pages(self):
+        """What the source sends after the order to restore."""
+        try:
+            while True:
+                kind, payload = self.frames.expect(PAGES, MEMORY, CURRENT, DO)
+                if kind == DO:
+                    self._obey(parse_object(payload))
+                elif kind == MEMORY:
+                    self._keep(payload)
+                elif kind == CURRENT:
+                    self.pager.now_current(*parse_memory(payload)[:2])
+                else:
+                    self.pager.answer(*parse_memory(payload)[1:])
+        except (ChannelError, _pages.PagesError, OSError) as exc:
+            self.pager.fail(exc)
 
     def _why_not(self, answer):
         if answer is None and self.start.is_alive():
@@ -228,8 +306,6 @@ class Destination:
 
         :raises Interrupted: when that is not certain: the source must not hear a refusal then.
         """
-        if self.lazy:
-            self.lazy.kill()
         for fifo in self.fifos.values():
             fifo.close()
         self.fifos = {}
@@ -245,19 +321,26 @@ class Destination:
         self.start.join(60)
         if self.start.is_alive() or self.start.problem:
             raise Refused(f"the container ran, but Docker did not own it ({self.start.problem or 'no answer'})")
-        self.frames.write_json(DONE, {"done": "started"})
-        if self.lazy:
-            self.lazy.wait()
-            self.lazy = None
-        self.frames.write_json(DONE, {"done": "complete"})
+        self._say(DONE, {"done": "started"})
+        if self.pager:
+            self.pager.wait(self._alive)
+            self.pager.kill()
+        self._say(DONE, {"done": "complete"})
+
+    def _alive(self):
+        with contextlib.suppress(ChannelError):
+            self.frames.alive()
+
+    def _say(self, kind, what):
+        """Tells the source, if it is still there: once the container runs here, it goes on without it if it can."""
+        with contextlib.suppress(ChannelError):
+            self.frames.write_json(kind, what)
 
     # The end
 
     def _tell(self, reason):
-        try:
-            self.frames.write_json(REFUSED, {"reason": reason, "log": self._log()})
-        except (ChannelError, OSError):
-            pass
+        with contextlib.suppress(OSError):
+            self._say(REFUSED, {"reason": reason, "log": self._log()})
 
     def _log(self):
         """The last of what CRIU wrote about the restore."""
@@ -269,79 +352,14 @@ class Destination:
 
     def _give_up(self):
         """Leaves nothing behind that waits: closing the FIFOs ends the runtime where it still waits for the order."""
-        if self.lazy:
-            self.lazy.kill()
+        if self.pager:
+            self.pager.kill()
         for fifo in self.fifos.values():
             fifo.close()
         if self.start:
             self.start.join(30)
         shutil.rmtree(self.prepared, ignore_errors=True)
         shutil.rmtree(self.staging, ignore_errors=True)
-
-
-class LazyPages:
-    """CRIU's client for the pages that are still at the source, and both directions of its talk with its server."""
-
-    def __init__(self, frames, images, work):
-        self.frames = frames
-        self.work = work
-        self._ours, theirs = socket.socketpair()
-        command = [shutil.which("criu"), "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
-        places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
-        self.process = subprocess.Popen(
-            [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        theirs.close()
-        self._problem = None
-        for direction in (self._in, self._out):
-            threading.Thread(target=direction, daemon=True).start()
-        self._wait_for_socket()
-
-    def _wait_for_socket(self):
-        """The restore speaks to it through a socket that it makes."""
-        limit = time.monotonic() + 10
-        while not os.path.exists(os.path.join(self.work, "lazy-pages.socket")):
-            if self.process.poll() is not None or time.monotonic() > limit:
-                raise Refused("CRIU's lazy pages did not begin")
-            time.sleep(0.002)
-
-    def _in(self):
-        try:
-            while True:
-                data = self.frames.expect(PAGES)[1]
-                if not data:
-                    # The server has gone. Its client knows whether that is too early.
-                    self._ours.shutdown(socket.SHUT_WR)
-                    return
-                self._ours.sendall(data)
-        except (ChannelError, OSError) as exc:
-            self._problem = exc
-            self._ours.close()
-
-    def _out(self):
-        try:
-            while True:
-                data = self._ours.recv(CHUNK)
-                if not data:
-                    return
-                self.frames.write(PAGES, data)
-        except (ChannelError, OSError) as exc:
-            self._problem = exc
-
-    def wait(self):
-        """Returns when no page is missing any more."""
-        while True:
-            try:
-                code = self.process.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                self.frames.alive()
-        if code:
-            raise Refused(f"CRIU's lazy pages ended with {code}" + (f" ({self._problem})" if self._problem else ""))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def receive_file(frames, staging, facts):

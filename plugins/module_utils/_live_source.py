@@ -6,6 +6,8 @@
 One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
 transfer's private folder: one line of JSON asks, one line answers.
 
+    copy      begins with rounds of pre-copy, as long as they pay; answers at once
+    progress  how far the rounds are
     arm       has the destination's Docker wait inside our OCI runtime
     freeze    freezes, sends, has the destination restore; answers when the container runs there
     finish    answers when Docker owns the container there and no page is missing any more; the agent ends
@@ -37,8 +39,10 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _engine,
     _freeze,
     _listing,
+    _pages,
     _program,
     _rootfs,
+    _rounds,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
@@ -49,6 +53,7 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     END,
     FILE,
     HELLO,
+    NEED,
     PAGES,
     REFUSED,
     ChannelError,
@@ -57,6 +62,8 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     Refused,
     check_greeting,
     greeting,
+    is_whole,
+    memory_head,
     parse_object,
 )
 
@@ -89,7 +96,11 @@ class Source:
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
-        self.lazy = None
+        self.dump = None
+        self.limits = _rounds.Limits()
+        self.rounds = None
+        self.frozen = None
+        self._copying = None
         self._heard = queue.Queue()
         # runs, paused, handed over (only the destination knows who has it), moved
         self.state = "runs"
@@ -102,19 +113,17 @@ class Source:
             threading.Thread(target=work, daemon=True).start()
 
     def _listen(self):
-        """What the destination says: pages that it misses go to CRIU, the rest is for whoever waits for it."""
+        """What the destination says: it gets the pages that it needs, the rest is for whoever waits for it."""
         try:
             while True:
-                kind, payload = self.frames.expect(DONE, PAGES, REFUSED)
-                if kind == PAGES:
-                    # Where CRIU has gone, _pages says so.
-                    with contextlib.suppress(OSError):
-                        self.lazy.connection.sendall(payload)
+                kind, payload = self.frames.expect(DONE, NEED, REFUSED)
+                if kind == NEED:
+                    self._give(parse_object(payload))
                 elif kind == REFUSED:
                     self._heard.put(Refused(str(parse_object(payload).get("reason", "no reason given"))))
                 else:
                     self._heard.put(parse_object(payload))
-        except (ChannelError, OSError) as exc:
+        except (ChannelError, _pages.PagesError, OSError) as exc:
             # Only the destination's own word is a refusal; a conversation that broke says nothing of the container.
             self._heard.put(Interrupted(str(exc)))
 
@@ -142,28 +151,61 @@ class Source:
         self.frames.write_json(DO, {"do": "arm"})
         return self._done("armed")
 
+    def _give(self, need):
+        """Sends pages that the dump has left with the processes."""
+        if not all(is_whole(need.get(key)) for key in ("image", "address", "pages")):
+            raise Refused("the destination needs what are no pages")
+        name = _pages.pagemap_name(need["image"])
+        for vaddr, data in self.frozen.read(need["image"], need["address"], need["pages"]):
+            self.frames.write(PAGES, memory_head(name, vaddr), data)
+
+    # Pre-copy
+
+    def copy(self, wish):
+        self.limits = _rounds.Limits(**wish.get("limits", {}))
+        self.rounds = _rounds.Rounds(self.container, os.path.join(self.staging, "store"), self.frames, self._settled)
+        self._copying = Task(lambda: self.rounds.until_enough(self.limits))
+        self._copying.start()
+        return {}
+
+    def _settled(self, number):
+        self._done(f"round {number}")
+
+    def progress(self, _wish):
+        """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
+        told = {"rounds": self.rounds.figures, **self.rounds.progress, "sent": self.frames.sent, "ended": None}
+        if not self._copying.is_alive():
+            told["ended"] = self._copying.result()
+        return told
+
     # Freeze
 
     def freeze(self, wish):
         """From running here to running there. Whatever fails before the handover, it runs on here."""
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
+        mode = wish["mode"]
+        # What was written since the last round would only make the downtime longer.
+        why = self._round_before_freeze() if self.rounds else None
         began = time.monotonic()
+        sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._require_same_files()
         paused = time.monotonic()
-        self._dump(wish["mode"])
+        self._dump(mode)
         dumped = time.monotonic()
-        sent = self._send_images()
+        self._send(mode)
         arrived = time.monotonic()
         self.state = "handed over"
-        self.frames.write_json(DO, {"do": "restore", "lazy": self.lazy is not None, "options": self.order["options"]})
+        self.frames.write_json(DO, {"do": "restore", "options": self.order["options"], **self._pages_wish(mode)})
         running = self._done("running")
         end = time.monotonic()
         self.state = "moved"
         return {
-            "bytes_sent": sent,
+            "bytes_sent": self.frames.sent - sent,
+            "rounds": self.rounds.figures if self.rounds else [],
+            "rounds_ended": why,
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
@@ -172,6 +214,11 @@ class Source:
                 "downtime": round(end - began, 3),
             },
         }
+
+    def _round_before_freeze(self):
+        why = self._copying.result()
+        self.rounds.until_enough(self.limits)
+        return why
 
     def _require_same_files(self):
         """What was written to the root file system since it was read would be lost."""
@@ -188,37 +235,37 @@ class Source:
             raise _freeze.FreezeError(problem)
 
     def _dump(self, mode):
-        if mode != "postcopy":
-            _freeze.dump(self.container, self.images, self.work)
-            return
-        self.lazy = _freeze.LazyDump(self.container, self.images, self.work)
-        self.lazy.start()
-        self.lazy.ready.wait()
-        if self.lazy.problem:
-            raise _freeze.FreezeError(self.lazy.problem)
-        threading.Thread(target=self._pages, daemon=True).start()
+        """Dumps. What has changed since the last round is sent beside it, where the dump leaves the memory in place."""
+        lazily = mode != "stop-and-copy" and self.order["lazily"]
+        self.frozen = _rounds.Frozen(self.rounds, self.container, self.images)
+        self.dump = _freeze.Dump(self.container, self.images, self.work, lazily)
+        self.dump.start()
+        if lazily and mode == "precopy":
+            self.frozen.compare()
+        self.dump.wait()
 
-    def _pages(self):
-        """What CRIU's page server says goes to its client at the destination, and its end as well."""
-        data = b"x"
-        with contextlib.suppress(ChannelError, OSError):
-            while data:
-                data = self.lazy.connection.recv(CHUNK)
-                self.frames.write(PAGES, data)
+    def _send(self, mode):
+        """The images, and the pages in them: as they are, or as what is new to the destination."""
+        if self.rounds:
+            self.frozen.finish(later=mode == "hybrid")
+        for entry in _listing.files_of(_listing.scan(self.images)):
+            if not (self.rounds and _pages.holds_pages(entry["path"])):
+                send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
 
-    def _send_images(self):
-        entries = _listing.files_of(_listing.scan(self.images))
-        return sum(
-            send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
-            for entry in entries
-        )
+    def _pages_wish(self, mode):
+        """Where the destination takes the pages from."""
+        lazily = mode != "stop-and-copy" and self.order["lazily"]
+        return {"store": bool(self.rounds), "lazily": lazily, "source": lazily and mode != "precopy"}
 
     # The end
 
-    def finish(self, _wish):
+    def finish(self, wish):
+        began = time.monotonic()
+        if wish["mode"] == "hybrid":
+            self.frozen.catch_up()
         self._done("started")
         self._done("complete")
-        return {}
+        return {"seconds": round(time.monotonic() - began, 3), "rounds": self.rounds.figures if self.rounds else []}
 
     def give_up(self, _wish):
         """Lets the container go on, unless only the destination can say who has it."""
@@ -229,8 +276,11 @@ class Source:
 
     def close(self):
         """Lets go of everything; a container that is only frozen runs on."""
-        if self.lazy and self.lazy.connection:
-            self.lazy.stop()
+        if self.dump:
+            # It leaves the container as it was before: frozen.
+            self.dump.join()
+        if self.frozen:
+            self.frozen.close()
         if self.state == "paused":
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
             with contextlib.suppress(OSError, TypeError):
@@ -258,7 +308,36 @@ def send_file(frames, path, name):
     return size
 
 
-VERBS = {"arm": Source.arm, "freeze": Source.freeze, "finish": Source.finish, "give up": Source.give_up}
+class Task(threading.Thread):
+    """Something that goes on while other wishes are heard."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self._work = work
+        self._result = self._problem = None
+
+    def run(self):
+        try:
+            self._result = self._work()
+        except Exception as exc:
+            self._problem = exc
+
+    def result(self):
+        """Its result, when it is there; raises what it raised."""
+        self.join()
+        if self._problem:
+            raise self._problem
+        return self._result
+
+
+VERBS = {
+    "copy": Source.copy,
+    "progress": Source.progress,
+    "arm": Source.arm,
+    "freeze": Source.freeze,
+    "finish": Source.finish,
+    "give up": Source.give_up,
+}
 LAST = ("finish", "give up")
 
 
@@ -278,9 +357,7 @@ def ask(path, wish):
 
 def serve(source, listener, patience):
     """Answers one request after the other; ends with the last one, with a failure, or when nobody asks any more."""
-    while True:
-        if not select.select([listener], [], [], patience)[0]:
-            return
+    while select.select([listener], [], [], patience)[0]:
         connection, _peer = listener.accept()
         with connection, connection.makefile("rw", encoding="utf-8") as stream:
             wish = json.loads(stream.readline())
@@ -294,7 +371,7 @@ def obey(source, wish):
     """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
     try:
         return {"result": VERBS[wish["do"]](source, wish)}
-    except (ChannelError, _freeze.FreezeError, OSError) as exc:
+    except (ChannelError, _freeze.FreezeError, _pages.PagesError, OSError) as exc:
         error = str(exc)
     try:
         source.close()

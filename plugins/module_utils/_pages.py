@@ -13,6 +13,8 @@ nothing but the standard library.
     differences                      the proof: two sets, page by page
     MemoryOf                         the pages that a running process has, without stopping it
     Store                            a copy of such pages, kept up to date round by round, the same at both ends
+    dumped_runs                      the pages of a lazy dump, those that it left with their process as well
+    complete                         the pages of a dump from a store: a set that CRIU can restore, lazily or at once
 
 How CRIU keeps pages. C(pagemap-ID.img) is two magic numbers of 32 bits and then messages of Protocol Buffers, each
 behind its length (32 bits; all numbers little endian). The first message names the C(pages-N.img), each further one is
@@ -47,6 +49,7 @@ Private to the collection fog.migration.
 from __future__ import annotations
 
 import array
+import bisect
 import contextlib
 import errno
 import fcntl
@@ -69,6 +72,7 @@ PARENT, LAZY, PRESENT = 1, 2, 4  # PE_PARENT, PE_LAZY, PE_PRESENT
 PARENT_LINK = "parent"
 
 _NAME = re.compile(r"pagemap-(?:shmem-)?(\d{1,20})\.img")
+_PAGES_NAME = re.compile(r"pages-\d+\.img")
 _LONGEST_CHAIN = 100
 _WORD = 1 << 64
 
@@ -96,6 +100,11 @@ class Pages(NamedTuple):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The format
+
+
+def holds_pages(name: str) -> bool:
+    """Whether a file of an image set is nothing but the bytes of pages."""
+    return bool(_PAGES_NAME.fullmatch(name))
 
 
 def pagemap_name(image_id: int) -> str:
@@ -153,9 +162,10 @@ def _numbers(data: bytes, begin: int, end: int, known: int, name: str) -> list[i
 
 
 def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
-    """The number of the pages file and the runs of a pagemap, in order, PRESENT or PARENT each.
+    """The number of the pages file and the runs of a pagemap, in order, each PRESENT, PARENT or only LAZY.
 
-    The file of each run is -1; PRESENT runs have their offset in the pages file, the others -1.
+    The file of each run is -1; PRESENT runs have their offset in the pages file, the others -1. Pages that are only
+    LAZY were left with their process.
 
     :raises PagesError: when these are not the bytes of a pagemap, or of one whose pages are not all here.
     """
@@ -194,9 +204,7 @@ def _run(fields: list[int | None], offset: int, page: int, name: str) -> Run:
     if vaddr is None or not pages or vaddr % page or vaddr + pages * page > _WORD:
         raise PagesError(f"{name} has an entry that is no run of pages")
     kind = flags & ~LAZY
-    if flags == LAZY:
-        raise PagesError(f"{name} has pages at 0x{vaddr:x} that a lazy dump left with their process")
-    if kind not in (PRESENT, PARENT):
+    if kind not in (PRESENT, PARENT) and flags != LAZY:
         raise PagesError(f"{name} has an entry at 0x{vaddr:x} with flags {flags}, which are not known here")
     return Run(vaddr, pages, flags, -1, offset if kind == PRESENT else -1)
 
@@ -285,7 +293,7 @@ def _fields(data: bytes, position: int, end: int, name: str) -> Iterator[tuple[i
 # Runs
 
 
-def _split(run: Run, pages: int, page: int) -> tuple[Run, Run | None]:
+def split(run: Run, pages: int, page: int = PAGE) -> tuple[Run, Run | None]:
     """The first pages of a run, and the rest of it, if there is one."""
     if pages == run.pages:
         return run, None
@@ -304,9 +312,9 @@ def side_by_side(left: Iterable[Run], right: Iterable[Run], page: int) -> Iterat
         head_a = head_b = None
         pages = _common(a, b, page)
         if a and (not b or a.vaddr <= b.vaddr):
-            head_a, rest_a = _split(a, pages, page)
+            head_a, rest_a = split(a, pages, page)
         if b and (not a or b.vaddr <= a.vaddr):
-            head_b, rest_b = _split(b, pages, page)
+            head_b, rest_b = split(b, pages, page)
         yield head_a, head_b
         if head_a:
             a = rest_a or next(lefts, None)
@@ -347,7 +355,7 @@ def _blocks(run: Run, page: int) -> Iterator[Run]:
     """The same run in parts that fit into a buffer."""
     rest: Run | None = run
     while rest:
-        head, rest = _split(rest, min(rest.pages, max(BLOCK // page, 1)), page)
+        head, rest = split(rest, min(rest.pages, max(BLOCK // page, 1)), page)
         yield head
 
 
@@ -497,6 +505,11 @@ class ImageSet:
         except FileNotFoundError:
             return None
         pages_id, runs = decode_pagemap(content, _called(directory, name), self.page)
+        left = next((run for run in runs if run.flags == LAZY), None)
+        if left:
+            raise PagesError(
+                f"{_called(directory, name)} has pages at 0x{left.vaddr:x} that a lazy dump left with their process"
+            )
         path = os.path.join(directory, pages_name(pages_id))
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -945,6 +958,21 @@ class MemoryOf:
         """The file name that its pagemap has in a dump."""
         return pagemap_name(self.image_id)
 
+    @property
+    def memory(self) -> int:
+        """The descriptor of its memory, in which offsets are addresses."""
+        return self._files[0]
+
+    def executable(self) -> list[Run]:
+        """The pages that it may execute. A dump puts its first instruction into one of them, and takes it out again."""
+        found = []
+        for line in self._text("maps").splitlines():
+            span, rights = line.split(" ", 2)[:2]
+            start, end = (int(number, 16) for number in span.split("-"))
+            if "x" in rights:
+                found.append(Run(start, (end - start) // self.page, 0, -1, -1))
+        return found
+
     def _text(self, name: str) -> str:
         with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as stream:
             return stream.read()
@@ -1033,17 +1061,23 @@ class Store:
         if held:
             held.close()
 
-    def update(self, name: str, runs: Iterable[Run]) -> Iterator[Change]:
+    def update(self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None) -> Iterator[Change]:
         """One round of one pagemap: reads these runs, keeps them, and yields what was new or other before.
 
         Pages that cannot be read are left out, and so are, without another try, those behind them in the same block.
+
+        :param touched: which of these pages may be other ones than in the round before, when that is known. The others
+            are read only when they are new.
         """
         held = self._open(name)
         held.settled = False
         layout: list[Run] = []
         left, right = _buffer(self.page), _buffer(self.page)
-        for new, old in side_by_side(runs, held.runs, self.page):
+        for new, old in side_by_side(_marked(runs, touched, self.page), held.runs, self.page):
             if not new:
+                continue
+            if old and new.flags == _UNTOUCHED:
+                layout.append(Run(new.vaddr, new.pages, 0, -1, new.vaddr))
                 continue
             for block, kept in _beside(new, old, self.page):
                 size = _read_what_is_there(block.file, memoryview(left)[: block.pages * self.page], block.offset)
@@ -1084,6 +1118,12 @@ class Store:
     def runs(self, name: str) -> Iterator[list[Run]]:
         """The runs of one pagemap, in order, as those of an ImageSet."""
         yield self._settled(name).runs if name in self._held else []
+
+    def pieces(self, name: str, vaddr: int, pages: int) -> list[Run]:
+        """Where these pages are at this moment, also in the midst of a round; fewer when not all of them are here."""
+        asked = [Run(vaddr, pages, 0, -1, -1)]
+        held = self._open(name).around(vaddr, vaddr + pages * self.page)
+        return [have for wanted, have in side_by_side(asked, held, self.page) if wanted and have]
 
     def digest(self, name: str) -> str:
         """SHA-256 (hexadecimal) of the layout and the pages: the same at both ends, or one of them is wrong."""
@@ -1134,10 +1174,38 @@ class Store:
         return held
 
 
+_UNTOUCHED = -1  # In place of a run's flags.
+
+
+def _marked(runs: Iterable[Run], touched: Iterable[Run] | None, page: int) -> Iterator[Run]:
+    """The same runs, in order, those pages marked that are not in the second list."""
+    if touched is None:
+        yield from runs
+        return
+    for run, other in side_by_side(runs, touched, page):
+        if run:
+            yield run._replace(flags=0 if other else _UNTOUCHED)
+
+
 def _beside(new: Run, old: Run | None, page: int) -> Iterator[tuple[Run, Run | None]]:
     """The blocks of a run, each with the block that is held for it, or None."""
     olds: Iterable[Run | None] = _blocks(old, page) if old else [None] * (-(-new.pages // max(BLOCK // page, 1)))
     return zip(_blocks(new, page), olds)
+
+
+def _reaching(runs: list[Run], start: int, end: int, page: int) -> list[Run]:
+    """Those of the runs, which are in order, that reach into a range: found by halving, for they may be many."""
+    low, high = 0, len(runs)
+    while low < high:
+        middle = (low + high) // 2
+        if runs[middle].vaddr + runs[middle].pages * page <= start:
+            low = middle + 1
+        else:
+            high = middle
+    behind = low
+    while behind < len(runs) and runs[behind].vaddr < end:
+        behind += 1
+    return runs[low:behind]
 
 
 class _Held:
@@ -1148,7 +1216,7 @@ class _Held:
         self.page = page
         self.runs: list[Run] = []  # in order; what the last round left
         self.settled = True
-        self._added: list[Run] = []  # what came new in this round
+        self._added: list[Run] = []  # in order; what came new in this round
         self._free: list[tuple[int, int]] = []  # offset and bytes of room that is not used any more
         self._end = 0
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -1184,7 +1252,7 @@ class _Held:
     def put(self, vaddr: int, view: memoryview) -> None:
         """Takes over pages of the other end, over what is kept of them, or as new ones."""
         asked = [Run(vaddr, len(view) // self.page, 0, -1, 0)]
-        for part, kept in side_by_side(asked, self._around(vaddr, vaddr + len(view)), self.page):
+        for part, kept in side_by_side(asked, self.around(vaddr, vaddr + len(view)), self.page):
             if part:
                 data = view[part.offset : part.offset + part.pages * self.page]
                 if kept:
@@ -1192,27 +1260,17 @@ class _Held:
                 else:
                     self._add(part.vaddr, data)
 
-    def _around(self, start: int, end: int) -> list[Run]:
-        """The kept runs that reach into this range of addresses: found by halving, for they may be many."""
-        low, high = 0, len(self.runs)
-        while low < high:
-            middle = (low + high) // 2
-            if self.runs[middle].vaddr + self.runs[middle].pages * self.page <= start:
-                low = middle + 1
-            else:
-                high = middle
-        found = []
-        while low < len(self.runs) and self.runs[low].vaddr < end:
-            found.append(self.runs[low])
-            low += 1
-        return found
+    def around(self, start: int, end: int) -> list[Run]:
+        """The runs that reach into this range of addresses, in order: those kept and those that came in this round."""
+        found = _reaching(self.runs, start, end, self.page)
+        return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
 
     def _add(self, vaddr: int, view: memoryview) -> None:
         """New pages, where there is room."""
         while view:
             offset, room = self._room(len(view))
             _write_at(self.file, view[:room], offset)
-            self._added.append(Run(vaddr, room // self.page, 0, self.file, offset))
+            bisect.insort(self._added, Run(vaddr, room // self.page, 0, self.file, offset))
             vaddr, view = vaddr + room, view[room:]
 
     def _room(self, size: int) -> tuple[int, int]:
@@ -1228,9 +1286,6 @@ class _Held:
     def settle(self, layout: list[Run]) -> None:
         """Ends a round: what is in the layout stays, the room of everything else becomes free."""
         everything = sorted(self.runs + self._added)
-        for one, other in zip(everything, everything[1:]):
-            if one.vaddr + one.pages * self.page > other.vaddr:
-                raise PagesError(f"pages at 0x{other.vaddr:x} came twice in one round")
         runs, free = [], []
         for wanted, held in side_by_side(layout, everything, self.page):
             if wanted and held:
@@ -1243,3 +1298,60 @@ class _Held:
         self._added = []
         self._free += free
         self.settled = True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A dump and a store
+
+
+@contextlib.contextmanager
+def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Iterator[list[Run]]:
+    """The runs of one pagemap of a dump, in order, each with the file that has its bytes; LAZY or 0 as their flags.
+
+    :param memory: the open memory of the process, which has stood still since the dump: there is what the dump left.
+    """
+    pages_id, runs = decode_pagemap(_content(directory, name), _called(directory, name), page)
+    with open(os.path.join(directory, pages_name(pages_id)), "rb") as stream:
+        found = []
+        for run in runs:
+            if run.flags & PARENT:
+                raise PagesError(f"{_called(directory, name)} has a page at 0x{run.vaddr:x} in a parent")
+            if run.flags & PRESENT:
+                found.append(run._replace(flags=run.flags & LAZY, file=stream.fileno()))
+            else:
+                found.append(run._replace(file=memory, offset=run.vaddr))
+        yield found
+
+
+def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
+    """Gives a dump's images, which came without the bytes of any page, those that a store has.
+
+    :param lazily: leave those that the dump left with their process to C(criu lazy-pages).
+    :returns: C(pages) that the restore finds in the images, C(bytes_written) for them, and C(left) to lazy pages.
+    """
+    figures = {"pages": 0, "bytes_written": 0, "left": 0}
+    for name in ImageSet(directory, page=page).names():
+        path = os.path.join(directory, name)
+        pages_id, runs = decode_pagemap(_content(directory, name), path, page)
+        os.unlink(path)
+        with store.runs(name) as held, _Writer(directory, name, pages_id, page) as writer:
+            figures["left"] += _fill(writer, runs, held, lazily)
+        figures["bytes_written"] += writer.written
+    figures["pages"] = figures["bytes_written"] // page
+    return figures
+
+
+def _fill(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -> int:
+    """Writes the runs of a dump from what is held; how many pages are left out."""
+    left = 0
+    for run, have in side_by_side(runs, held, writer.page):
+        if not run:
+            continue
+        if lazily and run.flags == LAZY:
+            writer.note(run.vaddr, run.pages, LAZY)
+            left += run.pages
+        elif have:
+            writer.copy(have._replace(flags=run.flags & LAZY))
+        else:
+            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} never came")
+    return left
