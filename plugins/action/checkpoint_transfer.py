@@ -9,6 +9,7 @@ The module of the same name does the single steps on the hosts; see there for wh
 from __future__ import annotations
 
 import secrets
+import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -139,7 +140,22 @@ class Transfer:
         self._step(self.destination, "close_door", user=self._opened[self.destination])
         # Both ends remove themselves when the migration ends.
         self._opened.clear()
-        return self._result(here, changed=True, mode="direct", compression="none", channel=opened["channel"])
+        result = {"mode": "direct", "compression": "none", "channel": opened["channel"], "rounds": []}
+        if self._options["live"]["mode"] in _transfer.PRECOPY_MODES:
+            result.update(self._follow_rounds(opened["channel"]))
+        return self._result(here, changed=True, **result)
+
+    def _follow_rounds(self, channel):
+        """Waits for the end of pre-copy, and shows how far it is on the terminal."""
+        began, before = time.monotonic(), None
+        while True:
+            told = self._step(self.source, "progress", channel=channel)["progress"]
+            if told["ended"]:
+                rate = _transfer.rate(told["sent"], time.monotonic() - began)
+                spent = {"bytes_sent": told["sent"], "rate": rate, "seconds": round(time.monotonic() - began, 3)}
+                return dict(spent, rounds=told["rounds"], rounds_ended=told["ended"])
+            Display().display(_transfer.progress_line(self.source.name, self.destination.name, told, before))
+            before = told
 
     def _carry(self, mode, why, here, there):
         """Lets the bytes flow; the mode that did it, and what it cost."""

@@ -37,7 +37,7 @@ options:
   mode:
     description: How the container is to be migrated.
     type: str
-    choices: [cold, postcopy]
+    choices: [cold, precopy, postcopy, hybrid]
     default: cold
   ignore:
     description: Names of checks whose failure is only a warning.
@@ -65,7 +65,7 @@ _value:
 
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils._decisions import RUNTIME
+from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
 # them.
@@ -95,14 +95,14 @@ def missing_instructions(source: list[str], destination: list[str]) -> list[str]
     return sorted(feature for feature in missing if _INSTRUCTIONS.match(feature))
 
 
-def _container(source: dict) -> dict:
+def _container(source: dict, mode: str) -> dict:
     container = source["container"]
-    return _check(
-        "container", container["refusal"] or "", f"{container['name']} can be checkpointed", container["remedy"]
-    )
+    refusal, remedy = (container[key if mode == "cold" else f"live_{key}"] for key in ("refusal", "remedy"))
+    return _check("container", refusal or "", f"{container['name']} can be checkpointed", remedy)
 
 
 def _docker(source: dict, destination: dict) -> list[dict]:
+    """What Docker's own checkpoints need."""
     here, there = source["docker"]["version"], destination["docker"]["version"]
     mismatch = _numbers(here) < (17, 12) <= _numbers(there)
     not_experimental = "the destination's Docker does not run in experimental mode"
@@ -223,9 +223,11 @@ def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
     ]
 
 
-def _space(source: dict, destination: dict) -> list[dict]:
+def _space(source: dict, destination: dict, mode: str) -> list[dict]:
+    """Room on disk. A live migration keeps memory in memory, or on the disk once where that is short."""
     container = source["container"]
-    checkpoint = _COPIES * (container["memory"] + container["rootfs_size"]) + _RESERVE
+    copies = _COPIES if mode == "cold" else 1
+    checkpoint = copies * (container["memory"] + container["rootfs_size"]) + _RESERVE
     image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
     found = []
     for side, server, wanted in (("source", source, checkpoint), ("destination", destination, checkpoint + image)):
@@ -244,22 +246,10 @@ def _space(source: dict, destination: dict) -> list[dict]:
 
 def _live(source: dict, destination: dict, mode: str) -> list[dict]:
     """What a live migration needs besides."""
-    known = RUNTIME in destination["docker"]["runtimes"]
-    found = [
-        _check(
-            "runtime",
-            "" if known else f"the destination's Docker does not know the OCI runtime {RUNTIME}",
-            f"the destination has the OCI runtime {RUNTIME}",
-            "run provision.yml on it, or say -e migration_mode=cold",
-        )
+    remedy = "run provision.yml on both servers, or say -e migration_mode=cold"
+    return [
+        _check(one["check"], one["problem"], one["fine"], remedy) for one in live_problems(source, destination, mode)
     ]
-    for side, server in (("source", source), ("destination", destination)):
-        can = server["criu"]["modes"][mode]
-        problem = "" if can["possible"] else f"{mode} is not possible at the {side} ({can['why_not']})"
-        found.append(
-            _check(f"{mode}_{side}", problem, f"{mode} is possible at the {side}", "say -e migration_mode=cold")
-        )
-    return found
 
 
 def preflight(
@@ -267,16 +257,15 @@ def preflight(
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
-        _container(source),
-        *_docker(source, destination),
+        _container(source, mode),
+        *(_docker(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _criu("source", source),
         _criu("destination", destination),
         _cgroups(destination),
         *_platform(source, destination),
         *_names(source, destination, name),
         *_data(source, destination, volumes),
-        *_space(source, destination),
-        *(_live(source, destination, mode) if mode != "cold" else []),
+        *_space(source, destination, mode),
     ]
     for check in checks:
         if check["status"] == "failed" and check["check"] in ignore:

@@ -95,15 +95,29 @@ def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list
     ]
 
 
-def _live(stages: dict, checkpoint: dict) -> list[str]:
-    seconds = checkpoint["seconds"]
+def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
+    seconds, before = checkpoint["seconds"], len(transfer["rounds"])
+    after = [one["bytes_sent"] for one in checkpoint["rounds"][before:]]
     return [
-        _row("pre-copy", stages["pre-copy"]),
-        _row("stop-and-copy", stages["stop-and-copy"]),
-        _row("  freeze", seconds["pause"] + seconds["dump"]),
-        _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} of images"),
+        _row("pre-copy", stages["pre-copy"], _rounds_line(transfer)),
+        _row("stop-and-copy", stages["stop-and-copy"], _count("round", after) if after else ""),
+        _row("  freeze", seconds["pause"] + seconds["dump"], _criu_line(checkpoint["statistics"])),
+        _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} sent while it was frozen"),
         _row("  restore", seconds["restore"]),
+        _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
+
+
+def _count(what: str, sizes: list[int]) -> str:
+    plural = "" if len(sizes) == 1 else "s"
+    return f"{len(sizes)} {what}{plural}: {', '.join(readable_bytes(size) for size in sizes)}"
+
+
+def _rounds_line(transfer: dict) -> str:
+    if not transfer["rounds"]:
+        return ""
+    rounds = _count("round", [one["bytes_sent"] for one in transfer["rounds"]])
+    return f"{rounds}; {transfer['rounds_ended']} ({readable_bytes(transfer['rate'])}/s)"
 
 
 def _downtime(clock: dict, checkpoint: dict) -> tuple[float, str]:
@@ -129,7 +143,11 @@ def report(measured: dict) -> list[str]:
         f"{measured['container']} moved from {measured['source']} to {destination}{renamed} ({measured['mode']})",
         _row("pre-migration", stages["pre-migration"]),
         _row("reservation", stages["reservation"], image_note),
-        *(_cold(stages, checkpoint, transfer, restore) if measured["mode"] == "cold" else _live(stages, checkpoint)),
+        *(
+            _cold(stages, checkpoint, transfer, restore)
+            if measured["mode"] == "cold"
+            else _live(stages, checkpoint, transfer)
+        ),
         _row("commitment", stages["commitment"]),
         _row("activation", stages["activation"]),
         _row("downtime", *_downtime(clock, checkpoint)),

@@ -13,6 +13,8 @@ import re
 
 # Docker's own rule for the names of checkpoints and containers: at least two characters.
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+# The OCI runtime that the role runtime installs, into which live migration restores.
+RUNTIME = "fog-runc"
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -34,9 +36,9 @@ FEATURES = {
 # The modes of migration, and the features without which CRIU cannot do them.
 MODES = {
     "cold": (),
-    "precopy": ("mem_dirty_track",),
+    "precopy": (),
     "postcopy": ("uffd", "uffd-noncoop"),
-    "hybrid": ("mem_dirty_track", "uffd", "uffd-noncoop"),
+    "hybrid": ("uffd", "uffd-noncoop"),
 }
 
 
@@ -70,6 +72,31 @@ def migration_modes(works: bool, why_not: str | None, features: dict) -> dict[st
         refusal = ("; ".join(features[name]["why_not"] for name in missing) or None) if works else why_not
         modes[mode] = {"possible": refusal is None, "why_not": refusal}
     return modes
+
+
+def live_problems(source: dict, destination: dict, mode: str) -> list[dict]:
+    """What a live migration needs besides, from what C(server_info) tells of both servers.
+
+    :returns: C(check) (its name), C(problem) (a clause, or empty), C(fine) (the clause when there is none).
+    """
+    known = RUNTIME in destination["docker"]["runtimes"]
+    found = [
+        {
+            "check": "runtime",
+            "problem": "" if known else f"the destination's Docker does not know the OCI runtime {RUNTIME}",
+            "fine": f"the destination has the OCI runtime {RUNTIME}",
+        }
+    ]
+    for side, server in (("source", source), ("destination", destination)):
+        can = server["criu"]["modes"][mode]
+        found.append(
+            {
+                "check": f"{mode}_{side}",
+                "problem": "" if can["possible"] else f"{mode} is not possible at the {side} ({can['why_not']})",
+                "fine": f"{mode} is possible at the {side}",
+            }
+        )
+    return found
 
 
 def name_refusal(what: str, name: str) -> str | None:
@@ -178,10 +205,6 @@ def _endpoint(endpoint: dict, container_id: str) -> dict:
         "DriverOpts": endpoint.get("DriverOpts"),
     }
     return {key: value for key, value in wanted.items() if value}
-
-
-# The OCI runtime that the role runtime installs, into which live migration restores.
-RUNTIME = "fog-runc"
 
 
 def creation_body(inspect: dict, image: str, armed: bool = False) -> tuple[dict, dict]:

@@ -36,7 +36,7 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _engine, _host, _pager, _pages, _program
+from ansible_collections.fog.migration.plugins.module_utils import _criu, _engine, _host, _pager, _pages, _program
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     CURRENT,
     DATA,
@@ -125,6 +125,8 @@ class Destination:
         self.pager = None
         self._checksum = hashlib.sha256()
         self._layouts = {}
+        # Whether the source has nothing more to send of its own accord, or will not.
+        self._caught_up = threading.Event()
 
     def run(self):
         """Serves the source until it has no more wishes. Raises Refused (the source has been told) or Interrupted."""
@@ -206,6 +208,8 @@ class Destination:
             store.settle(name, layout)
         self._layouts = {}
         self.frames.write_json(DONE, {"done": f"round {wish.get('round')}"})
+        if self.pager:
+            self._caught_up.set()
 
     # Docker's start waits in our runtime
 
@@ -248,7 +252,9 @@ class Destination:
             answer = self._answer(self.order["restore_limit"])
             if answer != "running":
                 raise Refused(self._why_not(answer))
-            self._say(DONE, {"done": "running", "seconds": round(time.monotonic() - began, 3)})
+            seconds = round(time.monotonic() - began, 3)
+            statistics = _criu.read_stats(os.path.join(self.work, "stats-restore"))
+            self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._follow()
         except (Refused, OSError) as exc:
             self._take_back(str(exc))
@@ -266,6 +272,8 @@ class Destination:
             current = 0 if wish.get("source") else _pager.EVERYTHING
             self.pager = _pager.Pager(self._open_store(), current, self._need)
             self.pager.start(self.images, self.work)
+            if not (wish.get("store") and wish.get("source")):
+                self._caught_up.set()
             if wish.get("source"):
                 threading.Thread(target=self._hear_pages, daemon=True).start()
             places.append("--lazy-pages")
@@ -291,6 +299,8 @@ class Destination:
                     self.pager.answer(*parse_memory(payload)[1:])
         except (ChannelError, _pages.PagesError, OSError) as exc:
             self.pager.fail(exc)
+        finally:
+            self._caught_up.set()
 
     def _why_not(self, answer):
         if answer is None and self.start.is_alive():
@@ -324,6 +334,8 @@ class Destination:
         self._say(DONE, {"done": "started"})
         if self.pager:
             self.pager.wait(self._alive)
+            # It is heard to the end, though no page of it is needed any more.
+            self._caught_up.wait()
             self.pager.kill()
         self._say(DONE, {"done": "complete"})
 

@@ -34,6 +34,7 @@ import threading
 import time
 
 from ansible_collections.fog.migration.plugins.module_utils import (
+    _criu,
     _direct,
     _door,
     _engine,
@@ -173,7 +174,8 @@ class Source:
 
     def progress(self, _wish):
         """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
-        told = {"rounds": self.rounds.figures, **self.rounds.progress, "sent": self.frames.sent, "ended": None}
+        told = {"rounds": self.rounds.figures, **self.rounds.progress, "ended": None}
+        told.update(sent=self.frames.sent, clock=round(time.monotonic(), 3))
         if not self._copying.is_alive():
             told["ended"] = self._copying.result()
         return told
@@ -186,7 +188,9 @@ class Source:
             os.makedirs(folder, 0o700, exist_ok=True)
         mode = wish["mode"]
         # What was written since the last round would only make the downtime longer.
-        why = self._round_before_freeze() if self.rounds else None
+        if self.rounds:
+            self._copying.result()
+            self.rounds.until_enough(self.limits)
         began = time.monotonic()
         sent = self.frames.sent
         self._docker("pause")
@@ -196,16 +200,18 @@ class Source:
         self._dump(mode)
         dumped = time.monotonic()
         self._send(mode)
-        arrived = time.monotonic()
+        arrived, handed_over = time.monotonic(), self.frames.sent
         self.state = "handed over"
         self.frames.write_json(DO, {"do": "restore", "options": self.order["options"], **self._pages_wish(mode)})
         running = self._done("running")
         end = time.monotonic()
         self.state = "moved"
         return {
-            "bytes_sent": self.frames.sent - sent,
-            "rounds": self.rounds.figures if self.rounds else [],
-            "rounds_ended": why,
+            "bytes_sent": handed_over - sent,
+            "statistics": {
+                **_criu.read_stats(os.path.join(self.images, "stats-dump")),
+                **running.get("statistics", {}),
+            },
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
@@ -214,11 +220,6 @@ class Source:
                 "downtime": round(end - began, 3),
             },
         }
-
-    def _round_before_freeze(self):
-        why = self._copying.result()
-        self.rounds.until_enough(self.limits)
-        return why
 
     def _require_same_files(self):
         """What was written to the root file system since it was read would be lost."""

@@ -8,7 +8,7 @@ Nothing here acts. Private to the collection fog.migration.
 
 from __future__ import annotations
 
-STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "close_door", "close")
+STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "close_door", "progress", "close")
 
 # A channel for a live migration: the container at the source, and the one that is armed at the destination.
 LIVE = {
@@ -16,7 +16,13 @@ LIVE = {
     "armed": {"type": "str", "required": True},
     "docker_socket": {"type": "str", "default": "/var/run/docker.sock"},
     "restore_timeout": {"type": "int", "default": 600},
+    "mode": {"type": "str", "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"], "default": "stop-and-copy"},
+    "lazily": {"type": "bool", "default": True},
+    "max_rounds": {"type": "int", "default": 10},
+    "threshold": {"type": "float", "default": 1.0},
+    "shrink": {"type": "float", "default": 0.9},
 }
+PRECOPY_MODES = ("precopy", "hybrid")
 
 
 def argument_spec(path_type="path"):
@@ -132,3 +138,16 @@ def staging(dest_path):
 
 def rate(count, seconds):
     return round(count / seconds, 1) if seconds > 0 else 0.0
+
+
+def progress_line(source, destination, now, before=None):
+    """How far pre-copy is, for people.
+
+    :param now: what the source's end told: C(round), its C(bytes) and how many of them are C(done), all bytes C(sent),
+        and when (C(clock)).
+    :param before: what it told the last time.
+    """
+    percent = 100 * now["done"] // now["bytes"] if now["bytes"] else 0
+    seconds = now["clock"] - before["clock"] if before else 0
+    speed = f", {rate(now['sent'] - before['sent'], seconds) / 1048576:.1f} MiB/s" if seconds else ""
+    return f"  {source} -> {destination}: round {now['round']}, {percent} % of {now['bytes'] / 1048576:.1f} MiB{speed}"

@@ -119,12 +119,38 @@ options:
         description: Seconds that the restore may take.
         type: int
         default: 600
+      mode:
+        description:
+          - How the memory is to travel, see the option of this name of M(fog.migration.container_checkpoint).
+          - With V(precopy) and V(hybrid), this copies the memory over the channel while the container runs on, and
+            then, round by round, what has changed meanwhile, until a further round would not pay. The task ends then.
+        type: str
+        choices: [stop-and-copy, precopy, postcopy, hybrid]
+        default: stop-and-copy
+      lazily:
+        description:
+          - Whether both hosts can restore a container before its memory is in place (userfaultfd). V(precopy) is faster
+            then, V(postcopy) and V(hybrid) are not possible otherwise.
+        type: bool
+        default: true
+      max_rounds:
+        description: The most rounds of pre-copy.
+        type: int
+        default: 10
+      threshold:
+        description: A round that sent no more than so many MiB is the last one.
+        type: float
+        default: 1.0
+      shrink:
+        description: A round that sent more than this part of what the one before had sent is the last one.
+        type: float
+        default: 0.9
   step:
     description:
       - Internal. The action plugin of the same name runs this module once per step, on the source and on the
         destination, and says here which step it is. A task that sets this is refused.
     type: str
-    choices: [open_source, open_destination, fingerprint, send, open_channel, close_door, close]
+    choices: [open_source, open_destination, fingerprint, send, open_channel, close_door, progress, close]
   step_options:
     description:
       - Internal. What the action plugin hands to the step. A task that sets this is refused.
@@ -190,6 +216,7 @@ EXAMPLES = r"""
     live:
       container: "{{ running.container.id }}"
       armed: "{{ armed.container.id }}"
+      mode: precopy
   register: opened
 
 - name: Replace an older checkpoint of the same name, uncompressed
@@ -222,6 +249,29 @@ channel:
   returned: when O(live) was given
   type: str
   sample: /run/fog-migration/transfer-4f6c54c0a7c10b6f-source-1795270000/agent.sock
+rounds:
+  description: The rounds of pre-copy, each with the memory that was looked at and what of it was sent.
+  returned: when O(live) was given
+  type: list
+  elements: dict
+  contains:
+    bytes_memory:
+      description: Bytes of memory that the container had.
+      type: int
+      sample: 268435456
+    bytes_sent:
+      description: Bytes of pages that were new or had changed.
+      type: int
+      sample: 1048576
+    seconds:
+      description: From the begin of the round until the destination had all of it.
+      type: float
+      sample: 0.31
+rounds_ended:
+  description: Why there was no further round.
+  returned: when O(live) was given with V(precopy) or V(hybrid)
+  type: str
+  sample: the last round sent no more than 1048576 bytes
 mode:
   description: V(direct) or V(relay), whichever was used (or, in check mode, would be).
   returned: success
@@ -302,6 +352,8 @@ from ansible_collections.fog.migration.plugins.module_utils import (
 EXPIRY_MARGIN = 300
 PROBE_SECONDS = 4
 OPEN_SECONDS = 30
+PROGRESS_SECONDS = 2
+MIB = 1024 * 1024
 
 
 class Failure(Exception):
@@ -473,6 +525,7 @@ def open_channel(module, orders):
         "staging": os.path.join(directory, "staging"),
         "docker_socket": live["docker_socket"],
         "options": ["--tcp-established", "--ext-unix-sk"],
+        "lazily": live["lazily"],
         "patience": module.params["timeout"],
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
@@ -495,7 +548,31 @@ def open_channel(module, orders):
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
+    if live["mode"] in _transfer.PRECOPY_MODES:
+        limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
+        ask(channel, {"do": "copy", "limits": limits})
     return {"channel": channel}
+
+
+def ask(channel, wish):
+    """What the source's end of a live migration answers."""
+    try:
+        answer = _live_source.ask(channel, wish)
+    except (OSError, ValueError) as exc:
+        raise Failure(f"the source's end of the channel does not answer ({exc})") from exc
+    if "error" in answer:
+        raise Failure(answer["error"])
+    return answer["result"]
+
+
+def progress(module, orders):
+    """How far pre-copy is; as soon as it has ended, or after a moment."""
+    deadline = time.monotonic() + PROGRESS_SECONDS
+    while True:
+        told = ask(orders["channel"], {"do": "progress"})
+        if told["ended"] or time.monotonic() > deadline:
+            return {"progress": told}
+        time.sleep(0.1)
 
 
 def prepared_rootfs(path):
@@ -572,6 +649,7 @@ def main():
         "send": send,
         "open_channel": open_channel,
         "close_door": close_door,
+        "progress": progress,
         "close": close,
     }
     if not step:

@@ -71,11 +71,15 @@ options:
     type: path
   mode:
     description:
-      - With O(channel), how the memory travels. V(stop-and-copy) sends all of it while the container stands still,
-        V(postcopy) none of it; the destination fetches it then while the container runs there, and the task ends when
-        all of it has arrived.
+      - With O(channel), how the memory travels.
+      - V(stop-and-copy) sends all of it while the container stands still.
+      - V(precopy) sends only what has changed since M(fog.migration.checkpoint_transfer) copied it over this channel.
+      - V(postcopy) sends none of it; the destination fetches it while the container runs there already.
+      - V(hybrid) is V(precopy), but what has changed is sent while the container runs there already.
+      - The task ends when all of the memory has arrived. With V(postcopy) and V(hybrid), a source that is lost before
+        that takes the container with it; with the others it does not.
     type: str
-    choices: [stop-and-copy, postcopy]
+    choices: [stop-and-copy, precopy, postcopy, hybrid]
     default: stop-and-copy
   leave_running:
     description:
@@ -155,7 +159,7 @@ manifest:
     architecture: x86_64
 statistics:
   description:
-    - CRIU's own statistics of the dump. Times in microseconds, the others in pages.
+    - CRIU's own statistics of the dump, and of the restore with O(channel). Times in microseconds, the others in pages.
     - Empty where CRIU's statistics could not be found.
   returned: when the checkpoint is there
   type: dict
@@ -181,7 +185,8 @@ seconds:
     - Seconds taken by Docker's checkpoint (C(checkpoint)), by the root file system diff (C(rootfs)), by the checksums
       (C(manifest)), and from the order to freeze to the end (C(total)).
     - With O(channel), those of the freeze (C(pause), C(dump)), of the way (C(send)), of the restore as the destination
-      measured it (C(restore)), and all of it by the source's clock (C(downtime)).
+      measured it (C(restore)), and all of it by the source's clock (C(downtime)); and from then on until no page was
+      missing at the destination any more (C(completion)).
   returned: when a checkpoint was made, or the container was moved
   type: dict
   sample: {checkpoint: 0.71, rootfs: 0.02, manifest: 0.01, total: 0.76}
@@ -190,6 +195,14 @@ bytes_sent:
   returned: when the container was moved
   type: int
   sample: 86839
+rounds:
+  description:
+    - The rounds of pre-copy, those before the task as well, see M(fog.migration.checkpoint_transfer). The last one is
+      of the frozen container; with V(hybrid), a further one is of what was sent after it.
+  returned: when the container was moved
+  type: list
+  elements: dict
+  sample: [{bytes_memory: 268435456, bytes_sent: 268435456, seconds: 2.11}]
 container_state:
   description:
     - How far the migration was. V(runs) and V(paused) tell how the container is here; with V(handed over) and V(moved)
@@ -199,7 +212,7 @@ container_state:
   sample: runs
 restart_policy_held:
   description: The restart policy that was set to V(no) and that a restore puts back, or null.
-  returned: when a checkpoint was made
+  returned: when a checkpoint was made, or O(channel) was given
   type: dict
   sample: {Name: always, MaximumRetryCount: 0}
 criu_log:
@@ -384,12 +397,14 @@ class Checkpointer:
         try:
             self._ask("arm")
             moved = self._ask("freeze", mode=self.params["mode"])
-            self._ask("finish")
+            finished = self._ask("finish", mode=self.params["mode"])
         except MigrationError as error:
             if held and error.details.get("container_state") == "runs":
                 self.client.update_container(container_id, restart_policy=held)
+            error.details["restart_policy_held"] = held
             raise
-        return moved
+        moved["seconds"]["completion"] = finished["seconds"]
+        return dict(moved, rounds=finished["rounds"], restart_policy_held=held)
 
     def _ask(self, verb: str, **more) -> dict:
         """What the source's end of the channel answers.
@@ -666,7 +681,11 @@ def main() -> None:
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
             "state": {"type": "str", "choices": ["present", "absent", "prepared"], "default": "present"},
             "channel": {"type": "path"},
-            "mode": {"type": "str", "choices": ["stop-and-copy", "postcopy"], "default": "stop-and-copy"},
+            "mode": {
+                "type": "str",
+                "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"],
+                "default": "stop-and-copy",
+            },
             "leave_running": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "checkpoint_timeout": {"type": "int", "default": 900},

@@ -157,6 +157,14 @@ container:
       description: What to do about RV(container.refusal), or null.
       type: str
       sample: "resume it first: docker unpause looper100"
+    live_refusal:
+      description: Why it cannot be frozen through its OCI runtime, as a live migration does, or null.
+      type: str
+      sample: null
+    live_remedy:
+      description: What to do about RV(container.live_refusal), or null.
+      type: str
+      sample: null
     memory:
       description: Bytes of anonymous memory of its processes, which is about what a checkpoint has to hold.
       type: int
@@ -189,7 +197,11 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
     process = inspect["State"].get("Pid") or 0
-    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, _host.unreadable_limits(process), False)
+    unreadable = _host.unreadable_limits(process)
+    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, False) or (None, None)
+    # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
+    without_docker = dict(daemon, experimental=True)
+    live = _decisions.checkpoint_refusal(inspect, without_docker, criu_version, unreadable, True) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
     upper = _rootfs.upper_directory(inspect)
     return {
@@ -200,8 +212,10 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "image": inspect["Image"],
         "image_tags": image.get("RepoTags") or [],
         "image_size": image.get("Size", 0),
-        "refusal": refusal[0] if refusal else None,
-        "remedy": refusal[1] if refusal else None,
+        "refusal": refusal[0],
+        "remedy": refusal[1],
+        "live_refusal": live[0],
+        "live_remedy": live[1],
         "memory": _host.anonymous_memory(process) if process else 0,
         "rootfs_size": _host.folder_bytes(upper) if upper else 0,
         "ports": _decisions.published_ports(inspect),

@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The choice of a mode of migration."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: migration_mode
+short_description: Choose how a container is migrated
+version_added: 0.1.0
+author:
+  - fog.migration contributors (@fog-migration)
+description:
+  - Takes what M(fog.migration.server_info) found out about the source (with the container) and the destination. Without
+    a wish it chooses V(precopy) where both servers are prepared for live migration, and V(cold) otherwise.
+positional: _input, destination
+options:
+  _input:
+    description: What M(fog.migration.server_info) returned on the source.
+    type: dict
+    required: true
+  destination:
+    description: What it returned on the destination.
+    type: dict
+    required: true
+  wanted:
+    description: The mode that was asked for.
+    type: str
+    choices: [auto, cold, precopy, postcopy, hybrid]
+    default: auto
+"""
+
+EXAMPLES = r"""
+- name: Choose
+  ansible.builtin.set_fact:
+    choice: "{{ source_info | fog.migration.migration_mode(destination_info) }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - C(mode) and the reason for it (C(why)); and C(lazily), whether both servers can restore a container before its
+      memory is in place.
+  type: dict
+  sample: {mode: precopy, why: both servers are prepared for live migration, lazily: true}
+"""
+
+from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
+
+
+def migration_mode(source: dict, destination: dict, wanted: str = "auto") -> dict:
+    """See DOCUMENTATION."""
+    lazily = all(server["criu"]["modes"]["postcopy"]["possible"] for server in (source, destination))
+    if wanted != "auto":
+        return {"mode": wanted, "why": "it was asked for", "lazily": lazily}
+    problems = [one["problem"] for one in live_problems(source, destination, "precopy") if one["problem"]]
+    if problems:
+        return {"mode": "cold", "why": f"live migration is not possible: {'; '.join(problems)}", "lazily": lazily}
+    return {"mode": "precopy", "why": "both servers are prepared for live migration", "lazily": lazily}
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict:
+        """The filters of this file."""
+        return {"migration_mode": migration_mode}
