@@ -140,7 +140,14 @@ class Transfer:
         self._step(self.destination, "close_door", user=self._opened[self.destination])
         # Both ends remove themselves when the migration ends.
         self._opened.clear()
-        result = {"mode": "direct", "compression": "none", "channel": opened["channel"], "rounds": []}
+        staging = {"source": opened["staging"], "destination": there["staging"]}
+        result = {
+            "mode": "direct",
+            "compression": "none",
+            "channel": opened["channel"],
+            "staging": staging,
+            "rounds": [],
+        }
         if self._options["live"]["mode"] in _transfer.PRECOPY_MODES:
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)

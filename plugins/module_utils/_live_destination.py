@@ -36,7 +36,15 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _criu, _engine, _host, _pager, _pages, _program
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _criu,
+    _engine,
+    _host,
+    _pager,
+    _pages,
+    _program,
+    _staging,
+)
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     CURRENT,
     DATA,
@@ -371,7 +379,7 @@ class Destination:
         if self.start:
             self.start.join(30)
         shutil.rmtree(self.prepared, ignore_errors=True)
-        shutil.rmtree(self.staging, ignore_errors=True)
+        _staging.remove(self.staging)
 
 
 def receive_file(frames, staging, facts):

@@ -44,6 +44,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _program,
     _rootfs,
     _rounds,
+    _staging,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
@@ -208,10 +209,6 @@ class Source:
         self.state = "moved"
         return {
             "bytes_sent": handed_over - sent,
-            "statistics": {
-                **_criu.read_stats(os.path.join(self.images, "stats-dump")),
-                **running.get("statistics", {}),
-            },
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
@@ -266,7 +263,12 @@ class Source:
             self.frozen.catch_up()
         self._done("started")
         self._done("complete")
-        return {"seconds": round(time.monotonic() - began, 3), "rounds": self.rounds.figures if self.rounds else []}
+        seconds = round(time.monotonic() - began, 3)
+        # CRIU writes its statistics at its very end.
+        self.dump.join()
+        statistics = _criu.read_stats(os.path.join(self.work, "stats-dump"))
+        statistics.update(self._answers["running"].get("statistics", {}))
+        return {"seconds": seconds, "statistics": statistics, "rounds": self.rounds.figures if self.rounds else []}
 
     def give_up(self, _wish):
         """Lets the container go on, unless only the destination can say who has it."""
@@ -288,7 +290,7 @@ class Source:
                 _freeze.keep_frozen(self.container)
             self._docker("unpause")
             self.state = "runs"
-        shutil.rmtree(self.staging, ignore_errors=True)
+        _staging.remove(self.staging)
 
 
 def send_file(frames, path, name):

@@ -133,6 +133,18 @@ options:
             then, V(postcopy) and V(hybrid) are not possible otherwise.
         type: bool
         default: true
+      memory:
+        description: Bytes of memory that the container has, by which room is made on both hosts.
+        type: int
+        default: 0
+      staging_limit:
+        description: The most MiB of memory that staging may take on a host, 0 for as much as is free.
+        type: int
+        default: 0
+      staging_directory:
+        description: Folder on disk for staging, on hosts on which memory is short.
+        type: str
+        default: /var/lib/fog-migration/staging
       max_rounds:
         description: The most rounds of pre-copy.
         type: int
@@ -267,6 +279,15 @@ rounds:
       description: From the begin of the round until the destination had all of it.
       type: float
       sample: 0.31
+staging:
+  description:
+    - Where the memory is kept on its way, on both hosts. C(kind) is V(memory) or V(disk), C(why_not_memory) tells why
+      it is on disk.
+  returned: when O(live) was given
+  type: dict
+  sample:
+    source: {kind: memory, why_not_memory: null}
+    destination: {kind: memory, why_not_memory: null}
 rounds_ended:
   description: Why there was no further round.
   returned: when O(live) was given with V(precopy) or V(hybrid)
@@ -345,6 +366,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _live_source,
     _program,
     _rootfs,
+    _staging,
     _stream,
     _transfer,
 )
@@ -352,6 +374,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
 EXPIRY_MARGIN = 300
 PROBE_SECONDS = 4
 OPEN_SECONDS = 30
+STAGING = "staging"
 PROGRESS_SECONDS = 2
 MIB = 1024 * 1024
 
@@ -377,6 +400,7 @@ def make_directory(transfer_id, role, expires):
     for name in os.listdir(base):
         ended = name.rpartition("-")[2]
         if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
+            _staging.remove(os.path.join(base, name, STAGING))
             shutil.rmtree(os.path.join(base, name), ignore_errors=True)
     directory = os.path.join(base, f"transfer-{transfer_id}-{role}-{expires}")
     os.mkdir(directory, 0o700)
@@ -391,6 +415,7 @@ def find_directories(transfer_id, role):
 
 
 def remove_directory(directory):
+    _staging.remove(os.path.join(directory, STAGING))
     shutil.rmtree(directory)
     try:
         os.rmdir(os.path.dirname(directory))
@@ -476,6 +501,9 @@ def open_destination(module, orders):
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
     facts["directory"] = make_directory(orders["id"], "destination", expires)
+    if live:
+        # The container itself comes into this memory as well.
+        facts["staging"] = make_staging(facts["directory"], live, copies=2)
     program = lay_down_receiver(facts["directory"], orders, live)
     command = _door.shell_line(_door.as_login_user(login, current) + program)
     facts["command"] = command
@@ -504,13 +532,20 @@ def lay_down_receiver(directory, orders, live):
         return _program.lay_down(directory, order)
     order = {
         "container": live["armed"],
-        "staging": os.path.join(directory, "staging"),
+        "staging": os.path.join(directory, STAGING),
         "docker_socket": live["docker_socket"],
         "patience": _live_destination.PATIENCE,
         "restore_limit": live["restore_timeout"],
         "host": orders["host"],
     }
     return _program.lay_down(directory, order, "_live_destination")
+
+
+def make_staging(directory, live, copies):
+    """Room for the memory on its way; with post-copy, hardly any of it is ever there."""
+    copies -= live["mode"] == "postcopy"
+    limit = live["staging_limit"] * MIB
+    return _staging.make(os.path.join(directory, STAGING), live["staging_directory"], live["memory"], copies, limit)
 
 
 def open_channel(module, orders):
@@ -522,7 +557,7 @@ def open_channel(module, orders):
     ssh = {"key": key, "hosts_file": hosts_file, **{name: orders[name] for name in ("user", "address", "port")}}
     order = {
         "container": live["container"],
-        "staging": os.path.join(directory, "staging"),
+        "staging": os.path.join(directory, STAGING),
         "docker_socket": live["docker_socket"],
         "options": ["--tcp-established", "--ext-unix-sk"],
         "lazily": live["lazily"],
@@ -530,6 +565,7 @@ def open_channel(module, orders):
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
     }
+    staging = make_staging(directory, live, copies=1)
     order["rootfs"] = prepared_rootfs(module.params["path"])
     words = _program.lay_down(directory, order, "_live_source")
     with open(os.path.join(directory, "log"), "wb") as log:
@@ -551,7 +587,7 @@ def open_channel(module, orders):
     if live["mode"] in _transfer.PRECOPY_MODES:
         limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
         ask(channel, {"do": "copy", "limits": limits})
-    return {"channel": channel}
+    return {"channel": channel, "staging": staging}
 
 
 def ask(channel, wish):

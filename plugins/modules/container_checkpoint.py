@@ -404,7 +404,8 @@ class Checkpointer:
             error.details["restart_policy_held"] = held
             raise
         moved["seconds"]["completion"] = finished["seconds"]
-        return dict(moved, rounds=finished["rounds"], restart_policy_held=held)
+        told = {key: finished[key] for key in ("rounds", "statistics")}
+        return dict(moved, **told, restart_policy_held=held)
 
     def _ask(self, verb: str, **more) -> dict:
         """What the source's end of the channel answers.

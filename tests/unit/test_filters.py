@@ -10,6 +10,7 @@ import copy
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
+from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
 from ansible_collections.fog.migration.plugins.filter.report import readable_bytes, report
 
@@ -80,7 +81,7 @@ SERVER = {
         "version": "4.2",
         "why_not": None,
         "options": {"manage-cgroups": "ignore"},
-        "modes": {"postcopy": {"possible": True, "why_not": None}},
+        "modes": {mode: {"possible": True, "why_not": None} for mode in ("cold", "precopy", "postcopy", "hybrid")},
     },
     "free": {"checkpoints": 10**10, "docker": 10**10},
     "listening": ["22/tcp"],
@@ -92,6 +93,8 @@ SERVER = {
         "name": "looper100",
         "refusal": None,
         "remedy": None,
+        "live_refusal": None,
+        "live_remedy": None,
         "ports": ["8080/tcp"],
         "networks": ["bridge"],
         "mounts": [],
@@ -103,13 +106,43 @@ SERVER = {
 }
 
 
+NO_LAZY_PAGES = {
+    "precopy": {"possible": True, "why_not": None},
+    "postcopy": {"possible": False, "why_not": "there is no userfaultfd"},
+    "hybrid": {"possible": False, "why_not": "there is no userfaultfd"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change_source", "change_destination", "wanted", "mode", "lazily", "why"),
+    [
+        ({}, {}, "auto", "precopy", True, "both servers are prepared"),
+        ({}, {}, "cold", "cold", True, "it was asked for"),
+        ({}, {}, "hybrid", "hybrid", True, "it was asked for"),
+        ({"docker.runtimes": []}, {}, "auto", "precopy", True, "both servers are prepared"),
+        ({}, {"docker.runtimes": ["runc"]}, "auto", "cold", True, "does not know the OCI runtime fog-runc"),
+        ({"criu.modes": NO_LAZY_PAGES}, {}, "auto", "precopy", False, "both servers are prepared"),
+    ],
+)
+def test_the_mode(change_source, change_destination, wanted, mode, lazily, why):
+    source, destination = changed(change_source), changed(change_destination)
+    choice = migration_mode(source, destination, wanted)
+    assert (choice["mode"], choice["lazily"]) == (mode, lazily)
+    assert why in choice["why"]
+
+
+def changed(change):
+    """A good server with something changed: C({"docker.version": ...})."""
+    server = copy.deepcopy(SERVER)
+    for path, value in (change or {}).items():
+        part, key = path.split(".") if "." in path else (None, path)
+        (server[part] if part else server)[key] = value
+    return server
+
+
 def failed(change_source=None, change_destination=None, **options):
     """Names of the checks that fail when something of two good servers is changed."""
-    source, destination = copy.deepcopy(SERVER), copy.deepcopy(SERVER)
-    for server, change in ((source, change_source), (destination, change_destination)):
-        for path, value in (change or {}).items():
-            part, key = path.split(".") if "." in path else (None, path)
-            (server[part] if part else server)[key] = value
+    source, destination = changed(change_source), changed(change_destination)
     checks = preflight(source, destination, name="looper100", **options)
     assert all(check["remedy"] for check in checks if check["status"] == "failed")
     return [check["check"] for check in checks if check["status"] == "failed"]
@@ -148,12 +181,17 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({}, {}, {"mode": "postcopy"}, []),
         ({"docker.runtimes": ["runc"]}, {}, {"mode": "postcopy"}, []),
         ({}, {"docker.runtimes": ["runc"]}, {"mode": "postcopy"}, ["runtime"]),
+        ({}, {"criu.modes": NO_LAZY_PAGES}, {"mode": "postcopy"}, ["postcopy_destination"]),
+        # What only Docker's own checkpoints need.
+        ({"container.refusal": "it is started with --rm"}, {"docker.experimental": False}, {"mode": "precopy"}, []),
         (
+            {"container.live_refusal": "it is paused", "container.live_remedy": "resume it"},
             {},
-            {"criu.modes": {"postcopy": {"possible": False, "why_not": "x"}}},
-            {"mode": "postcopy"},
-            ["postcopy_destination"],
+            {"mode": "precopy"},
+            ["container"],
         ),
+        ({"container.memory": 4 * 10**9}, {}, {"mode": "cold"}, ["space_source", "space_destination"]),
+        ({"container.memory": 4 * 10**9}, {}, {"mode": "precopy"}, []),
     ],
 )
 def test_preflight(source, destination, options, names):
@@ -176,21 +214,36 @@ def test_report_of_a_live_migration():
         "name": "looper100",
         "source": "fog1",
         "destination": "fog2",
-        "mode": "postcopy",
+        "mode": "precopy",
         "clock": {stage: 100.0 + second for second, stage in enumerate(clock)},
         "image": {},
         "checkpoint": {
-            "seconds": {"pause": 0.01, "dump": 0.2, "send": 0.005, "restore": 0.3, "downtime": 0.52},
+            "seconds": {
+                "pause": 0.01,
+                "dump": 0.2,
+                "send": 0.005,
+                "restore": 0.3,
+                "downtime": 0.52,
+                "completion": 0.7,
+            },
             "bytes_sent": 2048,
+            "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}, {"bytes_sent": 1024}],
+            "statistics": {"frozen_time": 52000},
         },
-        "transfer": {},
+        "transfer": {
+            "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}],
+            "rounds_ended": "it was enough",
+            "rate": 2**20,
+        },
         "restore": {"container": {"id": "8a77d9000000aaaa"}},
         "left": {},
     }
     lines = report(measured)
-    assert lines[0] == "looper100 moved from fog1 to fog2 (postcopy)"
+    assert lines[0] == "looper100 moved from fog1 to fog2 (precopy)"
+    assert lines[3].endswith("2 rounds: 8.0 MiB, 512 B; it was enough (1.0 MiB/s)")
+    assert lines[4].endswith("1 round: 1.0 KiB")
     assert "  freeze" in lines[5] and "0.210 s" in lines[5]
-    assert "2.0 KiB of images" in lines[6]
+    assert "2.0 KiB sent while" in lines[6]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
 
 
