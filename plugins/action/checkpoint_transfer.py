@@ -160,7 +160,8 @@ class Transfer:
             if told["ended"]:
                 rate = _transfer.rate(told["sent"], time.monotonic() - began)
                 spent = {"bytes_sent": told["sent"], "rate": rate, "seconds": round(time.monotonic() - began, 3)}
-                return dict(spent, rounds=told["rounds"], rounds_ended=told["ended"])
+                compression = "zlib" if told["saved"] else "none"
+                return dict(spent, compression=compression, rounds=told["rounds"], rounds_ended=told["ended"])
             Display().display(_transfer.progress_line(self.source.name, self.destination.name, told, before))
             before = told
 

@@ -15,6 +15,7 @@ import select
 import struct
 import threading
 import time
+import zlib
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -29,8 +30,8 @@ FILE, DO, DONE = b"F", b"O", b"A"
 MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
 HEADER = struct.Struct(">cI")
 CHUNK = 256 * 1024
-# In front of pages: the length of the pagemap's name, the address; then the name.
-_MEMORY_HEAD = struct.Struct(">BQ")
+# In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
+_MEMORY_HEAD = struct.Struct(">?BQ")
 _LONGEST_NAME = 64
 LIMITS = {
     HELLO: 64 * 1024,
@@ -202,19 +203,32 @@ def check_greeting(hello, role):
         raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
 
 
-def memory_head(name, vaddr):
+def memory_head(name, vaddr, compressed=False):
     """What goes before pages of the pagemap of this name."""
-    return _MEMORY_HEAD.pack(len(name), vaddr) + name.encode("ascii")
+    return _MEMORY_HEAD.pack(compressed, len(name), vaddr) + name.encode("ascii")
 
 
 def parse_memory(payload):
     """The name of the pagemap, the address, and the pages, of a frame of memory."""
     try:
-        length, vaddr = _MEMORY_HEAD.unpack_from(payload)
+        compressed, length, vaddr = _MEMORY_HEAD.unpack_from(payload)
         name = bytes(payload[_MEMORY_HEAD.size : _MEMORY_HEAD.size + length]).decode("ascii")
     except (struct.error, UnicodeDecodeError) as exc:
         raise Refused("the other end sent memory of nobody") from exc
-    return name, vaddr, memoryview(payload)[_MEMORY_HEAD.size + length :]
+    data = memoryview(payload)[_MEMORY_HEAD.size + length :]
+    return name, vaddr, _decompressed(data) if compressed else data
+
+
+def _decompressed(data):
+    """What was compressed of at most one chunk."""
+    inflater = zlib.decompressobj()
+    try:
+        pages = inflater.decompress(data, CHUNK)
+    except zlib.error as exc:
+        raise Refused("compressed pages were damaged on the way") from exc
+    if not inflater.eof or inflater.unused_data:
+        raise Refused("the other end sent more compressed pages than are allowed in one frame")
+    return memoryview(pages)
 
 
 def is_whole(value):

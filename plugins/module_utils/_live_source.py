@@ -45,6 +45,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _rootfs,
     _rounds,
     _staging,
+    _stream,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
@@ -65,7 +66,6 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     check_greeting,
     greeting,
     is_whole,
-    memory_head,
     parse_object,
 )
 
@@ -99,6 +99,7 @@ class Source:
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
         self.dump = None
+        self._outgoing = _stream.PageStream(frames, order.get("compression", "none"), order.get("rate_limit", 0))
         self.limits = _rounds.Limits()
         self.rounds = None
         self.frozen = None
@@ -159,13 +160,14 @@ class Source:
             raise Refused("the destination needs what are no pages")
         name = _pages.pagemap_name(need["image"])
         for vaddr, data in self.frozen.read(need["image"], need["address"], need["pages"]):
-            self.frames.write(PAGES, memory_head(name, vaddr), data)
+            self._outgoing.send(PAGES, name, vaddr, data)
 
     # Pre-copy
 
     def copy(self, wish):
         self.limits = _rounds.Limits(**wish.get("limits", {}))
-        self.rounds = _rounds.Rounds(self.container, os.path.join(self.staging, "store"), self.frames, self._settled)
+        store = os.path.join(self.staging, "store")
+        self.rounds = _rounds.Rounds(self.container, store, self.frames, self._outgoing, self._settled)
         self._copying = Task(lambda: self.rounds.until_enough(self.limits))
         self._copying.start()
         return {}
@@ -176,7 +178,7 @@ class Source:
     def progress(self, _wish):
         """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
         told = {"rounds": self.rounds.figures, **self.rounds.progress, "ended": None}
-        told.update(sent=self.frames.sent, clock=round(time.monotonic(), 3))
+        told.update(sent=self.frames.sent, saved=self._outgoing.saved, clock=round(time.monotonic(), 3))
         if not self._copying.is_alive():
             told["ended"] = self._copying.result()
         return told
@@ -196,6 +198,7 @@ class Source:
         sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
+        self._hurry(True)
         self._require_same_files()
         paused = time.monotonic()
         self._dump(mode)
@@ -207,6 +210,7 @@ class Source:
         running = self._done("running")
         end = time.monotonic()
         self.state = "moved"
+        self._hurry(False)
         return {
             "bytes_sent": handed_over - sent,
             "seconds": {
@@ -217,6 +221,10 @@ class Source:
                 "downtime": round(end - began, 3),
             },
         }
+
+    def _hurry(self, hurry):
+        if self.rounds:
+            self.rounds.hurry = hurry
 
     def _require_same_files(self):
         """What was written to the root file system since it was read would be lost."""

@@ -61,18 +61,22 @@ class Rounds:
     """The copy of what the destination has, and what brings both up to date.
 
     :param frames: the channel to the destination.
+    :param pages: what takes pages into it.
     :param settled: is called with the number of a round, and returns when the destination has all of it.
     """
 
-    def __init__(self, container, directory, frames, settled):
+    def __init__(self, container, directory, frames, pages, settled):
         self.container = container
         self.store = _pages.Store(directory)
         self.figures = []
         self._frames = frames
+        self._pages = pages
         self._settled = settled
         self._checksum = hashlib.sha256()
         self._sent = 0
         self._count = 0
+        # Whether the container stands still.
+        self.hurry = False
         # For whoever wants to see how far it is: the bytes of this round, and how many of them were looked at.
         self.progress = {"round": 0, "bytes": 0, "done": 0}
 
@@ -121,7 +125,7 @@ class Rounds:
     def _send_pages(self, name, change):
         for begin in range(0, len(change.data), CHUNK):
             data = change.data[begin : begin + CHUNK]
-            self._frames.write(MEMORY, memory_head(name, change.vaddr + begin), data)
+            self._pages.send(MEMORY, name, change.vaddr + begin, data, self.hurry)
             self._checksum.update(data)
             self._sent += len(data)
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a stream of data goes through: zstd, as a program beside us, and a limit to its pace.
+"""What a stream of data goes through: compression, where it pays, and a limit to its pace.
+
+Files go through zstd, a program beside us. Pages of memory go through zlib, frame by frame, which needs no program.
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
@@ -14,8 +16,9 @@ import shutil
 import subprocess
 import threading
 import time
+import zlib
 
-from ansible_collections.fog.migration.plugins.module_utils._frames import ALIVE_EVERY, CHUNK, Refused
+from ansible_collections.fog.migration.plugins.module_utils._frames import ALIVE_EVERY, CHUNK, Refused, memory_head
 
 
 def zstd_program():
@@ -149,3 +152,73 @@ def choose_compression(wanted, sender_has_zstd, receiver):
     if wanted == "zstd":
         raise Refused(f"there is no zstd on {missing}; install it, or use compression=auto or none")
     return "none"
+
+
+def pays(link, speed, ratio):
+    """Whether compressed data is through sooner than plain data, when one thread compresses and then writes.
+
+    :param link: bytes that the link takes per second.
+    :param speed: bytes that are compressed per second.
+    :param ratio: what is left of a byte.
+    """
+    return 1 / speed + ratio / link < 1 / link
+
+
+class PageStream:
+    """Pages on their way into a channel: compressed where that pays, and no faster than is allowed.
+
+    What the link takes is measured with plain pages, at the begin and then now and again; what compression takes and
+    leaves, with a sample of each window.
+
+    :param compression: none, or auto.
+    :param bytes_per_second: the pace, 0 for any.
+    """
+
+    WINDOW = 16 * 1024 * 1024
+    # Every so many windows, one goes plain to measure the link again.
+    PROBE = 8
+
+    def __init__(self, frames, compression="none", bytes_per_second=0):
+        self._frames = frames
+        self._compression = compression
+        self._pace = Pace(bytes_per_second)
+        self._compress = False
+        self._window = 0
+        self._link = 0.0
+        # Of this window: bytes, and seconds in which the channel did not take more.
+        self._taken, self._waited = 0, 0.0
+        self.saved = 0
+
+    def send(self, kind, name, vaddr, data, hurry=False):
+        """Writes one frame of pages.
+
+        :param hurry: whether the container stands still: then nothing holds it up.
+        """
+        packed = zlib.compress(data, 1) if self._compress else None
+        compressed = packed is not None and len(packed) < len(data)
+        payload = packed if compressed else data
+        began = time.monotonic()
+        self._frames.write(kind, memory_head(name, vaddr, compressed), payload)
+        if not hurry:
+            self._pace.wait(len(payload))
+        self.saved += len(data) - len(payload)
+        self._note(data, time.monotonic() - began)
+
+    def _note(self, data, seconds):
+        if self._compression == "none":
+            return
+        self._taken += len(data)
+        self._waited += seconds
+        if self._taken >= self.WINDOW:
+            self._decide(data)
+
+    def _decide(self, sample):
+        """Whether the next window is to be compressed."""
+        self._window += 1
+        if not self._compress:
+            self._link = self._taken / max(self._waited, 1e-6)
+        began = time.monotonic()
+        ratio = len(zlib.compress(sample, 1)) / len(sample)
+        speed = len(sample) / max(time.monotonic() - began, 1e-6)
+        self._compress = self._window % self.PROBE != 0 and pays(self._link, speed, ratio)
+        self._taken, self._waited = 0, 0.0

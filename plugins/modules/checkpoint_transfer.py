@@ -66,6 +66,8 @@ options:
     description:
       - V(zstd) compresses with the C(zstd) program, which both hosts must have then; V(none) does not.
       - V(auto) is V(zstd) if both hosts have the program, and V(none) otherwise.
+      - With O(live), pages of memory are compressed by zlib unless this is V(none), as long as that pays with the link
+        and the processor that are there, which is measured again and again.
     type: str
     choices: [auto, zstd, none]
     default: auto
@@ -77,6 +79,7 @@ options:
   rate_limit:
     description:
       - Send at most so many MiB per second, counted after compression. 0 sends as fast as it goes.
+      - With O(live), what is sent while the container stands still is sent as fast as it goes.
     type: float
     default: 0.0
   retries:
@@ -299,7 +302,7 @@ mode:
   type: str
   sample: direct
 compression:
-  description: V(zstd) or V(none), whichever was used (or, in check mode, would be).
+  description: V(zstd) or V(none), whichever was used (or, in check mode, would be). With O(live), V(zlib) if it paid.
   returned: success
   type: str
   sample: zstd
@@ -561,6 +564,8 @@ def open_channel(module, orders):
         "docker_socket": live["docker_socket"],
         "options": ["--tcp-established", "--ext-unix-sk"],
         "lazily": live["lazily"],
+        "compression": "none" if module.params["compression"] == "none" else "auto",
+        "rate_limit": int(module.params["rate_limit"] * MIB),
         "patience": module.params["timeout"],
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
