@@ -29,6 +29,15 @@ options:
     type: str
     choices: [auto, cold, precopy, postcopy, hybrid]
     default: auto
+  transfer:
+    description: How files are to travel, see the option C(mode) of M(fog.migration.checkpoint_transfer).
+    type: str
+    choices: [auto, direct, relay]
+    default: auto
+  keep_checkpoint:
+    description: Whether a checkpoint is to be kept, which only V(cold) has.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -49,12 +58,26 @@ _value:
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
 
 
-def migration_mode(source: dict, destination: dict, wanted: str = "auto") -> dict:
+def _against_live(source: dict, destination: dict, transfer: str, keep_checkpoint: bool) -> list[str]:
+    """What speaks against a live migration, as clauses."""
+    problems = [one["problem"] for one in live_problems(source, destination, "precopy")]
+    if transfer == "relay":
+        problems.append("the transfer is to be relayed by the controller")
+    elif source["peer"]["problem"]:
+        problems.append(f"the source cannot reach the destination's SSH port ({source['peer']['problem']})")
+    if keep_checkpoint:
+        problems.append("a checkpoint is to be kept")
+    return [problem for problem in problems if problem]
+
+
+def migration_mode(
+    source: dict, destination: dict, wanted: str = "auto", transfer: str = "auto", keep_checkpoint: bool = False
+) -> dict:
     """See DOCUMENTATION."""
     lazily = all(server["criu"]["modes"]["postcopy"]["possible"] for server in (source, destination))
     if wanted != "auto":
         return {"mode": wanted, "why": "it was asked for", "lazily": lazily}
-    problems = [one["problem"] for one in live_problems(source, destination, "precopy") if one["problem"]]
+    problems = _against_live(source, destination, transfer, keep_checkpoint)
     if problems:
         return {"mode": "cold", "why": f"live migration is not possible: {'; '.join(problems)}", "lazily": lazily}
     return {"mode": "precopy", "why": "both servers are prepared for live migration", "lazily": lazily}

@@ -10,6 +10,9 @@ import contextlib
 import os
 import platform
 import signal
+import socket
+
+_PROBE_SECONDS = 4
 
 
 def parse_cpu_features(cpuinfo: str) -> list[str]:
@@ -129,3 +132,12 @@ def facts() -> dict:
         "architecture": platform.machine(),
         "cpu_features": cpu_features(),
     }
+
+
+def unreachable(address: str, port: int) -> str | None:
+    """Why no TCP connection can be opened from here, as a clause; None where one can."""
+    try:
+        socket.create_connection((address, port), _PROBE_SECONDS).close()
+    except OSError as error:
+        return f"{address} port {port}: {error.strerror or error}"
+    return None

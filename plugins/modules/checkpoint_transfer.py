@@ -354,7 +354,6 @@ files:
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 
@@ -364,6 +363,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _direct,
     _door,
     _frames,
+    _host,
     _listing,
     _live_destination,
     _live_source,
@@ -375,7 +375,6 @@ from ansible_collections.fog.migration.plugins.module_utils import (
 )
 
 EXPIRY_MARGIN = 300
-PROBE_SECONDS = 4
 OPEN_SECONDS = 30
 STAGING = "staging"
 PROGRESS_SECONDS = 2
@@ -445,7 +444,7 @@ def open_source(module, orders):
         "reachable": False,
     }
     if orders["mode"] != "relay":
-        problem = probe(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
+        problem = _host.unreachable(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
         facts.update(reachable=problem is None, unreachable_reason=problem)
     if module.check_mode:
         return facts
@@ -469,15 +468,6 @@ def open_source(module, orders):
         facts["directory"] = make_directory(orders["id"], "source", expires)
         facts["public_key"] = _door.make_key(facts["directory"])
     return facts
-
-
-def probe(address, port):
-    """Why no TCP connection can be opened, or None."""
-    try:
-        socket.create_connection((address, port), PROBE_SECONDS).close()
-    except OSError as exc:
-        return f"{address} port {port}: {exc.strerror or exc}"
-    return None
 
 
 def open_destination(module, orders):

@@ -30,6 +30,15 @@ options:
       - Folder whose free space counts, where checkpoints are kept.
     type: path
     default: /var/lib/fog-migration/checkpoints
+  peer_address:
+    description:
+      - Address of another host, of which RV(peer) tells whether its SSH port can be reached from here.
+    type: str
+  peer_port:
+    description:
+      - Its SSH port.
+    type: int
+    default: 22
 seealso:
   - module: fog.migration.checkpoint_info
   - module: fog.migration.criu_info
@@ -54,6 +63,11 @@ host:
   returned: success
   type: dict
   sample: {hostname: fog1, kernel: 6.12.0, architecture: x86_64, cpu_features: [avx, sse4_2]}
+peer:
+  description: Why the other host cannot be reached from here (C(problem)), or null where it can.
+  returned: success
+  type: dict
+  sample: {problem: null}
 docker:
   description: The Docker daemon.
   returned: success
@@ -244,6 +258,7 @@ def gather(client, params: dict) -> dict:
         "images": sorted(one["Id"] for one in client.images()),
         "networks": sorted(one["Name"] for one in client.networks()),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
+        "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
     }
 
@@ -253,6 +268,8 @@ def main() -> None:
         {
             "container": {"type": "str"},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
+            "peer_address": {"type": "str"},
+            "peer_port": {"type": "int", "default": 22},
         },
         supports_check_mode=True,
     )

@@ -83,6 +83,7 @@ SERVER = {
         "options": {"manage-cgroups": "ignore"},
         "modes": {mode: {"possible": True, "why_not": None} for mode in ("cold", "precopy", "postcopy", "hybrid")},
     },
+    "peer": {"problem": None},
     "free": {"checkpoints": 10**10, "docker": 10**10},
     "listening": ["22/tcp"],
     "containers": {},
@@ -122,6 +123,8 @@ NO_LAZY_PAGES = {
         ({"docker.runtimes": []}, {}, "auto", "precopy", True, "both servers are prepared"),
         ({}, {"docker.runtimes": ["runc"]}, "auto", "cold", True, "does not know the OCI runtime fog-runc"),
         ({"criu.modes": NO_LAZY_PAGES}, {}, "auto", "precopy", False, "both servers are prepared"),
+        ({"peer.problem": "no route to host"}, {}, "auto", "cold", True, "SSH port (no route to host)"),
+        ({"peer.problem": "no route to host"}, {}, "precopy", "precopy", True, "it was asked for"),
     ],
 )
 def test_the_mode(change_source, change_destination, wanted, mode, lazily, why):
@@ -129,6 +132,11 @@ def test_the_mode(change_source, change_destination, wanted, mode, lazily, why):
     choice = migration_mode(source, destination, wanted)
     assert (choice["mode"], choice["lazily"]) == (mode, lazily)
     assert why in choice["why"]
+
+
+@pytest.mark.parametrize("wish", [{"transfer": "relay"}, {"keep_checkpoint": True}])
+def test_what_only_cold_mode_can(wish):
+    assert migration_mode(SERVER, SERVER, **wish)["mode"] == "cold"
 
 
 def changed(change):
