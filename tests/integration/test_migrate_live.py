@@ -1,10 +1,14 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""C(migrate.yml -e migration_mode=postcopy): real containers that hardly notice."""
+"""C(migrate.yml) in live mode: real containers that hardly notice."""
 
 from __future__ import annotations
 
+import json
+import re
+
+import programs
 import pytest
 from churn import CHURN, churn_line
 from lab import failure, wait_for
@@ -34,12 +38,19 @@ def goes_on(lab, node: str) -> list[int]:
     return [int(line.split()[0]) for line in lab.lines(node, "mover")]
 
 
-def test_there_and_back(lab, start):
+def without_traces(lab) -> None:
+    """Both ends remove themselves, a moment after they have answered."""
+    lab.docker(lab.running_on("mover")[0], "rm", "-f", "mover")
+    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+
+
+@pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
+def test_there_and_back(lab, start, mode):
     start(CHURN, "--restart", "unless-stopped", "--memory", "256m", "--label", "a=b", "--env", "SECRET=x")
     followed = lab.follow("fog1", "mover")
     before = lab.inspect("fog1", "mover")
-    there = lab.migrate("mover", migration_mode="postcopy")
-    assert "mover moved from fog1 to fog2 (postcopy)" in there.stdout
+    there = lab.migrate("mover", migration_mode=mode)
+    assert f"mover moved from fog1 to fog2 ({mode})" in there.stdout
     assert lab.running_on("mover") == ["fog2"]
     here = followed.lines()
     numbers = [*(int(line.split()[0]) for line in here), *goes_on(lab, "fog2")]
@@ -54,17 +65,103 @@ def test_there_and_back(lab, start):
         assert after["HostConfig"][key] == before["HostConfig"][key], key
     assert after["HostConfig"]["Runtime"] == "fog-runc"
     assert (after["Config"]["Env"], after["Config"]["Labels"]) == (before["Config"]["Env"], before["Config"]["Labels"])
-    lab.docker("fog2", "update", "--memory", "300m", "--memory-swap", "600m", "mover")
-    assert lab.docker("fog2", "exec", "mover", "echo", "here") == "here"
 
-    lab.migrate("mover", migration_mode="postcopy")
+    # Without a wish, by pre-copy.
+    back = lab.migrate("mover")
+    assert "mover moved from fog2 to fog1 (precopy)" in back.stdout
+    assert "both servers are prepared for live migration" in back.stdout
     assert lab.running_on("mover") == ["fog1"]
     goes_on(lab, "fog1")
     line = lab.lines("fog1", "mover")[-2]
     assert line == churn_line(int(line.split()[0]))
-    lab.docker("fog1", "rm", "-f", "mover")
-    # Both ends remove themselves, a moment after they have answered.
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    without_traces(lab)
+
+
+@pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
+def test_every_page(lab, mode):
+    """256 MiB of which a tenth is always being written: each page is found as it was left, in several passes."""
+    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    done = lab.migrate("mover", migration_mode=mode)
+    if mode != "postcopy":
+        assert re.search(r"pre-copy .* rounds?: 2[5-9][0-9]\.[0-9] MiB", done.stdout), done.stdout
+    begun = len(lab.lines("fog2", "mover"))
+    wait_for(lambda: len(lab.lines("fog2", "mover")) > begun + 3, "whole passes at the destination")
+    lines = [*lab.lines("fog2", "mover")]
+    assert {line.split()[1] for line in lines} == {"0"}
+    without_traces(lab)
+
+
+@pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
+def test_processes_threads_and_what_they_share(lab, mode):
+    programs.start(lab, "fog1", "mover", programs.FAMILY)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 50, "the first numbers")
+    followed = lab.follow("fog1", "mover")
+    lab.migrate("mover", migration_mode=mode)
+    begun = len(lab.lines("fog2", "mover"))
+    wait_for(lambda: len(lab.lines("fog2", "mover")) > begun + 50, "more numbers")
+    counts: dict[str, list[int]] = {}
+    for line in [*followed.lines(), *lab.lines("fog2", "mover")]:
+        process, thread, number, shared = line.split()
+        assert number == shared
+        counts.setdefault(f"{process} {thread}", []).append(int(number))
+    assert len(counts) == 9
+    for numbers in counts.values():
+        assert numbers == list(range(len(numbers)))
+    without_traces(lab)
+
+
+def test_faster_than_the_link(lab):
+    """Rounds that do not become smaller are given up, and what is left is sent while the container stands still."""
+    programs.start(lab, "fog1", "mover", programs.RESTLESS)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first numbers")
+    followed = lab.follow("fog1", "mover")
+    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 160mbit burst 256kb latency 400ms")
+    try:
+        done = lab.migrate("mover", migration_mode="precopy")
+    finally:
+        lab.sh("fog1", "tc qdisc del dev eth0 root")
+    assert "the rounds do not become smaller any more" in done.stdout
+    # It is told while it goes on.
+    assert re.search(r"fog1 -> fog2: round [0-9]+, [0-9]+ % of [0-9.]+ MiB", done.stdout), done.stdout
+    begun = len(lab.lines("fog2", "mover"))
+    wait_for(lambda: len(lab.lines("fog2", "mover")) > begun + 3, "more numbers")
+    numbers = [int(line) for line in [*followed.lines(), *lab.lines("fog2", "mover")]]
+    assert numbers == list(range(len(numbers)))
+    without_traces(lab)
+
+
+def test_docker_owns_it(lab, start):
+    """What can be done with a container can be done with one that was moved."""
+    healthy = ["--health-cmd", "test -e /proc/1", "--health-interval", "1s"]
+    start(COUNTER, *healthy, "--memory", "64m", "--memory-swap", "128m", "--stop-timeout", "1")
+    lab.migrate("mover")
+    wait_for(lambda: lab.inspect("fog2", "mover")["State"]["Health"]["Status"] == "healthy", "the health check")
+    followed = lab.follow("fog2", "mover")
+    assert lab.docker("fog2", "exec", "mover", "echo", "here") == "here"
+    limit = "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
+    assert int(lab.docker("fog2", "exec", "mover", "sh", "-c", limit)) == 64 << 20
+    lab.docker("fog2", "update", "--memory", "80m", "--memory-swap", "160m", "mover")
+    assert int(lab.docker("fog2", "exec", "mover", "sh", "-c", limit)) == 80 << 20
+    assert json.loads(lab.docker("fog2", "stats", "--no-stream", "--format", "json", "mover"))["PIDs"] != "0"
+
+    # It runs on while the daemon starts anew, as any other with live-restore.
+    started = lab.inspect("fog2", "mover")["State"]["StartedAt"]
+    lab.sh("fog2", "systemctl restart docker")
+    state = lab.inspect("fog2", "mover")["State"]
+    assert (state["Running"], state["StartedAt"]) == (True, started)
+    numbers = goes_on(lab, "fog2")
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    # Who follows the log is not thrown out by anything but the daemon.
+    followed_numbers = [int(line) for line in followed.lines()]
+    assert followed_numbers == list(range(numbers[0], numbers[0] + len(followed_numbers)))
+
+    lab.docker("fog2", "restart", "mover")
+    wait_for(lambda: lab.lines("fog2", "mover").count("0") == 1, "its new beginning")
+    lab.docker("fog2", "stop", "mover")
+    assert lab.inspect("fog2", "mover")["State"]["Status"] == "exited"
+    lab.docker("fog2", "start", "mover")
+    without_traces(lab)
 
 
 def test_what_it_writes_is_not_lost(lab, start):
@@ -76,9 +173,7 @@ def test_what_it_writes_is_not_lost(lab, start):
     numbers = goes_on(lab, "fog1")
     assert numbers == list(range(len(numbers)))
     assert lab.inspect("fog1", "mover")["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    lab.docker("fog1", "rm", "-f", "mover")
-    # Both ends remove themselves, a moment after they have answered.
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    without_traces(lab)
 
 
 def test_a_runtime_that_fails(lab, start):
@@ -93,6 +188,42 @@ def test_a_runtime_that_fails(lab, start):
     assert lab.running_on("mover") == ["fog1"]
     numbers = goes_on(lab, "fog1")
     assert numbers == list(range(len(numbers)))
-    lab.docker("fog1", "rm", "-f", "mover")
-    # Both ends remove themselves, a moment after they have answered.
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    without_traces(lab)
+
+
+@pytest.mark.slow
+def test_twenty_in_a_row(lab, start):
+    """Nothing is left on either side: no process, mount, key, file or control group more than before."""
+    start(CHURN, "--restart", "unless-stopped")
+    numbers: list[int] = []
+    before = None
+    for turn in range(20):
+        source, destination = ("fog1", "fog2") if turn % 2 == 0 else ("fog2", "fog1")
+        followed = lab.follow(source, "mover")
+        lab.migrate("mover", migration_mode=("precopy", "postcopy", "hybrid")[turn % 3])
+        assert lab.running_on("mover") == [destination]
+        numbers += [int(line.split()[0]) for line in followed.lines()]
+        if turn == 1:
+            wait_for(lambda: [*lab.traces("fog1"), *lab.traces("fog2")] == [], "the end of all traces")
+            before = inventory(lab)
+    line = lab.lines("fog1", "mover")[-2]
+    assert line == churn_line(int(line.split()[0]))
+    assert numbers == list(range(len(numbers)))
+    wait_for(lambda: [*lab.traces("fog1"), *lab.traces("fog2")] == [], "the end of all traces")
+    assert inventory(lab) == before
+    without_traces(lab)
+
+
+COUNT = """
+ps -e -o comm= | grep -E "criu|runc|python|ssh|shim|sleep|tail" | sort | uniq -c
+grep -c . /proc/mounts
+grep -c . /root/.ssh/authorized_keys
+find /run/fog-migration* /var/lib/fog-migration -not -path '*/restored*' | sort
+find /sys/fs/cgroup -type d -not -path '*/docker/*' | grep -c .
+ls /var/lib/docker/overlay2 | grep -c .
+"""
+
+
+def inventory(lab) -> list[str]:
+    """What there is on both servers of what a migration makes."""
+    return [lab.sh(node, COUNT) for node in ("fog1", "fog2")]
