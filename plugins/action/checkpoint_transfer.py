@@ -161,7 +161,8 @@ class Transfer:
                 rate = _transfer.rate(told["sent"], time.monotonic() - began)
                 spent = {"bytes_sent": told["sent"], "rate": rate, "seconds": round(time.monotonic() - began, 3)}
                 compression = "zlib" if told["saved"] else "none"
-                return dict(spent, compression=compression, rounds=told["rounds"], rounds_ended=told["ended"])
+                kept = {name: told[name] for name in ("rounds", "tracked")}
+                return dict(spent, compression=compression, rounds_ended=told["ended"], **kept)
             Display().display(_transfer.progress_line(self.source.name, self.destination.name, told, before))
             before = told
 

@@ -46,6 +46,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _rounds,
     _staging,
     _stream,
+    _tracking,
 )
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     ALIVE_EVERY,
@@ -167,10 +168,20 @@ class Source:
     def copy(self, wish):
         self.limits = _rounds.Limits(**wish.get("limits", {}))
         store = os.path.join(self.staging, "store")
-        self.rounds = _rounds.Rounds(self.container, store, self.frames, self._outgoing, self._settled)
+        standstill = self._standstill if _tracking.works() else None
+        self.rounds = _rounds.Rounds(self.container, store, self.frames, self._outgoing, self._settled, standstill)
         self._copying = Task(lambda: self.rounds.until_enough(self.limits))
         self._copying.start()
         return {}
+
+    @contextlib.contextmanager
+    def _standstill(self):
+        """By Docker's own means, so that everybody can see and end it, should this program die meanwhile."""
+        self._docker("pause")
+        try:
+            yield
+        finally:
+            self._docker("unpause")
 
     def _settled(self, number):
         self._done(f"round {number}")
@@ -178,6 +189,7 @@ class Source:
     def progress(self, _wish):
         """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
         told = {"rounds": self.rounds.figures, **self.rounds.progress, "ended": None}
+        told["tracked"] = self.rounds.tracked
         told.update(sent=self.frames.sent, saved=self._outgoing.saved, clock=round(time.monotonic(), 3))
         if not self._copying.is_alive():
             told["ended"] = self._copying.result()

@@ -873,7 +873,7 @@ _FILE, _IN_MEMORY, _SWAPPED, _ZERO, _GUARD = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 <
 _REGIONS = 4096
 
 
-def _scan(pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
+def scan(pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
     """The begin and end of the pages between two addresses that a dump would hold; OSError on older kernels."""
     found = []
     regions = array.array("Q", bytes(24 * _REGIONS))  # struct page_region: start, end, categories
@@ -907,7 +907,7 @@ def wanted_pages(entries: bytes) -> list[tuple[int, int]]:
 
 
 def _look(pagemap: int, start: int, end: int, page: int) -> list[tuple[int, int]]:
-    """As C(_scan), from the file's entries."""
+    """As C(scan), from the file's entries."""
     found, step = [], 1 << 18
     for first in range(start // page, end // page, step):
         entries = os.pread(pagemap, 8 * (min(first + step, end // page) - first), 8 * first)
@@ -1000,7 +1000,7 @@ class MemoryOf:
     def _present(self, pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
         if self._scans:
             try:
-                return _scan(pagemap, start, end)
+                return scan(pagemap, start, end)
             except OSError as error:
                 if error.errno not in (errno.ENOTTY, errno.EINVAL):
                     raise

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pre-copy at the source: the destination gets a copy of the memory, and round by round what has changed since.
 
-The container runs on meanwhile and is not stopped for a round, not even for a moment: its memory is read through
-C(/proc/PID/mem) and compared with a copy of what the destination has. What is torn or outdated by that is other than
-the copy in the next round, or in the last one, when the container stands still.
+The container runs on meanwhile: its memory is read through C(/proc/PID/mem) and compared with a copy of what the
+destination has. What is torn or outdated by that is other than the copy in the next round, or in the last one, when the
+container stands still. So no round stops it, not even for a moment. Where the kernel tracks dirty pages, only those are
+read, and the container is paused for the moment in which they are asked for.
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
@@ -18,7 +19,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _pages
+from ansible_collections.fog.migration.plugins.module_utils import _freeze, _pages, _tracking
 from ansible_collections.fog.migration.plugins.module_utils._frames import (
     CHUNK,
     CURRENT,
@@ -62,15 +63,19 @@ class Rounds:
 
     :param frames: the channel to the destination.
     :param pages: what takes pages into it.
+    :param standstill: a context in which the container stands still, where the kernel tracks dirty pages; else None.
     :param settled: is called with the number of a round, and returns when the destination has all of it.
     """
 
-    def __init__(self, container, directory, frames, pages, settled):
+    def __init__(self, container, directory, frames, pages, settled, standstill=None):
         self.container = container
         self.store = _pages.Store(directory)
         self.figures = []
         self._frames = frames
         self._pages = pages
+        self._standstill = standstill
+        # The processes, with their starts, whose dirty pages have been tracked since the last round.
+        self._tracked = set()
         self._settled = settled
         self._checksum = hashlib.sha256()
         self._sent = 0
@@ -79,6 +84,11 @@ class Rounds:
         self.hurry = False
         # For whoever wants to see how far it is: the bytes of this round, and how many of them were looked at.
         self.progress = {"round": 0, "bytes": 0, "done": 0}
+
+    @property
+    def tracked(self):
+        """Whether the kernel tells which pages are dirty; otherwise all are compared."""
+        return self._standstill is not None
 
     def until_enough(self, limits):
         """Rounds until the next would not pay; why it would not."""
@@ -94,11 +104,34 @@ class Rounds:
         """One round over all processes, while they run; its figures."""
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
-            found = runs_of(memories_of(self.container, stack))
+            found, touched = self._look(memories_of(self.container, stack))
             self.begin(found)
             for name, runs in found.items():
-                self.send(name, runs)
+                self.send(name, runs, touched.get(name))
             return self.settle(found, began)
+
+    def _look(self, memories):
+        """The pages by pagemap, and which of them may have changed since the last round, where that is known."""
+        if not self._standstill:
+            return runs_of(memories), {}
+        with self._standstill():
+            found = runs_of(memories)
+            touched = self.touched(memories, found)
+            self._tracked = set()
+            for memory in memories:
+                with contextlib.suppress(OSError):
+                    _tracking.clear(memory.pid)
+                    self._tracked.add((memory.pid, _tracking.started(memory.pid)))
+        return found, touched
+
+    def touched(self, memories, found):
+        """Which of these pages may have changed since the last round: by pagemap, of the processes that are tracked."""
+        touched = {}
+        for memory in memories:
+            if memory.name in found and (memory.pid, _tracking.started(memory.pid)) in self._tracked:
+                with contextlib.suppress(OSError):
+                    touched[memory.name] = _tracking.dirty(memory.pid, found[memory.name])
+        return touched
 
     def begin(self, found):
         """A round over these runs by pagemap begins."""
@@ -189,9 +222,10 @@ class Frozen:
     def compare(self):
         """Sends what is other than at the destination; the dump may be under way meanwhile."""
         found = runs_of(self._memories.values())
+        touched = self._rounds.touched(self._memories.values(), found)
         self._rounds.begin(found)
         for name, runs in found.items():
-            self._rounds.send(name, runs)
+            self._rounds.send(name, runs, touched.get(name))
 
     def finish(self, later):
         """Sends what only the dump knows, and ends the round. The destination can restore then.

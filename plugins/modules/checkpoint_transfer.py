@@ -291,6 +291,13 @@ staging:
   sample:
     source: {kind: memory, why_not_memory: null}
     destination: {kind: memory, why_not_memory: null}
+tracked:
+  description:
+    - Whether the source's kernel told which pages had been written (CONFIG_MEM_SOFT_DIRTY), so that only those were
+      read. Otherwise all pages were compared with a copy.
+  returned: when O(live) was given with V(precopy) or V(hybrid)
+  type: bool
+  sample: false
 rounds_ended:
   description: Why there was no further round.
   returned: when O(live) was given with V(precopy) or V(hybrid)
