@@ -66,8 +66,8 @@ def started(pid):
 def works():
     """Whether this kernel tracks dirty pages, found out with a page of our own.
 
-    It has to know PAGEMAP_SCAN as well (6.7), which tells the kernel's zero page from others: a page that was given back
-    and then read is not dirty, and yet another one than before.
+    It has to know PAGEMAP_SCAN as well (6.7), which tells the kernel's zero page from others: a page that was given
+    back and then read is not dirty, and yet another one than before.
     """
     with contextlib.suppress(OSError), mmap.mmap(-1, _pages.PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1
