@@ -15,6 +15,8 @@ import re
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 # The OCI runtime that the role runtime installs, into which live migration restores.
 RUNTIME = "fog-runc"
+# The runc of older ones does not hand CRIU its configuration, and knows no lazy pages.
+OLDEST_LIVE = (19, 3)
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -88,6 +90,17 @@ def live_problems(source: dict, destination: dict, mode: str) -> list[dict]:
         }
     ]
     for side, server in (("source", source), ("destination", destination)):
+        version = server["docker"]["version"]
+        old = version_tuple(version) < OLDEST_LIVE
+        found.append(
+            {
+                "check": f"docker_{side}",
+                "problem": f"Docker {version} at the {side} is older than 19.03, before which only cold mode was tried"
+                if old
+                else "",
+                "fine": f"Docker {version} at the {side}",
+            }
+        )
         can = server["criu"]["modes"][mode]
         found.append(
             {
