@@ -124,6 +124,7 @@ NO_LAZY_PAGES = {
         ({}, {"docker.runtimes": ["runc"]}, "auto", "cold", True, "does not know the OCI runtime fog-runc"),
         ({"criu.modes": NO_LAZY_PAGES}, {}, "auto", "precopy", False, "both servers are prepared"),
         ({"peer.problem": "no route to host"}, {}, "auto", "cold", True, "SSH port (no route to host)"),
+        ({"docker.version": "17.09.1-ce"}, {}, "auto", "cold", True, "Docker 17.09.1-ce at the source is older"),
         ({"peer.problem": "no route to host"}, {}, "precopy", "precopy", True, "it was asked for"),
     ],
 )
@@ -190,6 +191,7 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({"docker.runtimes": ["runc"]}, {}, {"mode": "postcopy"}, []),
         ({}, {"docker.runtimes": ["runc"]}, {"mode": "postcopy"}, ["runtime"]),
         ({}, {"criu.modes": NO_LAZY_PAGES}, {"mode": "postcopy"}, ["postcopy_destination"]),
+        ({}, {"docker.version": "18.09.1"}, {"mode": "hybrid"}, ["docker_destination"]),
         # What only Docker's own checkpoints need.
         ({"container.refusal": "it is started with --rm"}, {"docker.experimental": False}, {"mode": "precopy"}, []),
         (
