@@ -116,7 +116,8 @@ def _count(what: str, sizes: list[int]) -> str:
 def _rounds_line(transfer: dict) -> str:
     if not transfer["rounds"]:
         return ""
-    rounds = _count("round", [one["bytes_sent"] for one in transfer["rounds"]])
+    by = "dirty tracking" if transfer["tracked"] else "comparison"
+    rounds = _count("round", [one["bytes_sent"] for one in transfer["rounds"]]).replace(":", f" by {by}:", 1)
     return f"{rounds}; {transfer['rounds_ended']} ({readable_bytes(transfer['rate'])}/s)"
 
 

@@ -84,7 +84,7 @@ def test_every_page(lab, mode):
     wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
     done = lab.migrate("mover", migration_mode=mode)
     if mode != "postcopy":
-        assert re.search(r"pre-copy .* rounds?: 2[5-9][0-9]\.[0-9] MiB", done.stdout), done.stdout
+        assert re.search(r"pre-copy .* rounds? by [a-z ]+: 2[5-9][0-9]\.[0-9] MiB", done.stdout), done.stdout
     begun = len(lab.lines("fog2", "mover"))
     wait_for(lambda: len(lab.lines("fog2", "mover")) > begun + 3, "whole passes at the destination")
     lines = [*lab.lines("fog2", "mover")]

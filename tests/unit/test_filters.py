@@ -243,6 +243,7 @@ def test_report_of_a_live_migration():
         "transfer": {
             "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}],
             "rounds_ended": "it was enough",
+            "tracked": False,
             "rate": 2**20,
         },
         "restore": {"container": {"id": "8a77d9000000aaaa"}},
@@ -250,7 +251,7 @@ def test_report_of_a_live_migration():
     }
     lines = report(measured)
     assert lines[0] == "looper100 moved from fog1 to fog2 (precopy)"
-    assert lines[3].endswith("2 rounds: 8.0 MiB, 512 B; it was enough (1.0 MiB/s)")
+    assert lines[3].endswith("2 rounds by comparison: 8.0 MiB, 512 B; it was enough (1.0 MiB/s)")
     assert lines[4].endswith("1 round: 1.0 KiB")
     assert "  freeze" in lines[5] and "0.210 s" in lines[5]
     assert "2.0 KiB sent while" in lines[6]
