@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, integration, sanity and molecule.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, integration, sanity, molecule and bench-downtime.'
 
 ##@ Run it
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant pi-kernel-boot
 test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on the lab
 	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
@@ -78,7 +78,7 @@ pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (ro
 	@$(call say,"The Pi's kernels in QEMU")
 	@tools/pi_kernel/boot.sh $(ARGS)
 
-bench: bench-provision ## all benchmarks, whose figures are in benchmarks/
+bench: bench-provision bench-downtime ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
 bench-provision: export FOG_LAB_NAME := fog-bench
@@ -86,6 +86,14 @@ bench-provision: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
 bench-provision: setup-dev ## time the provisioning of 1, 2, 4 and 8 bare nodes, into benchmarks/provision.md
 	@cd playbooks && $(LAB) -e lab_fog_servers=15 -e lab_clients=0 -e lab_provision=false
 	@python benchmarks/provision.py
+	@cd playbooks && $(LAB) -e lab_state=down
+
+# What was interrupted goes on with ARGS=--resume; the lab is still there then.
+bench-downtime: export FOG_LAB_NAME := fog-bench
+bench-downtime: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
+bench-downtime: setup-dev ## time moving containers, ours beside others' ways, into benchmarks/downtime.md (more than an hour)
+	@cd playbooks && $(LAB) -e lab_clients=0
+	@python benchmarks/downtime.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
 lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
