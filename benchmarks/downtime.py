@@ -143,6 +143,11 @@ PODMAN_PRECOPY = """
 {ssh} 'cat >{memory}/last.tar
     {podman} container restore --import-previous {memory}/first.tar --import {memory}/last.tar' <{memory}/last.tar
 """
+# It was not there before, so everything of podman's is ours. Its packages follow.
+REMOVE_PODMAN = """
+iptables-save | grep -v NETAVARK | iptables-restore
+rm -rf /run/podman /run/containers /run/netavark /dev/shm/libpod_lock /var/lib/containers
+apt-get purge -qq -y """
 
 
 class Broken(Exception):
@@ -221,10 +226,10 @@ class Servers:
     def _tidy(self) -> None:
         for node in (SOURCE, DESTINATION):
             self.clean(node)
-            if new := sorted(one.split()[-1] for one in self.new_packages.get(node, ())):
-                self.lab.sh(node, f"apt-get purge -qq -y {' '.join(new)} >/dev/null 2>&1", check=False)
             self.lab.sh(node, f"docker rmi {IMAGE}", check=False)
             self.lab.sh(node, f"umount $(mount | grep -o '{STORE}/[^ ]*')", check=False)
+            if new := sorted(one.split()[-1] for one in self.new_packages.get(node, ())):
+                self.lab.sh(node, REMOVE_PODMAN + " ".join(new), check=False)
             self.lab.sh(node, f"rm -rf {PLACE} {MEMORY} {STORE}", check=False)
             self.lab.sh(node, f"sed -i '/ {NAME}-key$/d' /root/.ssh/authorized_keys", check=False)
 
@@ -452,6 +457,10 @@ class Results:
         self.run["failures"].append({"path": path, "memory_mib": memory, "dirty_fraction": fraction, "error": why})
         self.save()
 
+    def circumstances(self, now: dict) -> None:
+        """Notes the machine. What an earlier part of the run had, and this one does not, stays noted."""
+        self.run.update(now, versions={**self.run.get("versions", {}), **now["versions"]})
+
     def save(self) -> None:
         """One record in one line, so that a difference can be read."""
         order = list(PATHS)
@@ -532,7 +541,7 @@ def main() -> None:
         results, servers = Results(options.output, options.resume), Servers()
         cells = wanted_cells(options)
         with servers.ready(with_podman):
-            results.run.update(servers.circumstances(with_podman))
+            results.circumstances(servers.circumstances(with_podman))
             run(servers, results, cells, options.repeat)
         results.save()
     write_page(options.output)
