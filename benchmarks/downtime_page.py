@@ -210,7 +210,9 @@ def copies(records: Records) -> str:
 def gaps(records: Records, failures: list[dict]) -> str:
     """What was not measured, what failed, and why, as far as the run knows."""
     lines = []
-    cells = {(path, memory, fraction) for path in PATHS for _path, memory, fraction in records}
+    sizes = {memory for _path, memory, _fraction in records}
+    fractions = {fraction for _path, _memory, fraction in records}
+    cells = set(itertools.product(PATHS, sizes, fractions))
     tried = {(one["path"], one["memory_mib"], one["dirty_fraction"]): one["error"] for one in failures}
     for path, title in PATHS.items():
         missing = sorted(cell[1:] for cell in cells if cell[0] == path and cell not in records)
@@ -218,7 +220,7 @@ def gaps(records: Records, failures: list[dict]) -> str:
             where = ", ".join(f"{_size(memory)} {_load(fraction)}" for memory, fraction in missing)
             where = "everything" if not any(cell[0] == path for cell in records) else where
             errors = [_one_line(tried[path, *cell]) for cell in missing if (path, *cell) in tried]
-            lines.append(f"- {title}: {where}. {errors[0] if errors else _not_tried(path)}")
+            lines.append(f"- {title}: {where}. {errors[0] if errors else _not_tried(path, missing)}")
     for one in failures:
         cell = (one["path"], one["memory_mib"], one["dirty_fraction"])
         if cell in records:
@@ -228,10 +230,13 @@ def gaps(records: Records, failures: list[dict]) -> str:
     return "\n".join(lines) or "Nothing: every cell was measured, and none failed."
 
 
-def _not_tried(path: str) -> str:
+def _not_tried(path: str, missing: list[tuple[int, float]]) -> str:
     """Why it was not even tried."""
-    if path in FREEZE_FIRST:
+    only_dirty = all(fraction for _memory, fraction in missing)
+    if only_dirty and path in FREEZE_FIRST:
         return "It freezes the container before anything is copied, so that what the container writes cannot matter."
+    if only_dirty and all(memory == 1 for memory, _fraction in missing):
+        return "That part of so little memory is next to nothing."
     return "It was not tried."
 
 

@@ -64,6 +64,18 @@ def test_aims():
     assert "| 1 MiB, live, against podman | idle | 0.6 | | not measured |" in table
 
 
+def test_what_is_missing():
+    data = [record(path, memory, 1.0) for path in ("floor", "podman", "precopy") for memory in (1, 64)]
+    data += [record(path, 64, 1.0, fraction=0.1) for path in ("floor", "precopy")]
+    failure = {"path": "floor", "memory_mib": 64, "dirty_fraction": 0.1, "error": "once"}
+    said = downtime_page.gaps(downtime_page.by_cell(data), [failure])
+    assert "- ours, pre-copy: 1 MiB 10% rewritten each second. That part of so little memory is" in said
+    assert (
+        "- podman: 1 MiB 10% rewritten each second, 64 MiB 10% rewritten each second. It freezes the container" in said
+    )
+    assert "nothing sent, 64 MiB 10% rewritten each second: one failed. `once`" in said
+
+
 def test_the_page(tmp_path):
     stages = {"pre-copy": 2.0, "stop-and-copy": 1.0}
     data = [
@@ -80,5 +92,5 @@ def test_the_page(tmp_path):
     assert "| ours, pre-copy | 1.000 (1.000 to 1.000) **0.50** |" in page
     assert "two stages in which memory travels | idle | 1.5 | 0.75 (3.00 s / 4.00 s) | reached |" in page
     assert "- ours, hybrid: everything. `it is 'refused'`" in page
-    assert "- podman: everything. It freezes the container before" in page
+    assert "- podman: everything. It was not tried." in page
     assert page.endswith("## What holds it\n\nThe disk.\n")
