@@ -123,6 +123,24 @@ def without_transfer(content, transfer_id, now=None):
     return b"".join(kept)
 
 
+def ciphers(cpuinfo):
+    """OpenSSH's ciphers that authenticate what they encrypt, the fastest first on this processor.
+
+    AES in Galois counter mode is two to five times as fast as ChaCha20 where the processor has instructions for it, and
+    slower where it has not, as a Raspberry Pi up to the 4.
+
+    :param cpuinfo: the text of C(/proc/cpuinfo).
+    """
+    aes, chacha = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"], ["chacha20-poly1305@openssh.com"]
+    fast = re.search(r"^(flags|Features)\s*:.*\baes\b", cpuinfo, re.MULTILINE)
+    return ",".join([*(aes + chacha if fast else chacha + aes), "aes128-ctr", "aes256-ctr"])
+
+
+def _cpuinfo():
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+        return stream.read()
+
+
 def ssh_command(key, hosts_file, user, address, port, connect_timeout=10):
     """The client's command line. It reads no configuration but this, and speaks to no agent."""
     options = {
@@ -141,6 +159,7 @@ def ssh_command(key, hosts_file, user, address, port, connect_timeout=10):
         "ClearAllForwardings": "yes",
         "ForwardAgent": "no",
         "Compression": "no",
+        "Ciphers": ciphers(_cpuinfo()),
     }
     command = ["ssh", "-F", "/dev/null", "-T", "-v", "-i", key]
     for name in sorted(options):

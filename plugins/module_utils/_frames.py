@@ -8,7 +8,9 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -82,6 +84,8 @@ class Frames:
         self.last_sent = time.monotonic()
         self._lock = threading.Lock()
         self._heard = False
+        for descriptor in (fd_in, fd_out):
+            _widen(descriptor)
 
     def write(self, kind, *payload):
         """One frame; its payload may be in several parts."""
@@ -175,6 +179,13 @@ class Frames:
             values.extend(part)
             if len(values) > MAX_ENTRIES:
                 raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
+
+
+def _widen(descriptor):
+    """Makes room for whole frames in a pipe, so that both of its sides work at the same time."""
+    with contextlib.suppress(OSError):
+        # Linux' F_SETPIPE_SZ, which Python has a name for from 3.10 on; what is no pipe refuses it.
+        fcntl.fcntl(descriptor, 1031, 1 << 20)
 
 
 def parse_json(payload):

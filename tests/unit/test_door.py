@@ -334,3 +334,19 @@ def test_openssh_reads_the_line(tmp_path):
     path.write_text(line(command=_door.shell_line(["sudo", "-n", "python3", "-I", '/run/it\'s "here"/channel.py'])))
     read = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True, check=False)
     assert "fog-migration:ab12:2000000000 (ED25519)" in read.stdout
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "first"),
+    [
+        ("flags\t\t: fpu aes avx\n", "aes128-gcm@openssh.com"),
+        ("Features\t: fp asimd aes pmull\n", "aes128-gcm@openssh.com"),
+        ("Features\t: fp asimd evtstrm crc32 cpuid\n", "chacha20-poly1305@openssh.com"),
+        ("flags\t\t: fpu vaes-like\n", "chacha20-poly1305@openssh.com"),
+    ],
+)
+def test_the_fastest_cipher_of_a_processor(cpuinfo, first):
+    wanted = _door.ciphers(cpuinfo).split(",")
+    assert wanted[0] == first
+    known = subprocess.run(["ssh", "-Q", "cipher"], capture_output=True, text=True, check=True).stdout.split()
+    assert set(wanted) <= set(known)
