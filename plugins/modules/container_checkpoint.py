@@ -58,8 +58,11 @@ options:
       - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
       - V(prepared) makes a checkpoint without the memory, of a container that runs on. It has the configuration and the
         root file system diff, from which M(fog.migration.container_restore) arms the destination of a live migration.
+      - V(ended) kills the processes of a paused container, as a live migration has left it at the source, without one
+        of them running again. Docker lets a container that it is to remove go on for a moment, in which it could do
+        once more what it does at the destination already. The container stays, and can be removed then.
     type: str
-    choices: [present, absent, prepared]
+    choices: [present, absent, prepared, ended]
     default: present
   channel:
     description:
@@ -228,6 +231,7 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -239,6 +243,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _client,
     _criu,
     _decisions,
+    _freeze,
     _host,
     _layout,
     _live_source,
@@ -315,6 +320,8 @@ class Checkpointer:
             return self._absent()
         if self.params["state"] == "prepared":
             return self._prepared()
+        if self.params["state"] == "ended":
+            return self._ended()
         if self.params["channel"]:
             return self._move()
         inspect, daemon, criu_version = self._look()
@@ -348,6 +355,33 @@ class Checkpointer:
             shutil.rmtree(self.folder)
         diff = {"before": {"checkpoint": "present" if there else "absent"}, "after": {"checkpoint": "absent"}}
         return {"changed": there, "path": self.folder, "diff": diff}
+
+    def _ended(self) -> dict:
+        """Nothing of a paused container runs again: whatever thaws it, a pending SIGKILL comes first."""
+        inspect = self.client.find_container(self.params["container"]) or {"State": {}}
+        if inspect["State"].get("Running") and not inspect["State"].get("Paused"):
+            raise MigrationError(
+                f"the container {self.params['container']} is running and not paused",
+                "nothing was changed",
+                "stop it with docker stop, or pause it first if it runs elsewhere",
+            )
+        killed = self._paused_processes(inspect) if inspect["State"].get("Paused") else []
+        if not self.module.check_mode:
+            for pid in killed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        diff = {"before": {"processes": len(killed)}, "after": {"processes": 0}}
+        return {"changed": bool(killed), "path": self.folder, "diff": diff if killed else {}}
+
+    def _paused_processes(self, inspect: dict) -> list[int]:
+        try:
+            return _freeze.processes(inspect["Id"])
+        except _freeze.FreezeError as error:
+            raise MigrationError(
+                f"the processes of {self.params['container']} cannot be found ({error})",
+                "it is paused as before",
+                "remove it with docker rm -f",
+            ) from error
 
     def _prepared(self) -> dict:
         """A checkpoint without the memory; the container is not touched."""
@@ -680,7 +714,7 @@ def main() -> None:
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "state": {"type": "str", "choices": ["present", "absent", "prepared"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "prepared", "ended"], "default": "present"},
             "channel": {"type": "path"},
             "mode": {
                 "type": "str",
@@ -691,7 +725,7 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "checkpoint_timeout": {"type": "int", "default": 900},
         },
-        required_if=[("state", "present", ["container"]), ("state", "prepared", ["container"])],
+        required_if=[("state", state, ["container"]) for state in ("present", "prepared", "ended")],
         supports_check_mode=True,
     )
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 
+import programs
 from lab import CHECKPOINTS, failure, wait_for
 from test_migrate import NATURALS, counted, end, naturals
 
@@ -171,3 +172,20 @@ def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
     lab.docker("fog1", "start", "--checkpoint", "c1", "heavy")
     numbers = [int(line) for line in end(lab, "fog1", "heavy")]
     assert numbers == naturals(len(numbers))
+
+
+def test_what_is_ended_while_it_is_paused_never_runs_again(lab):
+    """The children of a container outlive its first process by a moment, which is enough for them to write."""
+    programs.start(lab, "fog1", "twin", programs.FAMILY.replace("0.05", "0.0001"))
+    wait_for(lambda: len(lab.lines("fog1", "twin")) > 1000, "many numbers")
+    arguments = {"container": "twin", "name": "any", "state": "ended"}
+    refused = lab.module("fog1", "container_checkpoint", **arguments)
+    assert "is running and not paused" in refused["msg"]
+    followed = lab.follow("fog1", "twin")
+    lab.docker("fog1", "pause", "twin")
+    written = lab.lines("fog1", "twin")
+    assert lab.module("fog1", "container_checkpoint", "--check", **arguments)["changed"]
+    assert lab.module("fog1", "container_checkpoint", **arguments)["changed"]
+    lab.docker("fog1", "rm", "-f", "twin")
+    assert followed.lines() == written
+    assert not lab.module("fog1", "container_checkpoint", **arguments)["changed"]
