@@ -24,8 +24,10 @@ Sources, all of U(https://github.com/checkpoint-restore/criu), read at v4.2: ima
 criu/include/magic.h, criu/include/pagemap.h, criu/image.c (framing), criu/pagemap.c (reading), criu/mem.c (what is
 dumped, restore), criu/uffd.c (lazy pages).
 
-CRIU 4.2 counts pages in a new field of 64 bits and leaves the old one 0, older ones know only the old field. Here both
-are written, so that any CRIU reads it.
+- CRIU 4.2 counts pages in a new field of 64 bits and leaves the old one 0, older ones know only the old field. Here
+  both are written, so that any CRIU reads it.
+- LAZY is no part of what a page is: is_stack() means to leave out the page of a thread's stack pointer, but compares
+  offsets in pages, so a process of which one pointer is at the begin of a page has no lazy pages at all in that dump.
 
 Private to the collection fog.migration.
 """

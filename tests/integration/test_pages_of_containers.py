@@ -119,7 +119,7 @@ def test_a_container_that_churns(lab, tmp_path, mode):
     answer = freeze(lab, tmp_path / "laid", container=container, pause=PAUSE, mode=mode)
     require_same(answer, threads=len(answer["pages"]))
     assert sum(answer["pages"].values()) > 900  # the numbers that stay have 4 MiB
-    assert (answer["left"] > 900) == (mode != "stop-and-copy")
+    assert (answer["left"] > 0) == (mode != "stop-and-copy")
     if mode == "hybrid":
         assert answer["later"] > 0
     goes_on(lab)
@@ -198,7 +198,7 @@ def test_restore(lab, bundle, tmp_path, mode, lazily):
     assert all(answer["same"])
     # Nothing is lazy when the dump itself was not.
     left = lazily and mode == "precopy"
-    assert (answer["figures"]["left"] > 900) == left
+    assert (answer["figures"]["left"] > 0) == left
     assert answer["images"] == answer["figures"]["bytes_written"]
     before = len(lines(lab))
     wait_for(lambda: len(lines(lab)) > before + 5, "more lines")
