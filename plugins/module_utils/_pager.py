@@ -25,7 +25,7 @@ import time
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils import _pages
-from ansible_collections.fog.migration.plugins.module_utils._frames import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
 
 GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
 OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
@@ -61,7 +61,7 @@ class Pager:
         self._current = current
         self._marks = {}
         self._ask = ask
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._requests = queue.Queue()
         self._answers = queue.Queue()
         self._problem = None
@@ -73,16 +73,21 @@ class Pager:
 
     def start(self, images, work):
         """Returns when the restore can begin."""
-        self._ours, theirs = socket.socketpair()
-        command = [shutil.which("criu"), "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
+        ours, theirs = socket.socketpair()
+        command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
         places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
         self.process = subprocess.Popen(
             [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         theirs.close()
-        for work_of_a_thread in (self._hear, self._serve):
-            threading.Thread(target=self._until_it_fails, args=(work_of_a_thread,), daemon=True).start()
+        self.speak(ours)
         self._wait_for_socket(os.path.join(work, "lazy-pages.socket"))
+
+    def speak(self, connection):
+        """Answers, from now on, what CRIU asks for through this socket."""
+        self._ours = connection
+        for work in (self._hear, self._serve):
+            threading.Thread(target=self._until_it_fails, args=(work,), daemon=True).start()
 
     def _wait_for_socket(self, path):
         """The restore speaks to it through a socket that it makes."""
@@ -115,14 +120,13 @@ class Pager:
 
     def put(self, name, vaddr, data):
         """Pages of the freeze, for the store."""
-        with self._changed:
+        with self._lock:
             self._store.put(name, vaddr, data)
 
     def now_current(self, name, end):
         """In this pagemap, what the store has below this address are the pages of the freeze."""
-        with self._changed:
+        with self._lock:
             self._marks[name] = end
-            self._changed.notify_all()
 
     def answer(self, vaddr, data):
         """Pages that I(ask) was called for, or the first of them."""
@@ -139,34 +143,44 @@ class Pager:
     def _until_it_fails(self, work):
         try:
             work()
-        except (ChannelError, OSError, _pages.PagesError) as exc:
-            # The socket stays open: a CRIU that ends would leave zeros where pages are missing.
+        except Exception as exc:
+            # Whatever it is, nobody answers any more. The socket stays open: a CRIU that ends would leave zeros where
+            # pages are missing.
             self.fail(exc)
 
     def _hear(self):
-        layout = None
         while True:
             data = self._receive(OLD.size)
-            layout = layout or (layout_of(data) if data else None)
-            if not layout or struct.unpack_from("=I", data)[0] != GET:
-                # The end, of which CRIU wants to hear that it was understood.
+            command = struct.unpack_from("=I", data)[0] if data else None
+            if command in CLOSE:
+                # CRIU wants to hear that this was understood.
                 self._ours.sendall(struct.pack("=i", 0))
+            if not data or command in CLOSE:
+                # How it ends, wait() sees.
                 return
-            data += self._receive(layout.size - len(data))
-            _command, pages, vaddr, image_id = layout.unpack(data)
-            request = Request(image_id, vaddr, pages)
-            here = self._is_current(request)
-            if not here:
-                self._ask(request)
-            self._requests.put((layout, request, here))
+            if command != GET:
+                raise Refused(f"CRIU's lazy pages gave the order {command}, which is not known here")
+            self._note(layout_of(data), data)
+
+    def _note(self, layout, data):
+        """A request, of which the first bytes are here."""
+        data += self._receive(layout.size - len(data))
+        _command, pages, vaddr, image_id = layout.unpack(data)
+        request = Request(image_id, vaddr, pages)
+        here = self._is_current(request)
+        if not here:
+            self._ask(request)
+        self._requests.put((layout, request, here))
 
     def _receive(self, count):
         """So many bytes, or none at the end."""
         data = b""
         while len(data) < count:
             part = self._ours.recv(count - len(data))
+            if not part and data:
+                raise Refused("CRIU's lazy pages ended in the midst of a request")
             if not part:
-                return b""
+                break
             data += part
         return data
 
@@ -178,11 +192,11 @@ class Pager:
 
     def _is_current(self, request):
         name = _pages.pagemap_name(request.image_id)
-        with self._changed:
+        with self._lock:
             return request.vaddr + request.pages * _pages.PAGE <= self._marks.get(name, self._current)
 
     def _send_held(self, layout, request):
-        with self._changed:
+        with self._lock:
             runs = self._store.pieces(_pages.pagemap_name(request.image_id), request.vaddr, request.pages)
             pages = sum(run.pages for run in runs)
             if pages < request.pages:
@@ -194,6 +208,8 @@ class Pager:
     def _send_file(self, file, offset, size):
         while size:
             count = os.sendfile(self._ours.fileno(), file, offset, size)
+            if not count:
+                raise Refused("the store became shorter while pages of it were sent")
             offset, size = offset + count, size - count
 
     def _head(self, layout, request):

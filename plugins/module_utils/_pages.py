@@ -7,41 +7,27 @@ This file is a module_util, and its text is laid down on servers and run there a
 nothing but the standard library.
 
     decode_pagemap, encode_pagemap   the format
-    ImageSet                         a directory of images, with the parents that it names
-    delta                            new against old: an incremental image set that holds only what changed
-    merge                            an incremental set and its parents: one plain set again
-    differences                      the proof: two sets, page by page
+    ImageSet                         a directory of images
     MemoryOf                         the pages that a running process has, without stopping it
     Store                            a copy of such pages, kept up to date round by round, the same at both ends
-    dumped_runs                      the pages of a lazy dump, those that it left with their process as well
+    dumped_runs                      the pages of a dump, those that it left with their process as well
     complete                         the pages of a dump from a store: a set that CRIU can restore, lazily or at once
 
 How CRIU keeps pages. C(pagemap-ID.img) is two magic numbers of 32 bits and then messages of Protocol Buffers, each
 behind its length (32 bits; all numbers little endian). The first message names the C(pages-N.img), each further one is
 a run of pages: address, count, flags. ID is the PID in the innermost PID namespace; in C(pagemap-shmem-ID.img) it
 stands for a piece of shared memory, and addresses begin with 0 there. C(pages-N.img) holds the bytes of the runs that
-are PRESENT, one after the other, and nothing else: there are no offsets, so the runs have to be in order. Pages that
-are in no run are zero, or as in the file that is mapped there.
-
-A run with the flag PARENT has its bytes in the pagemap of the same name in the directory to which the symbolic link
-C(parent) leads, or in that one's parent. Sources, all of U(https://github.com/checkpoint-restore/criu), read at v4.2:
-images/pagemap.proto, images/mm.proto, criu/include/magic.h, criu/include/pagemap.h, criu/image.c (framing),
-criu/pagemap.c (reading, parents), criu/mem.c (what is dumped, restore), criu/uffd.c (lazy pages), criu/page-xfer.c.
-What follows from them:
+are PRESENT, one after the other, and nothing else: there are no offsets, so the runs have to be in order. Runs that are
+only LAZY were left with their process by a lazy dump. Pages that are in no run are zero, or as in the file that is
+mapped there. Runs with the flag PARENT, whose bytes an earlier dump has, are not asked for here and are refused.
+Sources, all of U(https://github.com/checkpoint-restore/criu), read at v4.2: images/pagemap.proto,
+criu/include/magic.h, criu/include/pagemap.h, criu/image.c (framing), criu/pagemap.c (reading), criu/mem.c (what is
+dumped, restore), criu/uffd.c (lazy pages).
 
 - CRIU 4.2 counts pages in a new field of 64 bits and leaves the old one 0, older ones know only the old field. Here
   both are written, so that any CRIU reads it.
-- C(criu lazy-pages) never answers for a page that is LAZY and in the parent, and its process hangs: the daemon reads
-  the page, but uffd_io_complete, which copies it into the process, is set for the topmost set only. So C(delta), as
-  CRIU's own dump, never writes LAZY beside PARENT. Then CRIU restores such a page at once, also with lazy pages.
 - LAZY is no part of what a page is: is_stack() means to leave out the page of a thread's stack pointer, but compares
   offsets in pages, so a process of which one pointer is at the begin of a page has no lazy pages at all in that dump.
-  Here a page from a parent is LAZY where its mapping can be, as the child's C(mm-ID.img) tells: pages of other mappings
-  must not be, because nobody would fetch them (restorer.c registers only those).
-- In mappings with huge pages (and those of plugins, which are not mapped beforehand either) the restore takes every
-  page from the topmost pages file, also one that should be in the parent. There C(delta) calls nothing unchanged.
-- A pagemap that a parent lacks ends the search: that one's parents are not asked.
-- A page that is not in the child's pagemap is not looked for in the parent.
 
 Private to the collection fog.migration.
 """
@@ -53,11 +39,10 @@ import bisect
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
-import shutil
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -66,14 +51,11 @@ BLOCK = 256 * 1024  # Bytes that are read and compared at a time: two of them fi
 
 COMMON_MAGIC = 0x54564319  # IMG_COMMON_MAGIC
 PAGEMAP_MAGIC = 0x56084025  # PAGEMAP_MAGIC, also that of pagemap-shmem
-MM_MAGIC = 0x57492820  # MM_MAGIC
 
 PARENT, LAZY, PRESENT = 1, 2, 4  # PE_PARENT, PE_LAZY, PE_PRESENT
-PARENT_LINK = "parent"
 
 _NAME = re.compile(r"pagemap-(?:shmem-)?(\d{1,20})\.img")
 _PAGES_NAME = re.compile(r"pages-\d+\.img")
-_LONGEST_CHAIN = 100
 _WORD = 1 << 64
 
 
@@ -86,7 +68,7 @@ class Run(NamedTuple):
 
     vaddr: int  # address of the first page, in bytes
     pages: int
-    flags: int  # LAZY or 0; in a pagemap PRESENT or PARENT, too
+    flags: int  # LAZY or 0; in a pagemap PRESENT, too
     file: int  # descriptor of the file with the bytes, -1 where they are elsewhere
     offset: int  # of the first page in that file, in bytes
 
@@ -117,9 +99,9 @@ def pages_name(pages_id: int) -> str:
     return f"pages-{pages_id}.img"
 
 
-def _messages(data: bytes, magic: int, name: str) -> Iterator[tuple[int, int]]:
-    """Yields the begin and the end of each message in an image."""
-    if len(data) < 8 or struct.unpack_from("<II", data) != (COMMON_MAGIC, magic):
+def _messages(data: bytes, name: str) -> Iterator[tuple[int, int]]:
+    """Yields the begin and the end of each message in a pagemap."""
+    if len(data) < 8 or struct.unpack_from("<II", data) != (COMMON_MAGIC, PAGEMAP_MAGIC):
         raise PagesError(f"{name} is not the image that its name says")
     position = 8
     while position < len(data):
@@ -162,15 +144,17 @@ def _numbers(data: bytes, begin: int, end: int, known: int, name: str) -> list[i
 
 
 def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
-    """The number of the pages file and the runs of a pagemap, in order, each PRESENT, PARENT or only LAZY.
+    """The number of the pages file and the runs of a pagemap, in order, each PRESENT or only LAZY.
 
-    The file of each run is -1; PRESENT runs have their offset in the pages file, the others -1. Pages that are only
-    LAZY were left with their process.
+    The file of each run is -1; PRESENT runs have their offset in the pages file, the others -1.
 
     :raises PagesError: when these are not the bytes of a pagemap, or of one whose pages are not all here.
     """
-    messages = _messages(data, PAGEMAP_MAGIC, name)
-    pages_id = _head(data, next(messages, None), name)
+    messages = _messages(data, name)
+    head = next(messages, None)
+    pages_id = _numbers(data, *head, 1, name)[1] if head else None
+    if pages_id is None:
+        raise PagesError(f"{name} names no pages file")
     runs, offset, last = [], 0, 0
     for begin, end in messages:
         run = _run(_numbers(data, begin, end, 5, name), offset, page, name)
@@ -183,30 +167,19 @@ def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[
     return pages_id, runs
 
 
-def decode_pages_id(data: bytes, name: str) -> int:
-    """The number of the pages file of a pagemap."""
-    return _head(data, next(_messages(data, PAGEMAP_MAGIC, name), None), name)
-
-
-def _head(data: bytes, message: tuple[int, int] | None, name: str) -> int:
-    pages_id = _numbers(data, *message, 1, name)[1] if message else None
-    if pages_id is None:
-        raise PagesError(f"{name} names no pages file")
-    return pages_id
-
-
 def _run(fields: list[int | None], offset: int, page: int, name: str) -> Run:
     """The run in the fields vaddr, nr_pages (32 bits), in_parent, flags, nr_pages (64 bits) of a pagemap_entry."""
     _nothing, vaddr, count, in_parent, given, wide_count = fields
     # As init_compat_pagemap_entry() of CRIU does it.
     pages = count if wide_count is None else wide_count
-    flags = (given or 0) | PARENT if in_parent else PRESENT if given is None else given
+    flags = PRESENT if given is None else given
     if vaddr is None or not pages or vaddr % page or vaddr + pages * page > _WORD:
         raise PagesError(f"{name} has an entry that is no run of pages")
-    kind = flags & ~LAZY
-    if kind not in (PRESENT, PARENT) and flags != LAZY:
+    if in_parent or flags & PARENT:
+        raise PagesError(f"{name} leaves the page at 0x{vaddr:x} to an earlier dump; only a full dump can be used here")
+    if flags not in (PRESENT, PRESENT | LAZY, LAZY):
         raise PagesError(f"{name} has an entry at 0x{vaddr:x} with flags {flags}, which are not known here")
-    return Run(vaddr, pages, flags, -1, offset if kind == PRESENT else -1)
+    return Run(vaddr, pages, flags, -1, offset if flags & PRESENT else -1)
 
 
 def encode_pagemap(pages_id: int, runs: Iterable[Run]) -> bytes:
@@ -227,66 +200,6 @@ def _encode(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-# Bits in flags and status of a vma_entry: MAP_* as on x86 and ARM, VMA_* of criu/include/image.h.
-_PRIVATE, _ANONYMOUS, _LOCKED, _HUGE = 0x02, 0x20, 0x2000, 0x40000
-_LAZIES = _PRIVATE | _ANONYMOUS | _LOCKED
-_AIO_RING, _PLUGIN = 1 << 13, 1 << 27
-_KERNELS_OWN = 1 << 2 | 1 << 3 | 1 << 12  # vsyscall, vDSO, vvar
-
-
-def decode_mappings(data: bytes, name: str, page: int = PAGE) -> tuple[list[Run], list[Run]]:
-    """Two lists of the mappings in a C(mm-ID.img): whose pages CRIU never takes from a parent, and which can be lazy.
-
-    The first are those that premap_priv_vmas() does not map beforehand, and that of an AIO ring, which a dump never
-    leaves to a parent; the second are those of vma_entry_can_be_lazy().
-    """
-    barred, lazy = [], []
-    for begin, end in _messages(data, MM_MAGIC, name):
-        for number, value in _fields(data, begin, end, name):
-            if number != 14 or not isinstance(value, tuple):  # vmas
-                continue
-            fields = {key: field for key, field in _fields(data, *value, name) if isinstance(field, int)}
-            start, stop, flags, status = (fields.get(key, 0) for key in (1, 2, 6, 7))
-            mapping = Run(start, (stop - start) // page, 0, -1, -1)
-            if flags & _HUGE or status & (_AIO_RING | _PLUGIN):
-                barred.append(mapping)
-            elif flags & _LAZIES == _PRIVATE | _ANONYMOUS and not status & _KERNELS_OWN:
-                lazy.append(mapping)
-    return sorted(barred), sorted(lazy)
-
-
-def _mappings(directory: str, name: str, page: int) -> tuple[list[Run], list[Run]]:
-    """The same for the process of a pagemap; nothing where it is shared memory, or there is no such image."""
-    match = re.fullmatch(r"pagemap-(\d+)\.img", name)
-    image = match and f"mm-{match.group(1)}.img"
-    if not image or not os.path.exists(os.path.join(directory, image)):
-        return [], []
-    return decode_mappings(_content(directory, image), _called(directory, image), page)
-
-
-def _fields(data: bytes, position: int, end: int, name: str) -> Iterator[tuple[int, int | tuple[int, int]]]:
-    """Yields number and value of each field of any message; of bytes, their begin and end; nothing of fixed ones."""
-    try:
-        while position < end:
-            key, position = _varint(data, position, end)
-            kind = key & 7
-            if kind == 0:
-                value, position = _varint(data, position, end)
-                yield key >> 3, value
-            elif kind == 2:
-                length, position = _varint(data, position, end)
-                yield key >> 3, (position, position + length)
-                position += length
-            elif kind in (1, 5):
-                position += 8 if kind == 1 else 4
-            else:
-                raise IndexError(position)
-    except IndexError:
-        raise PagesError(f"{name} has a malformed entry") from None
-    if position > end:
-        raise PagesError(f"{name} has a malformed entry")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -359,10 +272,6 @@ def _blocks(run: Run, page: int) -> Iterator[Run]:
         yield head
 
 
-def _total(runs: Iterable[Run]) -> int:
-    return sum(run.pages for run in runs)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Bytes
 
@@ -395,38 +304,27 @@ def _read_what_is_there(file: int, view: memoryview, offset: int) -> int:
     return done
 
 
-def _write(file: int, parts: list[memoryview]) -> None:
-    """Writes these, all of them."""
-    left = sum(len(part) for part in parts)
-    while left:
-        count = os.writev(file, parts)
-        left -= count
-        while left and count >= len(parts[0]):
-            count -= len(parts.pop(0))
-        if left:
-            parts[0] = parts[0][count:]
-
-
 def _write_at(file: int, view: memoryview, offset: int) -> None:
     while view:
         count = os.pwrite(file, view, offset)
         view, offset = view[count:], offset + count
 
 
-def _copy(source: int, offset: int, destination: int, size: int) -> None:
-    """Appends bytes of one file to another, inside the kernel where it can."""
+def _copy(source: int, offset: int, destination: int, position: int, size: int) -> None:
+    """Copies bytes of one file to a place in another, inside the kernel where it can."""
     while size:
         try:
-            count = os.copy_file_range(source, destination, size, offset)
+            count = os.copy_file_range(source, destination, size, offset, position)
         except (AttributeError, OSError) as error:
             # Not in this Python, not between these file systems, not in this kernel.
             refused = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
             if isinstance(error, OSError) and error.errno not in refused:
                 raise
+            os.lseek(destination, position, os.SEEK_SET)
             count = os.sendfile(destination, source, offset, size)
         if not count:
             raise PagesError("a pages file became shorter while it was read")
-        offset, size = offset + count, size - count
+        offset, position, size = offset + count, position + count, size - count
 
 
 def _differing(left: bytearray, right: memoryview, size: int, page: int) -> list[tuple[int, int]]:
@@ -457,18 +355,10 @@ def _differing(left: bytearray, right: memoryview, size: int, page: int) -> list
 
 
 class ImageSet:
-    """A directory with CRIU's images, and its parents: those that the links name, or those given here instead.
+    """A directory with CRIU's images."""
 
-    :param directory: where the images are.
-    :param parent: the parent's directory, whatever the link says; its own parents are found by links.
-    :param page: bytes of a page.
-    :raises PagesError: when parents are named in a circle.
-    """
-
-    def __init__(self, directory: str, parent: str | None = None, page: int = PAGE):
+    def __init__(self, directory: str):
         self.directory = directory
-        self.page = page
-        self.chain = [directory, *(_chain(parent) if parent else _chain(directory)[1:])]
 
     def names(self) -> list[str]:
         """The file names of its pagemaps."""
@@ -477,102 +367,21 @@ class ImageSet:
         except FileNotFoundError:
             raise PagesError(f"there is no directory {self.directory}") from None
 
-    def pages_ids(self) -> dict[str, int]:
-        """The number of the pages file of each pagemap."""
-        found: dict[str, int] = {}
-        for name in self.names():
-            pages_id = decode_pages_id(_content(self.directory, name), _called(self.directory, name))
-            if pages_id in found.values():
-                raise PagesError(f"{pages_name(pages_id)} in {self.directory} is named by two pagemaps")
-            found[name] = pages_id
-        return found
-
-    @contextlib.contextmanager
-    def runs(self, name: str) -> Iterator[list[Run]]:
-        """The runs of one pagemap, in order, each with the open file of this set or a parent that has its bytes."""
-        with contextlib.ExitStack() as stack:
-            runs: list[Run] = []
-            for directory in reversed(self.chain):
-                level = self._level(directory, name, stack)
-                # What a directory between lacks, CRIU does not look for in that one's parents.
-                runs = [] if level is None else self._resolved(level, runs, directory, name)
-            yield runs
-
-    def _level(self, directory: str, name: str, stack: contextlib.ExitStack) -> list[Run] | None:
-        """The runs of one pagemap of one directory alone."""
-        try:
-            content = _content(directory, name)
-        except FileNotFoundError:
-            return None
-        pages_id, runs = decode_pagemap(content, _called(directory, name), self.page)
-        left = next((run for run in runs if run.flags == LAZY), None)
-        if left:
-            raise PagesError(
-                f"{_called(directory, name)} has pages at 0x{left.vaddr:x} that a lazy dump left with their process"
-            )
-        path = os.path.join(directory, pages_name(pages_id))
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise PagesError(f"{_called(directory, name)} names {pages_name(pages_id)}, which is missing") from None
-        stack.callback(os.close, file)
-        promised = sum(run.pages * self.page for run in runs if run.offset >= 0)
-        size = os.fstat(file).st_size
-        if size != promised:
-            raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
-        return [run._replace(file=file) if run.offset >= 0 else run for run in runs]
-
-    def _resolved(self, level: list[Run], below: list[Run], directory: str, name: str) -> list[Run]:
-        """The runs of one directory, those that are in its parent taken from there."""
-        if all(run.flags & PRESENT for run in level):
-            return [run._replace(flags=run.flags & LAZY) for run in level]
-        lazy = _mappings(directory, name, self.page)[1]
-        found, inherited = [], []
-        for run, under in side_by_side(level, below, self.page):
-            if not run:
-                continue
-            if run.flags & PRESENT:
-                found.append(run._replace(flags=run.flags & LAZY))
-            elif under:
-                inherited.append(under)
-            else:
-                raise PagesError(
-                    f"{_called(directory, name)} has a page at 0x{run.vaddr:x} in a parent, where it is not"
-                )
-        for run, can in side_by_side(inherited, lazy, self.page):
-            if run:
-                found.append(run._replace(flags=LAZY if can else 0))
-        return joined(sorted(found), self.page)
-
-
-def _content(directory: str, name: str) -> bytes:
-    with open(os.path.join(directory, name), "rb") as stream:
-        return stream.read()
-
-
-def _called(directory: str, name: str) -> str:
-    return os.path.join(directory, name)
-
-
-def _chain(directory: str) -> list[str]:
-    """The directory, its parent, that one's parent, and so on."""
-    chain = [directory]
-    while os.path.islink(os.path.join(chain[-1], PARENT_LINK)):
-        chain.append(os.path.realpath(os.path.join(chain[-1], PARENT_LINK)))
-        if len(chain) > _LONGEST_CHAIN:
-            raise PagesError(f"{directory} has no end of parents")
-        if not os.path.isdir(chain[-1]):
-            raise PagesError(f"{chain[-2]} has the parent {chain[-1]}, which is no directory")
-    return chain
+    def decode(self, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
+        """As C(decode_pagemap), of one of them."""
+        path = os.path.join(self.directory, name)
+        with open(path, "rb") as stream:
+            return decode_pagemap(stream.read(), path, page)
 
 
 class _Writer:
-    """One pagemap and its pages file, new in a directory."""
+    """One pagemap and its pages file, new in a directory: first all its runs in order, then their bytes."""
 
     def __init__(self, directory: str, name: str, pages_id: int, page: int):
         self.directory, self.name, self.pages_id, self.page = directory, name, pages_id, page
         self.entries: list[Run] = []
-        self.written = 0
+        self.size = 0
+        self._places: list[tuple[Run, int]] = []  # where to take the bytes of a run, and where they come to be
         path = os.path.join(directory, pages_name(pages_id))
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
@@ -582,269 +391,38 @@ class _Writer:
     def __exit__(self, kind, error, trace) -> None:
         os.close(self._file)
         if kind is None:
-            _write_pagemap(self.directory, self.name, self.pages_id, self.entries)
+            path = os.path.join(self.directory, self.name)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(file, "wb") as stream:
+                stream.write(encode_pagemap(self.pages_id, self.entries))
 
-    def note(self, vaddr: int, pages: int, flags: int) -> None:
-        """Adds pages to the pagemap."""
+    def note(self, run: Run, flags: int) -> None:
+        """Adds a run without bytes."""
         if self.entries:
             last = self.entries[-1]
-            if last.flags == flags and last.vaddr + last.pages * self.page == vaddr:
-                self.entries[-1] = last._replace(pages=last.pages + pages)
+            if last.flags == flags and last.vaddr + last.pages * self.page == run.vaddr:
+                self.entries[-1] = last._replace(pages=last.pages + run.pages)
                 return
-        self.entries.append(Run(vaddr, pages, flags, -1, -1))
+        self.entries.append(Run(run.vaddr, run.pages, flags, -1, -1))
 
-    def copy(self, run: Run) -> None:
-        """Adds a run and its bytes."""
-        self.note(run.vaddr, run.pages, run.flags | PRESENT)
-        _copy(run.file, run.offset, self._file, run.pages * self.page)
-        self.written += run.pages * self.page
+    def add(self, run: Run) -> None:
+        """Adds a run whose bytes are in a file."""
+        self.note(run, run.flags | PRESENT)
+        self._places.append((run, self.size))
+        self.size += run.pages * self.page
 
-    def write(self, parts: list[memoryview]) -> None:
-        """Adds bytes of pages that were noted."""
-        self.written += sum(len(part) for part in parts)
-        _write(self._file, parts)
+    def fill(self, use_up: bool) -> None:
+        """Writes the bytes.
 
-
-def _write_pagemap(directory: str, name: str, pages_id: int, runs: Iterable[Run]) -> None:
-    file = os.open(os.path.join(directory, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(file, "wb") as stream:
-        stream.write(encode_pagemap(pages_id, runs))
-
-
-@contextlib.contextmanager
-def _making(directory: str) -> Iterator[None]:
-    """A new directory, which is there in the end or not at all."""
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        raise PagesError(f"{directory} is there already") from None
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-
-
-def _link_others(images: ImageSet, out: str, ids: dict[str, int]) -> None:
-    """Everything of an image set that is not pages, by hard links where they can be made.
-
-    A folder that is the parent, and lies within this set, is not taken along.
-    """
-    skipped = {PARENT_LINK, *ids, *(pages_name(number) for number in ids.values())}
-    parents = {os.path.realpath(directory) for directory in images.chain[1:]}
-    for item in os.scandir(images.directory):
-        if item.name in skipped or os.path.realpath(item.path) in parents:
-            continue
-        target = os.path.join(out, item.name)
-        if item.is_dir(follow_symlinks=False):
-            shutil.copytree(item.path, target, symlinks=True, copy_function=_link)
-        elif item.is_file(follow_symlinks=False):
-            _link(item.path, target)
-        else:
-            raise PagesError(f"{item.path} is not a plain file")
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Old and new
-
-
-def delta(old: str | ImageSet | Store, new: str | ImageSet, out: str, parent: str, page: int = PAGE) -> dict[str, int]:
-    """Makes the incremental image set I(out) of I(new): what I(old) has as well is in its parent.
-
-    :param old: what the other end has: a directory, or a Store.
-    :param new: directory of a full dump; it stays as it is.
-    :param out: a directory that is made for it, on the same file system, so that images can be linked.
-    :param parent: where the link C(parent) in I(out) leads: where I(old) is at the other end.
-    :returns: C(pages) in the new set, C(compared) those that the old one has, too, C(changed) those that were written
-        because they are new or other ones, and C(bytes_written) for them.
-    """
-    before = ImageSet(old, page=page) if isinstance(old, str) else old
-    after = ImageSet(new, page=page) if isinstance(new, str) else new
-    figures = {"pages": 0, "compared": 0, "changed": 0, "bytes_written": 0}
-    ids = after.pages_ids()
-    with _making(out):
-        _link_others(after, out, ids)
-        for name, number in ids.items():
-            with before.runs(name) as olds, after.runs(name) as news, _Writer(out, name, number, page) as writer:
-                barred = _mappings(after.directory, name, page)[0]
-                usable = (run for run, never in side_by_side(olds, barred, page) if run and not never)
-                _write_changes(usable, news, writer, figures)
-        os.symlink(parent, os.path.join(out, PARENT_LINK))
-    figures["changed"] = figures["bytes_written"] // page
-    return figures
-
-
-def _write_changes(olds: Iterable[Run], news: list[Run], writer: _Writer, figures: dict[str, int]) -> None:
-    page = writer.page
-    left, right = _buffer(page), _buffer(page)
-    for new, old in side_by_side(news, olds, page):
-        if not new:
-            continue
-        figures["pages"] += new.pages
-        if not old:
-            writer.copy(new)
-            continue
-        figures["compared"] += new.pages
-        for block, held in zip(_blocks(new, page), _blocks(old, page)):
-            _write_block(block, held, writer, left, right)
-    figures["bytes_written"] += writer.written
-
-
-def _write_block(new: Run, old: Run, writer: _Writer, left: bytearray, right: bytearray) -> None:
-    """The pages of a block that differ, to the pages file; the others are in the parent."""
-    page, size = writer.page, new.pages * writer.page
-    view, other = memoryview(left)[:size], memoryview(right)[:size]
-    _read_exactly(new.file, view, new.offset)
-    _read_exactly(old.file, other, old.offset)
-    position, parts = 0, []
-    for begin, end in _differing(left, other, size, page):
-        if position < begin:
-            writer.note(new.vaddr + position, (begin - position) // page, PARENT)
-        writer.note(new.vaddr + begin, (end - begin) // page, new.flags | PRESENT)
-        parts.append(view[begin:end])
-        position = end
-    if position < size:
-        writer.note(new.vaddr + position, (size - position) // page, PARENT)
-    if parts:
-        writer.write(parts)
-
-
-def merge(parent: str | None, child: str, out: str, in_place: bool = False, page: int = PAGE) -> dict[str, int]:
-    """Makes one plain image set I(out) of an incremental one and its parents.
-
-    :param parent: directory of the parent; None for the one that the link in I(child) names. Its own parents are those
-        that its links name.
-    :param child: directory of the incremental set; it stays as it is.
-    :param out: a directory that is made for it, on the same file system.
-    :param in_place: the parent's pages files become those of I(out), so that only what changed is written. This uses
-        the parent up, also when it fails. It is done where the parent has no parents, and I(out) is on its file system.
-    :returns: C(pages) in the set, and C(bytes_written) for them.
-    """
-    images = ImageSet(child, parent, page)
-    ids = images.pages_ids()
-    figures = {"pages": 0, "bytes_written": 0}
-    used_up = images.chain[1] if in_place and len(images.chain) == 2 else None
-    with _making(out):
-        _link_others(images, out, ids)
-        for name, number in ids.items():
-            with images.runs(name) as runs:
-                figures["pages"] += _total(runs)
-                moved = used_up and _take_pages(used_up, name, os.path.join(out, pages_name(number)))
-                if moved:
-                    figures["bytes_written"] += _rearrange(moved, runs, page)
-                    _write_pagemap(out, name, number, _plain(runs, page))
-                    continue
-                with _Writer(out, name, number, page) as writer:
-                    for run in runs:
-                        writer.copy(run)
-                figures["bytes_written"] += writer.written
-    return figures
-
-
-def _plain(runs: Iterable[Run], page: int) -> list[Run]:
-    """The entries of a pagemap that has all of these pages itself."""
-    position, placed = 0, []
-    for run in runs:
-        placed.append(Run(run.vaddr, run.pages, run.flags | PRESENT, -1, position))
-        position += run.pages * page
-    return joined(placed, page)
-
-
-def _take_pages(directory: str, name: str, path: str) -> str | None:
-    """Moves the pages file of a pagemap to I(path), and returns that; None where it cannot be done."""
-    if not os.path.exists(os.path.join(directory, name)):
-        return None
-    pages_id = decode_pages_id(_content(directory, name), _called(directory, name))
-    return path if _moved(os.path.join(directory, pages_name(pages_id)), path) else None
-
-
-def _moved(source: str, target: str) -> bool:
-    """Whether a file could be moved there: not to another file system."""
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return False
-    return True
-
-
-def _rearrange(path: str, runs: list[Run], page: int) -> int:
-    """Makes the pages file at I(path) hold these runs, of which it has some already; how many bytes were written.
-
-    Both orders are that of the addresses. So no run that moves up is written over one that moves down and has not moved
-    yet, or the other way round; and among those of one direction, the order here sees to it.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        own, position = os.fstat(file), 0
-        here = {source: os.path.samestat(os.fstat(source), own) for source in {run.file for run in runs}}
-        up: list[tuple[Run, int]] = []
-        down: list[tuple[Run, int]] = []
-        others: list[tuple[Run, int]] = []
-        for run in runs:
-            if not here[run.file]:
-                others.append((run, position))
-            elif run.offset != position:
-                (up if run.offset < position else down).append((run, position))
-            position += run.pages * page
-        buffer = _buffer(page)
-        for run, target in reversed(up):
-            _shift(reversed(list(_blocks(run, page))), file, target - run.offset, buffer, page)
-        for run, target in down + others:
-            _shift(_blocks(run, page), file, target - run.offset, buffer, page)
-        os.ftruncate(file, position)
-        return sum(run.pages * page for run, _target in up + down + others)
-    finally:
-        os.close(file)
-
-
-def _shift(blocks: Iterable[Run], file: int, distance: int, buffer: bytearray, page: int) -> None:
-    """Writes blocks to a file, which may be their own, so much further behind."""
-    for block in blocks:
-        view = memoryview(buffer)[: block.pages * page]
-        _read_exactly(block.file, view, block.offset)
-        _write_at(file, view, block.offset + distance)
-
-
-def differences(a: str | ImageSet | Store, b: str | ImageSet | Store, page: int = PAGE) -> list[tuple[str, int, str]]:
-    """Where the pages of two image sets (or stores) are not the same, each with its parents.
-
-    :returns: (pagemap, address, reason) of each such page, nothing when they are equal. The reason is C(other bytes),
-        C(missing in the first) or C(missing in the second). Flags are not compared.
-    """
-    first = ImageSet(a, page=page) if isinstance(a, str) else a
-    second = ImageSet(b, page=page) if isinstance(b, str) else b
-    found: list[tuple[str, int, str]] = []
-    for name in sorted({*first.names(), *second.names()}):
-        with first.runs(name) as lefts, second.runs(name) as rights:
-            for vaddr, reason in _page_differences(lefts, rights, page):
-                found.append((name, vaddr, reason))
-    return found
-
-
-def _page_differences(lefts: list[Run], rights: list[Run], page: int) -> Iterator[tuple[int, str]]:
-    one, other = _buffer(page), _buffer(page)
-    for left, right in side_by_side(lefts, rights, page):
-        if not left or not right:
-            known, which = (left, "second") if left else (right, "first")
-            for index in range(known.pages):  # type: ignore[union-attr]
-                yield known.vaddr + index * page, f"missing in the {which}"  # type: ignore[union-attr]
-            continue
-        for a, b in zip(_blocks(left, page), _blocks(right, page)):
-            size = a.pages * page
-            _read_exactly(a.file, memoryview(one)[:size], a.offset)
-            _read_exactly(b.file, memoryview(other)[:size], b.offset)
-            for begin, end in _differing(one, memoryview(other), size, page):
-                for position in range(begin, end, page):
-                    yield a.vaddr + position, "other bytes"
+        :param use_up: cut off from the file, which all of them are from, what was copied of it, so that there is never
+            memory for all of it twice.
+        """
+        for run, place in sorted(self._places, key=lambda each: each[0].offset, reverse=True):
+            for block in reversed(list(_blocks(run, self.page))):
+                position = place + block.offset - run.offset
+                _copy(block.file, block.offset, self._file, position, block.pages * self.page)
+                if use_up:
+                    os.ftruncate(block.file, block.offset)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1026,8 +604,7 @@ class Store:
     destination's: C(put) for each change, then C(settle) with that layout. A round that was not finished leaves a store
     that cannot be used any more, because nobody knows what the other end has.
 
-    The pages of a pagemap are in one file, in any order; what became free is used again. C(delta) takes a store as the
-    old side. C(lay_out) makes a plain directory of it, which can be the parent of an incremental image set.
+    The pages of a pagemap are in one file, in any order; what became free is used again.
 
     :param directory: is made for it; on a file system in memory, or where there is room for all pages.
     """
@@ -1116,49 +693,14 @@ class Store:
 
     @contextlib.contextmanager
     def runs(self, name: str) -> Iterator[list[Run]]:
-        """The runs of one pagemap, in order, as those of an ImageSet."""
+        """The runs of one pagemap, in order, each with the open file that has its bytes."""
         yield self._settled(name).runs if name in self._held else []
 
     def pieces(self, name: str, vaddr: int, pages: int) -> list[Run]:
         """Where these pages are at this moment, also in the midst of a round; fewer when not all of them are here."""
         asked = [Run(vaddr, pages, 0, -1, -1)]
-        held = self._open(name).around(vaddr, vaddr + pages * self.page)
+        held = self._held[name].around(vaddr, vaddr + pages * self.page) if name in self._held else []
         return [have for wanted, have in side_by_side(asked, held, self.page) if wanted and have]
-
-    def digest(self, name: str) -> str:
-        """SHA-256 (hexadecimal) of the layout and the pages: the same at both ends, or one of them is wrong."""
-        checksum = hashlib.sha256()
-        for pages in self.layout(name):
-            checksum.update(struct.pack("<2Q", *pages))
-        buffer = _buffer(self.page)
-        for run in self._settled(name).runs:
-            for block in _blocks(run, self.page):
-                view = memoryview(buffer)[: block.pages * self.page]
-                _read_exactly(block.file, view, block.offset)
-                checksum.update(view)
-        return checksum.hexdigest()
-
-    def lay_out(self, out: str) -> dict[str, int]:
-        """Makes a plain directory of the pages, in order, which can be a parent; the store is empty then.
-
-        :returns: C(pages) in it, and C(bytes_written) for them: 0 where the pages were in order already, on the same
-            file system.
-        """
-        figures = {"pages": 0, "bytes_written": 0}
-        with _making(out):
-            for number, name in enumerate(self.names(), 1):
-                runs = self._settled(name).runs
-                figures["pages"] += _total(runs)
-                held = self._held[name]
-                if held.in_order() and _moved(held.path, os.path.join(out, pages_name(number))):
-                    _write_pagemap(out, name, number, _plain(runs, self.page))
-                else:
-                    with _Writer(out, name, number, self.page) as writer:
-                        for run in runs:
-                            writer.copy(run)
-                    figures["bytes_written"] += writer.written
-                self.drop(name)
-        return figures
 
     def _open(self, name: str) -> _Held:
         if not _NAME.fullmatch(name):
@@ -1216,6 +758,7 @@ class _Held:
         self.page = page
         self.runs: list[Run] = []  # in order; what the last round left
         self.settled = True
+        self._settling = threading.Lock()  # Pages are looked for while another thread ends a round.
         self._added: list[Run] = []  # in order; what came new in this round
         self._free: list[tuple[int, int]] = []  # offset and bytes of room that is not used any more
         self._end = 0
@@ -1225,16 +768,6 @@ class _Held:
         os.close(self.file)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-
-    def in_order(self) -> bool:
-        """Whether the file is what the pages file of a plain set would be."""
-        position = 0
-        for run in self.runs:
-            if run.offset != position:
-                return False
-            position += run.pages * self.page
-        os.ftruncate(self.file, position)
-        return True
 
     def keep(self, vaddr: int, kept: Run | None, left: bytearray, right: bytearray, size: int) -> Iterator[Change]:
         """Takes over the first I(size) bytes of I(left), and yields those that differ from what is kept."""
@@ -1262,8 +795,9 @@ class _Held:
 
     def around(self, start: int, end: int) -> list[Run]:
         """The runs that reach into this range of addresses, in order: those kept and those that came in this round."""
-        found = _reaching(self.runs, start, end, self.page)
-        return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
+        with self._settling:
+            found = _reaching(self.runs, start, end, self.page)
+            return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
 
     def _add(self, vaddr: int, view: memoryview) -> None:
         """New pages, where there is room."""
@@ -1294,8 +828,8 @@ class _Held:
                 raise PagesError(f"the page at 0x{wanted.vaddr:x} never came")
             elif held:
                 free.append((held.offset, held.pages * self.page))
-        self.runs = joined(runs, self.page)
-        self._added = []
+        with self._settling:
+            self.runs, self._added = joined(runs, self.page), []
         self._free += free
         self.settled = True
 
@@ -1309,15 +843,21 @@ def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Ite
     """The runs of one pagemap of a dump, in order, each with the file that has its bytes; LAZY or 0 as their flags.
 
     :param memory: the open memory of the process, which has stood still since the dump: there is what the dump left.
+        -1 when there is none.
     """
-    pages_id, runs = decode_pagemap(_content(directory, name), _called(directory, name), page)
-    with open(os.path.join(directory, pages_name(pages_id)), "rb") as stream:
+    pages_id, runs = ImageSet(directory).decode(name, page)
+    path = os.path.join(directory, pages_name(pages_id))
+    with open(path, "rb") as stream:
+        promised = sum(run.pages * page for run in runs if run.flags & PRESENT)
+        size = os.fstat(stream.fileno()).st_size
+        if size != promised:
+            raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
         found = []
         for run in runs:
-            if run.flags & PARENT:
-                raise PagesError(f"{_called(directory, name)} has a page at 0x{run.vaddr:x} in a parent")
             if run.flags & PRESENT:
                 found.append(run._replace(flags=run.flags & LAZY, file=stream.fileno()))
+            elif memory < 0:
+                raise PagesError(f"the dump has left the page at 0x{run.vaddr:x} of {name} with a process that is gone")
             else:
                 found.append(run._replace(file=memory, offset=run.vaddr))
         yield found
@@ -1326,32 +866,36 @@ def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Ite
 def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
     """Gives a dump's images, which came without the bytes of any page, those that a store has.
 
-    :param lazily: leave those that the dump left with their process to C(criu lazy-pages).
+    :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
+        stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
     :returns: C(pages) that the restore finds in the images, C(bytes_written) for them, and C(left) to lazy pages.
     """
     figures = {"pages": 0, "bytes_written": 0, "left": 0}
-    for name in ImageSet(directory, page=page).names():
-        path = os.path.join(directory, name)
-        pages_id, runs = decode_pagemap(_content(directory, name), path, page)
-        os.unlink(path)
+    images = ImageSet(directory)
+    for name in images.names():
+        pages_id, runs = images.decode(name, page)
+        os.unlink(os.path.join(directory, name))
         with store.runs(name) as held, _Writer(directory, name, pages_id, page) as writer:
-            figures["left"] += _fill(writer, runs, held, lazily)
-        figures["bytes_written"] += writer.written
+            figures["left"] += _note_all(writer, runs, held, lazily)
+            writer.fill(use_up=not lazily)
+        if not lazily:
+            store.drop(name)
+        figures["bytes_written"] += writer.size
     figures["pages"] = figures["bytes_written"] // page
     return figures
 
 
-def _fill(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -> int:
-    """Writes the runs of a dump from what is held; how many pages are left out."""
+def _note_all(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -> int:
+    """Notes the runs of a dump, with the bytes of what is held; how many pages are left out."""
     left = 0
     for run, have in side_by_side(runs, held, writer.page):
         if not run:
             continue
         if lazily and run.flags == LAZY:
-            writer.note(run.vaddr, run.pages, LAZY)
+            writer.note(run, LAZY)
             left += run.pages
         elif have:
-            writer.copy(have._replace(flags=run.flags & LAZY))
+            writer.add(have._replace(flags=run.flags & LAZY))
         else:
             raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} never came")
     return left

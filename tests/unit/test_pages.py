@@ -12,10 +12,26 @@ import random
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from image_sets import (
+    MAGICS,
+    differences,
+    digest,
+    entries_in,
+    layout_of,
+    memory_in,
+    memory_of,
+    message,
+    new_entry,
+    old_entry,
+    pagemap,
+    read_pagemap,
+    write_set,
+)
 
 from ansible_collections.fog.migration.plugins.module_utils import _pages
 from ansible_collections.fog.migration.plugins.module_utils._pages import (
@@ -27,102 +43,23 @@ from ansible_collections.fog.migration.plugins.module_utils._pages import (
     PagesError,
     Run,
     Store,
-    delta,
-    differences,
-    merge,
+    complete,
+    dumped_runs,
 )
 
 PAGE = _pages.PAGE
-MAGICS = bytes.fromhex("1943565425400856")  # as the first bytes of a pagemap that CRIU wrote
 HEAP, STACK = 0x55D0_0000_0000, 0x7FFE_0000_0000
-
-
-# Images, written here without the code under test.
-
-
-def varint(value):
-    out = b""
-    while value > 127:
-        out += bytes([value % 128 + 128])
-        value //= 128
-    return out + bytes([value])
-
-
-def message(**fields):
-    """A framed message of numbers: message(_1=5)."""
-    body = b"".join(varint(int(key[1:]) * 8) + varint(value) for key, value in fields.items())
-    return struct.pack("<I", len(body)) + body
-
-
-def old_entry(vaddr, pages, flags):
-    """An entry as CRIU up to 4.1 writes it."""
-    return message(_1=vaddr, _2=pages, _4=flags)
-
-
-def new_entry(vaddr, pages, flags):
-    """An entry as CRIU 4.2 writes it."""
-    return message(_1=vaddr, _2=0, _4=flags, _5=pages)
-
-
-def pagemap(*entries, pages_id=1):
-    return MAGICS + message(_1=pages_id) + b"".join(entries)
+ONE = "pagemap-1.img"
 
 
 def content(seed, pages=1):
     return random.Random(seed).randbytes(pages * PAGE)
 
 
-def mapping(start, pages, flags=0x22, status=0x201):
-    """A vma_entry in an mm_entry."""
-    body = message(_1=start, _2=start + pages * PAGE, _3=0, _4=0, _5=3, _6=flags, _7=status, _8=1)[4:]
-    return b"\x72" + varint(len(body)) + body
-
-
-def mm_image(*mappings):
-    body = message(_1=HEAP, _12=1)[4:] + b"".join(mappings)
-    return bytes.fromhex("1943565420284957") + struct.pack("<I", len(body)) + body
-
-
-# What can be lazy, and what cannot because it is locked into memory.
-MAPPINGS = mm_image(mapping(HEAP, 1 << 20), mapping(STACK, 1 << 20, 0x2022))
-
-
-def write_set(directory, memory, entry=new_entry):
-    """A full dump. Memory is {pagemap: {address: (bytes of one page, flags)}}; entries are as short as can be."""
-    directory.mkdir()
-    for name in memory:
-        if "shmem" not in name:
-            (directory / name.replace("pagemap", "mm")).write_bytes(MAPPINGS)
-    for number, name in enumerate(sorted(memory), 1):
-        pages = sorted(memory[name].items())
-        entries = [entry(vaddr, 1, flags | PRESENT) for vaddr, (_data, flags) in pages]
-        (directory / name).write_bytes(pagemap(*entries, pages_id=number))
-        (directory / f"pages-{number}.img").write_bytes(b"".join(data for _vaddr, (data, _flags) in pages))
-    (directory / "inventory.img").write_bytes(b"inventory")
-    (directory / "core-1.img").write_bytes(b"core")
-    return str(directory)
-
-
-def read_set(directory):
-    """The memory in a plain image set, and its entries by pagemap, read without the code under test but for decode."""
-    memory, entries = {}, {}
-    for path in Path(directory).glob("pagemap-*.img"):
-        pages_id, runs = _pages.decode_pagemap(path.read_bytes(), path.name)
-        data = (path.parent / f"pages-{pages_id}.img").read_bytes()
-        entries[path.name] = [(run.vaddr, run.pages, run.flags) for run in runs]
-        memory[path.name], position = {}, 0
-        for vaddr, pages, flags in entries[path.name]:
-            for index in range(pages if flags & PRESENT else 0):
-                memory[path.name][vaddr + index * PAGE] = (data[position : position + PAGE], flags & LAZY)
-                position += PAGE
-        assert position == len(data)
-    return memory, entries
-
-
 def invent(rng, pages=120):
     """Memory of two processes and a piece of shared memory, in runs of some pages with gaps between them."""
     memory = {}
-    for name, start in (("pagemap-1.img", HEAP), ("pagemap-27.img", STACK), ("pagemap-shmem-4051.img", 0)):
+    for name, start in ((ONE, HEAP), ("pagemap-27.img", STACK), ("pagemap-shmem-4051.img", 0)):
         vaddr, held = start, {}
         while len(held) < pages:
             for _index in range(rng.randint(1, 20)):
@@ -153,34 +90,39 @@ def changed(rng, memory):
     return later
 
 
+def bytes_of(runs):
+    """What is in these runs, one after the other."""
+    return b"".join(os.pread(run.file, run.pages * PAGE, run.offset) for run in runs)
+
+
 # The format
 
 
 @pytest.mark.parametrize("entry", [old_entry, new_entry])
 def test_entries_of_old_and_new_criu(entry):
-    data = pagemap(entry(HEAP, 3, PRESENT), entry(HEAP + 3 * PAGE, 70000, PARENT), entry(STACK, 2, PRESENT | LAZY))
-    assert _pages.decode_pagemap(data, "pagemap-1.img") == (
+    data = pagemap(entry(HEAP, 3, PRESENT), entry(HEAP + 3 * PAGE, 70000, LAZY), entry(STACK, 2, PRESENT | LAZY))
+    assert _pages.decode_pagemap(data, ONE) == (
         1,
         [
             Run(HEAP, 3, PRESENT, -1, 0),
-            Run(HEAP + 3 * PAGE, 70000, PARENT, -1, -1),
+            Run(HEAP + 3 * PAGE, 70000, LAZY, -1, -1),
             Run(STACK, 2, PRESENT | LAZY, -1, 3 * PAGE),
         ],
     )
 
 
 def test_entries_of_very_old_criu():
-    data = pagemap(message(_1=HEAP, _2=1), message(_1=STACK, _2=2, _3=1))
-    runs = _pages.decode_pagemap(data, "pagemap-1.img")[1]
-    assert [run.flags for run in runs] == [PRESENT, PARENT]
+    data = pagemap(message(_1=HEAP, _2=1), message(_1=STACK, _2=2, _3=0))
+    assert [run.flags for run in _pages.decode_pagemap(data, ONE)[1]] == [PRESENT, PRESENT]
 
 
 def test_what_is_written_any_criu_reads():
-    runs = [Run(HEAP, 300, PRESENT, -1, 0), Run(STACK, 1 << 33, PARENT, -1, -1)]
+    runs = [Run(HEAP, 300, PRESENT, -1, 0), Run(STACK, 1 << 33, LAZY, -1, -1)]
     data = _pages.encode_pagemap(7, runs)
-    assert _pages.decode_pagemap(data, "pagemap-1.img") == (7, runs)
+    assert _pages.decode_pagemap(data, ONE) == (7, runs)
+    assert read_pagemap(data) == (7, [(HEAP, 300, PRESENT), (STACK, 1 << 33, LAZY)])
     assert data == pagemap(
-        message(_1=HEAP, _2=300, _4=PRESENT, _5=300), message(_1=STACK, _2=0, _4=PARENT, _5=1 << 33), pages_id=7
+        message(_1=HEAP, _2=300, _4=PRESENT, _5=300), message(_1=STACK, _2=0, _4=LAZY, _5=1 << 33), pages_id=7
     )
 
 
@@ -206,21 +148,25 @@ GOOD = new_entry(HEAP, 2, PRESENT)
         (pagemap(new_entry(HEAP, 0, PRESENT)), "no run of pages"),
         (pagemap(new_entry(HEAP + 1, 1, PRESENT)), "no run of pages"),
         (pagemap(new_entry((1 << 64) - PAGE, 2, PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP, 1, PRESENT | PARENT)), "flags 5, which are not known"),
         (pagemap(new_entry(HEAP, 1, PRESENT | 8)), "flags 12, which are not known"),
         (pagemap(new_entry(HEAP, 1, 0)), "flags 0, which are not known"),
         (pagemap(GOOD, new_entry(HEAP + PAGE, 1, PRESENT)), "not in order"),
         (pagemap(GOOD, new_entry(0, 1, PRESENT)), "not in order"),
+        # As an incremental dump has them.
+        (pagemap(GOOD, new_entry(STACK, 1, PARENT)), f"0x{STACK:x} to an earlier dump; only a full dump"),
+        (pagemap(GOOD, old_entry(STACK, 1, PARENT | LAZY)), f"0x{STACK:x} to an earlier dump; only a full dump"),
+        (pagemap(GOOD, new_entry(STACK, 1, PARENT | PRESENT)), f"0x{STACK:x} to an earlier dump; only a full dump"),
+        (pagemap(GOOD, message(_1=STACK, _2=2, _3=1)), f"0x{STACK:x} to an earlier dump; only a full dump"),
     ],
 )
 def test_what_is_no_pagemap_is_refused(data, reason):
     with pytest.raises(PagesError, match=f"pagemap-1.img .*{reason}"):
-        _pages.decode_pagemap(data, "pagemap-1.img")
+        _pages.decode_pagemap(data, ONE)
 
 
 def test_no_damage_goes_unnoticed_or_ends_in_a_traceback():
     """Every single bit of a pagemap turned: another pagemap, or one sentence."""
-    data = pagemap(old_entry(HEAP, 3, PRESENT), message(_1=STACK, _4=PARENT, _5=200))
+    data = pagemap(old_entry(HEAP, 3, PRESENT), message(_1=STACK, _4=LAZY, _5=200))
     for position, bit in itertools.product(range(len(data)), range(8)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << bit
@@ -230,248 +176,226 @@ def test_no_damage_goes_unnoticed_or_ends_in_a_traceback():
             assert "\n" not in str(error)
 
 
-# Image sets
+# Dumps
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("in_place", [False, True], ids=["copied", "in place"])
-def test_delta_and_merge_give_the_full_set_again(tmp_path, seed, in_place):
-    rng = random.Random(seed)
-    before = invent(rng)
-    after = changed(rng, before)
-    # That the old set has nothing lazy happens to CRIU, and is no reason to send anything.
-    without = {name: {vaddr: (data, 0) for vaddr, (data, _flags) in held.items()} for name, held in before.items()}
-    old = write_set(tmp_path / "old", rng.choice([before, without]), old_entry)
-    new = write_set(tmp_path / "new", after)
-    out, merged = str(tmp_path / "delta"), str(tmp_path / "merged")
-    figures = delta(old, new, out, "../old")
-    common = [(name, vaddr) for name in after for vaddr in after[name] if vaddr in before.get(name, {})]
-    same = sum(before[name][vaddr] == after[name][vaddr] for name, vaddr in common)
-    total = sum(map(len, after.values()))
-    assert figures == {
-        "pages": total,
-        "compared": len(common),
-        "changed": total - same,
-        "bytes_written": (total - same) * PAGE,
+def lazily(memory):
+    """The same memory after a lazy dump: what is LAZY has stayed with its process."""
+    return {
+        name: {vaddr: (None if flags else data, flags) for vaddr, (data, flags) in held.items()}
+        for name, held in memory.items()
     }
-    assert os.readlink(f"{out}/parent") == "../old"
-    assert differences(out, new) == []
-    written = merge(old, out, merged, in_place)
-    assert written["pages"] == total
-    assert read_set(merged)[0] == after
-    assert differences(merged, new) == []
-    assert sorted(os.listdir(merged)) == sorted(os.listdir(new))
-    assert read_set(new)[0] == after
-    if in_place:
-        assert written["bytes_written"] <= total * PAGE
-    else:
-        assert differences(old, write_set(tmp_path / "again", before)) == []
 
 
-def test_entries_are_as_criu_wants_them(tmp_path):
-    """As few as possible, unchanged ones without LAZY, which lazy pages never ends with."""
-    before = {HEAP + n * PAGE: (content(n), LAZY) for n in range(100)}
-    after = {**before, HEAP + 40 * PAGE: (content(1040), LAZY), HEAP + 41 * PAGE: (content(1041), LAZY)}
-    after[STACK] = before[STACK] = (content(100), 0)
-    old = write_set(tmp_path / "old", {"pagemap-1.img": before})
-    new = write_set(tmp_path / "new", {"pagemap-1.img": after})
-    delta(old, new, str(tmp_path / "out"), "../old")
-    memory, entries = read_set(tmp_path / "out")
-    assert entries["pagemap-1.img"] == [
-        (HEAP, 40, PARENT),
-        (HEAP + 40 * PAGE, 2, PRESENT | LAZY),
-        (HEAP + 42 * PAGE, 58, PARENT),
-        (STACK, 1, PARENT),
-    ]
-    assert memory["pagemap-1.img"][HEAP + 40 * PAGE] == (content(1040), LAZY)
-    merge(old, str(tmp_path / "out"), str(tmp_path / "merged"))
-    entries = read_set(tmp_path / "merged")[1]
-    assert entries["pagemap-1.img"] == [(HEAP, 100, PRESENT | LAZY), (STACK, 1, PRESENT)]
+def test_the_pages_of_a_dump(tmp_path):
+    memory = invent(random.Random(1))
+    directory = write_set(tmp_path / "full", memory)
+    assert ImageSet(directory).names() == sorted(memory)
+    for name, held in memory.items():
+        with dumped_runs(directory, name, -1) as runs:
+            assert bytes_of(runs) == b"".join(data for _vaddr, (data, _flags) in sorted(held.items()))
+            assert layout_of(held) == _pages_of(runs)
+            assert {run.flags for run in runs} == {LAZY if name == ONE else 0}
+    with pytest.raises(PagesError, match="there is no directory"):
+        ImageSet(str(tmp_path / "nowhere")).names()
 
 
-@pytest.mark.parametrize(("flags", "status"), [(0x40022, 0x201), (0x22, 0x2001), (0x22, 0x8000201)])
-def test_pages_that_criu_takes_from_the_topmost_file_only(tmp_path, flags, status):
-    memory = {"pagemap-1.img": {HEAP + n * PAGE: (content(n), 0) for n in range(9)}}
-    old, new = write_set(tmp_path / "old", memory), write_set(tmp_path / "new", memory)
-    image = mm_image(mapping(HEAP, 3), mapping(HEAP + 3 * PAGE, 4, flags, status))
-    (tmp_path / "new" / "mm-1.img").write_bytes(image)
-    delta(old, new, str(tmp_path / "out"), "../old")
-    entries = read_set(tmp_path / "out")[1]["pagemap-1.img"]
-    assert entries == [(HEAP, 3, PARENT), (HEAP + 3 * PAGE, 4, PRESENT), (HEAP + 7 * PAGE, 2, PARENT)]
-    (tmp_path / "new" / "mm-1.img").write_bytes(image[:-1])
-    with pytest.raises(PagesError, match=r"mm-1\.img is cut off"):
-        delta(old, new, str(tmp_path / "again"), "../old")
+def _pages_of(runs):
+    return layout_of({run.vaddr + index * PAGE for run in runs for index in range(run.pages)})
 
 
-def test_which_mappings_can_be_lazy():
-    """As vma_entry_can_be_lazy() of CRIU: anonymous, private, not locked, without huge pages, not the kernel's own."""
-    kinds = [(0x22, 0x201), (0x122, 0x203), (0x02, 0x41), (0x21, 0x101), (0x2022, 0x201), (0x40022, 0x201)]
-    kinds += [(0x22, 0x209), (0x22, 0x1201), (0x22, 0x4)]
-    image = mm_image(*(mapping(HEAP + number * PAGE, 1, *kind) for number, kind in enumerate(kinds)))
-    barred, lazy = _pages.decode_mappings(image, "mm-1.img")
-    assert [(run.vaddr - HEAP) // PAGE for run in lazy] == [0, 1]
-    assert [(run.vaddr - HEAP) // PAGE for run in barred] == [5]
-    for data in (image[:-1], image[:8] + b"\1\0\0\0\x72", image[:8] + b"\2\0\0\0\x72\x7f", image[:8] + b"\1\0\0\0\x0b"):
-        with pytest.raises(PagesError, match=r"mm-1\.img (is cut off|has a malformed entry)"):
-            _pages.decode_mappings(data, "mm-1.img")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_chain_of_parents(tmp_path, seed):
-    rng = random.Random(seed)
-    states = [invent(rng, 60)]
-    for _round in range(3):
-        states.append(changed(rng, states[-1]))
-    full = [write_set(tmp_path / f"full{n}", state) for n, state in enumerate(states)]
-    sets = [full[0]]
-    for number in (1, 2, 3):
-        sets.append(str(tmp_path / f"delta{number}"))
-        delta(sets[-2], full[number], sets[-1], os.path.relpath(sets[-2], sets[-1]))
-    assert [differences(a, b) for a, b in zip(sets, full, strict=True)] == [[]] * 4
-    merge(None, sets[3], str(tmp_path / "at once"))
-    assert read_set(tmp_path / "at once")[0] == states[3]
-    step = sets[0]
-    for number in (1, 2, 3):
-        merge(step, sets[number], str(tmp_path / f"step{number}"), in_place=number > 1)
-        step = str(tmp_path / f"step{number}")
-    assert read_set(step)[0] == states[3]
-
-
-def test_everything_else_is_linked(tmp_path):
-    memory = {"pagemap-1.img": {HEAP: (content(1), 0)}}
-    old, new = write_set(tmp_path / "old", memory), write_set(tmp_path / "new", memory)
-    (tmp_path / "new" / "criu.work").mkdir()
-    (tmp_path / "new" / "criu.work" / "log").write_text("x")
-    delta(old, new, str(tmp_path / "out"), "../old")
-    assert sorted(os.listdir(tmp_path / "out")) == [
-        "core-1.img",
-        "criu.work",
-        "inventory.img",
-        "mm-1.img",
-        "pagemap-1.img",
-        "pages-1.img",
-        "parent",
-    ]
-    assert os.path.samefile(tmp_path / "out" / "core-1.img", tmp_path / "new" / "core-1.img")
-    assert (tmp_path / "out" / "criu.work" / "log").read_text() == "x"
-    assert (tmp_path / "out" / "pages-1.img").stat().st_size == 0
-    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
-    os.rename(old, tmp_path / "out" / "base")
-    os.unlink(tmp_path / "out" / "parent")
-    os.symlink("base", tmp_path / "out" / "parent")
-    merge(None, str(tmp_path / "out"), str(tmp_path / "merged"))
-    assert sorted(os.listdir(tmp_path / "merged")) == sorted(os.listdir(new))
-
-
-def test_differences_are_named(tmp_path):
-    before = {HEAP + n * PAGE: (content(n), 0) for n in range(5)}
-    after = {**before, HEAP + PAGE: (content(9), 0), STACK: (content(3), 0)}
-    del after[HEAP + 4 * PAGE]
-    a = write_set(tmp_path / "a", {"pagemap-1.img": before})
-    b = write_set(tmp_path / "b", {"pagemap-1.img": after, "pagemap-2.img": {HEAP: (content(1), 0)}})
-    assert differences(a, b) == [
-        ("pagemap-1.img", HEAP + PAGE, "other bytes"),
-        ("pagemap-1.img", HEAP + 4 * PAGE, "missing in the second"),
-        ("pagemap-1.img", STACK, "missing in the first"),
-        ("pagemap-2.img", HEAP, "missing in the first"),
-    ]
-
-
-def shorten(new):
-    with open(new / "pages-1.img", "r+b") as stream:
-        stream.truncate(5 * PAGE)
-
-
-def lengthen(new):
-    with open(new / "pages-1.img", "ab") as stream:
-        stream.write(b"x")
-
-
-def rename_in_it(new):
-    (new / "pagemap-2.img").write_bytes((new / "pagemap-1.img").read_bytes())
-
-
-def no_parent(new):
-    (new / "pagemap-1.img").write_bytes(pagemap(new_entry(HEAP, 1, PARENT), new_entry(STACK, 9, PRESENT)))
+def test_the_pages_that_a_lazy_dump_has_left(tmp_path):
+    """They are taken from the memory of their process, at their own addresses."""
+    low = 1 << 30
+    held = {low + n * PAGE: (content(n), LAZY if n % 3 else 0) for n in range(50)}
+    (tmp_path / "mem").write_bytes(b"")
+    with open(tmp_path / "mem", "r+b") as mem:
+        for vaddr, (data, flags) in held.items():
+            os.pwrite(mem.fileno(), data if flags else b"x" * PAGE, vaddr)
+        directory = write_set(tmp_path / "lazy", lazily({ONE: held}))
+        with dumped_runs(directory, ONE, mem.fileno()) as runs:
+            assert bytes_of(runs) == b"".join(data for data, _flags in held.values())
+            assert {(run.flags, run.file == mem.fileno()) for run in runs} == {(0, False), (LAZY, True)}
+    with (
+        pytest.raises(PagesError, match=f"has left the page at 0x{low + PAGE:x} of {ONE} with a process that is gone"),
+        dumped_runs(directory, ONE, -1),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (shorten, f"pages-1.img has {5 * PAGE} bytes, but pagemap-1.img promises {9 * PAGE}"),
-        (lengthen, f"pages-1.img has {9 * PAGE + 1} bytes, but pagemap-1.img promises {9 * PAGE}"),
-        (lambda new: (new / "pages-1.img").unlink(), "names pages-1.img, which is missing"),
-        (lambda new: (new / "pagemap-1.img").write_bytes(b"x"), "pagemap-1.img is not the image"),
-        (rename_in_it, "pages-1.img in .* is named by two pagemaps"),
-        (no_parent, f"has a page at 0x{HEAP:x} in a parent, where it is not"),
-        (lambda new: (new / "parent").symlink_to("."), "has no end of parents"),
-        (lambda new: (new / "parent").symlink_to("nowhere"), "which is no directory"),
-        (lambda new: (new / "link").symlink_to("/etc/passwd"), "link is not a plain file"),
+        (lambda path: os.truncate(path / "pages-1.img", 5 * PAGE), f"has {5 * PAGE} bytes, but .* {9 * PAGE}"),
+        (lambda path: os.truncate(path / "pages-1.img", 9 * PAGE + 1), f"has {9 * PAGE + 1} bytes, but .* {9 * PAGE}"),
+        (lambda path: (path / ONE).write_bytes(b"x"), f"{ONE} is not the image"),
+        (lambda path: (path / ONE).write_bytes(pagemap(new_entry(HEAP, 9, PARENT))), "to an earlier dump"),
     ],
 )
-def test_a_set_that_lies_is_refused_and_nothing_is_left(tmp_path, damage, reason):
-    memory = {"pagemap-1.img": {HEAP + n * PAGE: (content(n), 0) for n in range(9)}}
-    old, new = write_set(tmp_path / "old", memory), write_set(tmp_path / "new", memory)
-    damage(tmp_path / "new")
-    for work in (
-        lambda: delta(old, new, str(tmp_path / "out"), "../old"),
-        lambda: merge(None, new, str(tmp_path / "out")),
-    ):
-        with pytest.raises(PagesError, match=reason) as refusal:
-            work()
-        assert "\n" not in str(refusal.value)
-        assert not (tmp_path / "out").exists()
+def test_a_dump_that_lies(tmp_path, damage, reason):
+    directory = write_set(tmp_path / "full", {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(9)}})
+    damage(tmp_path / "full")
+    with pytest.raises(PagesError, match=reason) as refusal, dumped_runs(directory, ONE, -1):
+        pass
+    assert "\n" not in str(refusal.value)
 
 
-def test_what_is_there_already_stays(tmp_path):
-    full = write_set(tmp_path / "full", {"pagemap-1.img": {HEAP: (content(1), 0)}})
-    with pytest.raises(PagesError, match="is there already"):
-        delta(full, full, full, ".")
-    with pytest.raises(PagesError, match="there is no directory"):
-        delta(full, str(tmp_path / "nowhere"), str(tmp_path / "out"), ".")
-    assert read_set(full)[0] == {"pagemap-1.img": {HEAP: (content(1), 0)}}
+def without_flags(memory):
+    """As a store has it."""
+    return {name: {vaddr: (data, 0) for vaddr, (data, _flags) in held.items()} for name, held in memory.items()}
+
+
+def store_of(directory, memory, rng=None):
+    """A store with these pages; they came in any order when there is a source of chance."""
+    store = Store(str(directory))
+    for name, held in memory.items():
+        pages = sorted(held)
+        if rng:
+            rng.shuffle(pages)
+        for vaddr in pages:
+            store.put(name, vaddr, held[vaddr][0])
+        store.settle(name, layout_of(held))
+    return store
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("how", ["at once", "lazily"])
+@pytest.mark.parametrize("entry", [old_entry, new_entry])
+def test_a_dump_without_its_pages_is_completed(tmp_path, seed, how, entry):
+    rng = random.Random(seed)
+    memory = invent(rng)
+    images = write_set(tmp_path / "images", lazily(memory), entry, contents=False)
+    with store_of(tmp_path / "store", memory, rng) as store:
+        figures = complete(images, store, how == "lazily")
+        # Other pages are still to be taken from the store, or nothing is left in it.
+        assert memory_of(store) == (without_flags(memory) if how == "lazily" else {})
+    assert memory_in(images) == (lazily(memory) if how == "lazily" else memory)
+    left = len(memory[ONE]) if how == "lazily" else 0
+    written = sum(map(len, memory.values())) - left
+    assert figures == {"pages": written, "bytes_written": written * PAGE, "left": left}
+    # As few entries as possible.
+    assert [(vaddr, pages) for vaddr, pages, _flags in entries_in(images)[ONE]] == layout_of(memory[ONE])
+    assert sorted(os.listdir(images)) == sorted(
+        [*memory, *(f"pages-{number + 1}.img" for number in range(len(memory))), "inventory.img"]
+    )
+
+
+def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
+    """At the destination, it would be the third time: the container itself is about to get it."""
+    size = 40 * _pages.BLOCK
+    memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(size // PAGE)}}
+    images = write_set(tmp_path / "images", memory, contents=False)
+    rooms, copy = [], _pages._copy
+
+    def copy_and_look(*arguments):
+        copy(*arguments)
+        rooms.append(sum(os.stat(path).st_blocks * 512 for path in (tmp_path / "images" / "pages-1.img", place)))
+
+    monkeypatch.setattr(_pages, "_copy", copy_and_look)
+    store = store_of(tmp_path / "store", memory, random.Random(7))
+    place = f"{store.directory}/{ONE}.pages"
+    complete(images, store, False)
+    assert memory_in(images) == memory
+    assert max(rooms) <= size + 2 * _pages.BLOCK
+    assert not os.path.exists(place)
+
+
+def test_pages_that_the_dump_holds_are_never_left(tmp_path):
+    """A process can have pages that are LAZY and yet PRESENT: nobody would ask for those in the restore."""
+    held = {HEAP + n * PAGE: (content(n), LAZY) for n in range(6)}
+    dumped = {vaddr: (data if vaddr < HEAP + 3 * PAGE else None, LAZY) for vaddr, (data, _flags) in held.items()}
+    images = write_set(tmp_path / "images", {ONE: dumped}, contents=False)
+    figures = complete(images, store_of(tmp_path / "store", {ONE: held}), True)
+    assert figures == {"pages": 3, "bytes_written": 3 * PAGE, "left": 3}
+    assert entries_in(images)[ONE] == [(HEAP, 3, PRESENT | LAZY), (HEAP + 3 * PAGE, 3, LAZY)]
+    assert memory_in(images) == {ONE: dumped}
+
+
+@pytest.mark.parametrize("left", [{ONE: {}}, {}], ids=["of a process", "of all of it"])
+def test_a_page_that_never_came(tmp_path, left):
+    memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(9)}}
+    images = write_set(tmp_path / "images", memory, contents=False)
+    store = store_of(tmp_path / "store", left and {ONE: {v: p for v, p in memory[ONE].items() if v != HEAP + 4 * PAGE}})
+    missing = HEAP + 4 * PAGE if left else HEAP
+    with pytest.raises(PagesError, match=f"the page at 0x{missing:x} of {ONE} never came"):
+        complete(images, store, False)
+    # Nothing that could be restored by mistake.
+    assert not (tmp_path / "images" / ONE).exists()
+
+
+def test_a_round_that_was_not_finished_completes_nothing(tmp_path):
+    memory = {ONE: {HEAP: (content(1), 0)}}
+    images = write_set(tmp_path / "images", memory, contents=False)
+    store = store_of(tmp_path / "store", memory)
+    store.put(ONE, HEAP, content(2))
+    with pytest.raises(PagesError, match="was not finished"):
+        complete(images, store, False)
 
 
 def test_pages_are_copied_without_the_system_call_for_it(tmp_path, monkeypatch):
     """Not every Python has it, and not every pair of file systems."""
     monkeypatch.delattr(os, "copy_file_range", raising=False)
     memory = invent(random.Random(5))
-    full = write_set(tmp_path / "full", memory)
-    merge(None, full, str(tmp_path / "out"))
-    assert read_set(tmp_path / "out")[0] == memory
+    images = write_set(tmp_path / "images", memory, contents=False)
+    complete(images, store_of(tmp_path / "store", memory), False)
+    assert memory_in(images) == memory
 
 
 def test_larger_pages(tmp_path):
     """64 KiB, as some kernels for 64-bit ARM have."""
-    big = 16 * PAGE
-    for name, seed in (("old", 1), ("new", 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "pagemap-1.img").write_bytes(pagemap(new_entry(HEAP, 9, PRESENT)))
-        data = content(1, 9 * 16)
-        (tmp_path / name / "pages-1.img").write_bytes(data[: 5 * big + 1] + bytes([seed]) + data[5 * big + 2 :])
-    figures = delta(str(tmp_path / "old"), str(tmp_path / "new"), str(tmp_path / "out"), "../old", page=big)
-    assert figures == {"pages": 9, "compared": 9, "changed": 1, "bytes_written": big}
-    merge(None, str(tmp_path / "out"), str(tmp_path / "merged"), page=big)
-    assert differences(str(tmp_path / "merged"), str(tmp_path / "new"), page=big) == []
+    big, data = 16 * PAGE, bytearray(content(1, 9 * 16))
+    (tmp_path / "data").write_bytes(data)
+    source, destination = Store(str(tmp_path / "here"), big), Store(str(tmp_path / "there"), big)
+    with open(tmp_path / "data", "r+b") as stream:
+
+        def one_round():
+            found = [(one.vaddr, bytes(one.data)) for one in source.update(ONE, [Run(HEAP, 9, 0, stream.fileno(), 0)])]
+            for vaddr, part in found:
+                destination.put(ONE, vaddr, part)
+            destination.settle(ONE, source.layout(ONE))
+            return found
+
+        assert b"".join(part for _vaddr, part in one_round()) == data
+        data[5 * big + 1] ^= 1
+        os.pwrite(stream.fileno(), data, 0)
+        assert one_round() == [(HEAP + 5 * big, data[5 * big : 6 * big])]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / ONE).write_bytes(pagemap(new_entry(HEAP, 9, PRESENT)))
+    complete(str(tmp_path / "images"), destination, False, page=big)
+    assert (tmp_path / "images" / "pages-1.img").read_bytes() == data
 
 
 # Stores
 
 
-def play_round(source, destination, images):
-    """One round of all pagemaps, as it travels: changes, then the layout."""
-    sent = 0
-    for name in {*images.names(), *source.names()}:
-        if name not in images.names():
+def play_round(source, destination, directory):
+    """One round of all pagemaps of a dump, as it travels: changes, then the layout."""
+    names, sent = ImageSet(directory).names(), 0
+    for name in {*names, *source.names()}:
+        if name not in names:
             source.drop(name)
             destination.drop(name)
             continue
-        with images.runs(name) as runs:
+        with dumped_runs(directory, name, -1) as runs:
             for change in source.update(name, runs):
                 destination.put(name, change.vaddr, bytes(change.data))
                 sent += len(change.data)
         destination.settle(name, [list(pages) for pages in source.layout(name)])
     return sent
+
+
+def test_differences_are_named():
+    """The proof itself."""
+    before = {HEAP + n * PAGE: (content(n), 0) for n in range(5)}
+    after = {**before, HEAP + PAGE: (content(9), 0), STACK: (content(3), 0)}
+    del after[HEAP + 4 * PAGE]
+    assert differences({ONE: before}, {ONE: after, "pagemap-2.img": {HEAP: (content(1), 0)}}) == [
+        (ONE, HEAP + PAGE, "other bytes"),
+        (ONE, HEAP + 4 * PAGE, "missing in the second"),
+        (ONE, STACK, "missing in the first"),
+        ("pagemap-2.img", HEAP, "missing in the first"),
+    ]
+    assert digest({ONE: before}) != digest({ONE: after})
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -481,63 +405,86 @@ def test_two_stores_hold_the_same_after_every_round(tmp_path, seed):
     with Store(str(tmp_path / "here")) as source, Store(str(tmp_path / "there")) as destination:
         for number in range(5):
             full = write_set(tmp_path / f"full{number}", memory)
-            sent = play_round(source, destination, ImageSet(full))
+            sent = play_round(source, destination, full)
             assert sent == PAGE * sum(map(len, memory.values())) if number == 0 else sent > 0
-            assert play_round(source, destination, ImageSet(full)) == 0
+            assert play_round(source, destination, full) == 0
             assert source.names() == destination.names() == sorted(memory)
-            assert differences(source, full) == differences(destination, full) == []
-            for name in memory:
-                assert source.digest(name) == destination.digest(name)
-                assert source.layout(name) == destination.layout(name)
+            assert differences(memory_of(source), memory) == differences(memory_of(destination), memory) == []
             before, memory = memory, changed(rng, memory)
-        new = write_set(tmp_path / "new", memory)
-        from_store = delta(source, new, str(tmp_path / "out"), "../base")
-        assert from_store["pages"] > from_store["changed"] > 0
-        laid_out = destination.lay_out(str(tmp_path / "base"))
-        assert laid_out["pages"] == sum(map(len, before.values()))
-        assert destination.names() == []
-    assert differences(str(tmp_path / "base"), write_set(tmp_path / "before", before)) == []
-    assert differences(str(tmp_path / "out"), new) == []
-    merge(str(tmp_path / "base"), str(tmp_path / "out"), str(tmp_path / "merged"), in_place=True)
-    assert read_set(tmp_path / "merged")[0] == memory
+        images = write_set(tmp_path / "images", before, contents=False)
+        complete(images, destination, False)
+        assert memory_in(images) == before
     assert not (tmp_path / "here").exists()
     assert not (tmp_path / "there").exists()
 
 
+def test_no_more_is_sent_than_what_has_changed(tmp_path):
+    memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(300)}}
+    source, destination = Store(str(tmp_path / "here")), Store(str(tmp_path / "there"))
+    play_round(source, destination, write_set(tmp_path / "before", memory))
+    for number in (0, 5, 6, 7, 63, 64, 200, 299):
+        memory[ONE][HEAP + number * PAGE] = (content(1000 + number), 0)
+    with dumped_runs(write_set(tmp_path / "after", memory), ONE, -1) as runs:
+        found = [(change.vaddr, bytes(change.data)) for change in source.update(ONE, runs)]
+    assert b"".join(data for _vaddr, data in found) == b"".join(
+        content(1000 + n) for n in (0, 5, 6, 7, 63, 64, 200, 299)
+    )
+    sent = {vaddr + offset: None for vaddr, data in found for offset in range(0, len(data), PAGE)}
+    assert layout_of(sent) == [(HEAP + n * PAGE, count) for n, count in ((0, 1), (5, 3), (63, 2), (200, 1), (299, 1))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_only_what_may_have_been_touched_is_read_again(tmp_path, seed):
+    rng = random.Random(seed)
+    before = {HEAP + n * PAGE: (content(n), 0) for n in range(200) if n % 50 != 17}
+    source, destination = Store(str(tmp_path / "here")), Store(str(tmp_path / "there"))
+    play_round(source, destination, write_set(tmp_path / "before", {ONE: before}))
+    # All pages are other ones, some are gone and some are new.
+    after = {vaddr: (content(vaddr + 1), 0) for vaddr in before if rng.random() < 0.9}
+    after.update({HEAP + n * PAGE: (content(n), 0) for n in (17, 67, 300, 301)})
+    touched = sorted([*rng.sample(sorted(after), 40), HEAP + 250 * PAGE])
+    with dumped_runs(write_set(tmp_path / "after", {ONE: after}), ONE, -1) as runs:
+        said = [Run(vaddr, 1, 0, -1, -1) for vaddr in touched]
+        for change in source.update(ONE, runs, said):
+            destination.put(ONE, change.vaddr, change.data)
+    destination.settle(ONE, source.layout(ONE))
+    expected = {
+        vaddr: page if vaddr in touched or vaddr not in before else before[vaddr] for vaddr, page in after.items()
+    }
+    assert memory_of(source) == memory_of(destination) == {ONE: expected}
+
+
+def test_what_was_not_touched_is_not_even_read(tmp_path):
+    """Its file cannot be read at all."""
+    memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(9)}}
+    store = store_of(tmp_path / "store", memory)
+    assert list(store.update(ONE, [Run(HEAP, 9, LAZY, -1, -1)], touched=[])) == []
+    assert memory_of(store) == memory
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(store.update(ONE, [Run(HEAP, 9, LAZY, -1, -1)]))
+
+
 def test_room_that_became_free_is_used_again(tmp_path):
-    with Store(str(tmp_path / "store")) as store:
+    with Store(str(tmp_path / "store")) as store, Store(str(tmp_path / "other")) as other:
         for number in range(10):
-            full = write_set(
-                tmp_path / f"full{number}",
-                {"pagemap-1.img": {n * 3 * PAGE: (content(n), 0) for n in range(number * 100, number * 100 + 100)}},
-            )
-            with ImageSet(full).runs("pagemap-1.img") as runs:
-                assert sum(len(change.data) for change in store.update("pagemap-1.img", runs)) == 100 * PAGE
-            assert differences(store, full) == []
-        assert sum(path.stat().st_size for path in (tmp_path / "store").iterdir()) <= 200 * PAGE
-
-
-def test_pages_in_order_are_not_copied_again(tmp_path):
-    memory = {"pagemap-1.img": {HEAP + n * PAGE: (content(n), 0) for n in range(70)}}
-    full = write_set(tmp_path / "full", memory)
-    store = Store(str(tmp_path / "store"))
-    play_round(store, Store(str(tmp_path / "other")), ImageSet(full))
-    assert store.lay_out(str(tmp_path / "base")) == {"pages": 70, "bytes_written": 0}
-    assert read_set(tmp_path / "base")[0] == memory
+            memory = {ONE: {n * 3 * PAGE: (content(n), 0) for n in range(number * 100, number * 100 + 100)}}
+            assert play_round(store, other, write_set(tmp_path / f"full{number}", memory)) == 100 * PAGE
+            assert memory_of(store) == memory_of(other) == memory
+        for directory in ("store", "other"):
+            assert sum(path.stat().st_size for path in (tmp_path / directory).iterdir()) <= 200 * PAGE
 
 
 def test_a_round_that_was_not_finished(tmp_path):
-    memory = {"pagemap-1.img": {HEAP + n * 2 * PAGE: (content(n), 0) for n in range(9)}}
-    full = write_set(tmp_path / "full", memory)
+    full = write_set(tmp_path / "full", {ONE: {HEAP + n * 2 * PAGE: (content(n), 0) for n in range(9)}})
     store = Store(str(tmp_path / "store"))
-    with ImageSet(full).runs("pagemap-1.img") as runs:
-        changes = store.update("pagemap-1.img", runs)
+    with dumped_runs(full, ONE, -1) as runs:
+        changes = store.update(ONE, runs)
         next(changes)
         changes.close()
-    for use in (store.layout, store.digest, lambda name: store.lay_out(str(tmp_path / "out"))):
-        with pytest.raises(PagesError, match="was not finished"):
-            use("pagemap-1.img")
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(PagesError, match="was not finished"):
+        store.layout(ONE)
+    with pytest.raises(PagesError, match="was not finished"), store.runs(ONE):
+        pass
 
 
 def test_what_the_other_end_may_not_send(tmp_path):
@@ -548,18 +495,67 @@ def test_what_the_other_end_may_not_send(tmp_path):
             store.put(name, HEAP, one)
     for vaddr, data in ((HEAP + 1, one), (HEAP, one[:-1]), (HEAP, b""), (-PAGE, one), ((1 << 64) - PAGE, one + one)):
         with pytest.raises(PagesError, match="are no pages"):
-            store.put("pagemap-1.img", vaddr, data)
-    store.put("pagemap-1.img", HEAP, one)
+            store.put(ONE, vaddr, data)
+    store.put(ONE, HEAP, one)
     with pytest.raises(PagesError, match=f"the page at 0x{HEAP + PAGE:x} never came"):
-        store.settle("pagemap-1.img", [(HEAP, 2)])
+        store.settle(ONE, [(HEAP, 2)])
     for layout in ([(HEAP + PAGE, 1), (HEAP, 1)], [(HEAP, 0)], [(HEAP + 1, 1)]):
         with pytest.raises(PagesError, match="is not in order"):
-            store.settle("pagemap-1.img", layout)
+            store.settle(ONE, layout)
     # What comes twice is as it came last.
-    store.put("pagemap-1.img", HEAP, content(2))
-    store.settle("pagemap-1.img", [(HEAP, 1)])
-    (run,) = store.pieces("pagemap-1.img", HEAP, 3)
-    assert os.pread(run.file, PAGE, run.offset) == content(2)
+    store.put(ONE, HEAP, content(2))
+    store.settle(ONE, [(HEAP, 1)])
+    assert bytes_of(store.pieces(ONE, HEAP, 3)) == content(2)
+
+
+# Pages of a store, one by one
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_are_those_of_the_moment(tmp_path, seed):
+    """Against a dictionary: pages come, in rounds, in any order and size, and any of them are asked for meanwhile."""
+    rng = random.Random(seed)
+    held, pages = {}, 150
+    with Store(str(tmp_path / "store")) as store:
+        for number in range(400):
+            first, count = rng.randrange(pages), rng.randint(1, 20)
+            data = rng.randbytes(count * PAGE)
+            store.put(ONE, HEAP + first * PAGE, data)
+            held.update({first + index: data[index * PAGE :][:PAGE] for index in range(count)})
+            if number % 25 == 24:
+                held = {index: data for index, data in held.items() if rng.random() < 0.8}
+                store.settle(ONE, layout_of({HEAP + index * PAGE: None for index in held}))
+            first, count = rng.randrange(pages), rng.randint(1, 40)
+            here = [index for index in range(first, first + count) if index in held]
+            runs = store.pieces(ONE, HEAP + first * PAGE, count)
+            assert bytes_of(runs) == b"".join(held[index] for index in here)
+            assert _pages_of(runs) == layout_of({HEAP + index * PAGE: None for index in here})
+
+
+def test_pieces_of_what_is_not_here(tmp_path):
+    store = store_of(tmp_path / "store", {ONE: {HEAP: (content(1), 0)}})
+    assert store.pieces(ONE, HEAP + PAGE, 9) == store.pieces(ONE, 0, 1) == store.pieces("pagemap-2.img", HEAP, 1) == []
+    assert store.names() == [ONE]
+
+
+def test_pieces_while_another_thread_ends_the_round(tmp_path, monkeypatch):
+    """What came in this round is never missing between the two places where it is looked for."""
+    store = store_of(tmp_path / "store", {ONE: {HEAP: (content(1), 0)}})
+    store.put(ONE, HEAP + PAGE, content(2))
+    settling = threading.Thread(target=store.settle, args=(ONE, [(HEAP, 2)]))
+    look = _pages._reaching
+
+    def look_slowly(*arguments):
+        found = look(*arguments)
+        if settling.ident is None:
+            settling.start()
+            settling.join(0.2)
+        return found
+
+    monkeypatch.setattr(_pages, "_reaching", look_slowly)
+    assert bytes_of(store.pieces(ONE, HEAP, 2)) == content(1) + content(2)
+    settling.join()
+    assert bytes_of(store.pieces(ONE, HEAP, 2)) == content(1) + content(2)
 
 
 # A running process
@@ -626,7 +622,7 @@ def target():
     process.communicate()
 
 
-def memory_of(pid):
+def pages_of(pid):
     with MemoryOf(pid) as memory:
         return {
             run.vaddr + index * PAGE: os.pread(run.file, PAGE, run.offset + index * PAGE)
@@ -641,7 +637,7 @@ def test_memory_of_a_process(target):
         assert memory.image_id == process.pid
         assert memory.name == f"pagemap-{process.pid}.img"
         runs = memory.runs()
-    held = memory_of(process.pid)
+    held = pages_of(process.pid)
     expected = random.Random(1).randbytes(300 * PAGE)
     starts = [vaddr for vaddr, data in held.items() if data == expected[:PAGE]]
     assert len(starts) == 1
@@ -650,12 +646,27 @@ def test_memory_of_a_process(target):
     assert runs == sorted(runs)
 
 
+def test_code_of_a_process(target):
+    """Where CRIU's first instruction may be: as the kernel tells it, and in runs that can be compared with others."""
+    process, _tell = target
+    with MemoryOf(process.pid) as memory:
+        runs = memory.executable()
+        # Its memory is read at its own addresses.
+        code = os.pread(memory.memory, PAGE, runs[0].vaddr)
+    maps = [line.split() for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+    expected = [[int(number, 16) for number in words[0].split("-")] for words in maps if "x" in words[1]]
+    assert [(run.vaddr, run.pages) for run in runs] == [(start, (end - start) // PAGE) for start, end in expected]
+    assert runs == sorted(runs)
+    first = next(words for words in maps if "x" in words[1])
+    assert code == Path(first[5]).read_bytes()[int(first[2], 16) :][:PAGE]
+
+
 def test_both_ways_to_look_agree(target, monkeypatch):
     """The way for kernels before 6.7 may name zero pages, which the other one leaves out."""
     process, _tell = target
-    first = memory_of(process.pid)
+    first = pages_of(process.pid)
     monkeypatch.setattr(_pages, "_PAGEMAP_SCAN", 0xC0606611)
-    second = memory_of(process.pid)
+    second = pages_of(process.pid)
     assert {vaddr: second.get(vaddr) for vaddr in first} == first
     assert not any(any(second[vaddr]) for vaddr in second.keys() - first.keys())
 
@@ -671,7 +682,7 @@ def test_rounds_of_a_process(target, tmp_path):
                 sent[change.vaddr] = bytes(change.data)
                 destination.put(memory.name, change.vaddr, change.data)
             destination.settle(memory.name, source.layout(memory.name))
-            assert source.digest(memory.name) == destination.digest(memory.name)
+            assert digest(memory_of(source)) == digest(memory_of(destination))
             return sent
 
     first = sum(map(len, one_round().values()))
@@ -685,9 +696,8 @@ def test_rounds_of_a_process(target, tmp_path):
     one_round()
     last = destination.layout(f"pagemap-{process.pid}.img")
     assert sum(run.pages for run in last) * PAGE <= first - 300 * PAGE + sum(map(len, second.values()))
-    destination.lay_out(str(tmp_path / "base"))
-    laid_out = read_set(tmp_path / "base")[0][f"pagemap-{process.pid}.img"]
-    assert {vaddr: data for vaddr, (data, _flags) in laid_out.items()} == memory_of(process.pid)
+    held = memory_of(destination)[f"pagemap-{process.pid}.img"]
+    assert {vaddr: data for vaddr, (data, _flags) in held.items()} == pages_of(process.pid)
 
 
 def test_pages_that_go_while_they_are_read(target, tmp_path):
