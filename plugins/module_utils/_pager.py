@@ -31,6 +31,9 @@ GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
 OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
 # An address is never below that, and never are so many pages asked for at once (MAX_XFER_LEN in criu/uffd.c).
 _LOWEST_ADDRESS = 1 << 16
+# Pages in one answer. CRIU fetches what nobody waits for in ever larger pieces, up to 4 MiB, and a process that touches
+# a missing page waits behind such a piece.
+MOST_PAGES = 64
 # What is current when nothing is missing.
 EVERYTHING = 1 << 64
 
@@ -166,7 +169,7 @@ class Pager:
         """A request, of which the first bytes are here."""
         data += self._receive(layout.size - len(data))
         _command, pages, vaddr, image_id = layout.unpack(data)
-        request = Request(image_id, vaddr, pages)
+        request = Request(image_id, vaddr, min(pages, MOST_PAGES))
         here = self._is_current(request)
         if not here:
             self._ask(request)

@@ -158,6 +158,18 @@ def test_pages_in_pieces(make):
     assert client.take(HEAP, 41) == b"".join(expected)
 
 
+def test_a_large_request_is_answered_in_part(make):
+    """So that a process does not wait long for its page behind pages that nobody waits for."""
+    pager, client, _asked = make()
+    most = _pager.MOST_PAGES
+    for number in range(40, most + 1):
+        pager.put(NAME, HEAP + number * PAGE, content(number))
+    client.ask(HEAP, 1024)
+    client.ask(HEAP + most * PAGE)
+    assert client.take(HEAP, most) == b"".join(content(number) for number in range(most))
+    assert client.take(HEAP + most * PAGE) == content(most)
+
+
 @pytest.mark.parametrize(("vaddr", "image_id"), [(HEAP + 39 * PAGE, PID), (HEAP, PID + 1), (1 << 20, PID)])
 def test_a_page_that_never_came(make, vaddr, image_id):
     """CRIU must not get anything else in its place, nor an end: it goes on waiting until it is killed."""
