@@ -170,8 +170,8 @@ def bundle(lab) -> None:
     lab.sh("fog1", f"mkdir -p {folder}/rootfs && cd {folder} && {export} && runc spec")
     configure = [*lab.exec_command("fog1"), "sh", "-c", f'cd {folder} && python3 - "$0"', CHURN]
     subprocess.run(configure, input=BUNDLE, text=True, check=True)
-    run = f"runc run --detach --bundle {folder} {NAME} 2>&1 | cat > {PLACE}/log"
-    lab.sh("fog1", f"setsid sh -c '{run}' </dev/null >/dev/null 2>&1 &")
+    run = f"runc run --detach --bundle {folder} {NAME} 2>&1 | cat >> {PLACE}/log"
+    lab.sh("fog1", f": > {PLACE}/log; setsid sh -c '{run}' </dev/null >/dev/null 2>&1 &")
     wait_for(lambda: len(lines(lab)) > 3, "the first lines")
 
 
