@@ -264,7 +264,7 @@ class Destination:
             statistics = _criu.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._follow()
-        except (Refused, OSError) as exc:
+        except (Refused, _pages.PagesError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
 

@@ -247,7 +247,7 @@ class Frozen:
         for name in _pages.ImageSet(self._images).names():
             with self._runs(name) as (others, lazies):
                 found[name] = sorted(others + lazies)
-                self._rounds.send(name, found[name], lazies, marks=True)
+                self._rounds.send(name, found[name], self._touched(name, lazies), marks=True)
         self._require(found)
         return self._rounds.settle(found, began)
 
@@ -277,6 +277,12 @@ class Frozen:
         """Those of the runs that the destination has, whatever is in them there."""
         with self._rounds.store.runs(name) as held:
             return [run for run, have in _pages.side_by_side(runs, held, _pages.PAGE) if run and have]
+
+    def _touched(self, name, runs):
+        """Those of the runs that may be other ones than at the destination."""
+        memory = self._memories.get(name)
+        touched = self._rounds.touched([memory], {name: runs}) if memory else {}
+        return touched.get(name, runs)
 
     def _code(self, name, runs):
         """Those of the runs that can be executed: a dump beside C(compare) had its first instruction in one of them."""

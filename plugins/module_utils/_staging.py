@@ -18,23 +18,24 @@ MIB = 1024 * 1024
 MARGIN = 64 * MIB
 
 
-def size_for(memory):
-    """Bytes of room for the images of so much memory, which may grow meanwhile."""
-    return memory + memory // 4 + MARGIN
+def size_for(memory, most):
+    """Bytes that staging may take at the most: so many copies of the memory, which may grow meanwhile."""
+    return most * (memory + memory // 4) + MARGIN
 
 
-def why_not_in_memory(memory, copies, available, limit):
+def why_not_in_memory(memory, most, expected, available, limit):
     """Why staging has to be on disk, as a clause; None where it can be in memory.
 
     :param memory: bytes of the container's memory.
-    :param copies: how often it will be in this server's memory besides what is there now.
+    :param most: how often it can be in staging.
+    :param expected: how often it will come into this server's memory, in staging or elsewhere.
     :param available: bytes of memory that are free or can become so, or None when that is not known.
     :param limit: the most bytes that staging may take of them; 0 for no limit.
     """
-    size = size_for(memory)
+    size = size_for(memory, most)
     if limit and size > limit:
         return f"{size // MIB} MiB are more than the limit of {limit // MIB} MiB"
-    needed = copies * memory + MARGIN
+    needed = expected * memory + MARGIN
     if available is None or available < needed:
         free = "unknown" if available is None else f"{available // MIB} MiB"
         return f"{needed // MIB} MiB of memory are needed, and what is free is {free}"
@@ -51,16 +52,16 @@ def available_memory():
     return int(found.group(1)) * 1024 if found else None
 
 
-def make(path, disk, memory, copies, limit):
+def make(path, disk, memory, most, expected, limit):
     """Makes a private folder for staging; returns C(kind), memory or disk, and C(why_not_memory).
 
     :param path: is the folder, or a link to it; what is above it is private, too.
     :param disk: folder on disk below which it is made otherwise.
     """
-    why = why_not_in_memory(memory, copies, available_memory(), limit)
+    why = why_not_in_memory(memory, most, expected, available_memory(), limit)
     if not why:
         os.mkdir(path, 0o700)
-        why = _mount(path, size_for(memory))
+        why = _mount(path, size_for(memory, most))
     if not why:
         return {"kind": "memory", "why_not_memory": None}
     if os.path.isdir(path):

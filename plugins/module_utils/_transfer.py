@@ -154,3 +154,19 @@ def progress_line(source, destination, now, before=None):
     seconds = now["clock"] - before["clock"] if before else 0
     speed = f", {rate(now['sent'] - before['sent'], seconds) / 1048576:.1f} MiB/s" if seconds else ""
     return f"  {source} -> {destination}: round {now['round']}, {percent} % of {now['bytes'] / 1048576:.1f} MiB{speed}"
+
+
+def copies_here(mode, lazily):
+    """How many copies of the memory staging at the source can hold, and how many it will.
+
+    Pre-copy has one of what the destination has. A dump has what it cannot leave with the processes: shared memory, and
+    all of it where it is not lazy.
+    """
+    before = mode in PRECOPY_MODES
+    return before + 1, before + (mode == "stop-and-copy" or not lazily)
+
+
+def copies_there(mode):
+    """The same at the destination, into whose memory the container itself comes as well."""
+    before = mode in PRECOPY_MODES
+    return before + 1, (mode != "postcopy") + 1

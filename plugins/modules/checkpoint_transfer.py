@@ -502,8 +502,7 @@ def open_destination(module, orders):
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
     facts["directory"] = make_directory(orders["id"], "destination", expires)
     if live:
-        # The container itself comes into this memory as well.
-        facts["staging"] = make_staging(facts["directory"], live, copies=2)
+        facts["staging"] = make_staging(facts["directory"], live, *_transfer.copies_there(live["mode"]))
     program = lay_down_receiver(facts["directory"], orders, live)
     command = _door.shell_line(_door.as_login_user(login, current) + program)
     facts["command"] = command
@@ -541,11 +540,10 @@ def lay_down_receiver(directory, orders, live):
     return _program.lay_down(directory, order, "_live_destination")
 
 
-def make_staging(directory, live, copies):
-    """Room for the memory on its way; with post-copy, hardly any of it is ever there."""
-    copies -= live["mode"] == "postcopy"
-    limit = live["staging_limit"] * MIB
-    return _staging.make(os.path.join(directory, STAGING), live["staging_directory"], live["memory"], copies, limit)
+def make_staging(directory, live, most, expected):
+    """Room for the memory on its way."""
+    path, limit = os.path.join(directory, STAGING), live["staging_limit"] * MIB
+    return _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
 
 
 def open_channel(module, orders):
@@ -567,7 +565,7 @@ def open_channel(module, orders):
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
     }
-    staging = make_staging(directory, live, copies=1)
+    staging = make_staging(directory, live, *_transfer.copies_here(live["mode"], live["lazily"]))
     order["rootfs"] = prepared_rootfs(module.params["path"])
     words = _program.lay_down(directory, order, "_live_source")
     with open(os.path.join(directory, "log"), "wb") as log:

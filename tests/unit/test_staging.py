@@ -10,26 +10,27 @@ import stat
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _staging
+from ansible_collections.fog.migration.plugins.module_utils import _staging, _transfer
 from ansible_collections.fog.migration.plugins.module_utils._staging import MIB
 
 
 @pytest.mark.parametrize(
-    ("memory", "copies", "available", "limit", "why"),
+    ("memory", "most", "expected", "available", "limit", "why"),
     [
-        (100 * MIB, 1, 1000 * MIB, 0, None),
-        (400 * MIB, 1, 464 * MIB, 0, None),
-        (400 * MIB, 1, 463 * MIB, 0, "464 MiB of memory are needed, and what is free is 463 MiB"),
-        (400 * MIB, 2, 800 * MIB, 0, "864 MiB of memory are needed"),
+        (100 * MIB, 1, 1, 1000 * MIB, 0, None),
+        (400 * MIB, 2, 1, 464 * MIB, 0, None),
+        (400 * MIB, 2, 1, 463 * MIB, 0, "464 MiB of memory are needed, and what is free is 463 MiB"),
+        (400 * MIB, 1, 2, 800 * MIB, 0, "864 MiB of memory are needed"),
         # Post-copy: nothing of it stays at the source.
-        (4000 * MIB, 0, 100 * MIB, 0, None),
-        (100 * MIB, 1, 1000 * MIB, 189 * MIB, None),
-        (100 * MIB, 1, 1000 * MIB, 188 * MIB, "189 MiB are more than the limit of 188 MiB"),
-        (0, 1, None, 0, "what is free is unknown"),
+        (4000 * MIB, 1, 0, 100 * MIB, 0, None),
+        (100 * MIB, 1, 1, 1000 * MIB, 189 * MIB, None),
+        (100 * MIB, 1, 1, 1000 * MIB, 188 * MIB, "189 MiB are more than the limit of 188 MiB"),
+        (100 * MIB, 2, 1, 1000 * MIB, 189 * MIB, "314 MiB are more"),
+        (0, 1, 1, None, 0, "what is free is unknown"),
     ],
 )
-def test_memory_or_disk(memory, copies, available, limit, why):
-    told = _staging.why_not_in_memory(memory, copies, available, limit)
+def test_memory_or_disk(memory, most, expected, available, limit, why):
+    told = _staging.why_not_in_memory(memory, most, expected, available, limit)
     assert (told is None) if why is None else (why in told)
 
 
@@ -38,7 +39,7 @@ def test_it_comes_and_goes(tmp_path, limit):
     """In memory where this machine lets us mount, else on disk, and always with nobody else in it."""
     path, disk = tmp_path / "transfer-1" / "staging", tmp_path / "disk"
     path.parent.mkdir()
-    made = _staging.make(str(path), str(disk), memory=1000, copies=1, limit=limit)
+    made = _staging.make(str(path), str(disk), memory=1000, most=1, expected=1, limit=limit)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
     (path / "secret").write_bytes(b"from memory")
     if made["kind"] == "memory":
@@ -50,6 +51,20 @@ def test_it_comes_and_goes(tmp_path, limit):
     _staging.remove(str(path))
     assert not os.path.lexists(path) and not (disk / "transfer-1").exists()
     _staging.remove(str(path))
+
+
+@pytest.mark.parametrize(
+    ("mode", "lazily", "here", "there"),
+    [
+        ("precopy", True, (2, 1), (2, 2)),
+        ("precopy", False, (2, 2), (2, 2)),
+        ("hybrid", True, (2, 1), (2, 2)),
+        ("postcopy", True, (1, 0), (1, 1)),
+        ("stop-and-copy", False, (1, 1), (1, 2)),
+    ],
+)
+def test_copies(mode, lazily, here, there):
+    assert (_transfer.copies_here(mode, lazily), _transfer.copies_there(mode)) == (here, there)
 
 
 def test_this_machine_tells_what_is_free():
