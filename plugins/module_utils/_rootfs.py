@@ -72,9 +72,9 @@ def apply(archive: str, upper: str) -> None:
 # Snapshots
 
 ROOT = b"."
-# Nanoseconds. A file that was changed so short a time before may change again and show the same time: the kernel's
-# clock of files moves in steps, and a write that is under way has set the time when it began.
-FRESH = 250_000_000
+# Nanoseconds. A file that was changed so short a time before may change again and show the same time: the clock of
+# files moves in steps, in large ones where a file system knows seconds only, and a write sets the time when it begins.
+FRESH, FRESH_SECONDS = 250_000_000, 2_250_000_000
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
 
 
@@ -127,11 +127,11 @@ def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
 
     :param processes: the container's, if they run.
     """
-    fresh = time.time_ns() - FRESH
+    now = time.time_ns()
     mapped = shared_mappings(processes)
     top = os.fsencode(upper)
     facts = os.lstat(top)
-    entries = {ROOT: entry(facts, settled=facts.st_ctime_ns < fresh)}
+    entries = {ROOT: entry(facts, settled=_is_old(facts.st_ctime_ns, now))}
     folders = [b""]
     while folders:
         prefix = folders.pop()
@@ -142,10 +142,14 @@ def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
                     facts = item.stat(follow_symlinks=False)
                     folder = stat.S_ISDIR(facts.st_mode)
                     overlay = _overlay(item.path) if folder else ""
-                    entries[name] = entry(facts, overlay, facts.st_ctime_ns < fresh and name not in mapped)
+                    entries[name] = entry(facts, overlay, _is_old(facts.st_ctime_ns, now) and name not in mapped)
                     if folder:
                         folders.append(name + b"/")
     return entries
+
+
+def _is_old(changed: int, now: int) -> bool:
+    return now - changed > (FRESH if changed % 1_000_000_000 else FRESH_SECONDS)
 
 
 def _overlay(folder: bytes) -> str:

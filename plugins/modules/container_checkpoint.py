@@ -201,7 +201,7 @@ bytes_sent:
 files_sent:
   description:
     - What the container had written in its root file system since O(state=prepared), each time that something of it was
-      sent. The last time may have been while it stood still (RV(seconds.files)).
+      sent. The last time may have been while it stood still (C(files) of RV(seconds)).
   returned: when the container was moved
   type: list
   elements: dict
@@ -438,6 +438,7 @@ class Checkpointer:
         result = {"changed": True, "path": self.folder, "diff": diff}
         if not self.module.check_mode:
             inspect = self._look()[0]
+            self._refuse_unsaved_files(inspect)
             held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
             # A daemon that starts anew must not revive what is paused here and runs elsewhere.
             if held:

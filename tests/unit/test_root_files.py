@@ -124,6 +124,21 @@ def test_a_snapshot(tmp_path):
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("changed", "settled"),
+    [
+        (9_500_000_001, True),
+        (9_800_000_001, False),
+        (10_000_000_001, False),
+        (7_000_000_000, True),
+        (9_000_000_000, False),
+    ],
+)
+def test_what_was_changed_just_now_may_change_again(changed, settled):
+    """Whole seconds may be all that the file system knows."""
+    assert _rootfs._is_old(changed, 10_000_000_000) == settled
+
+
 def test_a_file_that_is_mapped_is_never_settled(tmp_path):
     path = tmp_path / "a b"
     path.write_bytes(bytes(4096))
