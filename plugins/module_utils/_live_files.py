@@ -165,18 +165,16 @@ class Following:
         return same, stream.count
 
     def _note(self, seen):
-        """The destination has what was seen; whether that is what was found. What is not is sent the next time."""
+        """Whether what was seen, which the destination has now, is what was found. Otherwise it counts as changed."""
         there, same = dict(self._here), True
         for name in self._difference.made:
             known = self._here[name]
             if name in seen and known.same(_rootfs.entry(seen[name])):
                 continue
+            # Even when it is gone: the destination may have an older one, which has to go as well.
+            there[name] = known._replace(settled=False)
             # CRIU mounts in folders that it makes in the container's /tmp for the dump, and removes them again.
             same = same and known.is_directory
-            if name in seen:
-                there[name] = known._replace(settled=False)
-            else:
-                del there[name]
         self._there = there
         return same
 

@@ -227,8 +227,8 @@ def difference(old: dict[bytes, Entry], new: dict[bytes, Entry]) -> Difference:
     """
     _require_no_renamed_folder(old, new)
     anew = {name for name, now in new.items() if _is_anew(old.get(name), now)}
-    removed = {name for name, now in new.items() if now.is_nothing and _differs(old.get(name), now)}
-    removed |= anew | (set(old) - set(new))
+    removed = {name for name, now in new.items() if now.is_nothing and not (name in old and old[name].is_nothing)}
+    removed |= anew | {name for name, before in old.items() if name not in new and not before.is_nothing}
     made = {name for name, now in new.items() if not now.is_nothing and _differs(old.get(name), now)}
     made |= {name for name, now in new.items() if anew and not now.is_nothing and _is_below(name, anew)}
     made |= _other_names(made, new)

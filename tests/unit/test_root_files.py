@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils import _files, _frames, _freeze, _live_files, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
 
@@ -54,6 +54,9 @@ TOP = {b".": known(FOLDER, inode=2)}
         ({}, {b"a": WHITEOUT}, [b"a"], [b"."]),
         ({b"a": WHITEOUT}, {b"a": WHITEOUT}, [], []),
         ({b"a": WHITEOUT}, {b"a": known()}, [], [b".", b"a"]),
+        # All whiteouts are one file with many names.
+        ({b"a": WHITEOUT}, {b"a": WHITEOUT._replace(changed=2, links=2)}, [], []),
+        ({b"a": WHITEOUT}, {}, [], []),
         # Sockets are made by who listens.
         ({}, {b"a": SOCKET}, [b"a"], [b"."]),
         # The folder is looked at, but not what is beside.
@@ -314,6 +317,73 @@ def test_a_file_that_becomes_shorter(trees):
     stream.seek(0)
     _files.Unpacker(str(there), stream.read).unpack()
     assert (there / "f").stat().st_size == 600_000
+
+
+class Channel:
+    """Frames and the destination's word; C(meanwhile) happens when something was found and is not read yet."""
+
+    def __init__(self, there, meanwhile):
+        self._there, self._meanwhile = there, meanwhile
+        self._stream = io.BytesIO()
+
+    def write_json(self, kind, _value):
+        if kind == _frames.DO:
+            self._stream = io.BytesIO()
+            self._meanwhile()
+
+    def write(self, _kind, data):
+        self._stream.write(data)
+
+    def done(self, _what):
+        self._stream.seek(0)
+        _files.Unpacker(str(self._there), self._stream.read).unpack()
+
+
+def following(here, there, kept, meanwhile=lambda: None):
+    """The source's end, that has sent nothing yet."""
+    kept.write_text("{}")
+    channel = Channel(there, meanwhile)
+    order = {"container": "c", "rootfs": {"upper": str(here), "snapshot": str(kept)}}
+    return _live_files.Following(order, channel, channel.done)
+
+
+def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatch):
+    here, there = trees
+    monkeypatch.setattr(_freeze, "processes", lambda _container: [])
+    for name in ("deleted", "exchanged", "rewritten", "folder/moved", "image/deleted"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text("first")
+    carry(here, there, *_rootfs.difference({}, _rootfs.snapshot(str(here))))
+
+    def meanwhile():
+        if (here / "deleted").exists():
+            (here / "deleted").unlink()
+            (here / "exchanged").unlink()
+            (here / "exchanged").mkdir()
+            (here / "rewritten").write_text("other")
+            os.rename(here / "folder", here / "elsewhere")
+
+    follower = following(here, there, tmp_path / "kept", meanwhile)
+    follower.catch_up()
+    follower.look()
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+    assert [figures["names"] > 0 for figures in follower.figures] == [True, True]
+
+
+def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypatch):
+    here, there = trees
+    (here / "tmp" / "cr-tmpfs.1").mkdir(parents=True)
+    (here / "f").write_text("first")
+    # CRIU's own folders are no reason.
+    follower = following(here, there, tmp_path / "kept", lambda: (here / "tmp" / "cr-tmpfs.1").rmdir())
+    follower.look()
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+    follower = following(here, there, tmp_path / "kept", lambda: (here / "f").write_text("second"))
+    follower.look()
+    with pytest.raises(_freeze.FreezeError, match="changed while it stood still"):
+        follower.send()
 
 
 def stream_of(*heads):
