@@ -98,14 +98,17 @@ def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list
 def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
     seconds, before = checkpoint["seconds"], len(transfer["rounds"])
     after = [one["bytes_sent"] for one in checkpoint["rounds"][before:]]
-    return [
+    files = [one["bytes_sent"] for one in checkpoint["files_sent"]]
+    rows = [
         _row("pre-copy", stages["pre-copy"], _rounds_line(transfer)),
         _row("stop-and-copy", stages["stop-and-copy"], _count("round", after) if after else ""),
         _row("  freeze", seconds["pause"] + seconds["dump"], _criu_line(checkpoint["statistics"])),
+        _row("  files", seconds["files"], f"{_count('difference', files)}, until it was frozen") if files else "",
         _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} sent while it was frozen"),
         _row("  restore", seconds["restore"]),
         _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
+    return [row for row in rows if row]
 
 
 def _count(what: str, sizes: list[int]) -> str:

@@ -12,6 +12,8 @@
                                     <-      done: round N
     do: arm                         ->              "docker start", which waits inside our OCI runtime
                                     <-      done: armed
+    do: files, data, end            ->              into its root file system; any number, see _live_files
+                                    <-      done: files N
     memory ... do: settle           ->              the last round, of a container that stands still
     file, data, end (any number)    ->              images into staging
     do: restore                     ->
@@ -40,6 +42,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _criu,
     _engine,
     _host,
+    _live_files,
     _pager,
     _pages,
     _program,
@@ -175,7 +178,10 @@ class Destination:
             self._restore(wish)
         if wish.get("do") in ("restore", "give up"):
             return False
-        self._obey(wish)
+        if wish.get("do") == "files":
+            self._take_files(wish)
+        else:
+            self._obey(wish)
         return True
 
     def _obey(self, wish):
@@ -247,6 +253,12 @@ class Destination:
             # A source that has gone meanwhile does not end what it ordered.
             self._alive()
         return None
+
+    def _take_files(self, wish):
+        if not self.start or not self.start.is_alive():
+            raise Refused("the source sent files while nothing waited for a restore")
+        count = _live_files.receive(self.frames, self.prepared, self.order["host"])
+        self.frames.write_json(DONE, {"done": f"files {wish.get('round')}", "names": count})
 
     # Restore
 

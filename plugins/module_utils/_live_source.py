@@ -40,9 +40,9 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _engine,
     _freeze,
     _listing,
+    _live_files,
     _pages,
     _program,
-    _rootfs,
     _rounds,
     _staging,
     _stream,
@@ -104,6 +104,7 @@ class Source:
         self.limits = _rounds.Limits()
         self.rounds = None
         self.frozen = None
+        self.files = _live_files.Following(order, frames, self._done)
         self._copying = None
         self._heard = queue.Queue()
         # runs, paused, handed over (only the destination knows who has it), moved
@@ -205,16 +206,22 @@ class Source:
         # What was written since the last round would only make the downtime longer.
         if self.rounds:
             self._copying.result()
+        self.files.catch_up()
+        if self.rounds:
             self.rounds.until_enough(self.limits)
         began = time.monotonic()
         sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._hurry(True)
-        self._require_same_files()
         paused = time.monotonic()
+        looking = Task(self.files.look)
+        looking.start()
         self._dump(mode)
+        looking.result()
         dumped = time.monotonic()
+        self.files.send()
+        filed = time.monotonic()
         self._send(mode)
         arrived, handed_over = time.monotonic(), self.frames.sent
         self.state = "handed over"
@@ -225,10 +232,12 @@ class Source:
         self._hurry(False)
         return {
             "bytes_sent": handed_over - sent,
+            "files_sent": self.files.figures,
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
-                "send": round(arrived - dumped, 3),
+                "files": round(filed - dumped, 3),
+                "send": round(arrived - filed, 3),
                 "restore": running["seconds"],
                 "downtime": round(end - began, 3),
             },
@@ -237,15 +246,6 @@ class Source:
     def _hurry(self, hurry):
         if self.rounds:
             self.rounds.hurry = hurry
-
-    def _require_same_files(self):
-        """What was written to the root file system since it was read would be lost."""
-        rootfs = self.order.get("rootfs")
-        if rootfs and _rootfs.signature(rootfs["upper"]) != rootfs["signature"]:
-            raise _freeze.FreezeError(
-                "it has written files in its root file system since the migration began, "
-                "which only a migration in cold mode takes along"
-            )
 
     def _docker(self, verb):
         problem = _engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")

@@ -2,21 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The root file system diff of a container: overlay2's upper directory, exactly as it is, as a tar archive.
+"""The root file system diff of a container: overlay2's upper directory, exactly as it is, as a tar archive; and what
+has changed in it since.
 
 Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay
 itself keeps for deletions, so deletions travel like everything else.
+
+A snapshot is what an upper directory holds, without contents: an entry for each name, which is relative to it, as
+bytes. Two snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's
+root file system.
+
+Private to the collection fog.migration. Laid down on servers by C(_program).
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import json
 import os
+import stat
 import subprocess
+import tarfile
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 
 ARCHIVE = "rootfs.tar"
+SNAPSHOT = "rootfs.json"
 # Handles that overlay keeps on inodes of one file system; they mean nothing on another one.
 _FOREIGN = ("trusted.overlay.origin", "trusted.overlay.impure", "trusted.overlay.nlink", "trusted.overlay.uuid")
 _ATTRIBUTES = ["--xattrs", "--xattrs-include=*", *(f"--xattrs-exclude={name}" for name in _FOREIGN), "--acls"]
@@ -27,27 +41,14 @@ def upper_directory(inspect: dict) -> str | None:
     return ((inspect.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
 
 
-def signature(upper: str | None) -> str:
-    """A checksum over what would be different if a file below I(upper) had been written since.
-
-    Names, kinds, modes, owners, sizes, inodes and times, not contents.
-    """
-    checksum = hashlib.sha256()
-    for base, folders, names in os.walk(upper) if upper else ():
-        folders.sort()
-        for name in sorted([*folders, *names]):
-            facts = os.lstat(os.path.join(base, name))
-            seen = (facts.st_mode, facts.st_uid, facts.st_gid, facts.st_size, facts.st_ino, facts.st_ctime_ns)
-            checksum.update(os.fsencode(os.path.join(base, name)) + repr(seen).encode("ascii"))
-    return checksum.hexdigest()
-
-
 def _tar(*arguments: str) -> None:
     done = subprocess.run(
         ["tar", "--numeric-owner", *_ATTRIBUTES, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # Names are bytes.
+        env=dict(os.environ, LC_ALL="C"),
         check=False,
     )
     output = done.stdout.decode("utf-8", "replace").strip()
@@ -65,3 +66,216 @@ def save(upper: str, archive: str) -> None:
 def apply(archive: str, upper: str) -> None:
     """Makes the empty I(upper) of a container that was never started equal to the one that was saved."""
     _tar("-p", "--same-owner", "--delay-directory-restore", "-C", upper, "-xf", archive)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Snapshots
+
+ROOT = b"."
+# Nanoseconds. A file that was changed so short a time before may change again and show the same time: the clock of
+# files moves in steps, in large ones where a file system knows seconds only, and a write sets the time when it begins.
+FRESH, FRESH_SECONDS = 250_000_000, 2_250_000_000
+_OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
+
+
+class Entry(NamedTuple):
+    """What a name is. Where nothing of it differs, and it is settled, the content is the same as well."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    inode: int
+    changed: int  # ctime in nanoseconds
+    device: int
+    links: int
+    overlay: str = ""  # of a directory: "opaque" when it hides the image's, or "redirect PATH" when it is one of those
+    settled: bool = True  # a change after this was looked at would show
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_nothing(self) -> bool:
+        """A whiteout, or a socket, which nobody but the process that listens to it can make."""
+        return stat.S_ISSOCK(self.mode) or (stat.S_ISCHR(self.mode) and self.device == 0)
+
+    def same(self, other: Entry) -> bool:
+        """Whether both are the same object in the same state, as far as one can see."""
+        return self[:8] == other[:8]
+
+
+def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Entry:
+    """The entry of what was looked at."""
+    return Entry(
+        facts.st_mode,
+        facts.st_uid,
+        facts.st_gid,
+        0 if stat.S_ISDIR(facts.st_mode) else facts.st_size,
+        facts.st_ino,
+        facts.st_ctime_ns,
+        facts.st_rdev,
+        facts.st_nlink,
+        overlay,
+        settled,
+    )
+
+
+def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
+    """What I(upper) holds. What comes or goes meanwhile may be missing.
+
+    :param processes: the container's, if they run.
+    """
+    now = time.time_ns()
+    mapped = shared_mappings(processes)
+    top = os.fsencode(upper)
+    facts = os.lstat(top)
+    entries = {ROOT: entry(facts, settled=_is_old(facts.st_ctime_ns, now))}
+    folders = [b""]
+    while folders:
+        prefix = folders.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(top, prefix)) as found:
+            for item in found:
+                name = prefix + item.name
+                with contextlib.suppress(FileNotFoundError):
+                    facts = item.stat(follow_symlinks=False)
+                    folder = stat.S_ISDIR(facts.st_mode)
+                    overlay = _overlay(item.path) if folder else ""
+                    entries[name] = entry(facts, overlay, _is_old(facts.st_ctime_ns, now) and name not in mapped)
+                    if folder:
+                        folders.append(name + b"/")
+    return entries
+
+
+def _is_old(changed: int, now: int) -> bool:
+    return now - changed > (FRESH if changed % 1_000_000_000 else FRESH_SECONDS)
+
+
+def _overlay(folder: bytes) -> str:
+    """What overlay itself has noted on a directory."""
+    there = os.listxattr(folder, follow_symlinks=False)
+    if _OPAQUE in there and os.getxattr(folder, _OPAQUE, follow_symlinks=False) == b"y":
+        return "opaque"
+    if _REDIRECT in there:
+        return "redirect " + text(os.getxattr(folder, _REDIRECT, follow_symlinks=False))
+    return ""
+
+
+def shared_mappings(processes: Iterable[int]) -> set[bytes]:
+    """The files that these processes have mapped so that they can write to them, as seen from their root.
+
+    The first such write to a page sets the file's time; further ones do not, until the kernel has written the page.
+    """
+    found: set[bytes] = set()
+    for process in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{process}/maps", "rb") as maps:
+            for line in maps:
+                fields = line.rstrip(b"\n").split(None, 5)
+                if len(fields) == 6 and fields[1][1:2] == b"w" and fields[1][3:4] == b"s":
+                    found.add(fields[5].replace(b"\\012", b"\n").lstrip(b"/"))
+    return found
+
+
+def saved(entries: dict[bytes, Entry], archive: str) -> dict[bytes, Entry]:
+    """Those of the entries that I(archive) holds: a folder that is moved about may escape who reads it."""
+    with tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as members:
+        held = {data(member.name[2:] if member.name.startswith("./") else member.name) for member in members}
+    return {name: known for name, known in entries.items() if name in held}
+
+
+def text(name: bytes) -> str:
+    """A name for JSON."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def data(name: str) -> bytes:
+    """The name that was made text."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def store(entries: dict[bytes, Entry], path: str) -> None:
+    """Keeps a snapshot in a file for root only."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+        json.dump({text(name): list(known) for name, known in entries.items()}, stream, separators=(",", ":"))
+
+
+def load(path: str) -> dict[bytes, Entry]:
+    """The snapshot that was kept."""
+    with open(path, encoding="ascii") as stream:
+        return {data(name): Entry(*known) for name, known in json.load(stream).items()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Differences
+
+
+class Difference(NamedTuple):
+    """What makes the root file system of the one snapshot that of the other: removing first, then making in order."""
+
+    removed: list[bytes]
+    made: list[bytes]
+
+    def __bool__(self) -> bool:
+        return bool(self.removed or self.made)
+
+
+def difference(old: dict[bytes, Entry], new: dict[bytes, Entry]) -> Difference:
+    """What has changed from I(old) to I(new).
+
+    :raises MigrationError: when a folder of the image was renamed in a way that cannot be told from here.
+    """
+    _require_no_renamed_folder(old, new)
+    anew = {name for name, now in new.items() if _is_anew(old.get(name), now)}
+    removed = {name for name, now in new.items() if now.is_nothing and not (name in old and old[name].is_nothing)}
+    removed |= anew | {name for name, before in old.items() if name not in new and not before.is_nothing}
+    made = {name for name, now in new.items() if not now.is_nothing and _differs(old.get(name), now)}
+    made |= {name for name, now in new.items() if anew and not now.is_nothing and _is_below(name, anew)}
+    made |= _other_names(made, new)
+    # Whatever is removed or made in it, a folder's times are to be those that it has here.
+    made |= {parent for parent in map(parent_of, removed | made) if parent in new and new[parent].is_directory}
+    return Difference(sorted(removed), sorted(made))
+
+
+def _differs(old: Entry | None, now: Entry) -> bool:
+    return old is None or not old.settled or not old.same(now)
+
+
+def _is_anew(old: Entry | None, now: Entry) -> bool:
+    """Whether this folder hides one of the image's, and did not yet."""
+    return now.overlay == "opaque" and not (old and old.is_directory and old.overlay == "opaque")
+
+
+def _require_no_renamed_folder(old: dict[bytes, Entry], new: dict[bytes, Entry]) -> None:
+    """Overlay notes on such a folder where in the image its content is, and that cannot be written down elsewhere."""
+    for name, now in new.items():
+        before = old.get(name)
+        known = before and (before.inode, before.overlay) == (now.inode, now.overlay)
+        if now.overlay.startswith("redirect") and not known:
+            raise MigrationError(
+                f"it has renamed a folder of its image to /{name.decode('utf-8', 'replace')} since the migration "
+                "began, which only a migration in cold mode takes along"
+            )
+
+
+def _is_below(name: bytes, folders: set[bytes]) -> bool:
+    while name != ROOT:
+        name = parent_of(name)
+        if name in folders:
+            return True
+    return False
+
+
+def parent_of(name: bytes) -> bytes:
+    """The folder that a name is in; the root is in itself."""
+    return name.rpartition(b"/")[0] or ROOT
+
+
+def _other_names(names: set[bytes], entries: dict[bytes, Entry]) -> set[bytes]:
+    """All names of the files with several, of which one is among I(names): only together they stay one file."""
+    inodes = {entries[name].inode for name in names if _has_several(entries[name])}
+    return {name for name, known in entries.items() if _has_several(known) and known.inode in inodes}
+
+
+def _has_several(known: Entry) -> bool:
+    return known.links > 1 and not known.is_directory and not known.is_nothing

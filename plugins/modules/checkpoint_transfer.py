@@ -612,13 +612,13 @@ def progress(module, orders):
 
 
 def prepared_rootfs(path):
-    """The upper directory of the container of a prepared checkpoint, and its signature when it was read."""
+    """The upper directory of the container of a prepared checkpoint, and what it held then; None where it has none."""
     with open(os.path.join(path, "manifest.json"), encoding="utf-8") as stream:
-        signature = json.load(stream).get("rootfs_signature")
-    if not signature:
-        raise Failure(f"{path} is no prepared checkpoint")
+        if not json.load(stream).get("prepared"):
+            raise Failure(f"{path} is no prepared checkpoint")
     with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
-        return {"upper": _rootfs.upper_directory(json.load(stream)), "signature": signature}
+        upper = _rootfs.upper_directory(json.load(stream))
+    return {"upper": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)} if upper else None
 
 
 def close_door(module, orders):

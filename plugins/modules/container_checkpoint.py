@@ -187,9 +187,9 @@ seconds:
   description:
     - Seconds taken by Docker's checkpoint (C(checkpoint)), by the root file system diff (C(rootfs)), by the checksums
       (C(manifest)), and from the order to freeze to the end (C(total)).
-    - With O(channel), those of the freeze (C(pause), C(dump)), of the way (C(send)), of the restore as the destination
-      measured it (C(restore)), and all of it by the source's clock (C(downtime)); and from then on until no page was
-      missing at the destination any more (C(completion)).
+    - With O(channel), those of the freeze (C(pause), C(dump)), of the way of the last files (C(files)) and of the
+      images (C(send)), of the restore as the destination measured it (C(restore)), and all of it by the source's clock
+      (C(downtime)); and from then on until no page was missing at the destination any more (C(completion)).
   returned: when a checkpoint was made, or the container was moved
   type: dict
   sample: {checkpoint: 0.71, rootfs: 0.02, manifest: 0.01, total: 0.76}
@@ -198,6 +198,26 @@ bytes_sent:
   returned: when the container was moved
   type: int
   sample: 86839
+files_sent:
+  description:
+    - What the container had written in its root file system since O(state=prepared), each time that something of it was
+      sent. The last time may have been while it stood still (C(files) of RV(seconds)).
+  returned: when the container was moved
+  type: list
+  elements: dict
+  contains:
+    names:
+      description: Number of files, folders, links and so on that were sent or removed at the destination.
+      type: int
+      sample: 3
+    bytes_sent:
+      description: Bytes that were sent.
+      type: int
+      sample: 4711
+    seconds:
+      description: Time until the destination had written it.
+      type: float
+      sample: 0.012
 rounds:
   description:
     - The rounds of pre-copy, those before the task as well, see M(fog.migration.checkpoint_transfer). The last one is
@@ -403,11 +423,9 @@ class Checkpointer:
         if not self.module.check_mode:
             self._prepare_partial()
             try:
-                # Before it is read: what is written meanwhile counts as changed.
-                signature = _rootfs.signature(_rootfs.upper_directory(inspect))
-                self._save_rootfs(inspect)
-                more = {"prepared": True, "rootfs_signature": signature}
-                manifest = dict(self._describe(inspect, daemon, criu_version, None, time.time()), **more)
+                self._save_running_rootfs(inspect)
+                manifest = self._describe(inspect, daemon, criu_version, None, time.time())
+                manifest["prepared"] = True
                 self._publish(manifest)
             finally:
                 shutil.rmtree(self.partial, ignore_errors=True)
@@ -420,6 +438,7 @@ class Checkpointer:
         result = {"changed": True, "path": self.folder, "diff": diff}
         if not self.module.check_mode:
             inspect = self._look()[0]
+            self._refuse_unsaved_files(inspect)
             held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
             # A daemon that starts anew must not revive what is paused here and runs elsewhere.
             if held:
@@ -611,6 +630,21 @@ class Checkpointer:
         upper = _rootfs.upper_directory(inspect)
         if upper:
             _rootfs.save(upper, os.path.join(self.partial, _rootfs.ARCHIVE))
+
+    def _save_running_rootfs(self, inspect: dict) -> None:
+        """With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later."""
+        upper = _rootfs.upper_directory(inspect)
+        if not upper:
+            return
+        try:
+            before = _rootfs.snapshot(upper, _freeze.processes(inspect["Id"]))
+        except _freeze.FreezeError as error:
+            raise MigrationError(
+                f"{self.params['container']} cannot be moved live ({error})", STILL_RUNS, "move it in cold mode"
+            ) from error
+        archive = os.path.join(self.partial, _rootfs.ARCHIVE)
+        _rootfs.save(upper, archive)
+        _rootfs.store(_rootfs.saved(before, archive), os.path.join(self.partial, _rootfs.SNAPSHOT))
 
     def _describe(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None, begin: float) -> dict:
         """Writes C(container.json) and returns the manifest of all files."""

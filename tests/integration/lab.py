@@ -127,6 +127,13 @@ class Lab:
         self.docker(node, "rm", "-f", name, check=False)
         return self.docker(node, "run", "-d", "--name", name, *options, IMAGE, "sh", "-c", script)
 
+    def copy_image(self) -> None:
+        """Brings the image to fog2, as a migration does."""
+        if not self.docker("fog2", "images", "-q", IMAGE):
+            save = [*self.exec_command("fog1"), "docker", "save", IMAGE]
+            image = subprocess.run(save, capture_output=True, check=True).stdout
+            subprocess.run([*self.exec_command("fog2"), "docker", "load"], input=image, capture_output=True, check=True)
+
     def follow(self, node: str, name: str) -> Followed:
         """Begins to read what a container writes."""
         return Followed(self, node, name)

@@ -42,17 +42,10 @@ class Live:
         self.folder = folder
         # The twin does not have these options.
         self.container = lab.start("fog1", "live", script, *options)
-        self._copy_image()
+        lab.copy_image()
         words = ["create", "--runtime", "fog-runc", "--name", "live", lab_module.IMAGE, "sh", "-c", script]
         self.twin = lab.docker("fog2", *words)
         self.agent: subprocess.Popen | None = None
-
-    def _copy_image(self) -> None:
-        if not self.lab.docker("fog2", "images", "-q", lab_module.IMAGE):
-            save = [*self.lab.exec_command("fog1"), "docker", "save", lab_module.IMAGE]
-            image = subprocess.run(save, capture_output=True, check=True).stdout
-            load = [*self.lab.exec_command("fog2"), "docker", "load"]
-            subprocess.run(load, input=image, capture_output=True, check=True)
 
     def open(self, *options: str) -> None:
         """Lays both programs down, opens the door between them, and starts the source's."""

@@ -231,12 +231,14 @@ def test_report_of_a_live_migration():
             "seconds": {
                 "pause": 0.01,
                 "dump": 0.2,
+                "files": 0.004,
                 "send": 0.005,
                 "restore": 0.3,
                 "downtime": 0.52,
                 "completion": 0.7,
             },
             "bytes_sent": 2048,
+            "files_sent": [{"bytes_sent": 1024}, {"bytes_sent": 10}],
             "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}, {"bytes_sent": 1024}],
             "statistics": {"frozen_time": 52000},
         },
@@ -254,7 +256,8 @@ def test_report_of_a_live_migration():
     assert lines[3].endswith("2 rounds by comparison: 8.0 MiB, 512 B; it was enough (1.0 MiB/s)")
     assert lines[4].endswith("1 round: 1.0 KiB")
     assert "  freeze" in lines[5] and "0.210 s" in lines[5]
-    assert "2.0 KiB sent while" in lines[6]
+    assert "  files" in lines[6] and lines[6].endswith("2 differences: 1.0 KiB, 10 B, until it was frozen")
+    assert "2.0 KiB sent while" in lines[7]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
 
 

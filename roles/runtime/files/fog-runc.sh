@@ -11,6 +11,7 @@
 #              reading and writing, so that its death is the end of the FIFO here, which is to give up as well.
 #   answer     a FIFO; "armed" is written to it when only the order is missing, and "running" or "failed CODE" when it was obeyed
 #   patience   how many seconds to wait for the order
+#   bundle     made here before "armed": where the file systems that Docker has mounted are to be seen, and the container's bundle there
 #   options    options of "runc restore", one word on a line; read when the order has come
 #   restored   made here when the container runs, for "start"
 set -u
@@ -41,8 +42,17 @@ for word; do
     case $word in create | start) verb=$word && break ;; esac
 done
 
+# The rest of a migration's files is written to the root file system meanwhile, which another mount namespace may not show.
+tell_bundle() {
+    while [ $# -gt 1 ]; do
+        [ "$1" != --bundle ] || printf '%s\n' "/proc/$$/root" "$2" >"$prepared/bundle"
+        shift
+    done
+}
+
 case $verb in
 create)
+    tell_bundle "$@"
     # Opened for reading as well, so that it never waits for a reader.
     echo armed 1<>"$prepared/answer"
     order=$(timeout "$(cat "$prepared/patience")" head -n 1 "$prepared/order")

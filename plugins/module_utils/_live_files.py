@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a container writes in its root file system between its preparation and its freeze goes along.
+
+    do: files, data (any number), end   ->
+                                        <-      done: files N
+
+At the source this is read from overlay's upper directory. At the destination it is written through the root file system
+that Docker has mounted for the restore: overlay allows nobody to write in its upper directory then.
+
+Private to the collection fog.migration. Laid down on servers by C(_program).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import _files, _freeze, _rootfs, _stream
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils._frames import (
+    CHUNK,
+    DATA,
+    DO,
+    END,
+    Interrupted,
+    Refused,
+)
+
+# How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
+# less than this part of the time before.
+ROUNDS = 5
+ENOUGH = 1 << 20
+SHRINK = 0.5
+
+
+class Outgoing:
+    """Bytes that are sent as frames of data, at a pace, and an end with their checksum."""
+
+    def __init__(self, frames, bytes_per_second):
+        self.count = 0
+        self._frames = frames
+        self._pace = _stream.Pace(bytes_per_second)
+        self._checksum = hashlib.sha256()
+        self._rest = bytearray()
+
+    def write(self, data):
+        self.count += len(data)
+        self._checksum.update(data)
+        self._rest += data
+        while len(self._rest) >= CHUNK:
+            self._flush()
+
+    def _flush(self):
+        part = bytes(self._rest[:CHUNK])
+        del self._rest[:CHUNK]
+        self._frames.write(DATA, part)
+        self._pace.wait(len(part))
+
+    def end(self):
+        if self._rest:
+            self._flush()
+        self._frames.write_json(END, {"sha256": self._checksum.hexdigest()})
+
+
+class Incoming:
+    """The bytes again."""
+
+    def __init__(self, frames):
+        self._frames = frames
+        self._checksum = hashlib.sha256()
+        self._rest = bytearray()
+
+    def read(self, count):
+        while len(self._rest) < count:
+            data = self._frames.expect(DATA)[1]
+            self._checksum.update(data)
+            self._rest += data
+        data = bytes(self._rest[:count])
+        del self._rest[:count]
+        return data
+
+    def end(self):
+        if self._frames.expect_object(END).get("sha256") != self._checksum.hexdigest() or self._rest:
+            raise Refused("files were damaged on the way")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The source
+
+
+class Following:
+    """Keeps the destination's root file system equal to that of the container.
+
+    :param order: has the C(container), the C(rate_limit) while it runs, and C(rootfs), with C(upper), the upper
+        directory, and C(snapshot), the file that tells what of it was sent already; None where there is none.
+    :param done: is called with words, and returns when the destination has said that this is done.
+    """
+
+    def __init__(self, order, frames, done):
+        self.figures = []
+        rootfs = order.get("rootfs") or {}
+        self._upper, self._snapshot = rootfs.get("upper"), rootfs.get("snapshot")
+        self._container = order["container"]
+        self._rate_limit = order.get("rate_limit", 0)
+        self._frames = frames
+        self._done = done
+        # What the destination has, what there is here, and the difference.
+        self._there = {}
+        self._here = {}
+        self._difference = _rootfs.Difference([], [])
+
+    def catch_up(self):
+        """While the container runs: sends what has changed, until there is little left."""
+        if not self._upper:
+            return
+        self._there = _rootfs.load(self._snapshot)
+        last = None
+        for _round in range(ROUNDS):
+            self._look(_freeze.processes(self._container))
+            sent = self._send(self._rate_limit)[1]
+            if sent <= ENOUGH or (last and sent > SHRINK * last):
+                return
+            last = sent
+
+    def look(self):
+        """When the container stands still: finds what is left. The dump may be under way meanwhile."""
+        if self._upper:
+            self._look([])
+
+    def send(self):
+        """Sends what was found."""
+        if not self._send(0)[0]:
+            raise _freeze.FreezeError("its files changed while it stood still")
+
+    def _look(self, processes):
+        self._here = _rootfs.snapshot(self._upper, processes)
+        try:
+            self._difference = _rootfs.difference(self._there, self._here)
+        except MigrationError as exc:
+            raise _freeze.FreezeError(exc.what) from exc
+
+    def _send(self, bytes_per_second):
+        """Whether everything was still as it had been found, and how many bytes it was."""
+        if not self._difference:
+            return True, 0
+        began = time.monotonic()
+        stream = Outgoing(self._frames, bytes_per_second)
+        answer = f"files {len(self.figures) + 1}"
+        try:
+            self._frames.write_json(DO, {"do": "files", "round": len(self.figures) + 1})
+            seen = _files.Packer(self._upper, stream.write).pack(*self._difference)
+            stream.end()
+        except Interrupted:
+            # If it had a reason to close the channel, it has said so before.
+            self._done(answer)
+            raise
+        self._done(answer)
+        same = self._note(seen)
+        names = len(self._difference.removed) + len(self._difference.made)
+        self.figures.append({"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)})
+        return same, stream.count
+
+    def _note(self, seen):
+        """Whether what was seen, which the destination has now, is what was found. Otherwise it counts as changed."""
+        there, same = dict(self._here), True
+        for name in self._difference.made:
+            known = self._here[name]
+            if name in seen and known.same(_rootfs.entry(seen[name])):
+                continue
+            # Even when it is gone: the destination may have an older one, which has to go as well.
+            there[name] = known._replace(settled=False)
+            # CRIU mounts in folders that it makes in the container's /tmp for the dump, and removes them again.
+            same = same and known.is_directory
+        self._there = there
+        return same
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The destination
+
+
+def receive(frames, prepared, host):
+    """Takes what the source sends into the root file system that waits for the restore; how many names it was.
+
+    :param prepared: the folder by which the restore is prepared.
+    """
+    stream = Incoming(frames)
+    count = _files.Unpacker(root_of(prepared, host), stream.read).unpack()
+    stream.end()
+    return count
+
+
+def root_of(prepared, host):
+    """The mounted root file system of the container whose restore our OCI runtime is to begin."""
+    try:
+        with open(os.path.join(prepared, "bundle"), encoding="utf-8") as stream:
+            view, bundle = stream.read().splitlines()
+    except FileNotFoundError as exc:
+        raise Refused(
+            f"fog-runc on {host} cannot take files, the role fog.migration.runtime brings a newer one"
+        ) from exc
+    with open(view + os.path.join(bundle, "config.json"), encoding="utf-8") as stream:
+        root = view + os.path.join(bundle, json.load(stream)["root"]["path"])
+    # Docker's own, and nothing else.
+    if not os.path.ismount(root) or os.path.samefile(root, "/"):
+        raise Refused(f"the container's root file system is not mounted on {host}")
+    return root
