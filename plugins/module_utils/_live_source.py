@@ -39,6 +39,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _door,
     _engine,
     _freeze,
+    _hold,
     _listing,
     _pages,
     _program,
@@ -96,6 +97,7 @@ class Source:
         self.frames = frames
         self.order = order
         self.container = order["container"]
+        self.hold = _hold.Hold(self.container)
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
@@ -152,6 +154,7 @@ class Source:
         return self._answers[what]
 
     def arm(self, _wish):
+        self.hold.prepare()
         self.frames.write_json(DO, {"do": "arm"})
         return self._done("armed")
 
@@ -206,12 +209,14 @@ class Source:
         if self.rounds:
             self._copying.result()
             self.rounds.until_enough(self.limits)
+        self.hold.settle()
         began = time.monotonic()
         sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._hurry(True)
         self._require_same_files()
+        self.hold.lock()
         paused = time.monotonic()
         self._dump(mode)
         dumped = time.monotonic()
@@ -225,6 +230,7 @@ class Source:
         self._hurry(False)
         return {
             "bytes_sent": handed_over - sent,
+            "connections_closed": self.hold.closed,
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
@@ -304,6 +310,9 @@ class Source:
             self.dump.join()
         if self.frozen:
             self.frozen.close()
+        if self.state in ("runs", "paused"):
+            self.hold.release()
+        self.hold.end()
         if self.state == "paused":
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
             with contextlib.suppress(OSError, TypeError):

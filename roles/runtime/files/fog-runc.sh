@@ -11,6 +11,7 @@
 #              reading and writing, so that its death is the end of the FIFO here, which is to give up as well.
 #   answer     a FIFO; "armed" is written to it when only the order is missing, and "running" or "failed CODE" when it was obeyed
 #   patience   how many seconds to wait for the order
+#   bundle     made here before "armed": the folder with the container's config.json, which is read when the order has come
 #   options    options of "runc restore", one word on a line; read when the order has come
 #   restored   made here when the container runs, for "start"
 set -u
@@ -43,6 +44,13 @@ done
 
 case $verb in
 create)
+    bundle=$PWD
+    previous=
+    for word; do
+        [ "$previous" != --bundle ] || bundle=$word
+        previous=$word
+    done
+    printf '%s\n' "$bundle" >"$prepared/bundle"
     # Opened for reading as well, so that it never waits for a reader.
     echo armed 1<>"$prepared/answer"
     order=$(timeout "$(cat "$prepared/patience")" head -n 1 "$prepared/order")
