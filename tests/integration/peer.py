@@ -106,6 +106,16 @@ class Peers:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
+    def require_more(self) -> None:
+        """Returns when more has come on all connections, and fails when it does not."""
+        from lab import wait_for  # the node has no such module
+
+        before = self.seen()
+        wait_for(
+            lambda: all(one["numbers"] > old["numbers"] for one, old in zip(self.seen(), before, strict=True)),
+            f"more numbers than {before}",
+        )
+
     def end(self) -> dict:
         """What was seen in the end: C(connections) and C(resets)."""
         return json.loads(self.process.communicate(timeout=120)[0])
