@@ -4,8 +4,10 @@
 """What is done to the network of a container at the source, from shortly before its freeze to its end there.
 
     settle     new connections wait, so that those under way get accepted while the container still runs
-    lock       the container is frozen: what cannot move with it is closed, what can is kept from all traffic
-    release    it goes on here, with all that was not closed
+    lock       it is frozen: where its address moves with it, it is kept from all traffic
+    detach     it is dumped: connections that cannot go on elsewhere are taken from the images
+    forsake    it runs there: the peers of those connections are told that they are over
+    release    it goes on here after all, with all its connections
 
 The lock outlives the program that made it: the container may run elsewhere by then, with the same address. Should it
 be resumed here after all, by whomever (C(docker unpause)), a keeper takes the lock away. It is a process that does
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _network
+from ansible_collections.fog.migration.plugins.module_utils import _freeze, _network, _sockets
 
 # Seconds that connections under way have to be accepted, while the container runs on.
 SETTLE_LIMIT = 0.3
@@ -40,9 +42,10 @@ class Hold:
     def __init__(self, container):
         self.container = container
         self._keeper = None
+        # None: it is the server's own.
         self._network = None
-        # What was closed because it cannot move, for the report.
-        self.closed = 0
+        self._moved = set()
+        self._inodes = set()
 
     def prepare(self):
         """Has a keeper wait. While it runs, the container shares the server's network or has its own."""
@@ -76,9 +79,37 @@ class Hold:
         """To be called when the container is frozen, before it is dumped: what is dumped must not change any more."""
         with _explained("locked"):
             if self._network:
-                self.closed = _network.inside(self._network, _close_and_lock)
+                self._moved = _network.inside(self._network, _lock)
             else:
-                self.closed = _close(_in_server_network(_freeze.processes(self.container)))
+                processes = _freeze.processes(self.container)
+                self._inodes = {inode for process in processes for inode in _network.inodes_of(process)}
+
+    def detach(self, images):
+        """Takes from the images what cannot go on at the destination; each connection's local and remote end."""
+        try:
+            left = _sockets.detach(images, self._is_left_behind)
+        except (_sockets.SocketsError, OSError) as exc:
+            raise _freeze.FreezeError(f"its connections could not be read from the images ({exc})") from exc
+        return ["{}:{} - {}:{}".format(*one["local"], *one["remote"]) for one in left if _network.is_stream(one)]
+
+    def _is_left_behind(self, sock, everyone):
+        if not _network.is_connected(sock):
+            return False
+        if not _network.survives(sock, self._moved):
+            return True
+        # In the server's network, the other end of a connection within may be a process of the server's.
+        return not self._network and all(one["local"] != sock["remote"] for one in everyone)
+
+    def forsake(self):
+        """Closes here what was left behind. Where the kernel cannot, it is closed when the container is removed."""
+        with contextlib.suppress(OSError):
+            if self._network:
+                _network.inside(self._network, _close, self._is_over)
+            else:
+                _close(lambda sock: sock["inode"] in self._inodes and self._is_over(sock))
+
+    def _is_over(self, sock):
+        return not _network.survives(sock, self._moved)
 
     def release(self):
         """To be called before the container goes on here."""
@@ -110,43 +141,24 @@ def _under_way():
     return any(_network.half_open(sock) for sock in _network.sockets())
 
 
-def _close_and_lock():
+def _lock():
+    """Locks what moves; the addresses that do."""
     interfaces = _network.interfaces()
-    moved = _network.moved_addresses(interfaces)
-    closed = _close(lambda sock: _network.is_left_behind(sock, moved))
+    # CRIU refuses connections that no process has, and nobody would speak for them at the destination.
+    with contextlib.suppress(OSError):
+        _close(_network.half_open)
     names = [interface["name"] for interface in interfaces if _network.moves(interface)]
     if names:
         _network.lock(names)
-    return closed
+    return _network.moved_addresses(interfaces)
 
 
-def _close(is_left_behind):
-    """Closes the connections of which this is true; how many there were."""
-    left = [
-        sock
-        for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
-        for sock in _network.sockets(protocol)
-        if _network.is_connected(sock) and is_left_behind(sock)
-    ]
-    for sock in left:
-        _network.destroy(sock)
-    return len(left)
-
-
-def _in_server_network(processes):
-    """Which connections are left behind by processes in the server's own network, whose addresses stay with it."""
-    inodes = {inode for process in processes for inode in _network.inodes_of(process)}
-    ours = [sock for sock in _network.sockets() if sock["inode"] in inodes]
-    ends = {(sock["local"], sock["remote"]) for sock in ours}
-    ports = {sock["local"][1] for sock in ours if sock["state"] == _network.LISTEN}
-
-    def is_left_behind(sock):
-        if sock["inode"] not in inodes:
-            return _network.half_open(sock) and sock["local"][1] in ports
-        inward = (sock["remote"], sock["local"]) in ends
-        return not (inward and _network.survives(sock, ()))
-
-    return is_left_behind
+def _close(condition):
+    """Closes the connections of which this is true."""
+    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+        for sock in _network.sockets(protocol):
+            if _network.is_connected(sock) and condition(sock):
+                _network.destroy(sock)
 
 
 # The keeper

@@ -219,6 +219,7 @@ class Source:
         self.hold.lock()
         paused = time.monotonic()
         self._dump(mode)
+        closed = self.hold.detach(self.images)
         dumped = time.monotonic()
         self._send(mode)
         arrived, handed_over = time.monotonic(), self.frames.sent
@@ -228,9 +229,10 @@ class Source:
         end = time.monotonic()
         self.state = "moved"
         self._hurry(False)
+        self.hold.forsake()
         return {
             "bytes_sent": handed_over - sent,
-            "connections_closed": self.hold.closed,
+            "connections_closed": closed,
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),

@@ -145,8 +145,8 @@ def _described(body, protocol):
     _expires, waiting, _unsent, _user, inode = struct.unpack_from("=5I", body, 4 + _SOCKET_ID.size)
     return {
         "state": state,
-        "local": (_address(family, local), local_port),
-        "remote": (_address(family, remote), remote_port),
+        "local": (address_of(family, local), local_port),
+        "remote": (address_of(family, remote), remote_port),
         "waiting": waiting if state == LISTEN else 0,
         "inode": inode,
         "family": family,
@@ -155,7 +155,8 @@ def _described(body, protocol):
     }
 
 
-def _address(family, data):
+def address_of(family, data):
+    """An address as text, from the kernel's bytes; that of an IPv4 peer of an IPv6 socket is an IPv4 address."""
     if family == socket.AF_INET:
         return str(ipaddress.IPv4Address(data[:4]))
     address = ipaddress.IPv6Address(data)
@@ -189,6 +190,11 @@ def moved_addresses(found):
     return {address for interface in found if moves(interface) for address in interface["addresses"]}
 
 
+def is_stream(sock):
+    """Whether it is one of TCP."""
+    return sock["protocol"] == socket.IPPROTO_TCP
+
+
 def is_connected(sock):
     """Whether a socket has a peer, or is about to get one."""
     return sock["state"] != LISTEN and sock["remote"][1] != 0
@@ -209,11 +215,6 @@ def half_open(sock):
     return sock["waiting"] or (
         sock["inode"] == 0 and sock["state"] in (ESTABLISHED, SYN_RECEIVED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING)
     )
-
-
-def is_left_behind(sock, moved):
-    """Whether a connection cannot go on at the destination, and has to be closed before the dump."""
-    return not survives(sock, moved) or bool(half_open(sock))
 
 
 def inodes_of(process):
