@@ -255,7 +255,7 @@ def creation_body(
     if armed or host.get("Runtime") == RUNTIME:
         host["Runtime"] = RUNTIME if armed else ""
     config = {key: value for key, value in inspect["Config"].items() if value is not None}
-    networks = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    networks = _endpoints(inspect)
     endpoints = {
         name: _endpoint(endpoint, inspect["Id"], (drivers or {}).get(name)) for name, endpoint in networks.items()
     }
@@ -269,6 +269,36 @@ def creation_body(
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, more
+
+
+def segment(network: dict) -> dict:
+    """A network on which containers have addresses of their own: C(driver), C(subnets), and addresses C(used) here."""
+    subnets = [one["Subnet"] for one in (network.get("IPAM") or {}).get("Config") or [] if one.get("Subnet")]
+    used = [
+        one[key].partition("/")[0]
+        for one in (network.get("Containers") or {}).values()
+        for key in ("IPv4Address", "IPv6Address")
+        if one.get(key)
+    ]
+    return {"driver": network["Driver"], "subnets": subnets, "used": sorted(used)}
+
+
+def _endpoints(inspect: dict) -> dict:
+    return (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+
+
+def addresses(inspect: dict) -> dict[str, list[str]]:
+    """The container's addresses, by network."""
+    keys = ("IPAddress", "GlobalIPv6Address")
+    return {
+        name: [endpoint[key] for key in keys if endpoint.get(key)] for name, endpoint in _endpoints(inspect).items()
+    }
+
+
+def fixed_addresses(inspect: dict) -> set[str]:
+    """The addresses that the container was given by its creator, so that it gets them again."""
+    given = ((endpoint.get("IPAMConfig") or {}) for endpoint in _endpoints(inspect).values())
+    return {one[key] for one in given for key in ("IPv4Address", "IPv6Address") if one.get(key)}
 
 
 def published_ports(inspect: dict) -> list[str]:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import wait_for
+from lab import IMAGE, failure, wait_for
 from peer import Peers
+
+from ansible_collections.fog.migration.plugins.module_utils import _program
 
 pytestmark = pytest.mark.lab
 
@@ -44,11 +46,20 @@ def lan(lab) -> Iterator[str]:
     lab.sh("client", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
 
 
-def start_server(lab, *options: str) -> dict:
+def start_server(lab, *options: str, network: str = LAN) -> dict:
     """Starts the container on fog1; its endpoint."""
-    lab.start("fog1", "mover", SERVER, "--network", LAN, *options)
+    lab.start("fog1", "mover", SERVER, "--network", network, *options)
     wait_for(lambda: ":7001" in lab.docker("fog1", "exec", "mover", "netstat", "-ltn"), "the server's ports")
-    return lab.inspect("fog1", "mover")["NetworkSettings"]["Networks"][LAN]
+    return lab.inspect("fog1", "mover")["NetworkSettings"]["Networks"][network]
+
+
+def copy_image(lab) -> None:
+    """Brings the image of the tests to fog2."""
+    if not lab.docker("fog2", "images", "-q", IMAGE):
+        image = subprocess.run(
+            [*lab.exec_command("fog1"), "docker", "save", IMAGE], capture_output=True, check=True
+        ).stdout
+        subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=image, capture_output=True, check=True)
 
 
 def moved_to(lab, node: str, endpoint: dict, **extra) -> None:
@@ -107,3 +118,81 @@ def test_nobody_is_refused(lab, lan):
     seen = json.loads(knocking.communicate(timeout=30)[0])
     assert seen["opened"] > 100
     assert seen["refused"] == 0, seen
+
+
+def test_a_move_that_fails_costs_no_connection(lab, lan):
+    endpoint = start_server(lab)
+    peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
+    runtime = "/usr/local/sbin/fog-runc"
+    lab.sh("fog2", f"cp {runtime} /root/; sed -i 's/restore --detach/restore --nonsense/' {runtime}")
+    try:
+        message = failure(lab.migrate("mover", check=False))
+    finally:
+        lab.sh("fog2", f"mv /root/fog-runc {runtime}")
+    assert "nonsense" in message
+    peers.require_more()
+    result = peers.end()
+    assert [one["problem"] for one in result["connections"]] == [None] * 2, result
+    assert result["resets"] == 0
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, "/run/fog-migration-hold")
+from ansible_collections.fog.migration.plugins.module_utils import _hold
+hold = _hold.Hold(sys.argv[1])
+hold.prepare()
+hold.settle()
+print("settled", flush=True)
+sys.stdin.readline()
+hold.lock()
+print("locked", flush=True)
+time.sleep(600)
+"""
+
+
+def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
+    """Also when the program that locked its network has gone: docker unpause is all that it takes."""
+    endpoint = start_server(lab)
+    container = lab.inspect("fog1", "mover")["Id"]
+    peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
+    _program.lay_down(str(tmp_path), {}, "_hold")
+    archive = subprocess.run(["tar", "-C", str(tmp_path), "-c", "."], capture_output=True, check=True).stdout
+    lab.sh("fog1", "mkdir -p /run/fog-migration-hold")
+    subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-hold", "-x"], input=archive, check=True)
+    words = [*lab.exec_command("fog1"), "python3", "-c", HOLD, container]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "settled\n"
+    lab.docker("fog1", "pause", "mover")
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "locked\n"
+    assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
+    # Its end, without a chance to do anything about it.
+    lab.sh("fog1", "pkill -KILL -f 'time[.]sleep.600'")
+    holder.wait(10)
+    assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
+    lab.docker("fog1", "unpause", "mover")
+    peers.require_more()
+    assert peers.end()["resets"] == 0
+    wait_for(lambda: not lab.sh("fog1", "pgrep -f '_hol[d].keep' || true"), "the end of the keeper")
+
+
+def test_what_cannot_move_is_closed(lab):
+    """On Docker's bridge: peers are reset, the processes find their connections closed, and the server serves on."""
+    copy_image(lab)
+    # So that the container's address is another one there.
+    lab.docker("fog2", "run", "-d", "--name", "other", IMAGE, "sleep", "1000")
+    start_server(lab, "--publish", "7000-7001:7000-7001", network="bridge")
+    here, there = (lab.hostvars[node]["ansible_host"] for node in ("fog1", "fog2"))
+    peers = Peers(lab, "client", f"{here}:7000", f"{here}:7001")
+    peers.require_more()
+    moved = lab.migrate("mover")
+    assert "connections will be closed" in moved.stdout
+    wait_for(lambda: all(one["problem"] for one in peers.seen()), "the resets")
+    assert all("ConnectionResetError" in one["problem"] for one in peers.end()["connections"])
+    # One process for each port, and none for the connections.
+    wait_for(lambda: lab.docker("fog2", "exec", "mover", "pidof", "nc", "cat", "sh") == "7 1", "the end of the others")
+    more = Peers(lab, "client", f"{there}:7000", f"{there}:7001")
+    more.require_more()
+    assert [one["problem"] for one in more.end()["connections"]] == [None] * 2
