@@ -117,6 +117,7 @@ def checkpoint_command(container, images, work, *options):
         *places,
         "--tcp-established",
         "--ext-unix-sk",
+        "--file-locks",
         *options,
         container,
     ]

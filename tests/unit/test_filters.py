@@ -287,6 +287,7 @@ def test_report_of_a_live_migration():
                 "completion": 0.7,
             },
             "bytes_sent": 2048,
+            "connections_closed": ["172.17.0.2:80 - 192.0.2.7:40000"],
             "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}, {"bytes_sent": 1024}],
             "statistics": {"frozen_time": 52000},
         },
@@ -306,6 +307,7 @@ def test_report_of_a_live_migration():
     assert "  freeze" in lines[5] and "0.210 s" in lines[5]
     assert "2.0 KiB sent while" in lines[6]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
+    assert "  closed          172.17.0.2:80 - 192.0.2.7:40000, which could not move with it" in lines
 
 
 def test_report_tells_the_phases_and_the_downtime():
