@@ -273,6 +273,26 @@ def _connections(source: dict, mode: str) -> list[dict]:
     ]
 
 
+def _outside(source: dict) -> list[dict]:
+    """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
+    unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
+    stays = f"it is connected to Unix sockets of others ({', '.join(unix)}), which cannot move with it"
+    return [
+        _check(
+            "unix_sockets",
+            stays if unix else "",
+            "it is connected to no Unix socket of others",
+            "have it close that connection first, or reach that service by TCP",
+        ),
+        _check(
+            "descriptors",
+            f"it holds {' and '.join(unknown)}, which CRIU cannot take along" if unknown else "",
+            "it holds nothing that CRIU is known not to take along",
+            "run what it does without that",
+        ),
+    ]
+
+
 def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
     container = source["container"]
     held = [mount["name"] or mount["source"] for mount in container["mounts"]]
@@ -337,6 +357,7 @@ def preflight(
         *_names(source, destination, name),
         _addresses(source, destination),
         *_connections(source, mode),
+        *_outside(source),
         *_data(source, destination, volumes),
         *_space(source, destination, mode),
     ]

@@ -177,6 +177,23 @@ def destroy(sock):
             raise
 
 
+_UNIX_REQUEST = struct.Struct("=BBHIII8s")
+_SHOW_NAME, _SHOW_PEER = 1, 4
+
+
+def unix_sockets():
+    """Unix sockets, each C(type), C(inode), C(peer) (the inode of that at the other end) and C(name), by inode."""
+    request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW_NAME | _SHOW_PEER, b"\xff" * 8)
+    found = {}
+    for body in _netlink.dump(_netlink.NETLINK_SOCK_DIAG, 20, request):
+        kind, inode = struct.unpack_from("=xBxxI", body)
+        values = _netlink.attributes_of(body[16:])
+        name = values.get(0, b"").rstrip(b"\0").replace(b"\0", b"@").decode("utf-8", "replace")
+        peer = struct.unpack("=I", values[2])[0] if 2 in values else 0
+        found[inode] = {"type": kind, "inode": inode, "peer": peer, "name": name}
+    return found
+
+
 # What moves and what stays behind
 
 
@@ -217,16 +234,20 @@ def half_open(sock):
     )
 
 
+def descriptors_of(process):
+    """Where the descriptors of a process lead to, as C(/proc) names it, by their paths there."""
+    found = {}
+    folder = f"/proc/{process}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                found[f"{folder}/{name}"] = os.readlink(f"{folder}/{name}")
+    return found
+
+
 def inodes_of(process):
     """The sockets that a process has, by their inodes."""
-    found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{process}/fd"):
-            with contextlib.suppress(OSError):
-                kind, _colon, inode = os.readlink(f"/proc/{process}/fd/{name}").partition(":")
-                if kind == "socket":
-                    found.add(int(inode[1:-1]))
-    return found
+    return {int(link[8:-1]) for link in descriptors_of(process).values() if link.startswith("socket:[")}
 
 
 # Locks: called inside

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of a container's connections, before it moves.
+"""What a container holds on to outside itself, before it moves: connections, sockets of the server, kernel objects.
 
 Private to the collection fog.migration.
 """
@@ -10,37 +10,89 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 
-from ansible_collections.fog.migration.plugins.module_utils import _host, _network
+from ansible_collections.fog.migration.plugins.module_utils import _freeze, _host, _network
+
+# What the kernel tells nobody enough about to make it again elsewhere, and what it is.
+UNKNOWN_TO_CRIU = {
+    "[io_uring]": "an io_uring",
+    "[perf_event]": "a performance counter",
+    "[userfaultfd]": "a userfaultfd",
+    "[kvm-vm]": "a virtual machine of KVM's",
+}
 
 
-def survey(process: int, fixed: set[str]) -> dict:
-    """The connections and bound addresses of the container whose first process this is, see classify().
+def survey(container: str, process: int, fixed: set[str]) -> dict:
+    """What a container holds on to.
 
+    :param process: its first one.
     :param fixed: addresses that it was given by its creator.
+    :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to, and
+        C(unknown), what CRIU cannot take along.
     """
-    nothing: dict = {"connections": [], "bound": []}
+    found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": []}
     if not process:
-        return nothing
-    # A container that ends meanwhile has no connections any more.
+        return found
+    # A container that ends meanwhile holds nothing any more.
     with contextlib.suppress(OSError):
-        if _network.is_own(process):
-            interfaces, sockets = _network.inside(_network.network_of(process), _look)
-            return classify(sockets, _network.moved_addresses(interfaces), fixed)
-        processes = _host.processes_below(process)
+        processes = _processes(container, process)
         inodes = {inode for one in processes for inode in _network.inodes_of(one)}
-        return classify([sock for sock in _look()[1] if sock["inode"] in inodes], set(), fixed)
-    return nothing
+        links = {path: link for one in processes for path, link in _network.descriptors_of(one).items()}
+        found["unknown"] = unknown(links.values()) + [f"the deleted file {name}" for name in _half_deleted(links)]
+        namespace, moved = _network.network_of(process), set()
+        interfaces, sockets, unix = _network.inside(namespace, _look)
+        if _network.is_own(process):
+            moved = _network.moved_addresses(interfaces)
+        found.update(classify([sock for sock in sockets if sock["inode"] in inodes], moved, fixed))
+        # Those outside are in the server's own network, mostly, where their names are told.
+        found["unix_outside"] = unix_outside({**_network.unix_sockets(), **unix}, inodes)
+    return found
 
 
-def _look() -> tuple[list[dict], list[dict]]:
+def _processes(container: str, process: int) -> set[int]:
+    """All of them: those of C(docker exec) do not descend from the first."""
+    try:
+        return set(_freeze.processes(container))
+    except (_freeze.FreezeError, OSError):
+        return _host.processes_below(process)
+
+
+def unknown(links) -> list[str]:
+    """What CRIU cannot take along, of what these links in C(/proc/PID/fd) lead to."""
+    names = {link.rpartition(":")[2] for link in links}
+    return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
+
+
+def _half_deleted(links: dict[str, str]) -> list[str]:
+    """Files that were deleted under the name by which they are open, and have another one.
+
+    CRIU would have to give them the old one again, in a root file system that has been read already.
+    """
+    mark = " (deleted)"
+    found = set()
+    for path, link in links.items():
+        with contextlib.suppress(OSError):
+            if link.endswith(mark) and os.stat(path).st_nlink:
+                found.add(link[: -len(mark)])
+    return sorted(found)
+
+
+def unix_outside(sockets: dict[int, dict], ours: set[int]) -> list[str]:
+    """The names of Unix sockets of others that ours are connected to."""
+    peers = {sock["peer"] for inode, sock in sockets.items() if inode in ours} - ours - {0}
+    return sorted({(sockets.get(peer) or {}).get("name") or "one without a name" for peer in peers})
+
+
+def _look() -> tuple[list[dict], list[dict], dict[int, dict]]:
     protocols = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
-    return _network.interfaces(), [sock for protocol in protocols for sock in _network.sockets(protocol)]
+    sockets = [sock for protocol in protocols for sock in _network.sockets(protocol)]
+    return _network.interfaces(), sockets, _network.unix_sockets()
 
 
 def classify(sockets: list[dict], moved: set[str], fixed: set[str]) -> dict:
-    """What moves and what does not.
+    """What moves and what does not, of the sockets that the container's processes have.
 
     :param moved: the addresses that move with the container, and the network with them.
     :param fixed: those that it has again elsewhere, though nobody outside may reach them.
@@ -50,8 +102,6 @@ def classify(sockets: list[dict], moved: set[str], fixed: set[str]) -> dict:
     connections, bound = [], []
     for sock in sockets:
         local, remote = _end(*sock["local"]), _end(*sock["remote"])
-        if not sock["inode"]:
-            continue
         if _network.is_connected(sock):
             if _network.is_stream(sock) and not _is_within(sock):
                 connections.append({"local": local, "remote": remote, "survives": _network.survives(sock, moved)})

@@ -220,6 +220,16 @@ container:
       type: list
       elements: str
       sample: []
+    unix_outside:
+      description: Unix sockets of others that it is connected to.
+      type: list
+      elements: str
+      sample: [/run/docker.sock]
+    unknown:
+      description: What it holds that CRIU is known not to take along.
+      type: list
+      elements: str
+      sample: [an io_uring]
     mounts:
       description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
       type: list
@@ -272,7 +282,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),
         "mounts": _decisions.data_mounts(inspect),
-        **_survey.survey(process, _decisions.fixed_addresses(inspect)),
+        **_survey.survey(inspect["Id"], process, _decisions.fixed_addresses(inspect)),
     }
 
 

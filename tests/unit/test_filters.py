@@ -112,6 +112,8 @@ SERVER = {
         "addresses": {"bridge": ["172.17.0.2"]},
         "connections": [],
         "bound": [],
+        "unix_outside": [],
+        "unknown": [],
         "mounts": [],
         "memory": 10**6,
         "rootfs_size": 10,
@@ -226,6 +228,8 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({"container.connections": [OVER]}, {}, {"mode": "cold"}, ["connections"]),
         ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
         ({"container.bound": ["172.17.0.2:80"]}, {}, {}, ["bound"]),
+        ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
+        ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )
 def test_preflight(source, destination, options, names):

@@ -53,12 +53,11 @@ def test_what_is_said_beforehand():
         sock(("172.17.0.2", 80), ("192.0.2.7", 40001)),
         sock(("127.0.0.1", 5432), ("127.0.0.1", 40002)),
         sock(("fd00::5", 80), ("fd00::7", 40003)),
-        sock(("192.0.2.5", 80), ("192.0.2.8", 40004), inode=0),
         sock(("0.0.0.0", 80), state=_network.LISTEN),
         sock(("192.0.2.5", 81), state=_network.LISTEN),
         sock(("172.17.0.2", 82), state=_network.LISTEN),
         sock(("10.1.0.7", 83), state=_network.LISTEN),
-        sock(("127.0.0.11", 4000), state=_network.LISTEN),
+        sock(("127.0.0.1", 4000), state=_network.LISTEN),
         sock(("224.0.0.251", 5353), state=_network.CLOSED, protocol=socket.IPPROTO_UDP),
         sock(("172.17.0.2", 53), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
     ]
@@ -69,6 +68,23 @@ def test_what_is_said_beforehand():
         ("[fd00::5]:80", "[fd00::7]:40003", True),
     ]
     assert said["bound"] == ["172.17.0.2:82"]
+
+
+def test_unix_sockets_of_others():
+    def unix(inode, peer, name=""):
+        return {"type": 1, "inode": inode, "peer": peer, "name": name}
+
+    listed = [unix(1, 2), unix(2, 1), unix(3, 9), unix(9, 3, "/run/docker.sock")]
+    listed += [unix(4, 8), unix(5, 0, "/mine"), unix(7, 9)]
+    sockets = {one["inode"]: one for one in listed}
+    assert _survey.unix_outside(sockets, {1, 2, 5}) == []
+    assert _survey.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
+
+
+def test_what_criu_cannot_take_along():
+    links = ["anon_inode:[eventpoll]", "socket:[4711]", "pipe:[4]", "/dev/null", "/a:[io_uring]b"]
+    assert _survey.unknown(links) == []
+    assert _survey.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
 
 
 def test_what_belongs_to_the_kernel_alone():
