@@ -273,6 +273,26 @@ def _connections(source: dict, mode: str) -> list[dict]:
     ]
 
 
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def _ghost_limit(options: dict) -> int:
+    """Up to which size CRIU takes a deleted file along."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", str(options.get("ghost-limit", "1M")))
+    return int(match.group(1)) * _UNITS.get(match.group(2), 1) if match else MIB
+
+
+def _deleted(source: dict) -> dict:
+    limit = _ghost_limit(source["criu"]["options"])
+    large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
+    return _check(
+        "deleted_files",
+        f"{', '.join(large)} is open and deleted, and larger than what CRIU takes along" if large else "",
+        "it uses no deleted file that is too large for CRIU",
+        "write ghost-limit=SIZE, such as 100M, into /etc/criu/runc.conf at the source",
+    )
+
+
 def _outside(source: dict) -> list[dict]:
     """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
     unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
@@ -290,6 +310,7 @@ def _outside(source: dict) -> list[dict]:
             "it holds nothing that CRIU is known not to take along",
             "run what it does without that",
         ),
+        _deleted(source),
     ]
 
 

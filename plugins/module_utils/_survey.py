@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import stat
 
 from ansible_collections.fog.migration.plugins.module_utils import _freeze, _host, _network
 
@@ -29,10 +30,10 @@ def survey(container: str, process: int, fixed: set[str]) -> dict:
 
     :param process: its first one.
     :param fixed: addresses that it was given by its creator.
-    :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to, and
-        C(unknown), what CRIU cannot take along.
+    :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to,
+        C(unknown), what CRIU cannot take along, and C(deleted), sizes of open files that have no name, by the last one.
     """
-    found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": []}
+    found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}}
     if not process:
         return found
     # A container that ends meanwhile holds nothing any more.
@@ -40,7 +41,8 @@ def survey(container: str, process: int, fixed: set[str]) -> dict:
         processes = _processes(container, process)
         inodes = {inode for one in processes for inode in _network.inodes_of(one)}
         links = {path: link for one in processes for path, link in _network.descriptors_of(one).items()}
-        found["unknown"] = unknown(links.values()) + [f"the deleted file {name}" for name in _half_deleted(links)]
+        found["deleted"], half = deleted(links)
+        found["unknown"] = unknown(links.values()) + [f"the deleted file {name}" for name in half]
         namespace, moved = _network.network_of(process), set()
         interfaces, sockets, unix = _network.inside(namespace, _look)
         if _network.is_own(process):
@@ -65,18 +67,22 @@ def unknown(links) -> list[str]:
     return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
 
 
-def _half_deleted(links: dict[str, str]) -> list[str]:
-    """Files that were deleted under the name by which they are open, and have another one.
+def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
+    """The sizes of open files that were deleted, by their last name, and those that have another name still.
 
-    CRIU would have to give them the old one again, in a root file system that has been read already.
+    To the latter, CRIU would have to give the old name again, in a root file system that has been read already.
     """
     mark = " (deleted)"
-    found = set()
+    gone: dict[str, int] = {}
+    half = set()
     for path, link in links.items():
         with contextlib.suppress(OSError):
-            if link.endswith(mark) and os.stat(path).st_nlink:
-                found.add(link[: -len(mark)])
-    return sorted(found)
+            status = os.stat(path)
+            name = link[: -len(mark)]
+            if link.endswith(mark) and stat.S_ISREG(status.st_mode) and not name.startswith("/memfd:"):
+                gone[name] = status.st_size
+                half |= {name} if status.st_nlink else set()
+    return {name: size for name, size in gone.items() if name not in half}, sorted(half)
 
 
 def unix_outside(sockets: dict[int, dict], ours: set[int]) -> list[str]:

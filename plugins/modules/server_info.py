@@ -230,6 +230,10 @@ container:
       type: list
       elements: str
       sample: [an io_uring]
+    deleted:
+      description: Sizes of files that it has open and that were deleted, by the name that they had.
+      type: dict
+      sample: {/tmp/scratch: 4096}
     mounts:
       description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
       type: list

@@ -114,6 +114,7 @@ SERVER = {
         "bound": [],
         "unix_outside": [],
         "unknown": [],
+        "deleted": {"/x": 2**20},
         "mounts": [],
         "memory": 10**6,
         "rootfs_size": 10,
@@ -229,6 +230,8 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
         ({"container.bound": ["172.17.0.2:80"]}, {}, {}, ["bound"]),
         ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
+        ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
+        ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )

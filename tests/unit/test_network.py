@@ -87,6 +87,19 @@ def test_what_criu_cannot_take_along():
     assert _survey.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
 
 
+def test_deleted_files(tmp_path):
+    for name in ("whole", "half", "gone", "memory"):
+        (tmp_path / name).write_bytes(b"12345")
+    (tmp_path / "other").hardlink_to(tmp_path / "half")
+    with open(tmp_path / "gone", "rb") as gone, open(tmp_path / "half", "rb") as half:
+        for name in ("gone", "half"):
+            (tmp_path / name).unlink()
+        links = {f"/proc/self/fd/{one.fileno()}": f"/{name} (deleted)" for one, name in ((gone, "gone"), (half, "half"))}
+        links.update({str(tmp_path / "whole"): "/whole", "/dev/null": "/n (deleted)", "/none": "/none (deleted)"})
+        links[str(tmp_path / "memory")] = "/memfd:m (deleted)"
+        assert _survey.deleted(links) == ({"/gone": 5}, ["/half"])
+
+
 def test_what_belongs_to_the_kernel_alone():
     assert not _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000)))
     assert _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0))
