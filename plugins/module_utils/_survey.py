@@ -42,7 +42,8 @@ def survey(container: str, process: int, fixed: set[str]) -> dict:
         inodes = {inode for one in processes for inode in _network.inodes_of(one)}
         links = {path: link for one in processes for path, link in _network.descriptors_of(one).items()}
         found["deleted"], half = deleted(links)
-        found["unknown"] = unknown(links.values()) + [f"the deleted file {name}" for name in half]
+        queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
+        found["unknown"] = unknown(links.values()) + queues + [f"the deleted file {name}" for name in half]
         namespace, moved = _network.network_of(process), set()
         interfaces, sockets, unix = _network.inside(namespace, _look)
         if _network.is_own(process):
@@ -65,6 +66,17 @@ def unknown(links) -> list[str]:
     """What CRIU cannot take along, of what these links in C(/proc/PID/fd) lead to."""
     names = {link.rpartition(":")[2] for link in links}
     return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
+
+
+def holds_queue(links: dict[str, str], queues: str) -> bool:
+    """Whether one of these leads to the file system of message queues, which is mounted there."""
+    with contextlib.suppress(OSError):
+        device = os.stat(queues).st_dev
+        for path, link in links.items():
+            with contextlib.suppress(OSError):
+                if link.startswith("/") and os.stat(path).st_dev == device:
+                    return True
+    return False
 
 
 def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:

@@ -94,7 +94,8 @@ def test_deleted_files(tmp_path):
     with open(tmp_path / "gone", "rb") as gone, open(tmp_path / "half", "rb") as half:
         for name in ("gone", "half"):
             (tmp_path / name).unlink()
-        links = {f"/proc/self/fd/{one.fileno()}": f"/{name} (deleted)" for one, name in ((gone, "gone"), (half, "half"))}
+        links = {f"/proc/self/fd/{gone.fileno()}": "/gone (deleted)"}
+        links[f"/proc/self/fd/{half.fileno()}"] = "/half (deleted)"
         links.update({str(tmp_path / "whole"): "/whole", "/dev/null": "/n (deleted)", "/none": "/none (deleted)"})
         links[str(tmp_path / "memory")] = "/memfd:m (deleted)"
         assert _survey.deleted(links) == ({"/gone": 5}, ["/half"])
