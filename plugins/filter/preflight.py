@@ -63,6 +63,7 @@ _value:
     - {check: architecture, status: ok, detail: both are x86_64, remedy: "", line: ok architecture both are x86_64}
 """
 
+import ipaddress
 import re
 
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
@@ -202,6 +203,117 @@ def _names(source: dict, destination: dict, name: str) -> list[dict]:
     ]
 
 
+def _segment_problem(name: str, addresses: list[str], here: dict, there: dict | None) -> str:
+    """Why a container cannot have its addresses of this network at the destination as well; empty where it can."""
+    if there is None:
+        return ""
+    if here["driver"] != there["driver"]:
+        return f"the network {name} is a {here['driver']} at the source and a {there['driver']} at the destination"
+    subnets = [ipaddress.ip_network(subnet) for subnet in there["subnets"]]
+    for address in addresses:
+        if not any(ipaddress.ip_address(address) in subnet for subnet in subnets):
+            return f"its address {address} is not of the destination's network {name} ({', '.join(there['subnets'])})"
+        if address in there["used"]:
+            return f"another container at the destination has its address {address} in the network {name}"
+    return ""
+
+
+def _addresses(source: dict, destination: dict) -> dict:
+    """Where a network has addresses of the network outside, the container takes its own along."""
+    problems, own = [], []
+    for name, addresses in source["container"]["addresses"].items():
+        here, there = (server["segments"].get(name) for server in (source, destination))
+        if here:
+            own += addresses
+            # That there is no network of this name is told by another check.
+            other = {"driver": "network of another kind"} if name in destination["networks"] else None
+            problems.append(_segment_problem(name, addresses, here, there or other))
+    return _check(
+        "addresses",
+        "; ".join(filter(None, problems)),
+        f"it keeps the address {' and '.join(own)}" if own else "no address of its own moves with it",
+        "make the network there as it is at the source, on the same network outside",
+    )
+
+
+_SHOWN = 5
+
+
+def _some(connections: list[dict]) -> str:
+    shown = [f"{one['local']} - {one['remote']}" for one in connections[:_SHOWN]]
+    more = [f"{len(connections) - _SHOWN} more"] if len(connections) > _SHOWN else []
+    return ", ".join(shown + more)
+
+
+def _connections(source: dict, mode: str) -> list[dict]:
+    """What becomes of the container's TCP connections."""
+    every, bound = source["container"]["connections"], source["container"]["bound"]
+    closed = every if mode == "cold" else [one for one in every if not one["survives"]]
+    plural = "" if len(closed) == 1 else "s"
+    problem = f"{len(closed)} connection{plural} will be closed, since its address does not move: {_some(closed)}"
+    remedy = "connect it by a macvlan or ipvlan network that both servers have"
+    if mode == "cold":
+        problem = f"cold mode cannot take {len(closed)} connection{plural} along: {_some(closed)}"
+        remedy = "say -e migration_mode=auto, or close them first"
+    return [
+        _check(
+            "connections",
+            problem if closed else "",
+            f"its connections go on: {_some(every)}" if every else "it has no connections to the outside",
+            remedy,
+            # The dump or the restore would fail in cold mode.
+            warning=mode != "cold",
+        ),
+        _check(
+            "bound",
+            f"it listens on {', '.join(bound)}, which is no address of its own at the destination" if bound else "",
+            "it listens on no address that it will not have at the destination",
+            "have it listen on all addresses (0.0.0.0), or give it a fixed one",
+        ),
+    ]
+
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def _ghost_limit(options: dict) -> int:
+    """Up to which size CRIU takes a deleted file along."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", str(options.get("ghost-limit", "1M")))
+    return int(match.group(1)) * _UNITS.get(match.group(2), 1) if match else MIB
+
+
+def _deleted(source: dict) -> dict:
+    limit = _ghost_limit(source["criu"]["options"])
+    large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
+    return _check(
+        "deleted_files",
+        f"{', '.join(large)} is open and deleted, and larger than what CRIU takes along" if large else "",
+        "it uses no deleted file that is too large for CRIU",
+        "write ghost-limit=SIZE, such as 100M, into /etc/criu/runc.conf at the source",
+    )
+
+
+def _outside(source: dict) -> list[dict]:
+    """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
+    unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
+    stays = f"it is connected to Unix sockets of others ({', '.join(unix)}), which cannot move with it"
+    return [
+        _check(
+            "unix_sockets",
+            stays if unix else "",
+            "it is connected to no Unix socket of others",
+            "have it close that connection first, or reach that service by TCP",
+        ),
+        _check(
+            "descriptors",
+            f"it holds {' and '.join(unknown)}, which CRIU cannot take along" if unknown else "",
+            "it holds nothing that CRIU is known not to take along",
+            "run what it does without that",
+        ),
+        _deleted(source),
+    ]
+
+
 def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
     container = source["container"]
     held = [mount["name"] or mount["source"] for mount in container["mounts"]]
@@ -264,6 +376,9 @@ def preflight(
         _cgroups(destination),
         *_platform(source, destination),
         *_names(source, destination, name),
+        _addresses(source, destination),
+        *_connections(source, mode),
+        *_outside(source),
         *_data(source, destination, volumes),
         *_space(source, destination, mode),
     ]

@@ -157,6 +157,7 @@ def report(measured: dict) -> list[str]:
         _row("downtime", *_downtime(clock, checkpoint)),
         _row("total", sum(stages.values())),
         *_sizes(checkpoint),
+        *(f"  closed          {one}, which could not move with it" for one in checkpoint.get("connections_closed", [])),
         f"  runs now on     {destination} as {name} ({restore['container']['id'][:12]})",
         *_failures(measured["left"]),
     ]

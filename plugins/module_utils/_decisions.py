@@ -208,19 +208,36 @@ def _links(links: list | None) -> list:
     return [f"{target.lstrip('/')}:{alias.rsplit('/', 1)[-1]}" for target, alias in pairs]
 
 
-def _endpoint(endpoint: dict, container_id: str) -> dict:
-    """One network's settings as C(create) and C(connect) want them: what was configured, not what came of it."""
+# Networks on which a container has an address of its own on the network outside, so that it can move with it.
+MOVABLE_DRIVERS = ("macvlan", "ipvlan")
+
+
+def _endpoint(endpoint: dict, container_id: str, driver: str | None) -> dict:
+    """One network's settings as C(create) and C(connect) want them: what was configured, not what came of it.
+
+    :param driver: the network's, where the container is to have the very address that it had.
+    """
     aliases = [alias for alias in endpoint.get("Aliases") or [] if not container_id.startswith(alias)]
     wanted = {
-        "IPAMConfig": endpoint.get("IPAMConfig"),
+        "IPAMConfig": _same_addresses(endpoint) if driver else endpoint.get("IPAMConfig"),
         "Links": endpoint.get("Links"),
         "Aliases": aliases,
         "DriverOpts": endpoint.get("DriverOpts"),
+        # On an ipvlan it is the server's.
+        "MacAddress": endpoint.get("MacAddress") if driver == "macvlan" else None,
     }
     return {key: value for key, value in wanted.items() if value}
 
 
-def creation_body(inspect: dict, image: str, armed: bool = False) -> tuple[dict, dict]:
+def _same_addresses(endpoint: dict) -> dict:
+    """What was configured of an endpoint's addresses, with those that Docker chose."""
+    chosen = {"IPv4Address": endpoint.get("IPAddress"), "IPv6Address": endpoint.get("GlobalIPv6Address")}
+    return {**(endpoint.get("IPAMConfig") or {}), **{key: value for key, value in chosen.items() if value}}
+
+
+def creation_body(
+    inspect: dict, image: str, armed: bool = False, drivers: dict[str, str] | None = None
+) -> tuple[dict, dict]:
     """The body of C(POST /containers/create) that makes this container again, from everything that inspect tells.
 
     The restart policy is left at V(no), so that no daemon starts the container anew before it was restored.
@@ -228,6 +245,7 @@ def creation_body(inspect: dict, image: str, armed: bool = False) -> tuple[dict,
     :param inspect: the inspect data of the container while it ran.
     :param image: see C(image_reference).
     :param armed: whether it is to be restored by our OCI runtime; otherwise it does not stay with it.
+    :param drivers: the networks, by name, on which it is to have the same address, and their drivers.
     :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
     """
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
@@ -237,15 +255,50 @@ def creation_body(inspect: dict, image: str, armed: bool = False) -> tuple[dict,
     if armed or host.get("Runtime") == RUNTIME:
         host["Runtime"] = RUNTIME if armed else ""
     config = {key: value for key, value in inspect["Config"].items() if value is not None}
-    networks = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-    endpoints = {name: _endpoint(endpoint, inspect["Id"]) for name, endpoint in networks.items()}
+    networks = _endpoints(inspect)
+    endpoints = {
+        name: _endpoint(endpoint, inspect["Id"], (drivers or {}).get(name)) for name, endpoint in networks.items()
+    }
     mode = host.get("NetworkMode", "default")
     first = {name: endpoint for name, endpoint in endpoints.items() if name == mode}
     more = {name: endpoint for name, endpoint in endpoints.items() if name != mode} if first else {}
     body = dict(config, Image=image, HostConfig=host)
+    if "MacAddress" in first.get(mode, {}):
+        # Where Docker before 25 looks for it.
+        body["MacAddress"] = first[mode]["MacAddress"]
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, more
+
+
+def segment(network: dict) -> dict:
+    """A network on which containers have addresses of their own: C(driver), C(subnets), and addresses C(used) here."""
+    subnets = [one["Subnet"] for one in (network.get("IPAM") or {}).get("Config") or [] if one.get("Subnet")]
+    used = [
+        one[key].partition("/")[0]
+        for one in (network.get("Containers") or {}).values()
+        for key in ("IPv4Address", "IPv6Address")
+        if one.get(key)
+    ]
+    return {"driver": network["Driver"], "subnets": subnets, "used": sorted(used)}
+
+
+def _endpoints(inspect: dict) -> dict:
+    return (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+
+
+def addresses(inspect: dict) -> dict[str, list[str]]:
+    """The container's addresses, by network."""
+    keys = ("IPAddress", "GlobalIPv6Address")
+    return {
+        name: [endpoint[key] for key in keys if endpoint.get(key)] for name, endpoint in _endpoints(inspect).items()
+    }
+
+
+def fixed_addresses(inspect: dict) -> set[str]:
+    """The addresses that the container was given by its creator, so that it gets them again."""
+    given = ((endpoint.get("IPAMConfig") or {}) for endpoint in _endpoints(inspect).values())
+    return {one[key] for one in given for key in ("IPv4Address", "IPv6Address") if one.get(key)}
 
 
 def published_ports(inspect: dict) -> list[str]:

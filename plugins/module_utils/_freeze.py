@@ -45,8 +45,8 @@ def runtime_root(container):
     return None
 
 
-def control_groups(container):
-    """The folders of a container's control groups: by controller, or that of all of them by an empty name.
+def runtime_state(container):
+    """What runc has written down of a container.
 
     :raises FreezeError: when no runtime knows it.
     """
@@ -54,7 +54,32 @@ def control_groups(container):
     if root is None:
         raise FreezeError("no OCI runtime knows it")
     with open(os.path.join(root, container, "state.json"), encoding="utf-8") as stream:
-        return json.load(stream)["cgroup_paths"]
+        return json.load(stream)
+
+
+def control_groups(container):
+    """The folders of a container's control groups: by controller, or that of all of them by an empty name.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    return runtime_state(container)["cgroup_paths"]
+
+
+def first_process(container):
+    """The PID of the process that a container began with, and the time at which that was, as the kernel counts it.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    state = runtime_state(container)
+    return state["init_process_pid"], int(state["init_process_start"])
+
+
+def freezer(container):
+    """The file that freezes the control group of a container, and what is in it then."""
+    paths = control_groups(container)
+    if "freezer" in paths:
+        return os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
+    return os.path.join(paths[""], "cgroup.freeze"), "1"
 
 
 def processes(container):
@@ -73,13 +98,9 @@ def keep_frozen(container):
     CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
     killed: the container would run here as well as at the destination then.
     """
-    paths = control_groups(container)
-    if "freezer" in paths:
-        place, order = os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
-    else:
-        place, order = os.path.join(paths[""], "cgroup.freeze"), "1"
+    place, frozen = freezer(container)
     with open(place, "w", encoding="ascii") as stream:
-        stream.write(order)
+        stream.write(frozen)
 
 
 def checkpoint_command(container, images, work, *options):
@@ -96,6 +117,7 @@ def checkpoint_command(container, images, work, *options):
         *places,
         "--tcp-established",
         "--ext-unix-sk",
+        "--file-locks",
         *options,
         container,
     ]

@@ -41,6 +41,7 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils import (
     _criu,
     _engine,
+    _guard,
     _host,
     _live_files,
     _pager,
@@ -130,6 +131,7 @@ class Destination:
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
         self.prepared = os.path.join(RUNTIME, order["container"])
+        self.guard = _guard.Guard(self.prepared)
         self.start = None
         self.fifos = {}
         self.store = None
@@ -237,6 +239,7 @@ class Destination:
         answer = self._answer(60)
         if answer != "armed":
             raise Refused(self._docker_said("Docker did not come to the restore"))
+        self.guard.prepare()
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _write(self, name, text):
@@ -269,9 +272,10 @@ class Destination:
             raise Refused("the source asked for a restore before it had this end armed")
         try:
             self._order(wish)
-            answer = self._answer(self.order["restore_limit"])
+            answer = self._outcome()
             if answer != "running":
                 raise Refused(self._why_not(answer))
+            self.guard.leave()
             seconds = round(time.monotonic() - began, 3)
             statistics = _criu.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
@@ -279,6 +283,15 @@ class Destination:
         except (Refused, _pages.PagesError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
+
+    def _outcome(self):
+        """What the runtime says in the end. Before that, our hook in it says whose network is to be guarded."""
+        answer = self._answer(self.order["restore_limit"])
+        if answer and answer.startswith("{"):
+            self.guard.stand(answer)
+            self.fifos["order"].say("guarded")
+            answer = self._answer(self.order["restore_limit"])
+        return answer
 
     def _order(self, wish):
         options = wish.get("options", [])
@@ -390,6 +403,7 @@ class Destination:
             fifo.close()
         if self.start:
             self.start.join(30)
+        self.guard.end()
         shutil.rmtree(self.prepared, ignore_errors=True)
         _staging.remove(self.staging)
 

@@ -39,6 +39,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _door,
     _engine,
     _freeze,
+    _hold,
     _listing,
     _live_files,
     _pages,
@@ -96,6 +97,7 @@ class Source:
         self.frames = frames
         self.order = order
         self.container = order["container"]
+        self.hold = _hold.Hold(self.container)
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
@@ -153,6 +155,7 @@ class Source:
         return self._answers[what]
 
     def arm(self, _wish):
+        self.hold.prepare()
         self.frames.write_json(DO, {"do": "arm"})
         return self._done("armed")
 
@@ -209,16 +212,19 @@ class Source:
         self.files.catch_up()
         if self.rounds:
             self.rounds.until_enough(self.limits)
+        self.hold.settle()
         began = time.monotonic()
         sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._hurry(True)
+        self.hold.lock()
         paused = time.monotonic()
         looking = Task(self.files.look)
         looking.start()
         self._dump(mode)
         looking.result()
+        closed = self.hold.detach(self.images)
         dumped = time.monotonic()
         self.files.send()
         filed = time.monotonic()
@@ -230,9 +236,11 @@ class Source:
         end = time.monotonic()
         self.state = "moved"
         self._hurry(False)
+        self.hold.forsake()
         return {
             "bytes_sent": handed_over - sent,
             "files_sent": self.files.figures,
+            "connections_closed": closed,
             "seconds": {
                 "pause": round(paused - began, 3),
                 "dump": round(dumped - paused, 3),
@@ -304,6 +312,9 @@ class Source:
             self.dump.join()
         if self.frozen:
             self.frozen.close()
+        if self.state in ("runs", "paused"):
+            self.hold.release()
+        self.hold.end()
         if self.state == "paused":
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
             with contextlib.suppress(OSError, TypeError):

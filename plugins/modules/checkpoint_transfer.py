@@ -557,7 +557,7 @@ def open_channel(module, orders):
         "container": live["container"],
         "staging": os.path.join(directory, STAGING),
         "docker_socket": live["docker_socket"],
-        "options": ["--tcp-established", "--ext-unix-sk"],
+        "options": ["--tcp-established", "--ext-unix-sk", "--file-locks"],
         "lazily": live["lazily"],
         "compression": "none" if module.params["compression"] == "none" else "auto",
         "rate_limit": int(module.params["rate_limit"] * MIB),

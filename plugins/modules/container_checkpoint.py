@@ -226,6 +226,12 @@ rounds:
   type: list
   elements: dict
   sample: [{bytes_memory: 268435456, bytes_sent: 268435456, seconds: 2.11}]
+connections_closed:
+  description: Connections that could not move with the container and were closed, with their local and remote ends.
+  returned: when the container was moved
+  type: list
+  elements: str
+  sample: ["172.17.0.2:80 - 192.0.2.7:51234"]
 container_state:
   description:
     - How far the migration was. V(runs) and V(paused) tell how the container is here; with V(handed over) and V(moved)

@@ -421,7 +421,8 @@ class Restorer:
         tags = {
             tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
         }
-        body, more_networks = _decisions.creation_body(inspect, _decisions.image_reference(inspect, tags), armed)
+        image = _decisions.image_reference(inspect, tags)
+        body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
         container_id = self.client.create_from_body(self.name, body)
         try:
             for network, endpoint in more_networks.items():
@@ -431,6 +432,17 @@ class Restorer:
             self._clean(container_id, in_place=False)
             raise
         return container_id
+
+    def _moving_networks(self, inspect: dict) -> dict[str, str]:
+        """The networks on which the container keeps its address, by name, with their drivers here.
+
+        None, where the container may still run at the source.
+        """
+        if not (self.manifest["exit"] or self.manifest.get("prepared")):
+            return {}
+        wanted = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+        drivers = {network["Name"]: network["Driver"] for network in self.client.networks()}
+        return {name: drivers[name] for name in wanted if drivers.get(name) in _decisions.MOVABLE_DRIVERS}
 
     def _join(self, network: str, container_id: str, endpoint: dict) -> None:
         """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""

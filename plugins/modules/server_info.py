@@ -123,6 +123,13 @@ networks:
   type: list
   elements: str
   sample: [bridge, host, none]
+segments:
+  description:
+    - Networks on which containers have addresses of their own on the network outside (macvlan and ipvlan), by name,
+      each with its C(driver), its C(subnets) and the addresses that containers here have in it (C(used)).
+  returned: success
+  type: dict
+  sample: {lan: {driver: macvlan, subnets: [192.0.2.0/24], used: [192.0.2.129]}}
 volumes:
   description: Names of all volumes.
   returned: success
@@ -197,6 +204,36 @@ container:
       type: list
       elements: str
       sample: [bridge]
+    addresses:
+      description: Its addresses, by network.
+      type: dict
+      sample: {lan: [192.0.2.129]}
+    connections:
+      description:
+        - Its TCP connections to the outside, each with C(local) and C(remote) end and whether it C(survives) a live
+          migration, because its address moves with it.
+      type: list
+      elements: dict
+      sample: [{local: "172.17.0.2:80", remote: "192.0.2.7:51234", survives: false}]
+    bound:
+      description: Addresses that it listens on by name and that do not move with it.
+      type: list
+      elements: str
+      sample: []
+    unix_outside:
+      description: Unix sockets of others that it is connected to.
+      type: list
+      elements: str
+      sample: [/run/docker.sock]
+    unknown:
+      description: What it holds that CRIU is known not to take along.
+      type: list
+      elements: str
+      sample: [an io_uring]
+    deleted:
+      description: Sizes of files that it has open and that were deleted, by the name that they had.
+      type: dict
+      sample: {/tmp/scratch: 4096}
     mounts:
       description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
       type: list
@@ -204,8 +241,21 @@ container:
       sample: []
 """
 
-from ansible_collections.fog.migration.plugins.module_utils import _client, _criu, _decisions, _host, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _client,
+    _criu,
+    _decisions,
+    _host,
+    _rootfs,
+    _survey,
+)
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
+
+def segments(client) -> dict:
+    """The networks on which containers have addresses of their own, by name."""
+    found = [one for one in client.networks() if one["Driver"] in _decisions.MOVABLE_DRIVERS]
+    return {one["Name"]: _decisions.segment(client.inspect_network(one["Id"])) for one in found}
 
 
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
@@ -234,7 +284,9 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "rootfs_size": _host.folder_bytes(upper) if upper else 0,
         "ports": _decisions.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
+        "addresses": _decisions.addresses(inspect),
         "mounts": _decisions.data_mounts(inspect),
+        **_survey.survey(inspect["Id"], process, _decisions.fixed_addresses(inspect)),
     }
 
 
@@ -257,6 +309,7 @@ def gather(client, params: dict) -> dict:
         },
         "images": sorted(one["Id"] for one in client.images()),
         "networks": sorted(one["Name"] for one in client.networks()),
+        "segments": segments(client),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
         "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,

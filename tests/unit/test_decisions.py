@@ -160,6 +160,37 @@ def test_user_defined_networks_keep_what_was_configured_and_only_that():
     assert more == {"other": {"DriverOpts": {"a": "b"}}}
 
 
+def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
+    inspect = changed("HostConfig.NetworkMode", "lan")
+    endpoint = {
+        "IPAMConfig": None,
+        "IPAddress": "192.0.2.5",
+        "GlobalIPv6Address": "fd00::5",
+        "MacAddress": "02:42:c0:00:02:05",
+    }
+    inspect["NetworkSettings"]["Networks"] = {"lan": endpoint, "wifi": endpoint, "bridge": endpoint}
+    body, more = _decisions.creation_body(inspect, "i", drivers={"lan": "macvlan", "wifi": "ipvlan"})
+    both = {"IPv4Address": "192.0.2.5", "IPv6Address": "fd00::5"}
+    mac = {"MacAddress": "02:42:c0:00:02:05"}
+    assert body["NetworkingConfig"]["EndpointsConfig"] == {"lan": {"IPAMConfig": both, **mac}}
+    assert body["MacAddress"] == mac["MacAddress"]
+    assert more == {"wifi": {"IPAMConfig": both}, "bridge": {}}
+    assert _decisions.addresses(inspect)["lan"] == ["192.0.2.5", "fd00::5"]
+    assert _decisions.fixed_addresses(inspect) == set()
+    endpoint["IPAMConfig"] = {"IPv4Address": "192.0.2.5"}
+    assert _decisions.fixed_addresses(inspect) == {"192.0.2.5"}
+
+
+def test_a_network_outside():
+    network = {
+        "Driver": "macvlan",
+        "IPAM": {"Config": [{"Subnet": "192.0.2.0/24", "Gateway": "192.0.2.1"}, {"Subnet": "fd00::/64"}]},
+        "Containers": {"4f": {"IPv4Address": "192.0.2.5/24", "IPv6Address": "fd00::5/64"}, "5a": {"IPv4Address": ""}},
+    }
+    wanted = {"driver": "macvlan", "subnets": ["192.0.2.0/24", "fd00::/64"], "used": ["192.0.2.5", "fd00::5"]}
+    assert _decisions.segment(network) == wanted
+
+
 def test_ports_and_mounts():
     assert _decisions.published_ports(INSPECT) == ["8080/tcp"]
     assert [mount["name"] for mount in _decisions.data_mounts(INSPECT)] == ["data"]

@@ -63,6 +63,16 @@ def test_no_choice_is_one_sentence(servers, options, error):
     assert not chosen["source"]
 
 
+LAN = {"driver": "macvlan", "subnets": ["192.0.2.0/24", "fd00::/64"], "used": []}
+ON_LAN = {
+    "container.networks": ["lan"],
+    "container.addresses": {"lan": ["192.0.2.5", "fd00::5"]},
+    "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}},
+}
+OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False}
+GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
+
+
 SERVER = {
     "host": {
         "hostname": "fog1",
@@ -89,6 +99,7 @@ SERVER = {
     "containers": {},
     "images": [],
     "networks": ["bridge"],
+    "segments": {},
     "volumes": [],
     "container": {
         "name": "looper100",
@@ -98,6 +109,12 @@ SERVER = {
         "live_remedy": None,
         "ports": ["8080/tcp"],
         "networks": ["bridge"],
+        "addresses": {"bridge": ["172.17.0.2"]},
+        "connections": [],
+        "bound": [],
+        "unix_outside": [],
+        "unknown": [],
+        "deleted": {"/x": 2**20},
         "mounts": [],
         "memory": 10**6,
         "rootfs_size": 10,
@@ -202,10 +219,50 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ),
         ({"container.memory": 4 * 10**9}, {}, {"mode": "cold"}, ["space_source", "space_destination"]),
         ({"container.memory": 4 * 10**9}, {}, {"mode": "precopy"}, []),
+        (ON_LAN, {"networks": ["lan"], "segments": {"lan": LAN}}, {}, []),
+        (ON_LAN, {"networks": ["lan"], "segments": {}}, {}, ["addresses"]),
+        (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "driver": "ipvlan"}}}, {}, ["addresses"]),
+        (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "subnets": ["192.0.3.0/24"]}}}, {}, ["addresses"]),
+        (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}}}, {}, ["addresses"]),
+        (ON_LAN, {}, {}, ["networks"]),
+        ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),
+        ({"container.connections": [OVER]}, {}, {"mode": "cold"}, ["connections"]),
+        ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
+        ({"container.bound": ["172.17.0.2:80"]}, {}, {}, ["bound"]),
+        ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
+        ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
+        ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
+        ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )
 def test_preflight(source, destination, options, names):
     assert failed(source, destination, **options) == names
+
+
+@pytest.mark.parametrize(
+    ("connections", "status", "detail"),
+    [
+        ([], "ok", "it has no connections to the outside"),
+        ([GOES_ON], "ok", "its connections go on: 192.0.2.5:80 - 192.0.2.7:40001"),
+        (
+            [OVER, GOES_ON],
+            "warning",
+            "1 connection will be closed, since its address does not move: 172.17.0.2:80 - 192.0.2.7:40000",
+        ),
+        (
+            [dict(OVER, remote=f"192.0.2.7:{number}") for number in range(7)],
+            "warning",
+            "7 connections will be closed, since its address does not move: "
+            + ", ".join(f"172.17.0.2:80 - 192.0.2.7:{number}" for number in range(5))
+            + ", 2 more",
+        ),
+    ],
+)
+def test_connections_are_told(connections, status, detail):
+    source = changed({"container.connections": connections})
+    checks = preflight(source, changed(None), name="looper100", mode="precopy")
+    told = next(check for check in checks if check["check"] == "connections")
+    assert (told["status"], told["detail"]) == (status, detail)
 
 
 def test_only_instruction_sets_count():
@@ -239,6 +296,7 @@ def test_report_of_a_live_migration():
             },
             "bytes_sent": 2048,
             "files_sent": [{"bytes_sent": 1024}, {"bytes_sent": 10}],
+            "connections_closed": ["172.17.0.2:80 - 192.0.2.7:40000"],
             "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}, {"bytes_sent": 1024}],
             "statistics": {"frozen_time": 52000},
         },
@@ -259,6 +317,7 @@ def test_report_of_a_live_migration():
     assert "  files" in lines[6] and lines[6].endswith("2 differences: 1.0 KiB, 10 B, until it was frozen")
     assert "2.0 KiB sent while" in lines[7]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
+    assert "  closed          172.17.0.2:80 - 192.0.2.7:40000, which could not move with it" in lines
 
 
 def test_report_tells_the_phases_and_the_downtime():

@@ -11,7 +11,8 @@
 #              reading and writing, so that its death is the end of the FIFO here, which is to give up as well.
 #   answer     a FIFO; "armed" is written to it when only the order is missing, and "running" or "failed CODE" when it was obeyed
 #   patience   how many seconds to wait for the order
-#   bundle     made here before "armed": where the file systems that Docker has mounted are to be seen, and the container's bundle there
+#   bundle     made here before "armed": where the file systems that Docker has mounted are to be seen; the folder with the container's config.json,
+#              which is read when the order has come
 #   options    options of "runc restore", one word on a line; read when the order has come
 #   restored   made here when the container runs, for "start"
 set -u

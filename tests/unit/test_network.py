@@ -1,0 +1,226 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a connection, and how sockets, frames and filters are written."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils import _guard, _netlink, _network, _sockets, _survey
+
+MAC = bytes.fromhex("02420ad586c0")
+MOVED = {"192.0.2.5", "fd00::5"}
+
+
+def sock(local, remote=("0.0.0.0", 0), state=_network.ESTABLISHED, protocol=socket.IPPROTO_TCP, **more):
+    """A socket as the kernel's list of them tells it."""
+    return {"local": local, "remote": remote, "state": state, "protocol": protocol, "inode": 7, "waiting": 0, **more}
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "survives"),
+    [
+        ("192.0.2.5", "192.0.2.7", True),
+        ("fd00::5", "fd00::7", True),
+        ("172.17.0.2", "192.0.2.7", False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("::1", "::1", True),
+        # Docker's name server is no process of the container's.
+        ("127.0.0.1", "127.0.0.11", False),
+        # To itself, by an address that it does not have there.
+        ("172.17.0.2", "172.17.0.2", False),
+    ],
+)
+def test_a_connection_goes_where_its_address_goes(local, remote, survives):
+    assert _network.survives(sock((local, 80), (remote, 40000)), MOVED) == survives
+
+
+def test_an_address_that_is_only_lent_does_not_move():
+    lan = {"kind": "macvlan", "flags": 0x1043, "addresses": ["192.0.2.5"]}
+    assert _network.moved_addresses([lan, {**lan, "kind": "veth", "addresses": ["172.17.0.2"]}]) == {"192.0.2.5"}
+    # An ipvlan of layer 3.
+    assert _network.moved_addresses([{**lan, "kind": "ipvlan", "flags": 0x10C3}]) == set()
+
+
+def test_what_is_said_beforehand():
+    sockets = [
+        sock(("192.0.2.5", 80), ("192.0.2.7", 40000)),
+        sock(("172.17.0.2", 80), ("192.0.2.7", 40001)),
+        sock(("127.0.0.1", 5432), ("127.0.0.1", 40002)),
+        sock(("fd00::5", 80), ("fd00::7", 40003)),
+        sock(("0.0.0.0", 80), state=_network.LISTEN),
+        sock(("192.0.2.5", 81), state=_network.LISTEN),
+        sock(("172.17.0.2", 82), state=_network.LISTEN),
+        sock(("10.1.0.7", 83), state=_network.LISTEN),
+        sock(("127.0.0.1", 4000), state=_network.LISTEN),
+        sock(("224.0.0.251", 5353), state=_network.CLOSED, protocol=socket.IPPROTO_UDP),
+        sock(("172.17.0.2", 53), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
+    ]
+    said = _survey.classify(sockets, MOVED, {"10.1.0.7"})
+    assert [(one["local"], one["remote"], one["survives"]) for one in said["connections"]] == [
+        ("172.17.0.2:80", "192.0.2.7:40001", False),
+        ("192.0.2.5:80", "192.0.2.7:40000", True),
+        ("[fd00::5]:80", "[fd00::7]:40003", True),
+    ]
+    assert said["bound"] == ["172.17.0.2:82"]
+
+
+def test_unix_sockets_of_others():
+    def unix(inode, peer, name=""):
+        return {"type": 1, "inode": inode, "peer": peer, "name": name}
+
+    listed = [unix(1, 2), unix(2, 1), unix(3, 9), unix(9, 3, "/run/docker.sock")]
+    listed += [unix(4, 8), unix(5, 0, "/mine"), unix(7, 9)]
+    sockets = {one["inode"]: one for one in listed}
+    assert _survey.unix_outside(sockets, {1, 2, 5}) == []
+    assert _survey.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
+
+
+def test_what_criu_cannot_take_along():
+    links = ["anon_inode:[eventpoll]", "socket:[4711]", "pipe:[4]", "/dev/null", "/a:[io_uring]b"]
+    assert _survey.unknown(links) == []
+    assert _survey.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
+
+
+def test_deleted_files(tmp_path):
+    for name in ("whole", "half", "gone", "memory"):
+        (tmp_path / name).write_bytes(b"12345")
+    (tmp_path / "other").hardlink_to(tmp_path / "half")
+    with open(tmp_path / "gone", "rb") as gone, open(tmp_path / "half", "rb") as half:
+        for name in ("gone", "half"):
+            (tmp_path / name).unlink()
+        links = {f"/proc/self/fd/{gone.fileno()}": "/gone (deleted)"}
+        links[f"/proc/self/fd/{half.fileno()}"] = "/half (deleted)"
+        links.update({str(tmp_path / "whole"): "/whole", "/dev/null": "/n (deleted)", "/none": "/none (deleted)"})
+        links[str(tmp_path / "memory")] = "/memfd:m (deleted)"
+        assert _survey.deleted(links) == ({"/gone": 5}, ["/half"])
+
+
+def test_what_belongs_to_the_kernel_alone():
+    assert not _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000)))
+    assert _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0))
+    assert _network.half_open(sock(("0.0.0.0", 80), state=_network.LISTEN, waiting=2))
+    assert not _network.half_open(sock(("0.0.0.0", 80), state=_network.LISTEN))
+
+
+def test_announcements():
+    arp = _network.announcement(MAC, "192.0.2.5")
+    packed = bytes([192, 0, 2, 5])
+    assert arp[:14] == b"\xff" * 6 + MAC + b"\x08\x06"
+    assert arp[14:] == bytes.fromhex("0001080006040001") + MAC + packed + bytes(6) + packed
+
+    advertisement = _network.announcement(MAC, "fd00::5")
+    source, target = ipaddress.ip_address("fd00::5").packed, ipaddress.ip_address("ff02::1").packed
+    assert advertisement[:14] == bytes.fromhex("333300000001") + MAC + b"\x86\xdd"
+    assert advertisement[22:54] == source + target
+    icmp = advertisement[54:]
+    assert (icmp[0], icmp[4], icmp[8:24], icmp[24:]) == (136, 0x20, source, b"\x02\x01" + MAC)
+    assert advertisement[18:22] == struct.pack("!HBB", len(icmp), 58, 255)
+    # The checksum of what contains its own is nothing.
+    assert _network.checksum(source + target + struct.pack("!II", len(icmp), 58) + icmp) == 0
+
+
+def test_netlink_attributes_there_and_back():
+    data = _netlink.text(1, "lan") + _netlink.number(2, -450) + _netlink.nested(3, _netlink.number(1, 7))
+    found = _netlink.attributes_of(data)
+    assert found[1] == b"lan\0"
+    assert struct.unpack(">i", found[2]) == (-450,)
+    assert _netlink.attributes_of(found[3]) == {1: b"\0\0\0\7"}
+
+
+def test_netlink_messages():
+    data = _netlink.message(18, _netlink.NLM_F_DUMP, b"12345") + b"\0\0\0" + _netlink.message(2, 0, bytes(4), 9)
+    assert list(_netlink.messages_of(data)) == [(18, 1, b"12345"), (2, 9, bytes(4))]
+
+
+def test_our_hook_comes_first_where_there_is_a_network_to_guard():
+    docker = {"path": "/proc/1/exe", "args": ["libnetwork-setkey"]}
+    config = {"hooks": {"prestart": [docker]}, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}
+    hooks = _guard.with_hook(config, "/run/x")["hooks"]["prestart"]
+    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:]) == ("/bin/sh", "/run/x", [docker])
+    shared = {"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}
+    for other in (shared, {"linux": {"namespaces": [{"type": "mount"}]}}):
+        assert _guard.with_hook(other, "/run/x") == other
+
+
+# CRIU's images
+
+
+def words(address):
+    """An address as CRIU writes it."""
+    packed = ipaddress.ip_address(address).packed
+    return struct.unpack(f"={len(packed) // 4}I", packed)
+
+
+def entry(local, remote, state=_network.ESTABLISHED, protocol=socket.IPPROTO_TCP):
+    """A socket in an image."""
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    numbers = [(1, 11), (2, 4000), (3, family), (4, 1), (5, protocol), (6, state), (7, local[1]), (8, remote[1])]
+    numbers += [(9, 2), (10, 0)]
+    numbers += [(11, word) for word in words(local[0])] + [(12, word) for word in words(remote[0])]
+    body = b"".join(_sockets.number(*pair) for pair in numbers)
+    return body + _sockets.message(14, b"\x08\x01") + _sockets.number(19, 1)
+
+
+def image(*contents):
+    """A files.img of these sockets, and of a file that is none."""
+    others = [_sockets.number(1, 1) + _sockets.number(2, 5) + _sockets.message(3, b"abc")]
+    found = [_sockets.number(1, 4) + _sockets.number(2, 11) + _sockets.message(4, one) for one in contents]
+    head = struct.pack("<II", _sockets.COMMON_MAGIC, 0x56303138)
+    return head + b"".join(struct.pack("<I", len(one)) + one for one in [*others, *found])
+
+
+def sockets_of(path):
+    """The sockets in a files.img."""
+    return [
+        _sockets.described(value)
+        for one in _sockets.entries(path.read_bytes())[1]
+        for number, value, _raw in _sockets.fields(one)
+        if number == 4
+    ]
+
+
+def test_a_connection_is_taken_from_the_images(tmp_path):
+    path = tmp_path / "files.img"
+    over = entry(("::ffff:172.17.0.2", 80), ("::ffff:192.0.2.7", 40000))
+    path.write_bytes(
+        image(
+            entry(("0.0.0.0", 80), ("0.0.0.0", 0), _network.LISTEN),
+            over,
+            entry(("192.0.2.5", 80), ("192.0.2.7", 40001)),
+            entry(("172.17.0.2", 999), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
+        )
+    )
+    left = _sockets.detach(
+        str(tmp_path), lambda one, _all: _network.is_connected(one) and not _network.survives(one, MOVED)
+    )
+    assert [one["local"] for one in left] == [("172.17.0.2", 80), ("172.17.0.2", 999)]
+    listening, closed, kept, datagrams = sockets_of(path)
+    assert listening["state"] == _network.LISTEN
+    assert (closed["state"], closed["local"], closed["remote"]) == (_network.CLOSED, ("::", 0), ("::", 0))
+    assert (kept["state"], kept["remote"]) == (_network.ESTABLISHED, ("192.0.2.7", 40001))
+    assert (datagrams["local"], datagrams["remote"]) == (("0.0.0.0", 999), ("192.0.2.9", 53))
+    # All else of it is as it was, but that it was shut down.
+    assert _sockets.message(14, b"\x08\x01") in _sockets.detached(over)
+    assert 19 not in [number for number, _value, _raw in _sockets.fields(_sockets.detached(over))]
+
+
+def test_images_are_left_alone_where_all_goes_on(tmp_path):
+    path = tmp_path / "files.img"
+    content = image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))
+    path.write_bytes(content)
+    assert _sockets.detach(str(tmp_path), lambda _one, _all: False) == []
+    assert path.read_bytes() == content
+    assert _sockets.detach(str(tmp_path / "none"), lambda _one, _all: True) == []
+
+
+@pytest.mark.parametrize("cut", [1, 3, 9])
+def test_an_image_that_is_cut_off(tmp_path, cut):
+    (tmp_path / "files.img").write_bytes(image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))[:-cut])
+    with pytest.raises(_sockets.SocketsError):
+        _sockets.detach(str(tmp_path), lambda _one, _all: True)
