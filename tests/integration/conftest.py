@@ -36,9 +36,18 @@ def _lab_is_up() -> Iterator[None]:
         _lab_playbook("-e", "lab_state=down")
 
 
+# What a test that failed in the midst of a migration leaves: its programs, and what they have mounted.
+_CLEAR = """
+pkill -KILL -f '/run/fog-migration/.*channel[.]py'
+docker ps -aq | xargs -r docker rm -fv
+awk '$2 ~ "^/run/fog-migration/" { print $2 }' /proc/mounts | xargs -r umount -l
+rm -rf /var/lib/fog-migration /run/fog-migration*
+"""
+
+
 def _clear(the_lab: lab_module.Lab) -> None:
     for node in the_lab.servers():
-        the_lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; rm -rf /var/lib/fog-migration /run/fog-migration*")
+        the_lab.sh(node, _CLEAR)
 
 
 @pytest.fixture
