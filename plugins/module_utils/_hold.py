@@ -112,8 +112,8 @@ class Hold:
         return not _network.survives(sock, self._moved)
 
     def release(self):
-        """To be called before the container goes on here."""
-        if self._network:
+        """To be called before the container goes on here, if C(end) was not called yet."""
+        if self._network and self._keeper:
             # A container that has ended has no network any more.
             with _explained("unlocked"), contextlib.suppress(FileNotFoundError):
                 _network.inside(self._network, _network.unlock)
@@ -126,6 +126,7 @@ class Hold:
         if self._keeper:
             with contextlib.suppress(OSError):
                 self._keeper.stdin.close()
+            self._keeper = None
 
 
 @contextlib.contextmanager
