@@ -124,14 +124,14 @@ def not_experimental(lab, node: str):
 
 def test_destination_not_experimental(lab, looper):
     with not_experimental(lab, "fog2"):
-        message = failure(lab.migrate("looper100", check=False))
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
     one_sentence(message, "experimental", "/etc/docker/daemon.json")
 
 
 def test_source_not_experimental(lab):
     with not_experimental(lab, "fog1"):
         lab.start("fog1", "looper100", NATURALS)
-        message = failure(lab.migrate("looper100", check=False))
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
         assert lab.running_on("looper100") == ["fog1"]
         result = lab.module("fog1", "container_checkpoint", container="looper100", name="c1")
         one_sentence(result["msg"], "Checkpoint on fog1", "experimental mode", "nothing was changed")
@@ -184,14 +184,16 @@ def small_disk(lab, node: str, size: str):
 
 def test_full_disk_at_the_destination(lab, looper):
     with small_disk(lab, "fog2", "64k"):
-        message = failure(lab.migrate("looper100", check=False))
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
         one_sentence(message, "needed at the destination", "nothing was changed")
-        message = failure(lab.migrate("looper100", check=False, migration_ignore=["space_destination"]))
+        ignore = {"migration_ignore": ["space_destination"]}
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold", **ignore))
         one_sentence(message, "fog2", "looper100 was resumed and runs at fog1")
         assert lab.sh("fog2", f"ls -A {CHECKPOINTS}") == ""
 
 
-def test_connection_cut_in_mid_transfer(lab):
+@pytest.mark.parametrize("mode", ["cold", "precopy"])
+def test_connection_cut_in_mid_transfer(lab, mode):
     ballast = "x=$(head -c 24000000 /dev/urandom | base64); "
     identity = lab.start("fog1", "heavy", ballast + NATURALS)
     counted(lab, "fog1", "heavy", 5)
@@ -205,11 +207,13 @@ def test_connection_cut_in_mid_transfer(lab):
     cutter = threading.Thread(target=cut)
     cutter.start()
     try:
-        message = failure(lab.migrate("heavy", check=False, migrate_transfer_rate_limit=4, migrate_compression="none"))
+        slowly = {"migration_rate_limit": 4, "migration_compression": "none"}
+        message = failure(lab.migrate("heavy", check=False, migration_mode=mode, **slowly))
     finally:
         over.set()
         cutter.join()
-    one_sentence(message, "fog2", "heavy was resumed and runs at fog1")
+    how = "heavy was resumed and runs at fog1" if mode == "cold" else "heavy runs on as before at fog1"
+    one_sentence(message, "fog2", how)
     assert lab.running_on("heavy") == ["fog1"]
     assert lab.inspect("fog1", "heavy")["Id"] == identity
     numbers = [int(line) for line in end(lab, "fog1", "heavy")]

@@ -44,7 +44,11 @@ def without_traces(lab) -> None:
     wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
 
 
-@pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
+# Every mode is tried with the generators of test_migrate.py and with every page below.
+SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("precopy", "postcopy")]
+
+
+@pytest.mark.parametrize("mode", [*SLOW, "hybrid"])
 def test_there_and_back(lab, start, mode):
     start(CHURN, "--restart", "unless-stopped", "--memory", "256m", "--label", "a=b", "--env", "SECRET=x")
     followed = lab.follow("fog1", "mover")
@@ -92,7 +96,7 @@ def test_every_page(lab, mode):
     without_traces(lab)
 
 
-@pytest.mark.parametrize("mode", ["precopy", "postcopy", "hybrid"])
+@pytest.mark.parametrize("mode", [*SLOW, "hybrid"])
 def test_processes_threads_and_what_they_share(lab, mode):
     programs.start(lab, "fog1", "mover", programs.FAMILY)
     wait_for(lambda: len(lab.lines("fog1", "mover")) > 50, "the first numbers")

@@ -116,7 +116,7 @@ def test_connection_lost_during_the_restore(lab):
     identity = lab.start("fog1", "looper100", NATURALS)
     counted(lab, "fog1", "looper100", 5)
     cutter = during_the_restore(lab, "pkill -KILL sshd-session")
-    message = failure(lab.migrate("looper100", check=False))
+    message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
     cutter.join()
     assert "was resumed and runs at fog1" in message
     assert lab.running_on("looper100") == ["fog1"]
@@ -133,7 +133,7 @@ def test_destination_lost_at_the_worst_moment(lab):
     rule = "INPUT -p tcp --dport 22 -j DROP"
     cutter = during_the_restore(lab, f"iptables -I {rule}; pkill -KILL sshd-session")
     try:
-        message = failure(lab.migrate("looper100", check=False))
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
         cutter.join()
     finally:
         lab.sh("fog2", f"iptables -D {rule}")
