@@ -122,7 +122,11 @@ class Packer:
         with Tree(self._root) as tree:
             for name in removed:
                 self._head({"remove": text(name)})
+            wanted = set(made)
             for name in made:
+                # What is in a folder that is gone is gone, even if another folder has that name by now.
+                if name != ROOT and parent_of(name) in wanted and parent_of(name) not in seen:
+                    continue
                 try:
                     seen[name] = self._one(tree, name)
                 except OSError as exc:

@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
@@ -78,6 +79,14 @@ def _write(path, text):
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
         stream.write(text)
+
+
+def spawn(words, log):
+    """Starts a program that goes on when whoever started it has ended; what it complains of goes to the file I(log)."""
+    with open(log, "wb") as stream:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+        )
 
 
 def order_directory():

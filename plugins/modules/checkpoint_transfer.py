@@ -361,7 +361,6 @@ files:
 import json
 import os
 import shutil
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -568,16 +567,14 @@ def open_channel(module, orders):
     staging = make_staging(directory, live, *_transfer.copies_here(live["mode"], live["lazily"]))
     order["rootfs"] = prepared_rootfs(module.params["path"])
     words = _program.lay_down(directory, order, "_live_source")
-    with open(os.path.join(directory, "log"), "wb") as log:
-        program = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
-        )
+    log = os.path.join(directory, "log")
+    program = _program.spawn(words, log)
     channel = os.path.join(directory, _live_source.SOCKET)
     deadline = time.monotonic() + OPEN_SECONDS
     while not os.path.exists(channel):
         if program.poll() is not None or time.monotonic() > deadline:
             program.kill()
-            with open(log.name, encoding="utf-8", errors="replace") as stream:
+            with open(log, encoding="utf-8", errors="replace") as stream:
                 said = stream.read().strip().splitlines()
             raise Failure(f"the channel could not be opened ({said[-1] if said else 'no answer'})")
         time.sleep(0.02)
