@@ -104,8 +104,8 @@ def start(lab):
     return start
 
 
-def module(lab, node: str, name: str, /, **arguments) -> dict:
-    result = lab.module(node, name, **arguments)
+def done(lab, node: str, module: str, arguments: dict) -> dict:
+    result = lab.module(node, module, **arguments)
     assert not result["failed"], result
     return result
 
@@ -113,14 +113,16 @@ def module(lab, node: str, name: str, /, **arguments) -> dict:
 def open_channel(lab, mode: str) -> str:
     """Everything before the freeze; the channel."""
     path = f"{CHECKPOINTS}/mover"
-    prepared = module(lab, "fog1", "container_checkpoint", container="mover", name="mover", state="prepared")
+    prepared = done(lab, "fog1", "container_checkpoint", {"container": "mover", "name": "mover", "state": "prepared"})
     assert lab.sh("fog1", f"stat -c %a {path}/rootfs.json").strip() == "600"
-    module(lab, "fog1", "checkpoint_transfer", path=path, destination="fog2")
-    armed = module(lab, "fog2", "container_restore", path=path, state="armed")
+    done(lab, "fog1", "checkpoint_transfer", {"path": path, "destination": "fog2"})
+    armed = done(lab, "fog2", "container_restore", {"path": path, "state": "armed"})
     live = {"container": prepared["manifest"]["container"]["id"], "armed": armed["container"]["id"], "mode": mode}
-    return module(lab, "fog1", "checkpoint_transfer", path=path, destination="fog2", live=live)["channel"]
+    return done(lab, "fog1", "checkpoint_transfer", {"path": path, "destination": "fog2", "live": live})["channel"]
 
 
+# Once in two dozen runs, a folder that the source had was missing at the destination. It is not understood yet.
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["stop-and-copy", "precopy", "postcopy", "hybrid"])
 def test_both_are_equal_when_it_is_restored(lab, start, listing, mode):
     lab.copy_image()
@@ -129,13 +131,15 @@ def test_both_are_equal_when_it_is_restored(lab, start, listing, mode):
     merged = lab.inspect("fog1", "mover")["GraphDriver"]["Data"]["MergedDir"]
     for name, attribute in ("kept", "trusted.mine"), ("log", "user.a"):
         lab.sh("fog1", f"python3 -c \"import os; os.setxattr('{merged}/w/{name}', '{attribute}', b'x')\"")
-    moved = module(lab, "fog1", "container_checkpoint", container="mover", name="mover", channel=channel, mode=mode)
+    moved = done(
+        lab, "fog1", "container_checkpoint", {"container": "mover", "name": "mover", "channel": channel, "mode": mode}
+    )
     print(mode, moved["seconds"], moved["files_sent"])
     here, there = listing("fog1"), listing("fog2")
     assert [name for name in here if name.startswith("w/odd")]
     assert here["w/kept"][6] == ["trusted.mine", b"x".hex()] and here["w/log"][6] == ["user.a", b"x".hex()]
-    for name in sorted({*here, *there}):
-        assert there.get(name) == here.get(name), name
+    other = [(name, here.get(name), there.get(name)) for name in sorted({*here, *there})]
+    assert [one for one in other if one[1] != one[2]] == []
     # And it goes on with that.
     wait_for(lambda: len(lab.lines("fog2", "mover")) > 20, "further lines")
     numbers = [int(line) for line in lab.docker("fog2", "exec", "mover", "cat", "/w/log").split()]

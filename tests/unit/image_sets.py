@@ -129,7 +129,7 @@ def memory_of(store):
                 for run in runs
                 for index in range(run.pages)
             }
-        assert [(vaddr, pages) for vaddr, pages in store.layout(name)] == layout_of(memory[name])
+        assert list(store.layout(name)) == layout_of(memory[name])
     return memory
 
 

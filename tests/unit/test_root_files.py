@@ -376,7 +376,7 @@ def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypa
     (here / "tmp" / "cr-tmpfs.1").mkdir(parents=True)
     (here / "f").write_text("first")
     # CRIU's own folders are no reason.
-    follower = following(here, there, tmp_path / "kept", lambda: (here / "tmp" / "cr-tmpfs.1").rmdir())
+    follower = following(here, there, tmp_path / "kept", (here / "tmp" / "cr-tmpfs.1").rmdir)
     follower.look()
     follower.send()
     assert tree_of(there) == tree_of(here)
