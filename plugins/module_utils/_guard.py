@@ -12,6 +12,7 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -21,7 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils import _network
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
-HOOK = '{ cat; echo; } 1<>"$0/answer" && [ "$(head -n 1 "$0/order")" = guarded ]'
+HOOK = 'exec 4<>"$0/order" 3<"$0/order" 4>&- && { cat; echo; } 1<>"$0/answer" && [ "$(head -n 1 <&3)" = guarded ]'
 HOOK_LIMIT = 30
 # Seconds until it is announced again: neighbours may ignore what follows too fast on what they knew (locktime).
 ANNOUNCE_AGAIN = 1.2
@@ -51,9 +52,14 @@ class Guard:
 
     def prepare(self):
         """To be called when the runtime is armed: it has not read the container's configuration yet."""
-        with open(os.path.join(self._prepared, "bundle"), encoding="utf-8") as stream:
-            _view, bundle = stream.read().splitlines()
-        path = os.path.join(bundle, "config.json")
+        told = os.path.join(self._prepared, "bundle")
+        lines = []
+        with contextlib.suppress(FileNotFoundError), open(told, encoding="utf-8") as stream:
+            lines = stream.read().splitlines()
+        # The runtime is installed by a role, while all else comes anew with each migration.
+        if len(lines) != 2:
+            raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", told)
+        path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
             config = json.load(stream)
         with open(path + ".new", "w", encoding="utf-8") as stream:
