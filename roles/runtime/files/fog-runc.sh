@@ -56,7 +56,8 @@ create)
     tell_bundle "$@"
     # Before it is told that this is armed: from then on it may be given up at once, which is the end of the FIFO for its readers.
     # Opened for writing as well for a moment, so that it never waits for a writer.
-    exec 4<>"$prepared/order" 3<"$prepared/order" 4>&-
+    exec 4<>"$prepared/order"
+    exec 3<"$prepared/order" 4>&-
     # Opened for reading as well, so that it never waits for a reader.
     echo armed 1<>"$prepared/answer"
     order=$(timeout "$(cat "$prepared/patience")" head -n 1 <&3)
