@@ -128,6 +128,15 @@ def reason(lines: list[str]) -> str:
     return f", CRIU said: {re.sub(r'^[^E]*Error ', '', errors[0]).strip().rstrip('.')}" if errors else ""
 
 
+def reason_in(path: str) -> str:
+    """The same of the log at I(path), or nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return reason(log_tail(stream.read()))
+    except OSError:
+        return ""
+
+
 def parse_version(text: str) -> str | None:
     """The version in the output of C(criu --version), e.g. V(4.1.1)."""
     match = re.search(r"^Version:\s*v?(\S+)", text, re.MULTILINE)

@@ -20,6 +20,8 @@ import subprocess
 import tempfile
 import threading
 
+from ansible_collections.fog.migration.plugins.module_utils import _criu
+
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
@@ -136,13 +138,18 @@ def dump(container, images, work):
         check=False,
     )
     if done.returncode:
-        raise FreezeError(last_line(done.stdout))
+        raise FreezeError(why_not(done.stdout, work))
 
 
 def last_line(output):
     """The last line of a program's output, as text."""
     lines = output.decode("utf-8", "replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+
+
+def why_not(output, work):
+    """Why a dump failed: what runc wrote, and CRIU in its own log."""
+    return last_line(output) + _criu.reason_in(os.path.join(work, "dump.log"))
 
 
 class Dump(threading.Thread):
@@ -190,7 +197,7 @@ class Dump(threading.Thread):
             if said != b"\0":
                 self._process.wait()
                 output.seek(0)
-                raise FreezeError(last_line(output.read()))
+                raise FreezeError(why_not(output.read(), self._places[2]))
         keep_frozen(self._places[0])
         # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
         socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()

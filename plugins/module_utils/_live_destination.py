@@ -338,7 +338,7 @@ class Destination:
     def _why_not(self, answer):
         if answer is None and self.start.is_alive():
             return f"the restore did not end within {self.order['restore_limit']} seconds"
-        return self._docker_said("the restore failed")
+        return self._docker_said("the restore failed") + _criu.reason_in(os.path.join(self.work, "restore.log"))
 
     def _docker_said(self, otherwise):
         self.start.join(5)
