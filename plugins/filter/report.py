@@ -102,13 +102,18 @@ def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
     rows = [
         _row("pre-copy", stages["pre-copy"], _rounds_line(transfer)),
         _row("stop-and-copy", stages["stop-and-copy"], _count("round", after) if after else ""),
-        _row("  freeze", seconds["pause"] + seconds["dump"], _criu_line(checkpoint["statistics"])),
+        _row("  freeze", seconds["pause"] + seconds["dump"], _dump_line(checkpoint["statistics"])),
         _row("  files", seconds["files"], f"{_count('difference', files)}, until it was frozen") if files else "",
         _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} sent while it was frozen"),
         _row("  restore", seconds["restore"]),
         _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
     return [row for row in rows if row]
+
+
+def _dump_line(statistics: dict) -> str:
+    """CRIU counts and times nothing that makes sense in a lazy dump."""
+    return _criu_line(statistics) if statistics.get("pages_scanned") else ""
 
 
 def _count(what: str, sizes: list[int]) -> str:

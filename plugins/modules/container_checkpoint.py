@@ -162,7 +162,8 @@ manifest:
     architecture: x86_64
 statistics:
   description:
-    - CRIU's own statistics of the dump, and of the restore with O(channel). Times in microseconds, the others in pages.
+    - CRIU's own statistics of the dump, and of the restore with O(channel). CRIU 4.2 says nothing that makes sense of a
+      dump that leaves the memory with the processes. Times in microseconds, the others in pages.
     - Empty where CRIU's statistics could not be found.
   returned: when the checkpoint is there
   type: dict
