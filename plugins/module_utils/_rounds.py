@@ -49,7 +49,7 @@ def why_enough(sent, limits):
     if not sent:
         return None
     if sent[-1] <= limits.threshold:
-        return f"the last round sent no more than {limits.threshold} bytes"
+        return f"the last round sent no more than {limits.threshold / (1 << 20):g} MiB"
     if len(sent) >= limits.rounds:
         return f"{limits.rounds} rounds were made"
     # The first sends all of it.

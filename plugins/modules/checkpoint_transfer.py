@@ -302,7 +302,7 @@ rounds_ended:
   description: Why there was no further round.
   returned: when O(live) was given with V(precopy) or V(hybrid)
   type: str
-  sample: the last round sent no more than 1048576 bytes
+  sample: the last round sent no more than 1 MiB
 mode:
   description: V(direct) or V(relay), whichever was used (or, in check mode, would be).
   returned: success

@@ -41,9 +41,9 @@ LAZY = _pages.LAZY
     [
         ([], Limits(), None),
         ([], Limits(rounds=0), None),
-        ([1 << 20], Limits(), "the last round sent no more than 1048576 bytes"),
+        ([1 << 20], Limits(), "the last round sent no more than 1 MiB"),
         ([(1 << 20) + 1], Limits(), None),
-        ([0], Limits(threshold=0), "the last round sent no more than 0 bytes"),
+        ([0], Limits(threshold=0), "the last round sent no more than 0 MiB"),
         ([1 << 30], Limits(rounds=1), "1 rounds were made"),
         ([9 << 20, 8 << 20], Limits(rounds=2), "2 rounds were made"),
         ([9 << 30, 8 << 20], Limits(rounds=3), None),
@@ -53,7 +53,7 @@ LAZY = _pages.LAZY
         ([90 << 20, 10 << 20, 9 << 20], Limits(), None),
         ([90 << 20, 10 << 20, (9 << 20) + 1], Limits(), "the rounds do not become smaller any more"),
         ([90 << 20, 10 << 20, 6 << 20], Limits(shrink=0.5), "the rounds do not become smaller any more"),
-        ([90 << 20, 2 << 20, 1 << 20], Limits(shrink=0.1), "the last round sent no more than 1048576 bytes"),
+        ([90 << 20, 2 << 20, 1 << 20], Limits(shrink=0.1), "the last round sent no more than 1 MiB"),
     ],
 )
 def test_when_rounds_end(sent, limits, why):
@@ -186,7 +186,7 @@ def same(both):
 
 def test_rounds_until_enough(ends):
     both = ends(2)
-    assert both.rounds.until_enough(Limits()) == "the last round sent no more than 1048576 bytes"
+    assert both.rounds.until_enough(Limits()) == "the last round sent no more than 1 MiB"
     first, second = both.rounds.figures
     assert first["bytes_sent"] == first["bytes_memory"] > 2 * 500 * PAGE
     assert second["bytes_sent"] <= 1 << 20
