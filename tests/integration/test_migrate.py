@@ -142,6 +142,9 @@ def test_configuration_and_files_are_kept(lab):
     after = lab.inspect("fog2", "keeper")
     assert lab.running_on("keeper") == ["fog2"]
     assert after["Config"] == before["Config"]
+    # It was restored through our runtime, and stays with it.
+    assert after["HostConfig"].pop("Runtime") == "fog-runc"
+    assert before["HostConfig"].pop("Runtime") == "runc"
     assert after["HostConfig"] == before["HostConfig"]
     assert after["Image"] == before["Image"]
     assert after["Id"] in lab.sh("fog2", f"cat /proc/{after['State']['Pid']}/cgroup")
