@@ -16,7 +16,7 @@ import shutil
 import struct
 import subprocess
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _protobuf
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
 STATS_MAGIC = 0x57093306  # STATS_MAGIC
@@ -40,39 +40,6 @@ _RESTORE = {1: "pages_compared", 2: "pages_skipped_cow", 3: "forking_time", 4: "
 # with "manage-cgroups nonsense".
 _ONLY_AFTER_EQUALS = ("manage-cgroups", "cpu-cap")
 _SECTIONS = {1: ("dump", _DUMP), 2: ("restore", _RESTORE)}
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A protobuf varint at I(position) and the position behind it."""
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, position
-        shift += 7
-
-
-def _fields(data: bytes):
-    """Yields the number and the value (int or bytes) of each field of a protobuf message."""
-    position = 0
-    value: int | bytes
-    while position < len(data):
-        key, position = _varint(data, position)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, position = _varint(data, position)
-        elif kind == _BYTES:
-            length, position = _varint(data, position)
-            value, position = data[position : position + length], position + length
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-            value, position = int.from_bytes(data[position : position + length], "little"), position + length
-        else:
-            raise ValueError(f"protobuf wire type {kind}")
-        yield number, value
 
 
 def decode_stats(data: bytes) -> dict:
@@ -90,11 +57,13 @@ def decode_stats(data: bytes) -> dict:
         raise ValueError("truncated statistics image")
     statistics = {}
     try:
-        for number, message in _fields(data[12 : 12 + length]):
+        for number, message, _raw in _protobuf.fields(data[12 : 12 + length]):
             if number in _SECTIONS:
                 names = _SECTIONS[number][1]
-                statistics.update({names[field]: value for field, value in _fields(message) if field in names})
-    except (IndexError, TypeError) as error:
+                statistics.update(
+                    {names[field]: value for field, value, _raw in _protobuf.fields(message) if field in names}
+                )
+    except (_protobuf.ProtobufError, TypeError) as error:
         raise ValueError("malformed statistics image") from error
     return statistics
 

@@ -39,12 +39,15 @@ def runc_program():
 
 
 def runtime_root(container):
-    """The folder in which runc knows this container, or None."""
+    """The folder in which runc knows this container.
+
+    :raises FreezeError: when no runtime knows it.
+    """
     for pattern in RUNTIME_ROOTS:
         for root in glob.glob(pattern):
             if os.path.exists(os.path.join(root, container, "state.json")):
                 return root
-    return None
+    raise FreezeError("no OCI runtime knows it")
 
 
 def runtime_state(container):
@@ -52,10 +55,7 @@ def runtime_state(container):
 
     :raises FreezeError: when no runtime knows it.
     """
-    root = runtime_root(container)
-    if root is None:
-        raise FreezeError("no OCI runtime knows it")
-    with open(os.path.join(root, container, "state.json"), encoding="utf-8") as stream:
+    with open(os.path.join(runtime_root(container), container, "state.json"), encoding="utf-8") as stream:
         return json.load(stream)
 
 
@@ -108,8 +108,6 @@ def keep_frozen(container):
 def checkpoint_command(container, images, work, *options):
     """The words that have runc dump this container; it is left as it is if the words do not say otherwise."""
     root = runtime_root(container)
-    if root is None:
-        raise FreezeError("no OCI runtime knows it")
     places = ["--image-path", images, "--work-path", work]
     return [
         runc_program(),

@@ -385,15 +385,7 @@ class Destination:
 
     def _tell(self, reason):
         with contextlib.suppress(OSError):
-            self._say(REFUSED, {"reason": reason, "log": self._log()})
-
-    def _log(self):
-        """The last of what CRIU wrote about the restore."""
-        try:
-            with open(os.path.join(self.work, "restore.log"), encoding="utf-8", errors="replace") as stream:
-                return stream.read()[-16384:].splitlines()[-100:]
-        except OSError:
-            return []
+            self._say(REFUSED, {"reason": reason})
 
     def _give_up(self):
         """Leaves nothing behind that waits: closing the FIFOs ends the runtime where it still waits for the order."""

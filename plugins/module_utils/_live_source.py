@@ -260,9 +260,13 @@ class Source:
         if problem:
             raise _freeze.FreezeError(problem)
 
+    def _is_lazy(self, mode):
+        """Whether pages are left with the processes, and the container is restored before they are in place."""
+        return mode != "stop-and-copy" and self.order["lazily"]
+
     def _dump(self, mode):
         """Dumps. What has changed since the last round is sent beside it, where the dump leaves the memory in place."""
-        lazily = mode != "stop-and-copy" and self.order["lazily"]
+        lazily = self._is_lazy(mode)
         self.frozen = _rounds.Frozen(self.rounds, self.container, self.images)
         self.dump = _freeze.Dump(self.container, self.images, self.work, lazily)
         self.dump.start()
@@ -280,7 +284,7 @@ class Source:
 
     def _pages_wish(self, mode):
         """Where the destination takes the pages from."""
-        lazily = mode != "stop-and-copy" and self.order["lazily"]
+        lazily = self._is_lazy(mode)
         return {"store": bool(self.rounds), "lazily": lazily, "source": lazily and mode != "precopy"}
 
     # The end

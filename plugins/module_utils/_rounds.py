@@ -171,7 +171,7 @@ class Rounds:
         for name in found:
             self._frames.write_json(DO, {"do": "layout", "name": name})
             self._frames.write_list(LAYOUT, self.store.layout(name))
-        end = {"do": "settle", "round": self._count, "names": sorted(found), "sha256": self._checksum.hexdigest()}
+        end = {"do": "settle", "round": self._count, "sha256": self._checksum.hexdigest()}
         self._frames.write_json(DO, end)
         self._settled(self._count)
         seconds = time.monotonic() - began

@@ -18,6 +18,7 @@ import socket
 import struct
 
 from ansible_collections.fog.migration.plugins.module_utils import _network
+from ansible_collections.fog.migration.plugins.module_utils._protobuf import fields, message, number
 
 COMMON_MAGIC = 0x54564319  # IMG_COMMON_MAGIC
 # CRIU from 3.5 on has all files in the one, each with its kind around it; before, sockets had one of their own.
@@ -25,66 +26,10 @@ FILES, SOCKETS = "files.img", "inetsk.img"
 _SOCKET_IN_FILE = 4
 _FAMILY, _PROTOCOL, _STATE, _LOCAL_PORT, _REMOTE_PORT, _LOCAL, _REMOTE, _SHUTDOWN = 3, 5, 6, 7, 8, 11, 12, 19
 _CLOSED = 7
-_LENGTH_DELIMITED, _VARINT, _FIXED64, _FIXED32 = 2, 0, 1, 5
 
 
 class SocketsError(Exception):
     """The images are not what this knows. The text is a clause."""
-
-
-# Protobuf, as little of it as is needed
-
-
-def _read_varint(data, place):
-    value = shift = 0
-    while place < len(data):
-        value |= (data[place] & 0x7F) << shift
-        place += 1
-        if not data[place - 1] & 0x80:
-            return value, place
-        shift += 7
-    raise SocketsError("a number in it has no end")
-
-
-def _varint(value):
-    """A number as protobuf writes it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def fields(data):
-    """C((number, value, raw)) of each field; the value is a number or bytes, raw the field as it stands."""
-    place = 0
-    while place < len(data):
-        begin = place
-        key, place = _read_varint(data, place)
-        kind = key & 7
-        if kind == _VARINT:
-            value, place = _read_varint(data, place)
-        elif kind in (_LENGTH_DELIMITED, _FIXED32, _FIXED64):
-            length = {_FIXED32: 4, _FIXED64: 8}.get(kind)
-            if length is None:
-                length, place = _read_varint(data, place)
-            value, place = data[place : place + length], place + length
-        else:
-            raise SocketsError(f"a field in it is of the kind {kind}")
-        if place > len(data):
-            raise SocketsError("a field in it is longer than what there is")
-        yield key >> 3, value, data[begin:place]
-
-
-def number(field, value):
-    """A field that holds a number."""
-    return _varint(field << 3 | _VARINT) + _varint(value)
-
-
-def message(field, data):
-    """A field that holds a message."""
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(data)) + data
 
 
 # Images
