@@ -35,7 +35,7 @@ def test_installed_collection_provisions_and_migrates(lab, tmp_path):
     output = run(
         "ansible-playbook", "-i", inventory, "fog.migration.migrate", "-e", "container=looper100", cwd=tmp_path
     )
-    assert "looper100 moved from fog1 to fog2 (cold)" in output
+    assert "looper100 moved from fog1 to fog2 (precopy)" in output
     assert lab.running_on("looper100") == ["fog2"]
     counted(lab, "fog2", "looper100", 10)
     numbers = [int(line) for line in before.lines() + end(lab, "fog2", "looper100")]
