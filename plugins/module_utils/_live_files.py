@@ -166,17 +166,14 @@ class Following:
 
     def _note(self, seen):
         """Whether what was seen, which the destination has now, is what was found. Otherwise it counts as changed."""
-        there, same = dict(self._here), True
-        for name in self._difference.made:
-            known = self._here[name]
-            if name in seen and known.same(_rootfs.entry(seen[name])):
-                continue
-            # Even when it is gone: the destination may have an older one, which has to go as well.
-            there[name] = known._replace(settled=False)
-            # CRIU mounts in folders that it makes in the container's /tmp for the dump, and removes them again.
-            same = same and known.is_directory
-        self._there = there
-        return same
+        known = {name: self._here[name] for name in self._difference.made}
+        other = {name for name in known if name not in seen or not known[name].same(_rootfs.entry(seen[name]))}
+        # The destination may have something older there, or a folder in which nothing is that this one holds.
+        replaced = {name for name in other if name not in seen or known[name].inode != seen[name].st_ino}
+        self._there = _rootfs.doubt(self._here, replaced)
+        self._there.update((name, known[name].unsettled()) for name in other)
+        # In these, CRIU makes folders for the dump, and removes them again.
+        return other <= {_rootfs.ROOT, b"tmp"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import subprocess
 import tarfile
@@ -76,6 +77,8 @@ ROOT = b"."
 # files moves in steps, in large ones where a file system knows seconds only, and a write sets the time when it begins.
 FRESH, FRESH_SECONDS = 250_000_000, 2_250_000_000
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
+# Folders that CRIU makes in the container's root or its /tmp, mounts in, and removes while it dumps.
+_OF_CRIU = re.compile(rb"(tmp/)?(\.criu\.|cr-tmpfs\.|crtools-)[^/]*")
 
 
 class Entry(NamedTuple):
@@ -92,6 +95,10 @@ class Entry(NamedTuple):
     overlay: str = ""  # of a directory: "opaque" when it hides the image's, or "redirect PATH" when it is one of those
     settled: bool = True  # a change after this was looked at would show
 
+    def unsettled(self) -> Entry:
+        """The same name, of which nothing is sure but that there is something."""
+        return self._replace(settled=False)
+
     @property
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.mode)
@@ -104,6 +111,9 @@ class Entry(NamedTuple):
     def same(self, other: Entry) -> bool:
         """Whether both are the same object in the same state, as far as one can see."""
         return self[:8] == other[:8]
+
+
+_SOMETHING = Entry(0, 0, 0, 0, 0, 0, 0, 0, settled=False)
 
 
 def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Entry:
@@ -123,7 +133,7 @@ def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Ent
 
 
 def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
-    """What I(upper) holds. What comes or goes meanwhile may be missing.
+    """What I(upper) holds, without CRIU's own folders. What comes or goes meanwhile may be missing.
 
     :param processes: the container's, if they run.
     """
@@ -138,6 +148,8 @@ def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(top, prefix)) as found:
             for item in found:
                 name = prefix + item.name
+                if _OF_CRIU.fullmatch(name):
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     facts = item.stat(follow_symlinks=False)
                     folder = stat.S_ISDIR(facts.st_mode)
@@ -178,10 +190,12 @@ def shared_mappings(processes: Iterable[int]) -> set[bytes]:
 
 
 def saved(entries: dict[bytes, Entry], archive: str) -> dict[bytes, Entry]:
-    """Those of the entries that I(archive) holds: a folder that is moved about may escape who reads it."""
+    """What I(archive) holds, by what was known before: a folder that is moved about may escape who reads it, or come
+    in between.
+    """
     with tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as members:
         held = {data(member.name[2:] if member.name.startswith("./") else member.name) for member in members}
-    return {name: known for name, known in entries.items() if name in held}
+    return {name: entries.get(name, _SOMETHING) for name in held}
 
 
 def text(name: bytes) -> str:
@@ -264,6 +278,13 @@ def _is_below(name: bytes, folders: set[bytes]) -> bool:
         if name in folders:
             return True
     return False
+
+
+def doubt(entries: dict[bytes, Entry], names: set[bytes]) -> dict[bytes, Entry]:
+    """The same entries, of which these and all that is below them are not sure any more."""
+    return {
+        name: known.unsettled() if name in names or _is_below(name, names) else known for name, known in entries.items()
+    }
 
 
 def parent_of(name: bytes) -> bytes:

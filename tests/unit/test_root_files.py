@@ -160,6 +160,10 @@ def test_what_the_archive_does_not_hold_was_not_saved(tmp_path):
     before = _rootfs.snapshot(str(upper))
     _rootfs.save(str(upper), archive)
     assert _rootfs.saved(dict(before, moved=known()), archive) == before
+    # What came in between is there as well, and has to go if it is gone later.
+    later = _rootfs.saved({_rootfs.ROOT: before[_rootfs.ROOT]}, archive)
+    assert _rootfs.difference(later, before).made == sorted(before)
+    assert _rootfs.difference(later, {_rootfs.ROOT: before[_rootfs.ROOT]}).removed == sorted({*before} - {_rootfs.ROOT})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -371,19 +375,59 @@ def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatc
     assert [figures["names"] > 0 for figures in follower.figures] == [True, True]
 
 
-def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypatch):
+def test_a_folder_that_goes_and_comes_back_while_it_is_sent(trees, tmp_path, monkeypatch):
+    """What is in it has not changed, but at the destination it went with the folder."""
     here, there = trees
-    (here / "tmp" / "cr-tmpfs.1").mkdir(parents=True)
-    (here / "f").write_text("first")
-    # CRIU's own folders are no reason.
-    follower = following(here, there, tmp_path / "kept", (here / "tmp" / "cr-tmpfs.1").rmdir)
+    monkeypatch.setattr(_freeze, "processes", lambda _container: [])
+    monkeypatch.setattr(_rootfs, "FRESH", 0)
+    monkeypatch.setattr(_rootfs, "FRESH_SECONDS", 0)
+    (here / "folder" / "deep").mkdir(parents=True)
+    (here / "folder" / "deep" / "kept").write_text("kept")
+
+    def goes():
+        os.rename(here / "folder", here / "away")
+        (here / "folder").write_text("a file of that name")
+
+    follower = following(here, there, tmp_path / "kept")
+    follower.catch_up()
+    (here / "folder" / "new").touch()
+    follower._look([])
+    follower._frames._meanwhile = goes
+    follower._send(0)
+    follower._frames._meanwhile = lambda: None
+    (here / "folder").unlink()
+    os.rename(here / "away", here / "folder")
     follower.look()
     follower.send()
     assert tree_of(there) == tree_of(here)
-    follower = following(here, there, tmp_path / "kept", lambda: (here / "f").write_text("second"))
+
+
+def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypatch):
+    here, there = trees
+    (here / "tmp").mkdir()
+    (here / "f").write_text("first")
+    follower = following(here, there, tmp_path / "kept")
     follower.look()
-    with pytest.raises(_freeze.FreezeError, match="changed while it stood still"):
-        follower.send()
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+    for change in (lambda: (here / "f").write_text("second"), (here / "folder").rmdir):
+        (here / "folder").mkdir(exist_ok=True)
+        follower = following(here, there, tmp_path / "kept", change)
+        follower.look()
+        with pytest.raises(_freeze.FreezeError, match="changed while it stood still"):
+            follower.send()
+
+
+def test_folders_that_criu_makes_for_a_dump_do_not_travel(trees, tmp_path):
+    here, there = trees
+    folders = [here / "tmp" / "cr-tmpfs.1", here / "tmp" / ".criu.mntns.2", here / "crtools-3"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    follower = following(here, there, tmp_path / "kept", lambda: [folder.rmdir() for folder in folders])
+    follower.look()
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+    assert os.listdir(there / "tmp") == []
 
 
 def stream_of(*heads):
