@@ -72,6 +72,8 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
 )
 
 SOCKET = "agent.sock"
+# Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
+SMALL = 32 << 20
 # How things are when a request failed, and what to do.
 _ASK_THERE = (
     "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
@@ -90,6 +92,17 @@ STATES = {
 }
 
 
+def is_lazy(mode, possible, memory):
+    """Whether pages are left with the processes, and the container is restored before they are in place.
+
+    Post-copy and hybrid are so by nature; pre-copy is faster that way with much memory, and slower with little.
+
+    :param possible: whether both servers can do it.
+    :param memory: bytes of it in the last round of pre-copy.
+    """
+    return possible and (mode in ("postcopy", "hybrid") or (mode == "precopy" and memory > SMALL))
+
+
 class Source:
     """The container here, the channel to the destination, and how far they are."""
 
@@ -102,6 +115,8 @@ class Source:
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
         self.dump = None
+        # Whether pages are left with the processes, and the container is restored before they are in place.
+        self._lazily = False
         self._outgoing = _stream.PageStream(frames, order.get("compression", "none"), order.get("rate_limit", 0))
         self.limits = _rounds.Limits()
         self.rounds = None
@@ -212,6 +227,8 @@ class Source:
         self.files.catch_up()
         if self.rounds:
             self.rounds.until_enough(self.limits)
+        memory = self.rounds.figures[-1]["bytes_memory"] if self.rounds else 0
+        self._lazily = is_lazy(mode, self.order["lazily"], memory)
         self.hold.settle()
         began = time.monotonic()
         sent = self.frames.sent
@@ -260,17 +277,12 @@ class Source:
         if problem:
             raise _freeze.FreezeError(problem)
 
-    def _is_lazy(self, mode):
-        """Whether pages are left with the processes, and the container is restored before they are in place."""
-        return mode != "stop-and-copy" and self.order["lazily"]
-
     def _dump(self, mode):
         """Dumps. What has changed since the last round is sent beside it, where the dump leaves the memory in place."""
-        lazily = self._is_lazy(mode)
         self.frozen = _rounds.Frozen(self.rounds, self.container, self.images)
-        self.dump = _freeze.Dump(self.container, self.images, self.work, lazily)
+        self.dump = _freeze.Dump(self.container, self.images, self.work, self._lazily)
         self.dump.start()
-        if lazily and mode == "precopy":
+        if self._lazily and mode == "precopy":
             self.frozen.compare()
         self.dump.wait()
 
@@ -284,8 +296,7 @@ class Source:
 
     def _pages_wish(self, mode):
         """Where the destination takes the pages from."""
-        lazily = self._is_lazy(mode)
-        return {"store": bool(self.rounds), "lazily": lazily, "source": lazily and mode != "precopy"}
+        return {"store": bool(self.rounds), "lazily": self._lazily, "source": self._lazily and mode != "precopy"}
 
     # The end
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After the handover, only the destination's own word lets the source go on."""
+"""When a freeze is lazy; and after the handover, only the destination's own word lets the source go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils import _frames
 from ansible_collections.fog.migration.plugins.module_utils._frames import Frames, Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils._live_source import Source
+from ansible_collections.fog.migration.plugins.module_utils._live_source import SMALL, Source, is_lazy
 
 
 @pytest.fixture
@@ -42,3 +42,19 @@ def test_a_conversation_that_breaks_says_nothing(handed_over, words):
     with pytest.raises(Interrupted):
         source._done("running")
     assert source.state == "handed over"
+
+
+@pytest.mark.parametrize(
+    ("mode", "possible", "memory", "lazy"),
+    [
+        ("precopy", True, SMALL + 1, True),
+        ("precopy", True, SMALL, False),
+        ("precopy", False, SMALL + 1, False),
+        ("postcopy", True, 0, True),
+        ("postcopy", False, 0, False),
+        ("hybrid", True, 1, True),
+        ("stop-and-copy", True, SMALL + 1, False),
+    ],
+)
+def test_a_small_memory_is_in_place_when_it_is_restored(mode, possible, memory, lazy):
+    assert is_lazy(mode, possible, memory) == lazy
