@@ -6,6 +6,10 @@
 Docker puts the interfaces into the new network namespace while CRIU restores, by a hook of the OCI runtime. A hook of
 ours comes before that one and waits until the guard stands, so that there is no instant without.
 
+Docker's hook is a second dockerd, which does nothing but say one line to the first one, and takes longer to start than
+what is done then. So the guard says that line, where it knows the hook (processSetKeyReexec in moby's
+libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 27 on there is no such hook).
+
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
 
@@ -15,10 +19,13 @@ import contextlib
 import errno
 import json
 import os
+import socket
 import threading
 import time
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils import _network
+from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
@@ -28,18 +35,56 @@ HOOK_LIMIT = 30
 ANNOUNCE_AGAIN = 1.2
 
 
+class Plug(NamedTuple):
+    """Where dockerd hears which network namespace is that of a container, and by which ID it knows the container."""
+
+    socket: str
+    container: str
+
+    def into(self, process):
+        """Has Docker connect the network namespace of a process.
+
+        :raises Refused: with what Docker said.
+        """
+        wish = json.dumps({"ContainerID": self.container, "Key": f"/proc/{process}/ns/net"})
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(HOOK_LIMIT)
+            connection.connect(self.socket)
+            connection.sendall(wish.encode("ascii"))
+            answer = connection.recv(1024).decode("utf-8", "replace")
+        if answer != "success":
+            raise Refused(f"Docker could not connect it to its network ({answer or 'no answer'})")
+
+
+def plug_of(hook):
+    """What a hook of Docker's would speak to; None if it is another hook."""
+    words = hook.get("args") or []
+    if len(words) != 4 or words[0] != "libnetwork-setkey" or not words[1].startswith("-exec-root=/"):
+        return None
+    return Plug(os.path.join(words[1].partition("=")[2], "libnetwork", words[3] + ".sock"), words[2])
+
+
 def with_hook(config, prepared):
     """The container's OCI configuration with our hook before all others; as it was, where it has no network to guard.
+
+    And the plugs that stand for hooks of Docker's, which it does not have any more.
 
     :param prepared: the folder of the prepared restore, see C(fog-runc).
     """
     namespaces = (config.get("linux") or {}).get("namespaces") or []
     # One with a path is another container's.
     if not any(one.get("type") == "network" and not one.get("path") for one in namespaces):
-        return config
+        return config, []
     hooks = config.get("hooks") or {}
+    theirs, plugs = [], []
+    for hook in hooks.get("prestart") or []:
+        plug = plug_of(hook)
+        if plug and os.path.exists(plug.socket):
+            plugs.append(plug)
+        else:
+            theirs.append(hook)
     ours = {"path": "/bin/sh", "args": ["sh", "-c", HOOK, prepared], "timeout": HOOK_LIMIT}
-    return dict(config, hooks=dict(hooks, prestart=[ours, *(hooks.get("prestart") or [])]))
+    return dict(config, hooks=dict(hooks, prestart=[ours, *theirs])), plugs
 
 
 class Guard:
@@ -49,6 +94,7 @@ class Guard:
         self._prepared = prepared
         self._network = None
         self._announcer = None
+        self._plugs = []
 
     def prepare(self):
         """To be called when the runtime is armed: it has not read the container's configuration yet."""
@@ -61,16 +107,19 @@ class Guard:
             raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", told)
         path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
-            config = json.load(stream)
+            config, self._plugs = with_hook(json.load(stream), self._prepared)
         with open(path + ".new", "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
-            json.dump(with_hook(config, self._prepared), stream)
+            json.dump(config, stream)
         os.rename(path + ".new", path)
 
     def stand(self, state):
-        """Sets the guard up. I(state) is what the runtime told our hook."""
-        self._network = _network.network_of(json.loads(state)["pid"])
+        """Sets the guard up, and has Docker connect what is guarded. I(state) is what the runtime told our hook."""
+        process = json.loads(state)["pid"]
+        self._network = _network.network_of(process)
         _network.inside(self._network, _network.guard)
+        for plug in self._plugs:
+            plug.into(process)
 
     def leave(self):
         """The sockets are there: what comes is answered again, and everybody hears where the container is now."""

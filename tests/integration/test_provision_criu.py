@@ -80,6 +80,7 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
         "log-file /run/criu.log",
         "tcp-established",
         "ext-unix-sk",
+        "network-lock=nftables",
     ]
     assert server.change() == 0
 

@@ -5,13 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import socket
 import struct
+import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _guard, _netlink, _network, _sockets, _survey
+from ansible_collections.fog.migration.plugins.module_utils import (
+    _frames,
+    _guard,
+    _netlink,
+    _network,
+    _sockets,
+    _survey,
+)
 
 MAC = bytes.fromhex("02420ad586c0")
 MOVED = {"192.0.2.5", "fd00::5"}
@@ -141,11 +151,48 @@ def test_netlink_messages():
 def test_our_hook_comes_first_where_there_is_a_network_to_guard():
     docker = {"path": "/proc/1/exe", "args": ["libnetwork-setkey"]}
     config = {"hooks": {"prestart": [docker]}, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}
-    hooks = _guard.with_hook(config, "/run/x")["hooks"]["prestart"]
-    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:]) == ("/bin/sh", "/run/x", [docker])
+    guarded, plugs = _guard.with_hook(config, "/run/x")
+    hooks = guarded["hooks"]["prestart"]
+    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:], plugs) == ("/bin/sh", "/run/x", [docker], [])
     shared = {"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}
     for other in (shared, {"linux": {"namespaces": [{"type": "mount"}]}}):
-        assert _guard.with_hook(other, "/run/x") == other
+        assert _guard.with_hook(other, "/run/x") == (other, [])
+
+
+class Daemon:
+    """Where dockerd waits to hear of a network namespace; it gives one answer."""
+
+    def __init__(self, folder, answer):
+        (folder / "libnetwork").mkdir()
+        words = ["libnetwork-setkey", f"-exec-root={folder}", "c" * 64, "abc"]
+        self.hook = {"path": "/proc/1/exe", "args": words}
+        self.heard = None
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / "libnetwork" / "abc.sock"))
+        self._listener.listen()
+
+    def serve(self):
+        connection, _peer = self._listener.accept()
+        with connection:
+            self.heard = json.loads(connection.recv(1000))
+            connection.sendall(self._answer)
+        self._listener.close()
+
+
+@pytest.mark.parametrize(("answer", "problem"), [(b"success", None), (b"no such", "no such"), (b"", "no answer")])
+def test_what_dockers_hook_would_say_is_said_for_it(tmp_path, answer, problem):
+    daemon, other = Daemon(tmp_path, answer), {"path": "/bin/true", "args": ["true"]}
+    config = {"hooks": {"prestart": [daemon.hook, other]}, "linux": {"namespaces": [{"type": "network"}]}}
+    guarded, (plug,) = _guard.with_hook(config, "/run/x")
+    assert guarded["hooks"]["prestart"][1:] == [other]
+    serving = threading.Thread(target=daemon.serve)
+    serving.start()
+    expected = pytest.raises(_frames.Refused, match=problem) if problem else contextlib.nullcontext()
+    with expected:
+        plug.into(7)
+    serving.join()
+    assert daemon.heard == {"ContainerID": "c" * 64, "Key": "/proc/7/ns/net"}
 
 
 # CRIU's images
