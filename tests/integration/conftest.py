@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import lab as lab_module
 import pytest
@@ -46,8 +47,8 @@ rm -rf /var/lib/fog-migration /run/fog-migration*
 
 
 def _clear(the_lab: lab_module.Lab) -> None:
-    for node in the_lab.servers():
-        the_lab.sh(node, _CLEAR)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda node: the_lab.sh(node, _CLEAR), the_lab.servers()))
 
 
 @pytest.fixture
