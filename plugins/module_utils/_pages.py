@@ -94,6 +94,11 @@ def pagemap_name(image_id: int) -> str:
     return f"pagemap-{image_id}.img"
 
 
+def shared_name(inode: int) -> str:
+    """The same of a piece of shared memory."""
+    return f"pagemap-shmem-{inode}.img"
+
+
 def pages_name(pages_id: int) -> str:
     """The file name of the pages that a pagemap names."""
     return f"pages-{pages_id}.img"
@@ -444,6 +449,28 @@ def parse_maps(text: str) -> list[tuple[int, int]]:
     return found
 
 
+# Memory that processes share without any file, by mmap() or System V's shmget().
+_SHARED = re.compile(r"([0-9a-f]+-[0-9a-f]+) ...s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|SYSV[0-9a-f]{8}) \(deleted\)$")
+
+
+def parse_shared(text: str) -> dict[int, str]:
+    """The pieces of shared memory in C(/proc/PID/maps), by inode: name of a mapping of it in C(/proc/PID/map_files)."""
+    found = (_SHARED.match(line) for line in text.splitlines())
+    return {int(match.group(2)): match.group(1) for match in found if match}
+
+
+def data_in(file: int, page: int = PAGE) -> list[Run]:
+    """The whole pages of a file that are no holes."""
+    found, position = [], 0
+    with contextlib.suppress(OSError):  # ENXIO: there are only holes behind that.
+        while True:
+            begin = os.lseek(file, position, os.SEEK_DATA)
+            position = os.lseek(file, begin, os.SEEK_HOLE)
+            if (position - begin) // page:
+                found.append(Run(begin, (position - begin) // page, 0, file, begin))
+    return found
+
+
 # include/uapi/linux/fs.h: PAGEMAP_SCAN (from Linux 6.7 on), a struct pm_scan_arg of twelve numbers of 64 bits, and what
 # CRIU asks for (pmc_fill in criu/pagemap-cache.c): in memory or swapped, neither the zero page nor a file's.
 _PAGEMAP_SCAN = 0xC0606610
@@ -494,7 +521,7 @@ def _look(pagemap: int, start: int, end: int, page: int) -> list[tuple[int, int]
 
 
 class MemoryOf:
-    """The pages of a running process that a dump would hold, but for shared memory, which has pagemaps of its own.
+    """The pages of a running process that a dump would hold.
 
     The process goes on, so what is read is a moment's guess, and a page may be gone when it is read. A dump of the same
     moment holds two more things: the vDSO, and the page of code into which CRIU puts its first instruction; and it may
@@ -563,8 +590,11 @@ class MemoryOf:
         return int(match.group(1))
 
     def runs(self) -> list[Run]:
-        """The pages at this moment; their bytes are those at the same address in the process' memory."""
-        memory, pagemap = self._files
+        """The pages at this moment, without shared memory, which has pagemaps of its own.
+
+        Their bytes are those at the same address in the process' memory.
+        """
+        memory, pagemap = self._files[:2]
         try:
             mappings = parse_maps(self._text("maps"))
         except (FileNotFoundError, ProcessLookupError):
@@ -574,6 +604,22 @@ class MemoryOf:
             for first, behind in self._present(pagemap, start, end):
                 found.append(Run(first, (behind - first) // self.page, 0, memory, first))
         return joined(found, self.page)
+
+    def shared(self, known: Iterable[str] = ()) -> dict[str, list[Run]]:
+        """The pages of the shared memory that it has mapped now, by pagemap.
+
+        A kernel that does not let look at it has none.
+
+        :param known: pagemaps that are known already, by other processes.
+        """
+        found = {}
+        with contextlib.suppress(OSError):
+            for inode, mapping in parse_shared(self._text("maps")).items():
+                name = shared_name(inode)
+                if name not in known:
+                    self._files.append(os.open(f"/proc/{self.pid}/map_files/{mapping}", os.O_RDONLY | os.O_CLOEXEC))
+                    found[name] = data_in(self._files[-1], self.page)
+        return found
 
     def _present(self, pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
         if self._scans:

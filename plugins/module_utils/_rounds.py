@@ -198,11 +198,12 @@ def memories_of(container, stack):
 
 
 def runs_of(memories):
-    """The runs of each of these memories by pagemap; a process that has ended has none."""
+    """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none."""
     found = {}
     for memory in memories:
         with contextlib.suppress(_pages.PagesError):
             found[memory.name] = memory.runs()
+        found.update(memory.shared(found))
     return {name: runs for name, runs in found.items() if runs}
 
 

@@ -147,6 +147,8 @@ def test_shared_memory_and_threads(lab, tmp_path, mode):
     require_rounds_paid(answer)
     shared = [pages for name, pages in answer["pages"].items() if "shmem" in name]
     assert max(shared) >= 512, answer["pages"]
+    # It travels in the rounds like all other memory: the last one has not all of it.
+    assert answer["rounds"][-1]["bytes_sent"] < 512 * 4096
     assert len(answer["pages"]) - len(shared) == 2
     goes_on(lab)
 

@@ -567,6 +567,9 @@ MAPS = """\
 7f0000000000-7f0000100000 rw-p 00000000 00:00 0 
 7f0000200000-7f0000300000 rw-s 00000000 00:01 77 /dev/zero (deleted)
 7f0000300000-7f0000310000 rw-p 00000000 00:00 0 [anon:glibc: malloc]
+7f0000310000-7f0000320000 r--s 00000000 00:01 5 /SYSV0000002a (deleted)
+7f0000320000-7f0000330000 rw-s 00000000 00:01 6 /memfd:x (deleted)
+7f0000330000-7f0000340000 rw-s 00000000 08:01 7 /dev/zero.txt
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]
 7ffc000a0000-7ffc000a4000 r--p 00000000 00:00 0 [vvar]
 7ffc000a4000-7ffc000a6000 r--p 00000000 00:00 0 [vvar_vclock]
@@ -583,6 +586,10 @@ def test_private_mappings():
         (0x7F0000300000, 0x7F0000310000),
         (0x7FFC00000000, 0x7FFC00021000),
     ]
+
+
+def test_shared_mappings_without_a_file():
+    assert _pages.parse_shared(MAPS) == {77: "7f0000200000-7f0000300000", 5: "7f0000310000-7f0000320000"}
 
 
 def test_entries_of_the_kernels_pagemap():
@@ -644,6 +651,23 @@ def test_memory_of_a_process(target):
     assert b"".join(held.get(starts[0] + index * PAGE, b"") for index in range(300)) == expected
     assert b"s" * PAGE not in held.values()
     assert runs == sorted(runs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
+def test_shared_memory_of_a_process(target):
+    process, tell = target
+    tell("sparse = mmap.mmap(-1, 16 * 4096); sparse[5 * 4096] = sparse[6 * 4096] = sparse[9 * 4096] = 7")
+    with MemoryOf(process.pid) as memory:
+        found = memory.shared()
+        (full,) = (name for name, runs in found.items() if len(runs) == 1)
+        (sparse,) = found.keys() - {full}
+        assert memory.shared([full]).keys() == {sparse}
+        assert [(run.vaddr // PAGE, run.pages) for run in found[full]] == [(0, 16)]
+        assert [(run.vaddr // PAGE, run.pages) for run in found[sparse]] == [(5, 2), (9, 1)]
+        assert os.pread(found[full][0].file, 20 * PAGE, found[full][0].offset) == b"s" * 16 * PAGE
+        assert os.pread(found[sparse][1].file, PAGE, found[sparse][1].offset) == b"\7" + bytes(PAGE - 1)
+        # It can still be looked at like any other.
+        assert memory.runs()
 
 
 def test_code_of_a_process(target):
