@@ -29,14 +29,18 @@ exec nc -ll -p 7001 -e cat
 
 
 @pytest.fixture
-def lan(lab) -> Iterator[str]:
-    """A macvlan network over the nodes' common one, on both servers, and the client in it. Its IPv4 subnet."""
+def lan(lab, request) -> Iterator[str]:
+    """A network over the nodes' common one, on both servers, and the client in it: macvlan, or as the test says.
+
+    Its IPv4 subnet.
+    """
+    driver = getattr(request, "param", "macvlan")
     subnet = str(ipaddress.ip_interface(lab.hostvars["fog1"]["ansible_host"] + "/24").network)
     prefix = subnet.rpartition(".")[0]
     options = ["--subnet", subnet, "--gateway", f"{prefix}.1", "--ip-range", f"{prefix}.192/26"]
     for node in lab.servers():
         lab.docker(node, "network", "rm", LAN, check=False)
-        words = ["network", "create", "-d", "macvlan", *options, "--ipv6", "--subnet", LAN6, "-o", "parent=eth0", LAN]
+        words = ["network", "create", "-d", driver, *options, "--ipv6", "--subnet", LAN6, "-o", "parent=eth0", LAN]
         lab.docker(node, *words)
     lab.sh("client", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0")
     lab.sh("client", f"ip -6 address replace {LAN6.replace('::', '::101')} dev eth0 nodad")
@@ -51,15 +55,6 @@ def start_server(lab, *options: str, network: str = LAN) -> dict:
     lab.start("fog1", "mover", SERVER, "--network", network, *options)
     wait_for(lambda: ":7001" in lab.docker("fog1", "exec", "mover", "netstat", "-ltn"), "the server's ports")
     return lab.inspect("fog1", "mover")["NetworkSettings"]["Networks"][network]
-
-
-def copy_image(lab) -> None:
-    """Brings the image of the tests to fog2."""
-    if not lab.docker("fog2", "images", "-q", IMAGE):
-        image = subprocess.run(
-            [*lab.exec_command("fog1"), "docker", "save", IMAGE], capture_output=True, check=True
-        ).stdout
-        subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=image, capture_output=True, check=True)
 
 
 def moved_to(lab, node: str, endpoint: dict, **extra) -> None:
@@ -81,6 +76,19 @@ def test_connections_there_and_back(lab, lan):
         for node in ("fog2", "fog1"):
             moved_to(lab, node, endpoint, migration_mode=mode)
             peers.require_more()
+    result = peers.end()
+    assert [one["problem"] for one in result["connections"]] == [None] * 4, result
+    assert result["resets"] == 0
+
+
+@pytest.mark.parametrize("lan", ["ipvlan"], indirect=True)
+def test_connections_on_ipvlan(lab, lan):
+    """The address moves, but the MAC is that of the server: the peers hear of the other one."""
+    endpoint = start_server(lab)
+    addresses = [endpoint["IPAddress"], endpoint["GlobalIPv6Address"]]
+    peers = Peers(lab, "client", *(f"{address}:{port}" for address in addresses for port in (7000, 7001)))
+    moved_to(lab, "fog2", endpoint)
+    peers.require_more()
     result = peers.end()
     assert [one["problem"] for one in result["connections"]] == [None] * 4, result
     assert result["resets"] == 0
@@ -180,7 +188,7 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
 
 def test_what_cannot_move_is_closed(lab):
     """On Docker's bridge: peers are reset, the processes find their connections closed, and the server serves on."""
-    copy_image(lab)
+    lab.copy_image()
     # So that the container's address is another one there.
     lab.docker("fog2", "run", "-d", "--name", "other", IMAGE, "sleep", "1000")
     start_server(lab, "--publish", "7000-7001:7000-7001", network="bridge")
