@@ -241,6 +241,8 @@ class Servers:
             command -v podman && {{ {PODMAN} rm -f -t 0 {NAME}; }}
             umount {PLACE}/bundle/rootfs
             rm -rf {PLACE}/bundle {PLACE}/*.log {PLACE}/lines {MEMORY}/images {MEMORY}/*t.tar {STORE}/log
+            # containerd leaves each checkpoint that it has restored where it has unpacked it.
+            rm -rf /tmp/ctrd-checkpoint*
             # What Docker's checkpoints left in containerd would be collected at some time during a later measurement.
             ctr --namespace moby leases create --id {NAME} && ctr --namespace moby leases delete --sync {NAME}
             sync

@@ -10,10 +10,12 @@ one API version with different layouts. All of them read C(DATA-ROOT/containers/
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import shutil
+from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 
@@ -24,6 +26,67 @@ _TASK_FOLDERS = (
     "{root}/containerd/daemon/io.containerd.runtime.v2.task/moby",
     "{root}/containerd/daemon/io.containerd.runtime.v1.linux/moby",
 )
+
+
+# Bytes at the begin of each file that tell one checkpoint from another: registers, times, the dump's own ID.
+_TELLING = 65536
+
+
+def temporary_folders() -> set[str]:
+    """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        # A process may end meanwhile.
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{name}/comm", encoding="utf-8", errors="replace") as stream:
+                program = stream.read().strip()
+            if program in ("containerd", "dockerd"):
+                with open(f"/proc/{name}/environ", encoding="utf-8", errors="surrogateescape") as stream:
+                    variables = dict(line.partition("=")[::2] for line in stream.read().split("\0"))
+                place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
+                found.add(f"/proc/{name}/root{place}")
+    return found
+
+
+def remove_copies(checkpoint: str, folders: Iterable[str], since: float) -> list[str]:
+    """Removes the copies of I(checkpoint) that containerd has made for a restore, whole or not; what was removed.
+
+    containerd leaves them, with all of the container's memory in them (services/tasks/local.go of 1.4 to 2.1).
+
+    :param folders: see C(temporary_folders).
+    :param since: seconds since the epoch; what is older is another restore's.
+    """
+    found = [copy for folder in folders for copy in glob.glob(os.path.join(glob.escape(folder), "ctrd-checkpoint*"))]
+    copies = [copy for copy in found if _changed(copy) >= since and _is_copy(copy, checkpoint)]
+    for copy in copies:
+        shutil.rmtree(copy, ignore_errors=True)
+    return copies
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_ctime
+    except OSError:
+        return 0
+
+
+def _is_copy(copy: str, checkpoint: str) -> bool:
+    """Whether there is something in this folder, and all its files begin as those of the checkpoint do."""
+    heads = {
+        os.path.relpath(os.path.join(base, name), copy): _head(os.path.join(base, name))
+        for base, _folders, names in os.walk(copy)
+        for name in names
+    }
+    same = all(_head(os.path.join(checkpoint, name)).startswith(head) for name, head in heads.items())
+    return same and any(heads.values())
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_TELLING)
+    except OSError:
+        return b""
 
 
 def written_checkpoint(directory: str, container_id: str, name: str) -> str:

@@ -473,7 +473,8 @@ class Restorer:
         place = _layout.place_checkpoint(
             os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"]
         )
-        log = RestoreLog(self.daemon["root"], container_id, place, since=time.time() - 1)
+        since = time.time() - 1
+        log = RestoreLog(self.daemon["root"], container_id, place, since)
         log.start()
         # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
         overdue = threading.Timer(self.params["restore_timeout"], _host.kill_restore, [container_id])
@@ -489,6 +490,7 @@ class Restorer:
             raise MigrationError(what, criu_log=lines) from error
         finally:
             overdue.cancel()
+            _layout.remove_copies(place, _layout.temporary_folders(), since)
             shutil.rmtree(place, ignore_errors=True)
         log.look()
         return log.finish()

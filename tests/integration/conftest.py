@@ -42,7 +42,7 @@ _CLEAR = """
 pkill -KILL -f '/run/fog-migration/.*channel[.]py'
 docker ps -aq | xargs -r docker rm -fv
 awk '$2 ~ "^/run/fog-migration/" { print $2 }' /proc/mounts | xargs -r umount -l
-rm -rf /var/lib/fog-migration /run/fog-migration*
+rm -rf /var/lib/fog-migration /run/fog-migration* /tmp/ctrd-checkpoint*
 """
 
 
