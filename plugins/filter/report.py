@@ -101,6 +101,7 @@ def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
     files = [one["bytes_sent"] for one in checkpoint["files_sent"]]
     rows = [
         _row("pre-copy", stages["pre-copy"], _rounds_line(transfer)),
+        *_on_disk(transfer["staging"]),
         _row("stop-and-copy", stages["stop-and-copy"], _count("round", after) if after else ""),
         _row("  freeze", seconds["pause"] + seconds["dump"], _dump_line(checkpoint["statistics"])),
         _row("  files", seconds["files"], f"{_count('difference', files)}, until it was frozen") if files else "",
@@ -109,6 +110,15 @@ def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
         _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
     return [row for row in rows if row]
+
+
+def _on_disk(staging: dict) -> list[str]:
+    """A line for each server where the memory went by the disk on its way."""
+    return [
+        f"    staging         on disk at the {where}: {one['why_not_memory']}"
+        for where, one in staging.items()
+        if one["kind"] == "disk"
+    ]
 
 
 def _dump_line(statistics: dict) -> str:
@@ -126,7 +136,8 @@ def _rounds_line(transfer: dict) -> str:
         return ""
     by = "dirty tracking" if transfer["tracked"] else "comparison"
     rounds = _count("round", [one["bytes_sent"] for one in transfer["rounds"]]).replace(":", f" by {by}:", 1)
-    return f"{rounds}; {transfer['rounds_ended']} ({readable_bytes(transfer['rate'])}/s)"
+    packed = ", zlib" if transfer["compression"] == "zlib" else ""
+    return f"{rounds}; {transfer['rounds_ended']} ({readable_bytes(transfer['rate'])}/s{packed})"
 
 
 def _downtime(clock: dict, checkpoint: dict) -> tuple[float, str]:

@@ -305,17 +305,23 @@ def test_report_of_a_live_migration():
             "rounds_ended": "it was enough",
             "tracked": False,
             "rate": 2**20,
+            "compression": "zlib",
+            "staging": {
+                "source": {"kind": "memory", "why_not_memory": None},
+                "destination": {"kind": "disk", "why_not_memory": "500 MiB are more than the limit of 100 MiB"},
+            },
         },
         "restore": {"container": {"id": "8a77d9000000aaaa"}},
         "left": {},
     }
     lines = report(measured)
     assert lines[0] == "looper100 moved from fog1 to fog2 (precopy)"
-    assert lines[3].endswith("2 rounds by comparison: 8.0 MiB, 512 B; it was enough (1.0 MiB/s)")
-    assert lines[4].endswith("1 round: 1.0 KiB")
-    assert "  freeze" in lines[5] and "0.210 s" in lines[5]
-    assert "  files" in lines[6] and lines[6].endswith("2 differences: 1.0 KiB, 10 B, until it was frozen")
-    assert "2.0 KiB sent while" in lines[7]
+    assert lines[3].endswith("2 rounds by comparison: 8.0 MiB, 512 B; it was enough (1.0 MiB/s, zlib)")
+    assert lines[4] == "    staging         on disk at the destination: 500 MiB are more than the limit of 100 MiB"
+    assert lines[5].endswith("1 round: 1.0 KiB")
+    assert "  freeze" in lines[6] and "0.210 s" in lines[6]
+    assert "  files" in lines[7] and lines[7].endswith("2 differences: 1.0 KiB, 10 B, until it was frozen")
+    assert "2.0 KiB sent while" in lines[8]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
     assert "  closed          172.17.0.2:80 - 192.0.2.7:40000, which could not move with it" in lines
 
