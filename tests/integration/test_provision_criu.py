@@ -78,9 +78,9 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
         "# mine",
         "manage-cgroups=ignore",
         "log-file /run/criu.log",
+        "network-lock=nftables",
         "tcp-established",
         "ext-unix-sk",
-        "network-lock=nftables",
     ]
     assert server.change() == 0
 
