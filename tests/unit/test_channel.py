@@ -55,11 +55,11 @@ class Ends:
 
     @staticmethod
     def hang_up(frames):
-        for descriptor in (frames.fd_in, frames.fd_out):
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
+        # Once: the numbers may be those of other files by the second time.
+        descriptors = {frames.fd_in, frames.fd_out} - {-1}
+        frames.fd_in = frames.fd_out = -1
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def in_background(work):
