@@ -56,10 +56,10 @@ class Ends:
     @staticmethod
     def hang_up(frames):
         # Once: the numbers may be those of other files by the second time.
-        descriptors = {frames.fd_in, frames.fd_out} - {-1}
-        frames.fd_in = frames.fd_out = -1
-        for descriptor in descriptors:
-            os.close(descriptor)
+        if not getattr(frames, "hung_up", False):
+            frames.hung_up = True
+            os.close(frames.fd_in)
+            os.close(frames.fd_out)
 
 
 def in_background(work):
