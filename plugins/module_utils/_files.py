@@ -10,6 +10,9 @@ Neither end follows a symbolic link in the tree, not even in the middle of a nam
 could exchange a folder for a link to a secret of its host, and at the destination a source could send a link first and
 then something that is written through it.
 
+The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
+attributes of overlay tell what was deleted.
+
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
 
@@ -32,6 +35,9 @@ _LONGEST_HEAD = 16 * 1024 * 1024
 # A name that is gone, or has become something else in the middle.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ATTRIBUTES = ("user.", "trusted.", "security.capability", "system.posix_acl_")
+_OVERLAY = "trusted.overlay."
+# Of those, handles of inodes of one file system, and what says that there are any: they mean nothing on another one.
+_FOREIGN = tuple(_OVERLAY + name for name in ("origin", "impure", "nlink", "uuid"))
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -88,17 +94,42 @@ def _attributes(folder, last):
     return os.path.join(b"/proc/self/fd/%d" % folder, last)
 
 
-def attributes_of(path):
+def attributes_of(path, layer=False):
     """The extended attributes that belong to a file, not to the place where it is kept; by name, in base64."""
-    names = [name for name in os.listxattr(path, follow_symlinks=False) if _belongs(name)]
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if _belongs(name, layer)]
     return {
         text(os.fsencode(name)): base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode("ascii")
         for name in names
     }
 
 
-def _belongs(name):
-    return name.startswith(_ATTRIBUTES) and not name.startswith("trusted.overlay.")
+def _belongs(name, layer):
+    if name.startswith(_OVERLAY):
+        return layer and name not in _FOREIGN
+    return name.startswith(_ATTRIBUTES)
+
+
+def save(layer, archive, names):
+    """Writes these names of a layer to a file that only root can read; the facts of what was there, by name."""
+    descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=CHUNK) as stream:
+        return Packer(layer, stream.write, layer=True).pack([], sorted(names))
+
+
+def apply(archive, layer):
+    """Makes an empty layer equal to the one that was saved.
+
+    :raises Refused: when something cannot be written, or the file is no such archive.
+    """
+    with open(archive, "rb") as stream:
+
+        def read(count):
+            data = stream.read(count)
+            if len(data) < count:
+                raise Refused("the archive of its files has no end")
+            return data
+
+        Unpacker(layer, read, layer=True).unpack()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -109,11 +140,13 @@ class Packer:
     """Writes one stream.
 
     :param write: is called with bytes.
+    :param layer: whether I(root) is a layer.
     """
 
-    def __init__(self, root, write):
+    def __init__(self, root, write, layer=False):
         self._root = root
         self._write = write
+        self._layer = layer
         self._links = {}
 
     def pack(self, removed, made):
@@ -124,8 +157,9 @@ class Packer:
                 self._head({"remove": text(name)})
             wanted = set(made)
             for name in made:
+                parent = parent_of(name)
                 # What is in a folder that is gone is gone, even if another folder has that name by now.
-                if name != ROOT and parent_of(name) in wanted and parent_of(name) not in seen:
+                if name != ROOT and parent in wanted and not (parent in seen and stat.S_ISDIR(seen[parent].st_mode)):
                     continue
                 try:
                     seen[name] = self._one(tree, name)
@@ -151,7 +185,7 @@ class Packer:
         return facts
 
     def _object(self, name, facts, descriptor, path):
-        if entry(facts).is_nothing:
+        if entry(facts).is_nothing and not (self._layer and stat.S_ISCHR(facts.st_mode)):
             raise FileNotFoundError(errno.ENOENT, "it is gone", path)
         several = facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode)
         if several and facts.st_ino in self._links:
@@ -162,7 +196,7 @@ class Packer:
             "mode": facts.st_mode,
             "owner": [facts.st_uid, facts.st_gid],
             "times": [facts.st_atime_ns, facts.st_mtime_ns],
-            "attributes": attributes_of(path),
+            "attributes": attributes_of(path, self._layer),
         }
         if stat.S_ISREG(facts.st_mode):
             self._file(head, descriptor, facts.st_size)
@@ -217,11 +251,13 @@ class Unpacker:
     """Reads one stream, and makes the tree accordingly.
 
     :param read: is called with a number, and returns so many bytes.
+    :param layer: whether I(root) is a layer.
     """
 
-    def __init__(self, root, read):
+    def __init__(self, root, read, layer=False):
         self._root = root
         self._read = read
+        self._layer = layer
         self._folders = []
 
     def unpack(self):
@@ -347,14 +383,13 @@ class Unpacker:
         self._set_attributes(_attributes(folder, last), head["attributes"])
         os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
 
-    @staticmethod
-    def _set_attributes(path, wanted):
-        there = attributes_of(path)
+    def _set_attributes(self, path, wanted):
+        there = attributes_of(path, self._layer)
         # Among them the list of rights that a new file inherits from its folder.
         for name in set(there) - set(wanted):
             os.removexattr(path, data(name), follow_symlinks=False)
         for name, value in wanted.items():
-            if not _belongs(name):
+            if not _belongs(name, self._layer):
                 raise Refused(f"the source sent the attribute {name}")
             if there.get(name) != value:
                 os.setxattr(path, data(name), base64.b64decode(value, validate=True), follow_symlinks=False)

@@ -6,7 +6,7 @@
 
 C(manifest.json) is written last and names every other file of the checkpoint folder::
 
-    {"format": "fog.migration/checkpoint", "version": 1, "id": "...", ..., "files": {"criu/core-1.img": {"size": 1024,
+    {"format": "fog.migration/checkpoint", "version": 2, "id": "...", ..., "files": {"criu/core-1.img": {"size": 1024,
      "sha256": "...", "mode": 384}}}
 """
 
@@ -20,7 +20,7 @@ import re
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 
 FORMAT = "fog.migration/checkpoint"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 # A manifest lists a few hundred files; one of this size is not one of ours.
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The root file system diff of a container: overlay2's upper directory, exactly as it is, as a tar archive; and what
-has changed in it since.
+"""The root file system diff of a container: what overlay2's upper directory holds, and what has changed in it since.
 
 Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay
-itself keeps for deletions, so deletions travel like everything else.
+itself keeps for deletions.
 
 A snapshot is what an upper directory holds, without contents: an entry for each name, which is relative to it, as
 bytes. Two snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's
@@ -22,51 +21,19 @@ import json
 import os
 import re
 import stat
-import subprocess
-import tarfile
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 
-ARCHIVE = "rootfs.tar"
+ARCHIVE = "rootfs.diff"
 SNAPSHOT = "rootfs.json"
-# Handles that overlay keeps on inodes of one file system; they mean nothing on another one.
-_FOREIGN = ("trusted.overlay.origin", "trusted.overlay.impure", "trusted.overlay.nlink", "trusted.overlay.uuid")
-_ATTRIBUTES = ["--xattrs", "--xattrs-include=*", *(f"--xattrs-exclude={name}" for name in _FOREIGN), "--acls"]
 
 
 def upper_directory(inspect: dict) -> str | None:
     """The folder that holds what the container has changed in its root file system; None where there is none."""
     return ((inspect.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
-
-
-def _tar(*arguments: str) -> None:
-    done = subprocess.run(
-        ["tar", "--numeric-owner", *_ATTRIBUTES, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # Names are bytes.
-        env=dict(os.environ, LC_ALL="C"),
-        check=False,
-    )
-    output = done.stdout.decode("utf-8", "replace").strip()
-    # 1 means that a file changed or vanished (a socket, for one) while it was read, which a frozen container cannot do.
-    if done.returncode > 1:
-        raise MigrationError(f"tar failed on the container's root file system ({output[-300:]})")
-
-
-def save(upper: str, archive: str) -> None:
-    """Writes the changes in I(upper) to I(archive), readable by root only."""
-    os.close(os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-    _tar("--format=posix", "--sparse", "--warning=no-file-ignored", "-C", upper, "-cf", archive, ".")
-
-
-def apply(archive: str, upper: str) -> None:
-    """Makes the empty I(upper) of a container that was never started equal to the one that was saved."""
-    _tar("-p", "--same-owner", "--delay-directory-restore", "-C", upper, "-xf", archive)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -111,9 +78,6 @@ class Entry(NamedTuple):
     def same(self, other: Entry) -> bool:
         """Whether both are the same object in the same state, as far as one can see."""
         return self[:8] == other[:8]
-
-
-_SOMETHING = Entry(0, 0, 0, 0, 0, 0, 0, 0, settled=False)
 
 
 def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Entry:
@@ -189,13 +153,15 @@ def shared_mappings(processes: Iterable[int]) -> set[bytes]:
     return found
 
 
-def saved(entries: dict[bytes, Entry], archive: str) -> dict[bytes, Entry]:
-    """What I(archive) holds, by what was known before: a folder that is moved about may escape who reads it, or come
-    in between.
-    """
-    with tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as members:
-        held = {data(member.name[2:] if member.name.startswith("./") else member.name) for member in members}
-    return {name: entries.get(name, _SOMETHING) for name in held}
+def held(entries: dict[bytes, Entry], seen: dict[bytes, os.stat_result]) -> dict[bytes, Entry]:
+    """What somebody holds who had nothing, and to whom of these entries all that was seen again was sent."""
+    return {name: _as_sent(entries[name], entry(facts)) for name, facts in seen.items()}
+
+
+def _as_sent(known: Entry, sent: Entry) -> Entry:
+    if known.same(sent):
+        return known
+    return sent._replace(overlay=known.overlay if known.inode == sent.inode else "").unsettled()
 
 
 def text(name: bytes) -> str:
@@ -282,6 +248,8 @@ def _is_below(name: bytes, folders: set[bytes]) -> bool:
 
 def doubt(entries: dict[bytes, Entry], names: set[bytes]) -> dict[bytes, Entry]:
     """The same entries, of which these and all that is below them are not sure any more."""
+    if not names:
+        return dict(entries)
     return {
         name: known.unsettled() if name in names or _is_below(name, names) else known for name, known in entries.items()
     }

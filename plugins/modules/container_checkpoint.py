@@ -13,7 +13,7 @@ description:
   - Freezes a running container through Docker's checkpoint API and writes a checkpoint, from which
     M(fog.migration.container_restore) makes the container again, on this or on another host.
   - Whatever version of Docker wrote it, a checkpoint has one format. It is a folder with CRIU's images (C(criu/)), the
-    container's configuration (C(container.json)), its root file system diff (C(rootfs.tar)) and a manifest
+    container's configuration (C(container.json)), its root file system diff (C(rootfs.diff)) and a manifest
     (C(manifest.json)) with the size and the SHA-256 of every file and with what the checkpoint was taken from.
   - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700.
   - The content of volumes and bind mounts is not part of a checkpoint.
@@ -263,6 +263,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -270,6 +271,7 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _client,
     _criu,
     _decisions,
+    _files,
     _freeze,
     _host,
     _layout,
@@ -636,7 +638,17 @@ class Checkpointer:
     def _save_rootfs(self, inspect: dict) -> None:
         upper = _rootfs.upper_directory(inspect)
         if upper:
-            _rootfs.save(upper, os.path.join(self.partial, _rootfs.ARCHIVE))
+            self._save_files(upper, _rootfs.snapshot(upper))
+
+    def _save_files(self, upper: str, names: Iterable[bytes]) -> dict[bytes, os.stat_result]:
+        try:
+            return _files.save(upper, os.path.join(self.partial, _rootfs.ARCHIVE), names)
+        except OSError as error:
+            raise MigrationError(
+                f"the root file system diff cannot be saved ({error.strerror or error})",
+                STILL_RUNS,
+                "mend the cause and try again",
+            ) from error
 
     def _save_running_rootfs(self, inspect: dict) -> None:
         """With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later."""
@@ -649,9 +661,8 @@ class Checkpointer:
             raise MigrationError(
                 f"{self.params['container']} cannot be moved live ({error})", STILL_RUNS, "move it in cold mode"
             ) from error
-        archive = os.path.join(self.partial, _rootfs.ARCHIVE)
-        _rootfs.save(upper, archive)
-        _rootfs.store(_rootfs.saved(before, archive), os.path.join(self.partial, _rootfs.SNAPSHOT))
+        held = _rootfs.held(before, self._save_files(upper, before))
+        _rootfs.store(held, os.path.join(self.partial, _rootfs.SNAPSHOT))
 
     def _describe(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None, begin: float) -> dict:
         """Writes C(container.json) and returns the manifest of all files."""

@@ -145,12 +145,14 @@ from ansible_collections.fog.migration.plugins.module_utils import (
     _client,
     _criu,
     _decisions,
+    _files,
     _host,
     _layout,
     _manifest,
     _rootfs,
 )
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -460,7 +462,10 @@ class Restorer:
                 f"the storage driver {self.daemon['storage_driver']} cannot take the root file system diff, "
                 "overlay2 can"
             )
-        _rootfs.apply(archive, upper)
+        try:
+            _files.apply(archive, upper)
+        except Refused as error:
+            raise MigrationError(f"the container's root file system cannot be made ({error})") from error
 
     def _start(self, container_id: str) -> tuple[list[str], dict]:
         """Docker's start from the checkpoint, bounded in time.

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 import time
 
 import pytest
@@ -152,20 +153,6 @@ def test_a_file_that_is_mapped_is_never_settled(tmp_path):
     assert os.fsencode(path).lstrip(b"/") not in _rootfs.shared_mappings([os.getpid(), 2**22 + 1])
 
 
-def test_what_the_archive_does_not_hold_was_not_saved(tmp_path):
-    upper, archive = tmp_path / "upper", str(tmp_path / "archive")
-    (upper / "d").mkdir(parents=True)
-    name = b"d/\xc3\xa4\xff" + b"x" * 120
-    os.close(os.open(os.fsencode(upper) + b"/" + name, os.O_CREAT | os.O_WRONLY))
-    before = _rootfs.snapshot(str(upper))
-    _rootfs.save(str(upper), archive)
-    assert _rootfs.saved(dict(before, moved=known()), archive) == before
-    # What came in between is there as well, and has to go if it is gone later.
-    later = _rootfs.saved({_rootfs.ROOT: before[_rootfs.ROOT]}, archive)
-    assert _rootfs.difference(later, before).made == sorted(before)
-    assert _rootfs.difference(later, {_rootfs.ROOT: before[_rootfs.ROOT]}).removed == sorted({*before} - {_rootfs.ROOT})
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Streams
 
@@ -294,6 +281,107 @@ def test_what_only_root_can_make(trees):
     (here / "d" / "plain").write_text("changed")
     equalize(here, there, before)
     assert tree_of(there) == tree_of(here)
+
+
+def saved(layer, there, archive):
+    """Has the one empty folder become the other layer, as in a checkpoint; what the other holds by then."""
+    before = _rootfs.snapshot(str(layer))
+    held = _rootfs.held(before, _files.save(str(layer), str(archive), before))
+    _files.apply(str(archive), str(there))
+    return held
+
+
+def test_a_layer_of_all_kinds_of_files(trees, tmp_path):
+    here, there = trees
+    fill(here)
+    assert saved(here, there, tmp_path / "archive") == _rootfs.snapshot(str(here))
+    assert tree_of(there) == tree_of(here)
+    assert (there / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert (tmp_path / "archive").stat().st_mode & 0o777 == 0o600
+
+
+@root_only
+def test_a_layer_with_what_overlay_notes_in_it(trees, tmp_path):
+    here, there = trees
+    (here / "d").mkdir()
+    (here / "other").mkdir()
+    os.mknod(here / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    os.link(here / "deleted", here / "d" / "too")
+    os.setxattr(here / "d", "trusted.overlay.opaque", b"y")
+    os.setxattr(here / "d", "trusted.overlay.origin", b"a handle")
+    os.setxattr(here / "other", "trusted.overlay.redirect", b"/e")
+    saved(here, there, tmp_path / "archive")
+    assert stat.S_ISCHR((there / "d" / "too").stat().st_mode) and (there / "deleted").stat().st_rdev == 0
+    assert os.listxattr(there / "d") == ["trusted.overlay.opaque"]
+    assert os.getxattr(there / "other", "trusted.overlay.redirect") == b"/e"
+
+
+def test_a_layer_without_an_end_is_refused(trees, tmp_path):
+    here, there = trees
+    (here / "f").write_text("content")
+    saved(here, there, tmp_path / "archive")
+    whole = (tmp_path / "archive").read_bytes()
+    for size in range(len(whole)):
+        (tmp_path / "archive").write_bytes(whole[:size])
+        with pytest.raises(Refused, match="has no end"):
+            _files.apply(str(tmp_path / "archive"), str(there))
+
+
+GROWING = """
+import os, sys
+handle = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+while True:
+    for number in range(3000):
+        os.pwrite(handle, b"x" * 7, number * 9999)
+    os.ftruncate(handle, 0)
+"""
+
+
+def test_a_layer_is_whole_whatever_a_file_in_it_becomes(trees, tmp_path):
+    """A sparse file that grows or shrinks while it is read is no reason for a damaged archive; it is not settled."""
+    here, there = trees
+    (here / "z").write_text("behind it")
+    with subprocess.Popen([sys.executable, "-c", GROWING, here / "sparse"]) as growing:
+        try:
+            for _number in range(40):
+                held = saved(here, there, tmp_path / "archive")
+                assert (there / "z").read_text() == "behind it"
+                assert not held.get(b"sparse", known(settled=False)).settled
+        finally:
+            growing.kill()
+    equalize(here, there, held)
+    assert tree_of(there) == tree_of(here)
+
+
+@pytest.mark.parametrize(
+    "sent", [known(changed=2), known(size=3), known(FILE | 0o1), known(links=2), known(FOLDER), WHITEOUT]
+)
+def test_what_is_held_is_what_was_sent(sent):
+    facts = os.stat_result(
+        (sent.mode, sent.inode, 0, sent.links, sent.uid, sent.gid, sent.size, 0, 0, 0),
+        {"st_ctime_ns": sent.changed, "st_rdev": sent.device, "st_ctime": 0.0},
+    )
+    before = {**TOP, b"a": known(), b"gone": known()}
+    assert _rootfs.held(before, {b"a": facts}) == {b"a": sent.unsettled()}
+
+
+def test_what_is_in_a_folder_that_was_a_file_just_now_does_not_go_along(trees):
+    here, there = trees
+    (here / "d").touch()
+    stream = io.BytesIO()
+
+    def write(part):
+        stream.write(part)
+        if b'"name":"d"' in part:
+            (here / "d").unlink()
+            (here / "d").mkdir()
+            (here / "d" / "f").touch()
+
+    seen = _files.Packer(str(here), write).pack([], [b".", b"d", b"d/f"])
+    assert sorted(seen) == [b".", b"d"]
+    stream.seek(0)
+    _files.Unpacker(str(there), stream.read).unpack()
+    assert (there / "d").is_file()
 
 
 def test_what_is_gone_meanwhile_is_not_seen(trees):
