@@ -32,6 +32,7 @@ FEATURES = {
     "uffd-noncoop": "the kernel's userfaultfd does not tell what a process does to its memory, as it does from 4.11 on",
     "seccomp_filters": "the kernel does not show the seccomp filters of a process (CONFIG_SECCOMP_FILTER)",
     "tcp_half_closed": "the kernel cannot restore a TCP connection that one side has closed",
+    "network_lock_nftables": "CRIU cannot lock a network by nftables on this kernel (CONFIG_NF_TABLES)",
     "cgroupns": "the kernel has no control group namespaces (CONFIG_CGROUPS, from 4.6 on)",
 }
 

@@ -52,19 +52,33 @@ def _status(process: int) -> dict[str, str]:
     return {key: value.strip() for key, _colon, value in lines}
 
 
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def processes_below(root: int) -> set[int]:
     """I(root) and all processes that descend from it, now."""
-    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    parents = {number: int(_status(number).get("PPid", 0)) for number in numbers}
+    parents = {number: int(_status(number).get("PPid", 0)) for number in _processes()}
     return descendants(parents, root)
+
+
+def temporary_folders() -> set[str]:
+    """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
+    found = set()
+    for number in _processes():
+        if _read(f"/proc/{number}/comm").strip() in ("containerd", "dockerd"):
+            variables = dict(line.partition("=")[::2] for line in _read(f"/proc/{number}/environ").split("\0"))
+            place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
+            found.add(f"/proc/{number}/root{place}")
+    return found
 
 
 def kill_restore(container: str) -> None:
     """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
-    for name in os.listdir("/proc"):
-        words = _read(f"/proc/{name}/cmdline").split("\0") if name.isdigit() and int(name) != os.getpid() else []
+    for number in _processes():
+        words = _read(f"/proc/{number}/cmdline").split("\0") if number != os.getpid() else []
         if "restore" in words and container in words:
-            for process in sorted(processes_below(int(name))):
+            for process in sorted(processes_below(number)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
 

@@ -10,7 +10,6 @@ one API version with different layouts. All of them read C(DATA-ROOT/containers/
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import json
 import os
@@ -32,28 +31,12 @@ _TASK_FOLDERS = (
 _TELLING = 65536
 
 
-def temporary_folders() -> set[str]:
-    """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
-    found = set()
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        # A process may end meanwhile.
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{name}/comm", encoding="utf-8", errors="replace") as stream:
-                program = stream.read().strip()
-            if program in ("containerd", "dockerd"):
-                with open(f"/proc/{name}/environ", encoding="utf-8", errors="surrogateescape") as stream:
-                    variables = dict(line.partition("=")[::2] for line in stream.read().split("\0"))
-                place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
-                found.add(f"/proc/{name}/root{place}")
-    return found
-
-
 def remove_copies(checkpoint: str, folders: Iterable[str], since: float) -> list[str]:
     """Removes the copies of I(checkpoint) that containerd has made for a restore, whole or not; what was removed.
 
     containerd leaves them, with all of the container's memory in them (services/tasks/local.go of 1.4 to 2.1).
 
-    :param folders: see C(temporary_folders).
+    :param folders: see C(_host.temporary_folders).
     :param since: seconds since the epoch; what is older is another restore's.
     """
     found = [copy for folder in folders for copy in glob.glob(os.path.join(glob.escape(folder), "ctrd-checkpoint*"))]

@@ -3,9 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Memory pages: those in CRIU's image sets, and those of a running process.
 
-This file is a module_util, and its text is laid down on servers and run there as a program's module; so it imports
-nothing but the standard library.
-
     decode_pagemap, encode_pagemap   the format
     ImageSet                         a directory of images
     MemoryOf                         the pages that a running process has, without stopping it
@@ -29,7 +26,7 @@ dumped, restore), criu/uffd.c (lazy pages).
 - LAZY is no part of what a page is: is_stack() means to leave out the page of a thread's stack pointer, but compares
   offsets in pages, so a process of which one pointer is at the begin of a page has no lazy pages at all in that dump.
 
-Private to the collection fog.migration.
+Private to the collection fog.migration. Laid down on servers by C(_program).
 """
 
 from __future__ import annotations
@@ -45,6 +42,8 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+from ansible_collections.fog.migration.plugins.module_utils._protobuf import ProtobufError, decode, encode
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 256 * 1024  # Bytes that are read and compared at a time: two of them fit into a small cache.
@@ -118,19 +117,6 @@ def _messages(data: bytes, name: str) -> Iterator[tuple[int, int]]:
         position = end
 
 
-def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """A number at I(position) and the position behind it; raises IndexError where there is none."""
-    value = shift = 0
-    while position < end and shift < 64:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value % _WORD, position
-        shift += 7
-    raise IndexError(position)
-
-
 def _numbers(data: bytes, begin: int, end: int, known: int, name: str) -> list[int | None]:
     """The fields of a message of numbers only, at the index of their field number, of which I(known) is the highest.
 
@@ -139,11 +125,11 @@ def _numbers(data: bytes, begin: int, end: int, known: int, name: str) -> list[i
     values: list[int | None] = [None] * (known + 1)
     try:
         while begin < end:
-            key, begin = _varint(data, begin, end)
+            key, begin = decode(data, begin, end)
             if key & 7 or not 0 < key >> 3 <= known:
                 raise PagesError(f"{name} has a field that is not known here (number {key >> 3}, type {key & 7})")
-            values[key >> 3], begin = _varint(data, begin, end)
-    except IndexError:
+            values[key >> 3], begin = decode(data, begin, end)
+    except ProtobufError:
         raise PagesError(f"{name} has a malformed entry") from None
     return values
 
@@ -189,22 +175,13 @@ def _run(fields: list[int | None], offset: int, page: int, name: str) -> Run:
 
 def encode_pagemap(pages_id: int, runs: Iterable[Run]) -> bytes:
     """The bytes of a pagemap with these runs."""
-    messages = [b"\x08" + _encode(pages_id)]
+    messages = [b"\x08" + encode(pages_id)]
     for run in runs:
-        count = _encode(run.pages)
+        count = encode(run.pages)
         old = count if run.pages < 1 << 32 else b"\0"
-        messages.append(b"\x08" + _encode(run.vaddr) + b"\x10" + old + b"\x20" + _encode(run.flags) + b"\x28" + count)
+        messages.append(b"\x08" + encode(run.vaddr) + b"\x10" + old + b"\x20" + encode(run.flags) + b"\x28" + count)
     framed = b"".join(struct.pack("<I", len(message)) + message for message in messages)
     return struct.pack("<II", COMMON_MAGIC, PAGEMAP_MAGIC) + framed
-
-
-def _encode(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -495,7 +495,7 @@ class Restorer:
             raise MigrationError(what, criu_log=lines) from error
         finally:
             overdue.cancel()
-            _layout.remove_copies(place, _layout.temporary_folders(), since)
+            _layout.remove_copies(place, _host.temporary_folders(), since)
             shutil.rmtree(place, ignore_errors=True)
         log.look()
         return log.finish()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import os
 import random
@@ -746,20 +745,3 @@ def test_a_process_that_is_gone(target, tmp_path):
             memory.runs()
     with pytest.raises(PagesError, match=f"there is no process {process.pid}"):
         MemoryOf(process.pid)
-
-
-def test_it_is_a_program_of_its_own():
-    """Its text is laid down on servers, where there is no Ansible."""
-    tree = ast.parse(Path(_pages.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
-    modules = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert modules <= sys.stdlib_module_names
