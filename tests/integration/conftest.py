@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,11 +50,25 @@ def _clear(the_lab: lab_module.Lab) -> None:
         list(pool.map(lambda node: the_lab.sh(node, _CLEAR), the_lab.servers()))
 
 
-@pytest.fixture
+# Most of the time that a bare server takes is the same for some of them.
+_AT_ONCE = 4
+
+
+@pytest.fixture(scope="session")
 def bare(_lab_is_up) -> Callable[..., str]:
-    """C(bare(suite="trixie")) makes a new bare server, a Debian with sshd and Python and nothing else; its name."""
-    numbers = itertools.count(1)
-    return lambda suite="trixie": lab_module.Lab().bare(next(numbers), suite)
+    """C(bare(suite="trixie")) is a new bare server, a Debian with sshd and Python and nothing else; its name.
+
+    It may be gone when the next one is asked for.
+    """
+    fresh: dict[str, list[str]] = {}
+
+    def bare(suite: str = "trixie") -> str:
+        if not fresh.get(suite):
+            fresh.clear()
+            fresh[suite] = lab_module.Lab().bare(_AT_ONCE, suite)
+        return fresh[suite].pop()
+
+    return bare
 
 
 @pytest.fixture

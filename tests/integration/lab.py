@@ -83,25 +83,24 @@ class Lab:
         """How many nodes of a kind there are: C(fog), C(client) or C(bare)."""
         return sum(node.startswith(kind) for node in self.hostvars)
 
-    def bare(self, number: int, suite: str = "trixie") -> str:
-        """Makes the bare server of this number anew, of this Debian; its name. The other nodes stay as they are."""
-        node = f"bare{number}"
-        subprocess.run(["docker", "rm", "-f", f"{NAME}-{node}"], capture_output=True, check=False)
-        subprocess.run(["docker", "volume", "rm", f"{NAME}-{node}"], capture_output=True, check=False)
-        bare_servers = max(number, self.count("bare"))
-        suites = {f"bare{one}": suite for one in range(1, bare_servers + 1)}
-        suites |= {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
+    def bare(self, count: int, suite: str = "trixie") -> list[str]:
+        """Makes the first bare servers anew, so many, of this Debian; their names. The other nodes stay as they are."""
+        fresh = [f"bare{number}" for number in range(1, count + 1)]
+        everything = [f"{NAME}-{node}" for node in fresh]
+        subprocess.run(["docker", "rm", "-f", *everything], capture_output=True, check=False)
+        subprocess.run(["docker", "volume", "rm", "-f", *everything], capture_output=True, check=False)
+        others = {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
         self.playbook(
             "lab.yml",
             lab_name=NAME,
             lab_provision=False,
             lab_fog_servers=self.count("fog"),
             lab_clients=self.count("client"),
-            lab_bare_servers=bare_servers,
-            lab_suites={**suites, node: suite},
+            lab_bare_servers=max(count, self.count("bare")),
+            lab_suites={**others, **dict.fromkeys(fresh, suite)},
         )
         self.read_inventory()
-        return node
+        return fresh
 
     def exec_command(self, node: str) -> list[str]:
         """The words before a command that is to run on a node."""

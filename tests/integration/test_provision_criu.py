@@ -59,7 +59,8 @@ def said(done: subprocess.CompletedProcess) -> dict:
 
 
 def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
-    server = CriuOnServer(lab_module.Lab(), bare(), str(tmp_path))
+    node = bare()
+    server = CriuOnServer(lab_module.Lab(), node, str(tmp_path))
     # What fails comes first: there is nothing on the server then that it could rest on.
     assert "distro: CRIU" in server.refusal(source="distro", version="99")
     assert "suite: apt cannot use nosuch" in server.refusal(source="suite", suite="nosuch")
@@ -94,7 +95,8 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
 # molecule/default builds it in every run; this one takes it further.
 @pytest.mark.slow
 def test_debian_12_builds_it(bare, tmp_path):
-    server = CriuOnServer(lab_module.Lab(), bare("bookworm"), str(tmp_path))
+    node = bare("bookworm")
+    server = CriuOnServer(lab_module.Lab(), node, str(tmp_path))
     wrong = tmp_path / "criu.tar.gz"
     wrong.write_bytes(b"none of CRIU's")
     tarball = {"source": "source", "source_archive": str(wrong)}

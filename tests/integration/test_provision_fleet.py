@@ -35,13 +35,13 @@ WRITTEN = "find / -xdev -newer /etc/redhat-release -type f -not -path '/proc/*' 
 
 
 @pytest.fixture(scope="module")
-def fleet(_lab_is_up, tmp_path_factory):
+def fleet(bare, tmp_path_factory):
     """Fog servers, a bare server, and one that nobody can reach: the words for the inventories, and the bare server.
 
     The tests have it one after the other, and it is bare until the last one.
     """
+    node = bare()
     lab = lab_module.Lab()
-    node = lab.bare(1)
     network = lab.hostvars[node]["ansible_host"].rpartition(".")[0]
     more = tmp_path_factory.mktemp("fleet") / "more.yml"
     more.write_text(GONE.format(address=f"{network}.127", bare=node))

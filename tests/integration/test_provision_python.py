@@ -105,9 +105,9 @@ class PythonOnServer(RoleOnServer):
 
 
 @pytest.fixture(scope="module")
-def module_server(_lab_is_up, tmp_path_factory) -> PythonOnServer:
-    lab = lab_module.Lab()
-    return PythonOnServer(lab, lab.bare(1), tmp_path_factory.mktemp("python"))
+def module_server(bare, tmp_path_factory) -> PythonOnServer:
+    node = bare()
+    return PythonOnServer(lab_module.Lab(), node, tmp_path_factory.mktemp("python"))
 
 
 @pytest.fixture
