@@ -26,9 +26,9 @@ LAUNCHER = """import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from {package} import {part}
+from {package}.{part} import main
 
-raise SystemExit({part}.main())
+raise SystemExit(main())
 """
 
 
@@ -44,35 +44,43 @@ def sources(part):
 
 
 def imported(text):
-    """The names of our module_utils that this source text imports."""
+    """The names of our module_utils that this source text imports, as in C(channel._frames)."""
     names = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE + "."):
-            names.add(node.module[len(PACKAGE) + 1 :])
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(PACKAGE + "."):
+            place = node.module[len(PACKAGE) + 1 :]
+            # Names of files begin with an underscore, those of folders do not.
+            inside = place.rpartition(".")[2].startswith("_")
+            names |= {place} if inside else {f"{place}.{alias.name}".lstrip(".") for alias in node.names}
     return names
 
 
-def lay_down(directory, order, part="_channel"):
+def lay_down(directory, order, part="channel._channel"):
     """Puts our own source text and the orders for it into a private directory.
 
     :param directory: exists, and nobody else may read it.
     :param order: what C(main) of I(part) is to do, an object for JSON.
     :returns: the words of the command that runs it.
     """
-    package = directory
-    for name in PACKAGE.split("."):
-        package = os.path.join(package, name)
-        os.mkdir(package, 0o700)
-        # So that it wins over a package of this name that is installed on the server.
-        _write(os.path.join(package, "__init__.py"), "")
-    for name, text in sources(part).items():
-        _write(os.path.join(package, name + ".py"), text)
+    lay_sources(directory, part)
     program = os.path.join(directory, PROGRAM)
     _write(program, LAUNCHER.format(package=PACKAGE, part=part))
     _write(os.path.join(directory, ORDER), json.dumps(order))
     return [sys.executable, "-I", program]
+
+
+def lay_sources(directory, part):
+    """Puts the source texts of one of our module_utils, and of all that it imports of them, into packages."""
+    for name, text in sources(part).items():
+        folder = directory
+        *packages, file = f"{PACKAGE}.{name}".split(".")
+        for package in packages:
+            folder = os.path.join(folder, package)
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o700)
+                # So that it wins over a package of this name that is installed on the server.
+                _write(os.path.join(folder, "__init__.py"), "")
+        _write(os.path.join(folder, file + ".py"), text)
 
 
 def _write(path, text):

@@ -365,20 +365,17 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import (
+from ansible_collections.fog.migration.plugins.module_utils import _host, _program
+from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _direct,
     _door,
     _frames,
-    _host,
     _listing,
-    _live_destination,
-    _live_source,
-    _program,
-    _rootfs,
-    _staging,
     _stream,
     _transfer,
 )
+from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _staging
 
 EXPIRY_MARGIN = 300
 OPEN_SECONDS = 30
@@ -532,11 +529,11 @@ def lay_down_receiver(directory, orders, live):
         "container": live["armed"],
         "staging": os.path.join(directory, STAGING),
         "docker_socket": live["docker_socket"],
-        "patience": _live_destination.PATIENCE,
+        "patience": _destination.PATIENCE,
         "restore_limit": live["restore_timeout"],
         "host": orders["host"],
     }
-    return _program.lay_down(directory, order, "_live_destination")
+    return _program.lay_down(directory, order, "live._destination")
 
 
 def make_staging(directory, live, most, expected):
@@ -566,10 +563,10 @@ def open_channel(module, orders):
     }
     staging = make_staging(directory, live, *_transfer.copies_here(live["mode"], live["lazily"]))
     order["rootfs"] = prepared_rootfs(module.params["path"])
-    words = _program.lay_down(directory, order, "_live_source")
+    words = _program.lay_down(directory, order, "live._source")
     log = os.path.join(directory, "log")
     program = _program.spawn(words, log)
-    channel = os.path.join(directory, _live_source.SOCKET)
+    channel = os.path.join(directory, _source.SOCKET)
     deadline = time.monotonic() + OPEN_SECONDS
     while not os.path.exists(channel):
         if program.poll() is not None or time.monotonic() > deadline:
@@ -590,7 +587,7 @@ def open_channel(module, orders):
 def ask(channel, wish):
     """What the source's end of a live migration answers."""
     try:
-        answer = _live_source.ask(channel, wish)
+        answer = _source.ask(channel, wish)
     except (OSError, ValueError) as exc:
         raise Failure(f"the source's end of the channel does not answer ({exc})") from exc
     if "error" in answer:

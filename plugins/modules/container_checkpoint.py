@@ -267,19 +267,12 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _client,
-    _criu,
-    _decisions,
-    _files,
-    _freeze,
-    _host,
-    _layout,
-    _live_source,
-    _manifest,
-    _rootfs,
-)
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _source
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
@@ -476,7 +469,7 @@ class Checkpointer:
         """
         container = self.params["container"]
         try:
-            answer = _live_source.ask(self.params["channel"], dict(more, do=verb))
+            answer = _source.ask(self.params["channel"], dict(more, do=verb))
         except (OSError, ValueError) as error:
             raise MigrationError(
                 f"the channel {self.params['channel']} does not answer ({error})",
@@ -484,7 +477,7 @@ class Checkpointer:
                 "look at the destination before you resume it with docker unpause",
             ) from error
         if "error" in answer:
-            state, remedy = _live_source.STATES[answer["state"]]
+            state, remedy = _source.STATES[answer["state"]]
             details = {"container_state": answer["state"]}
             raise MigrationError(f"{container} could not be moved ({answer['error']})", state, remedy, **details)
         return answer["result"]

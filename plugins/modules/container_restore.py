@@ -141,18 +141,12 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _client,
-    _criu,
-    _decisions,
-    _files,
-    _host,
-    _layout,
-    _manifest,
-    _rootfs,
-)
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"

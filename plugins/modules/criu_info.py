@@ -77,7 +77,7 @@ modes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _criu
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 
 
 def main() -> None:

@@ -241,15 +241,12 @@ container:
       sample: []
 """
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _client,
-    _criu,
-    _decisions,
-    _host,
-    _rootfs,
-    _survey,
-)
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client
+from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.network import _survey
 
 
 def segments(client) -> dict:

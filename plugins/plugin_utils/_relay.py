@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import _door
+from ansible_collections.fog.migration.plugins.module_utils.channel import _door
 
 KeyPolicy: Any = object
 try:

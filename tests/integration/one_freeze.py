@@ -28,7 +28,8 @@ import time
 from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _pager, _pages
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _pager
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -14,7 +14,9 @@ import lab as lab_module
 import pytest
 from churn import CHURN, churn_line
 
-from ansible_collections.fog.migration.plugins.module_utils import _door, _live_source, _program
+from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.channel import _door
+from ansible_collections.fog.migration.plugins.module_utils.live import _source
 
 pytestmark = pytest.mark.lab
 
@@ -53,9 +55,9 @@ class Live:
         address = self.lab.hostvars["fog2"]["ansible_host"]
         ssh = {"key": f"{PLACE}/key", "hosts_file": f"{PLACE}/known_hosts", "user": "root", "address": address}
         source = {**common, "container": self.container, "options": options, "ssh": {**ssh, "port": 22}, "lazily": True}
-        self._lay_down("fog1", "_live_source", source)
+        self._lay_down("fog1", "live._source", source)
         self._lay_down(
-            "fog2", "_live_destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
+            "fog2", "live._destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
         )
         self._open_door()
         command = [*self.lab.exec_command("fog1"), "python3", "-I", f"{PLACE}/channel.py"]
@@ -64,7 +66,7 @@ class Live:
 
     def _is_open(self) -> bool:
         assert self.agent.poll() is None, self.agent.stderr.read()
-        return bool(self.lab.sh("fog1", f"ls {PLACE}/{_live_source.SOCKET} 2>/dev/null || true"))
+        return bool(self.lab.sh("fog1", f"ls {PLACE}/{_source.SOCKET} 2>/dev/null || true"))
 
     def _lay_down(self, node: str, part: str, order: dict) -> None:
         folder = self.folder / node
@@ -92,7 +94,7 @@ class Live:
 
     def ask(self, **wish) -> dict:
         """One request to the source's program."""
-        command = [*self.lab.exec_command("fog1"), "python3", "-", f"{PLACE}/{_live_source.SOCKET}", json.dumps(wish)]
+        command = [*self.lab.exec_command("fog1"), "python3", "-", f"{PLACE}/{_source.SOCKET}", json.dumps(wish)]
         done = subprocess.run(command, input=ASK, capture_output=True, text=True, check=True, timeout=120)
         return json.loads(done.stdout)
 

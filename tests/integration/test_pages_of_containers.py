@@ -63,10 +63,8 @@ def freeze(lab, folder: Path, **wish) -> dict:
     """What one_freeze.py finds out about a container."""
     folder.mkdir()
     # The programs of both ends, and what runs them here.
-    _program.lay_down(str(folder), {}, "_live_source")
-    package = folder.joinpath(*_program.PACKAGE.split("."))
-    for name, text in _program.sources("_live_destination").items():
-        (package / f"{name}.py").write_text(text, encoding="utf-8")
+    _program.lay_down(str(folder), {}, "live._source")
+    _program.lay_sources(str(folder), "live._destination")
     for path in ("unit/both_ends.py", "unit/image_sets.py", "integration/one_freeze.py"):
         (folder / Path(path).name).write_text((TESTS / path).read_text(encoding="utf-8"), encoding="utf-8")
     packed = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout

@@ -12,10 +12,12 @@ import os
 import socket
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils import _frames, _live_destination, _pager, _pages
-from ansible_collections.fog.migration.plugins.module_utils._frames import ChannelError, Frames
-from ansible_collections.fog.migration.plugins.module_utils._live_source import Source
-from ansible_collections.fog.migration.plugins.module_utils._rounds import Frozen, Rounds
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Frames
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
+from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _pager
+from ansible_collections.fog.migration.plugins.module_utils.live._rounds import Frozen, Rounds
+from ansible_collections.fog.migration.plugins.module_utils.live._source import Source
 
 
 class Ends:
@@ -26,7 +28,7 @@ class Ends:
         self.container = container
         self._writers = (here_out, there_out)
         order = {"container": container, "host": "there", "staging": f"{folder}/there", "options": []}
-        self.destination = _live_destination.Destination(Frames(there_in, there_out, 60), order)
+        self.destination = _destination.Destination(Frames(there_in, there_out, 60), order)
         self.source = Source(Frames(here_in, here_out, 60), {**order, "staging": f"{folder}/here"})
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

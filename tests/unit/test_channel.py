@@ -16,9 +16,10 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _frames, _listing, _program, _stream
-from ansible_collections.fog.migration.plugins.module_utils._channel import Receiver, Sender
-from ansible_collections.fog.migration.plugins.module_utils._frames import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _listing, _stream
+from ansible_collections.fog.migration.plugins.module_utils.channel._channel import Receiver, Sender
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Interrupted, Refused
 
 MIB = 1024 * 1024
 NEEDS_ZSTD = pytest.mark.skipif(not _stream.zstd_program(), reason="needs the zstd program")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.criu_plan import criu_plan, needed_version, numbers
-from ansible_collections.fog.migration.plugins.module_utils import _criu, _decisions
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 
 NOTHING = {
     "kernel": "6.1.0-30-amd64",

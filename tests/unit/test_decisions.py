@@ -9,7 +9,8 @@ import copy
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _client, _decisions
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client
 
 DAEMON = {"version": "26.1.5", "experimental": True}
 INSPECT = {

@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _door
-from ansible_collections.fog.migration.plugins.module_utils._door import DoorError
+from ansible_collections.fog.migration.plugins.module_utils.channel import _door
+from ansible_collections.fog.migration.plugins.module_utils.channel._door import DoorError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN5aFSJix5saS1GqeYzgRNrI3ubAnOkDIidDgPM62pCa"
 OTHERS = (

@@ -9,7 +9,8 @@ import struct
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _criu, _host
+from ansible_collections.fog.migration.plugins.module_utils import _host
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 
 # A stats-dump that CRIU 4.2.1 wrote for a busybox counter.
 STATS_DUMP = bytes.fromhex(

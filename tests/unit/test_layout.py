@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _layout
+from ansible_collections.fog.migration.plugins.module_utils.docker import _layout
 
 
 @pytest.fixture

@@ -14,14 +14,8 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _frames,
-    _guard,
-    _netlink,
-    _network,
-    _sockets,
-    _survey,
-)
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.network import _guard, _netlink, _network, _sockets, _survey
 
 MAC = bytes.fromhex("02420ad586c0")
 MOVED = {"192.0.2.5", "fd00::5"}

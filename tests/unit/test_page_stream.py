@@ -12,8 +12,8 @@ import zlib
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _frames, _stream
-from ansible_collections.fog.migration.plugins.module_utils._frames import CHUNK, MEMORY, Refused
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _stream
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, MEMORY, Refused
 
 NAME = "pagemap-1.img"
 MIB = 1024 * 1024

@@ -14,9 +14,10 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _pager, _pages
-from ansible_collections.fog.migration.plugins.module_utils._frames import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils._pager import EVERYTHING, Pager, Request, layout_of
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
+from ansible_collections.fog.migration.plugins.module_utils.live import _pager
+from ansible_collections.fog.migration.plugins.module_utils.live._pager import EVERYTHING, Pager, Request, layout_of
 
 PAGE = _pages.PAGE
 HEAP = 0x55D0_0000_0000

@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _engine, _program
+from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
 
 
 def test_what_a_source_text_imports():
@@ -22,9 +23,13 @@ from {_program.PACKAGE} import _one, _two
 from {_program.PACKAGE}._three import (
     name,
 )
+from {_program.PACKAGE}.room import _four, _five
+from {_program.PACKAGE}.room._six import name
+import {_program.PACKAGE}_not_ours
+from {_program.PACKAGE}_not_ours import _seven
 from elsewhere import _four
 """
-    assert _program.imported(text) == {"_one", "_two", "_three"}
+    assert _program.imported(text) == {"_one", "_two", "_three", "room._four", "room._five", "room._six"}
 
 
 def outside(text):
@@ -39,14 +44,20 @@ def outside(text):
 
 
 def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
-    assert set(_program.sources("_channel")) == {"_channel", "_frames", "_listing", "_program", "_stream"}
+    assert set(_program.sources("channel._channel")) == {
+        "_program",
+        "channel._channel",
+        "channel._frames",
+        "channel._listing",
+        "channel._stream",
+    }
     assert outside("import os, docker.api\nfrom ansible.module_utils import basic") == {
         "docker.api",
         "ansible.module_utils",
     }
 
 
-@pytest.mark.parametrize("part", ["_channel", "_live_source", "_live_destination", "_hold"])
+@pytest.mark.parametrize("part", ["channel._channel", "live._source", "live._destination", "network._hold"])
 def test_a_program_needs_nothing_that_servers_lack(part):
     found = {name: outside(text) for name, text in _program.sources(part).items()}
     assert part in found and not any(found.values()), found

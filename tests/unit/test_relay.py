@@ -13,7 +13,8 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _program, _transfer
+from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.channel import _channel, _door, _transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay
 
 paramiko = pytest.importorskip("paramiko")

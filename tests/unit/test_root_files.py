@@ -17,9 +17,11 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _files, _frames, _freeze, _live_files, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.live import _following, _freeze
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 NOBODY = 2**32 - 1
@@ -436,7 +438,7 @@ def following(here, there, kept, meanwhile=lambda: None):
     kept.write_text("{}")
     channel = Channel(there, meanwhile)
     order = {"container": "c", "rootfs": {"upper": str(here), "snapshot": str(kept)}}
-    return _live_files.Following(order, channel, channel.done)
+    return _following.Following(order, channel, channel.done)
 
 
 def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatch):

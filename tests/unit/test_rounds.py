@@ -20,14 +20,11 @@ import pytest
 from both_ends import Ends
 from image_sets import differences, entries_in, layout_of, memory_in, memory_of, write_set
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _frames,
-    _freeze,
-    _pages,
-    _rounds,
-)
-from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils._rounds import Limits, why_enough
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _rounds
+from ansible_collections.fog.migration.plugins.module_utils.live._rounds import Limits, why_enough
 
 PAGE = _pages.PAGE
 LAZY = _pages.LAZY

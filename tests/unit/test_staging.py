@@ -10,8 +10,9 @@ import stat
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _staging, _transfer
-from ansible_collections.fog.migration.plugins.module_utils._staging import MIB
+from ansible_collections.fog.migration.plugins.module_utils.channel import _transfer
+from ansible_collections.fog.migration.plugins.module_utils.live import _staging
+from ansible_collections.fog.migration.plugins.module_utils.live._staging import MIB
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _tracking
+from ansible_collections.fog.migration.plugins.module_utils.criu import _tracking
 
 DIRTY, PRESENT = 1 << 55, 1 << 63
 

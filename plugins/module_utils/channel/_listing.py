@@ -13,7 +13,7 @@ import json
 import os
 import stat
 
-from ansible_collections.fog.migration.plugins.module_utils._frames import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, Refused, is_whole
 
 MANIFEST = "manifest.json"
 

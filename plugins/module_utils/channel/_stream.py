@@ -18,7 +18,12 @@ import threading
 import time
 import zlib
 
-from ansible_collections.fog.migration.plugins.module_utils._frames import ALIVE_EVERY, CHUNK, Refused, memory_head
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
+    ALIVE_EVERY,
+    CHUNK,
+    Refused,
+    memory_head,
+)
 
 
 def zstd_program():

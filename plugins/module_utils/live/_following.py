@@ -19,9 +19,9 @@ import json
 import os
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _files, _freeze, _rootfs, _stream
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils._frames import (
+from ansible_collections.fog.migration.plugins.module_utils.channel import _stream
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     CHUNK,
     DATA,
     DO,
@@ -29,6 +29,8 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     Interrupted,
     Refused,
 )
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.

@@ -25,7 +25,8 @@ import subprocess
 import sys
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _network, _sockets
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
+from ansible_collections.fog.migration.plugins.module_utils.network import _network, _sockets
 
 # Seconds that connections under way have to be accepted, while the container runs on.
 SETTLE_LIMIT = 0.3

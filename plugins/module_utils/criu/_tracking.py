@@ -18,7 +18,7 @@ import os
 import re
 import struct
 
-from ansible_collections.fog.migration.plugins.module_utils import _pages
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
 
 _DIRTY = bytes(int(byte >= 0x80) for byte in range(256))
 _ONES = re.compile(b"\x01+")

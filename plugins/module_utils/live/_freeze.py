@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils import _criu
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1

@@ -21,7 +21,7 @@ import socket
 import struct
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils import _netlink
+from ansible_collections.fog.migration.plugins.module_utils.network import _netlink
 
 CLONE_NEWNET = 0x40000000
 TABLE = "fog_migration"

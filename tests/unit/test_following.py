@@ -12,8 +12,9 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _frames, _live_destination, _live_source
-from ansible_collections.fog.migration.plugins.module_utils._frames import Frames, Refused
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Refused
+from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def receive(there, staging):
     """The next file."""
     kind, payload = there.expect(_frames.FILE)
     assert kind == _frames.FILE
-    _live_destination.receive_file(there, str(staging), _frames.parse_object(payload))
+    _destination.receive_file(there, str(staging), _frames.parse_object(payload))
 
 
 @pytest.mark.parametrize("size", [0, 1, _frames.CHUNK, 3 * _frames.CHUNK + 5])
@@ -41,7 +42,7 @@ def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
     content = random.Random(size).randbytes(size)
     (tmp_path / "pages-1.img").write_bytes(content)
     source = str(tmp_path / "pages-1.img")
-    sending = threading.Thread(target=_live_source.send_file, args=(here, source, "images/pages-1.img"))
+    sending = threading.Thread(target=_source.send_file, args=(here, source, "images/pages-1.img"))
     sending.start()
     receive(there, tmp_path / "staging")
     sending.join()

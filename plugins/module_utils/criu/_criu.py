@@ -16,7 +16,8 @@ import shutil
 import struct
 import subprocess
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _protobuf
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
+from ansible_collections.fog.migration.plugins.module_utils.criu import _protobuf
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
 STATS_MAGIC = 0x57093306  # STATS_MAGIC

@@ -33,23 +33,9 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _criu,
-    _direct,
-    _door,
-    _engine,
-    _freeze,
-    _hold,
-    _listing,
-    _live_files,
-    _pages,
-    _program,
-    _rounds,
-    _staging,
-    _stream,
-    _tracking,
-)
-from ansible_collections.fog.migration.plugins.module_utils._frames import (
+from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.channel import _direct, _door, _listing, _stream
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     ALIVE_EVERY,
     CHUNK,
     DATA,
@@ -70,6 +56,10 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     is_whole,
     parse_object,
 )
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages, _tracking
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.live import _following, _freeze, _rounds, _staging
+from ansible_collections.fog.migration.plugins.module_utils.network import _hold
 
 SOCKET = "agent.sock"
 # Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
@@ -121,7 +111,7 @@ class Source:
         self.limits = _rounds.Limits()
         self.rounds = None
         self.frozen = None
-        self.files = _live_files.Following(order, frames, self._done)
+        self.files = _following.Following(order, frames, self._done)
         self._copying = None
         self._heard = queue.Queue()
         # runs, paused, handed over (only the destination knows who has it), moved

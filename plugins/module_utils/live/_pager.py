@@ -24,8 +24,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils import _pages
-from ansible_collections.fog.migration.plugins.module_utils._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
 
 GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
 OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")

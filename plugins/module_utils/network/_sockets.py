@@ -17,8 +17,8 @@ import os
 import socket
 import struct
 
-from ansible_collections.fog.migration.plugins.module_utils import _network
-from ansible_collections.fog.migration.plugins.module_utils._protobuf import fields, message, number
+from ansible_collections.fog.migration.plugins.module_utils.criu._protobuf import fields, message, number
+from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 COMMON_MAGIC = 0x54564319  # IMG_COMMON_MAGIC
 # CRIU from 3.5 on has all files in the one, each with its kind around it; before, sockets had one of their own.

@@ -43,7 +43,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils._protobuf import ProtobufError, decode, encode
+from ansible_collections.fog.migration.plugins.module_utils.criu._protobuf import ProtobufError, decode, encode
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 256 * 1024  # Bytes that are read and compared at a time: two of them fit into a small cache.

@@ -14,7 +14,9 @@ import os
 import socket
 import stat
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _host, _network
+from ansible_collections.fog.migration.plugins.module_utils import _host
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
+from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 # What the kernel tells nobody enough about to make it again elsewhere, and what it is.
 UNKNOWN_TO_CRIU = {

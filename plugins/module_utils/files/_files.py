@@ -27,8 +27,8 @@ import shutil
 import stat
 import struct
 
-from ansible_collections.fog.migration.plugins.module_utils._frames import CHUNK, Refused, is_whole
-from ansible_collections.fog.migration.plugins.module_utils._rootfs import ROOT, data, entry, parent_of, text
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.files._rootfs import ROOT, data, entry, parent_of, text
 
 _LENGTH = struct.Struct(">I")
 _LONGEST_HEAD = 16 * 1024 * 1024

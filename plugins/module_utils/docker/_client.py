@@ -20,10 +20,11 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 FAILURES: tuple[type[Exception], ...]
 
 try:
+    import requests.exceptions
+
     import docker
     import docker.errors
     import docker.tls
-    import requests.exceptions
     from docker import APIClient
 
     DOCKER_IMPORT_ERROR = None

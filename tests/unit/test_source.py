@@ -9,9 +9,9 @@ import os
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _frames
-from ansible_collections.fog.migration.plugins.module_utils._frames import Frames, Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils._live_source import SMALL, Source, is_lazy
+from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.live._source import SMALL, Source, is_lazy
 
 
 @pytest.fixture

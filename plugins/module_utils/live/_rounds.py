@@ -19,8 +19,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils import _freeze, _pages, _tracking
-from ansible_collections.fog.migration.plugins.module_utils._frames import (
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     CHUNK,
     CURRENT,
     DO,
@@ -28,6 +27,8 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     MEMORY,
     memory_head,
 )
+from ansible_collections.fog.migration.plugins.module_utils.criu import _pages, _tracking
+from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
 
 # So many pages are compared before the destination is told that it has them.
 STRIDE = 1024

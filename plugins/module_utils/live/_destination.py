@@ -12,7 +12,7 @@
                                     <-      done: round N
     do: arm                         ->              "docker start", which waits inside our OCI runtime
                                     <-      done: armed
-    do: files, data, end            ->              into its root file system; any number, see _live_files
+    do: files, data, end            ->              into its root file system; any number, see _following
                                     <-      done: files N
     memory ... do: settle           ->              the last round, of a container that stands still
     file, data, end (any number)    ->              images into staging
@@ -38,18 +38,8 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import (
-    _criu,
-    _engine,
-    _guard,
-    _host,
-    _live_files,
-    _pager,
-    _pages,
-    _program,
-    _staging,
-)
-from ansible_collections.fog.migration.plugins.module_utils._frames import (
+from ansible_collections.fog.migration.plugins.module_utils import _host, _program
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     CURRENT,
     DATA,
     DO,
@@ -72,7 +62,11 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     parse_memory,
     parse_object,
 )
-from ansible_collections.fog.migration.plugins.module_utils._listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.channel._listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.live import _following, _pager, _staging
+from ansible_collections.fog.migration.plugins.module_utils.network import _guard
 
 RUNTIME = "/run/fog-migration/runtime"
 # What the source may ask of "runc restore".
@@ -260,7 +254,7 @@ class Destination:
     def _take_files(self, wish):
         if not self.start or not self.start.is_alive():
             raise Refused("the source sent files while nothing waited for a restore")
-        count = _live_files.receive(self.frames, self.prepared, self.order["host"])
+        count = _following.receive(self.frames, self.prepared, self.order["host"])
         self.frames.write_json(DONE, {"done": f"files {wish.get('round')}", "names": count})
 
     # Restore

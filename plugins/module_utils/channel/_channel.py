@@ -28,7 +28,13 @@ import socket
 import sys
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils._frames import (
+from ansible_collections.fog.migration.plugins.module_utils._program import (
+    ORDER,
+    dismiss_receiver,
+    order_directory,
+    register_receiver,
+)
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     CHUNK,
     DATA,
     END,
@@ -48,7 +54,7 @@ from ansible_collections.fog.migration.plugins.module_utils._frames import (
     parse_json,
     parse_object,
 )
-from ansible_collections.fog.migration.plugins.module_utils._listing import (
+from ansible_collections.fog.migration.plugins.module_utils.channel._listing import (
     check_listing,
     digest,
     files_of,
@@ -56,13 +62,7 @@ from ansible_collections.fog.migration.plugins.module_utils._listing import (
     listing,
     total_size,
 )
-from ansible_collections.fog.migration.plugins.module_utils._program import (
-    ORDER,
-    dismiss_receiver,
-    order_directory,
-    register_receiver,
-)
-from ansible_collections.fog.migration.plugins.module_utils._stream import (
+from ansible_collections.fog.migration.plugins.module_utils.channel._stream import (
     Decompressor,
     Pace,
     choose_compression,

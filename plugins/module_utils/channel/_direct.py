@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _channel, _door, _frames, _listing
+from ansible_collections.fog.migration.plugins.module_utils.channel import _channel, _door, _frames, _listing
 
 
 class SendingFailed(Exception):
