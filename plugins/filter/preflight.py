@@ -296,6 +296,7 @@ def _deleted(source: dict) -> dict:
 def _outside(source: dict) -> list[dict]:
     """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
     unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
+    sessions = source["container"]["sessions"]
     stays = f"it is connected to Unix sockets of others ({', '.join(unix)}), which cannot move with it"
     return [
         _check(
@@ -311,6 +312,13 @@ def _outside(source: dict) -> list[dict]:
             "run what it does without that",
         ),
         _deleted(source),
+        _check(
+            "sessions",
+            f"what was started in it by docker exec does not move, and ends: {', '.join(sessions)}" if sessions else "",
+            "nothing that was started by docker exec runs in it",
+            "start that again at the destination",
+            warning=True,
+        ),
     ]
 
 

@@ -302,6 +302,12 @@ def fixed_addresses(inspect: dict) -> set[str]:
     return {one[key] for one in given for key in ("IPv4Address", "IPv6Address") if one.get(key)}
 
 
+def health_command(inspect: dict) -> list[str]:
+    """The last words of the command that checks the container's health; none where there is no such check."""
+    kind, *words = (inspect["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
+    return words if kind in ("CMD", "CMD-SHELL") else []
+
+
 def published_ports(inspect: dict) -> list[str]:
     """Host ports that the container asks for by number, e.g. C(["8080/tcp"])."""
     bindings = inspect["HostConfig"].get("PortBindings") or {}

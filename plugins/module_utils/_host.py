@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import socket
+from collections.abc import Iterable
 
 _PROBE_SECONDS = 4
 
@@ -56,17 +57,31 @@ def _processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def parents(processes: Iterable[int]) -> dict[int, int]:
+    """The parent of each of these processes, 0 for those that have ended."""
+    return {process: int(_status(process).get("PPid", 0)) for process in processes}
+
+
 def processes_below(root: int) -> set[int]:
     """I(root) and all processes that descend from it, now."""
-    parents = {number: int(_status(number).get("PPid", 0)) for number in _processes()}
-    return descendants(parents, root)
+    return descendants(parents(_processes()), root)
+
+
+def command_line(process: int) -> list[str]:
+    """The words with which a process was started."""
+    return _read(f"/proc/{process}/cmdline").split("\0")[:-1]
+
+
+def program(process: int) -> str:
+    """The name of a process, at most 15 characters."""
+    return _read(f"/proc/{process}/comm").rstrip("\n")
 
 
 def temporary_folders() -> set[str]:
     """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
     found = set()
     for number in _processes():
-        if _read(f"/proc/{number}/comm").strip() in ("containerd", "dockerd"):
+        if program(number) in ("containerd", "dockerd"):
             variables = dict(line.partition("=")[::2] for line in _read(f"/proc/{number}/environ").split("\0"))
             place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
             found.add(f"/proc/{number}/root{place}")
@@ -76,7 +91,7 @@ def temporary_folders() -> set[str]:
 def kill_restore(container: str) -> None:
     """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
     for number in _processes():
-        words = _read(f"/proc/{number}/cmdline").split("\0") if number != os.getpid() else []
+        words = command_line(number) if number != os.getpid() else []
         if "restore" in words and container in words:
             for process in sorted(processes_below(number)):
                 with contextlib.suppress(ProcessLookupError):

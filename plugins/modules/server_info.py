@@ -234,6 +234,11 @@ container:
       description: Sizes of files that it has open and that were deleted, by the name that they had.
       type: dict
       sample: {/tmp/scratch: 4096}
+    sessions:
+      description: Names of the programs that C(docker exec) has started in it and that run, health checks apart.
+      type: list
+      elements: str
+      sample: [sh]
     mounts:
       description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
       type: list
@@ -283,7 +288,9 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),
         "mounts": _decisions.data_mounts(inspect),
-        **_survey.survey(inspect["Id"], process, _decisions.fixed_addresses(inspect)),
+        **_survey.survey(
+            inspect["Id"], process, _decisions.fixed_addresses(inspect), _decisions.health_command(inspect)
+        ),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import programs
 import pytest
@@ -198,6 +199,21 @@ def test_docker_owns_it(lab, start):
     lab.docker("fog2", "stop", "mover")
     assert lab.inspect("fog2", "mover")["State"]["Status"] == "exited"
     lab.docker("fog2", "start", "mover")
+    without_traces(lab)
+
+
+def test_what_docker_exec_starts_stays_behind(lab, start):
+    """And is in nobody's way, neither while it is being started: it is not this container's own then."""
+    start(COUNTER)
+    lab.docker("fog1", "exec", "-d", "mover", "sleep", "4711")
+    words = [*lab.exec_command("fog1"), "sh", "-c", "while docker exec mover true; do :; done"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as checks:
+        done = lab.migrate("mover")
+        checks.wait(60)
+    assert re.search("warning  sessions .* does not move, and ends: .*sleep", done.stdout)
+    assert lab.running_on("mover") == ["fog2"]
+    goes_on(lab, "fog2")
+    assert [lab.sh(node, "pgrep -f 'sleep 471[1]' || true") for node in ("fog1", "fog2")] == ["", ""]
     without_traces(lab)
 
 

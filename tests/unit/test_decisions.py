@@ -182,6 +182,21 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
     assert _decisions.fixed_addresses(inspect) == {"192.0.2.5"}
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, []),
+        ({"Healthcheck": None}, []),
+        ({"Healthcheck": {"Interval": 1}}, []),
+        ({"Healthcheck": {"Test": ["NONE"]}}, []),
+        ({"Healthcheck": {"Test": ["CMD", "/check", "-v"]}}, ["/check", "-v"]),
+        ({"Healthcheck": {"Test": ["CMD-SHELL", "test -e /up"]}}, ["test -e /up"]),
+    ],
+)
+def test_the_command_of_a_health_check(config, words):
+    assert _decisions.health_command({"Config": config}) == words
+
+
 def test_a_network_outside():
     network = {
         "Driver": "macvlan",

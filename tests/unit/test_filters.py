@@ -115,6 +115,7 @@ SERVER = {
         "unix_outside": [],
         "unknown": [],
         "deleted": {"/x": 2**20},
+        "sessions": [],
         "mounts": [],
         "memory": 10**6,
         "rootfs_size": 10,
@@ -263,6 +264,12 @@ def test_connections_are_told(connections, status, detail):
     checks = preflight(source, changed(None), name="looper100", mode="precopy")
     told = next(check for check in checks if check["check"] == "connections")
     assert (told["status"], told["detail"]) == (status, detail)
+
+
+def test_sessions_are_told():
+    checks = preflight(changed({"container.sessions": ["sh", "top"]}), changed(None), name="looper100", mode="precopy")
+    told = next(check for check in checks if check["check"] == "sessions")
+    assert told["status"] == "warning" and told["detail"].endswith("does not move, and ends: sh, top")
 
 
 def test_only_instruction_sets_count():

@@ -8,12 +8,17 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
+import signal
 import socket
 import struct
+import subprocess
 import threading
+import time
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils import _host
 from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
 from ansible_collections.fog.migration.plugins.module_utils.network import _guard, _netlink, _network, _sockets, _survey
 
@@ -83,6 +88,21 @@ def test_unix_sockets_of_others():
     sockets = {one["inode"]: one for one in listed}
     assert _survey.unix_outside(sockets, {1, 2, 5}) == []
     assert _survey.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
+
+
+def test_sessions_are_what_was_started_from_outside():
+    shell = ["sh", "-c", "sleep 60; :"]
+    with subprocess.Popen(shell, start_new_session=True) as one, subprocess.Popen(["sleep", "61"]) as other:
+        try:
+            while len(everyone := sorted(_host.processes_below(one.pid) | {other.pid})) < 3:
+                time.sleep(0.01)
+            assert _survey.sessions(everyone, []) == ["sh", "sleep"]
+            assert _survey.sessions(everyone, ["sleep", "61"]) == _survey.sessions([one.pid], []) == ["sh"]
+            assert _survey.sessions(everyone, ["sleep 60; :"]) == ["sleep"]
+            assert _survey.sessions([], ["x"]) == _survey.sessions([2**22 + 1], []) == []
+        finally:
+            other.kill()
+            os.killpg(one.pid, signal.SIGKILL)
 
 
 def test_what_criu_cannot_take_along():

@@ -167,7 +167,7 @@ def ends(tmp_path, monkeypatch):
     def make(count=1):
         processes.extend(Process() for _number in range(count))
         made.append(Container(tmp_path, processes))
-        monkeypatch.setattr(_freeze, "processes", lambda _container: [process.pid for process in processes])
+        monkeypatch.setattr(_freeze, "moving", lambda _container: [process.pid for process in processes])
         return made[-1]
 
     yield make

@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import threading
 
+from ansible_collections.fog.migration.plugins.module_utils import _host
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 
 CLONE_NEWNET = 0x40000000
@@ -92,6 +93,15 @@ def processes(container):
         with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
             found += [int(line) for line in stream]
     return sorted(found)
+
+
+def moving(container):
+    """The PIDs of a container that CRIU takes along: its first process and those that descend from it.
+
+    What C(docker exec) or a health check has started does not, and ends when the container is removed here.
+    """
+    parents = _host.parents(processes(container))
+    return sorted(_host.descendants(parents, first_process(container)[0]))
 
 
 def keep_frozen(container):

@@ -190,9 +190,9 @@ def _bytes(found):
 
 
 def memories_of(container, stack):
-    """The memory of every process of a container; of those that end just now, none."""
+    """The memory of every process of a container that moves; of those that end just now, none."""
     found = []
-    for pid in _freeze.processes(container):
+    for pid in _freeze.moving(container):
         with contextlib.suppress(_pages.PagesError):
             found.append(stack.enter_context(_pages.MemoryOf(pid)))
     return found

@@ -27,20 +27,23 @@ UNKNOWN_TO_CRIU = {
 }
 
 
-def survey(container: str, process: int, fixed: set[str]) -> dict:
+def survey(container: str, process: int, fixed: set[str], health: list[str]) -> dict:
     """What a container holds on to.
 
     :param process: its first one.
     :param fixed: addresses that it was given by its creator.
+    :param health: the last words of the command that checks its health.
     :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to,
-        C(unknown), what CRIU cannot take along, and C(deleted), sizes of open files that have no name, by the last one.
+        C(unknown), what CRIU cannot take along, and C(deleted), sizes of open files that have no name, by the last one,
+        and C(sessions), names of programs that C(docker exec) has started in it.
     """
-    found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}}
+    found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}, "sessions": []}
     if not process:
         return found
     # A container that ends meanwhile holds nothing any more.
     with contextlib.suppress(OSError):
-        processes = _processes(container, process)
+        processes, others = _processes(container, process)
+        found["sessions"] = sessions(others, health)
         inodes = {inode for one in processes for inode in _network.inodes_of(one)}
         links = {path: link for one in processes for path, link in _network.descriptors_of(one).items()}
         found["deleted"], half = deleted(links)
@@ -56,12 +59,26 @@ def survey(container: str, process: int, fixed: set[str]) -> dict:
     return found
 
 
-def _processes(container: str, process: int) -> set[int]:
-    """All of them: those of C(docker exec) do not descend from the first."""
+def _processes(container: str, process: int) -> tuple[list[int], list[int]]:
+    """Those that move, and the others."""
     try:
-        return set(_freeze.processes(container))
+        moving = _freeze.moving(container)
+        return moving, sorted({*_freeze.processes(container)} - {*moving, *_host.processes_below(process)})
     except (_freeze.FreezeError, OSError):
-        return _host.processes_below(process)
+        return sorted(_host.processes_below(process)), []
+
+
+def sessions(others: list[int], health: list[str]) -> list[str]:
+    """The names of the programs that were started in a container by somebody else than itself, but for health checks.
+
+    What runc is just about to start may be one.
+    """
+    begun = [one for one, parent in _host.parents(others).items() if parent and parent not in others]
+    lines = {one: _host.command_line(one) for one in begun}
+    passing = [
+        one for one, words in lines.items() if words == ["runc", "init"] or (health and words[-len(health) :] == health)
+    ]
+    return sorted(_host.program(one) for one in begun if one not in passing and lines[one])
 
 
 def unknown(links) -> list[str]:
