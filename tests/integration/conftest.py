@@ -78,3 +78,14 @@ def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
     _clear(the_lab)
     yield the_lab
     _clear(the_lab)
+
+
+@pytest.fixture
+def start(lab) -> Callable[..., None]:
+    """C(start(script, *options)) starts the container that is to move, on fog1, and waits for its first lines."""
+
+    def start(script: str, *options: str, lines: int = 5) -> None:
+        lab.start("fog1", "mover", script, *options)
+        lab_module.wait_for(lambda: len(lab.lines("fog1", "mover")) > lines, "the first lines")
+
+    return start

@@ -93,17 +93,6 @@ def listing(lab, runtime):
     return listing
 
 
-@pytest.fixture
-def start(lab):
-    """C(start(script)) starts the container that is to move, on fog1."""
-
-    def start(script: str, *options: str) -> None:
-        lab.start("fog1", "mover", script, *options)
-        wait_for(lambda: len(lab.lines("fog1", "mover")) > 20, "the first lines")
-
-    return start
-
-
 def done(lab, node: str, module: str, arguments: dict) -> dict:
     result = lab.module(node, module, **arguments)
     assert not result["failed"], result
@@ -127,7 +116,7 @@ def open_channel(lab, mode: str) -> str:
 @pytest.mark.parametrize("mode", ["stop-and-copy", "precopy", "postcopy", "hybrid"])
 def test_both_are_equal_when_it_is_restored(lab, start, listing, mode):
     lab.copy_image()
-    start(WRITER)
+    start(WRITER, lines=20)
     channel = open_channel(lab, mode)
     merged = lab.inspect("fog1", "mover")["GraphDriver"]["Data"]["MergedDir"]
     for name, attribute in ("kept", "trusted.mine"), ("log", "user.a"):
@@ -150,7 +139,7 @@ def test_both_are_equal_when_it_is_restored(lab, start, listing, mode):
 
 def test_there_and_back(lab, start):
     """By migrate.yml; the second time, what the first one brought is there to be changed again."""
-    start(WRITER)
+    start(WRITER, lines=20)
     for node in ("fog2", "fog1"):
         lab.migrate("mover", migration_mode="postcopy")
         wait_for(lambda node=node: len(lab.lines(node, "mover")) > 20, "further lines")
@@ -170,7 +159,7 @@ mkdir -p "$root/w"; mount -t tmpfs -o size=64k none "$root/w"
 def test_a_destination_that_is_full(lab, start, runtime):
     """It says so, and the container runs on where it was, with its restart policy."""
     runtime("echo armed", FULL)
-    start(WRITER, "--restart", "always")
+    start(WRITER, "--restart", "always", lines=20)
     message = failure(lab.migrate("mover", check=False, migration_mode="postcopy"))
     assert "could not be written at the destination (No space left on device)" in message
     assert "it runs on as before" in message and message.endswith("Nothing was moved.")

@@ -22,17 +22,6 @@ RUNTIME = "/usr/local/sbin/fog-runc"
 
 
 @pytest.fixture
-def start(lab):
-    """C(start(script, *options)) starts the container that is to move, on fog1."""
-
-    def start(script: str, *options: str) -> None:
-        lab.start("fog1", "mover", script, *options)
-        wait_for(lambda: len(lab.lines("fog1", "mover")) > 5, "the first lines")
-
-    return start
-
-
-@pytest.fixture
 def slow_link(lab):
     """C(slow_link(rate)) makes the way from fog1 slow."""
     yield lambda rate: lab.sh("fog1", f"tc qdisc add dev eth0 root tbf rate {rate} burst 256kb latency 400ms")
