@@ -153,16 +153,13 @@ def memory_limit(lab) -> int:
     return int(lab.sh("fog2", f"cat {files} 2>/dev/null || true"))
 
 
-def has_in_a_row(lines: list[str], wanted: list[str]) -> bool:
-    return any(lines[place : place + len(wanted)] == wanted for place in range(len(lines)))
-
-
 def test_docker_owns_it(lab, start):
     """What can be done with a container can be done with one that was moved."""
-    healthy = ["--health-cmd", "test -e /proc/1", "--health-interval", "1s"]
+    # With a daemon that ends while it starts a check, or anything else in any container, containerd 1.7.24 never tells of
+    # that container's end any more. So the daemon starts anew right after a check.
+    healthy = ["--health-cmd", "test -e /proc/1", "--health-interval", "15s"]
     start(COUNTER, *healthy, "--memory", "64m", "--memory-swap", "128m", "--stop-timeout", "1")
     lab.migrate("mover")
-    wait_for(lambda: lab.inspect("fog2", "mover")["State"]["Health"]["Status"] == "healthy", "the health check")
     followed = lab.follow("fog2", "mover")
     assert lab.docker("fog2", "exec", "mover", "echo", "here") == "here"
     assert memory_limit(lab) == 64 << 20
@@ -170,6 +167,7 @@ def test_docker_owns_it(lab, start):
     assert memory_limit(lab) == 80 << 20
     assert json.loads(lab.docker("fog2", "stats", "--no-stream", "--format", "json", "mover"))["PIDs"] != "0"
 
+    wait_for(lambda: lab.inspect("fog2", "mover")["State"]["Health"]["Status"] == "healthy", "the health check")
     # It runs on while the daemon starts anew, as any other with live-restore.
     started = lab.inspect("fog2", "mover")["State"]["StartedAt"]
     lab.sh("fog2", "systemctl restart docker")
@@ -183,8 +181,7 @@ def test_docker_owns_it(lab, start):
     assert followed_numbers and followed_numbers == numbers[: len(followed_numbers)]
 
     lab.docker("fog2", "restart", "mover")
-    beginning = [str(number) for number in range(3, 6)]
-    wait_for(lambda: has_in_a_row(lab.lines("fog2", "mover")[len(numbers) :], beginning), "its new beginning")
+    wait_for(lambda: lab.lines("fog2", "mover").count("0") == 1, "its new beginning")
     lab.docker("fog2", "stop", "mover")
     assert lab.inspect("fog2", "mover")["State"]["Status"] == "exited"
     lab.docker("fog2", "start", "mover")
