@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from downtime_page import FREEZE_FIRST, PATHS, Cell, longest_gap, write_page
+from downtime_page import PATHS, Cell, longest_gap, write_page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
@@ -42,9 +42,6 @@ MEMORY = "/dev/shm/fog-bench"
 STORE = "/var/lib/docker/fog-bench"
 SIZES = (1, 64, 256, 1024)
 FRACTIONS = (0.0, 0.1)
-# Which sizes are measured at a dirty rate if nothing else is said: 10 % of 1 MiB is nothing, and what the container
-# writes is nothing to a path that freezes it first; one size is to show that.
-DIRTY_FROM, DIRTY_SHOWN = 64, 64
 # A cell that has failed this often in one run is not tried again in it.
 PATIENCE = 2
 # Roughly what one measurement takes with all around it: seconds, and seconds for each MiB. Only for the estimate.
@@ -501,19 +498,6 @@ def run(servers: Servers, results: Results, cells: list[Cell], repeat: int) -> N
             print(f"[{minutes:5.1f} min, {done}/{len(left)}] {what}: {said}", flush=True)
 
 
-def matters(cell: Cell) -> bool:
-    """Whether a cell can tell something that others do not."""
-    path, memory, fraction = cell
-    return not fraction or (memory == DIRTY_SHOWN if path in FREEZE_FIRST else memory >= DIRTY_FROM)
-
-
-def wanted_cells(options: argparse.Namespace) -> list[Cell]:
-    """The cells, in the order in which a round measures them."""
-    grid = itertools.product(options.sizes, options.dirty, options.paths)
-    cells = [(path, memory, fraction) for memory, fraction, path in grid]
-    return [cell for cell in cells if options.every_cell or matters(cell)]
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
 
@@ -525,7 +509,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=several(int), default=list(SIZES), help="MiB of memory")
     parser.add_argument("--dirty", type=several(float), default=list(FRACTIONS), help="parts rewritten in a second")
     parser.add_argument("--repeat", type=int, default=5, help="measurements of each cell")
-    parser.add_argument("--every-cell", action="store_true", help="also those of which nothing new is expected")
     parser.add_argument("--resume", action="store_true", help="keep what was measured already, and measure the rest")
     parser.add_argument("--page-only", action="store_true", help="only write the page from the data again")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "downtime.json", help="the raw data")
@@ -541,7 +524,8 @@ def main() -> None:
     if not options.page_only:
         with_podman = any(path.startswith("podman") for path in options.paths)
         results, servers = Results(options.output, options.resume), Servers()
-        cells = wanted_cells(options)
+        grid = itertools.product(options.sizes, options.dirty, options.paths)
+        cells = [(path, memory, fraction) for memory, fraction, path in grid]
         with servers.ready(with_podman):
             results.circumstances(servers.circumstances(with_podman))
             run(servers, results, cells, options.repeat)

@@ -25,8 +25,6 @@ PATHS = {
     "postcopy": "ours, post-copy",
     "hybrid": "ours, hybrid",
 }
-# They freeze the container before anything is copied. The floor is one of them, but all ratios want it.
-FREEZE_FIRST = ("docker_api", "podman", "cold")
 
 # A record's path, MiB, and part of the memory rewritten each second.
 Cell = tuple[str, int, float]
@@ -220,7 +218,7 @@ def gaps(records: Records, failures: list[dict]) -> str:
             where = ", ".join(f"{_size(memory)} {_load(fraction)}" for memory, fraction in missing)
             where = "everything" if not any(cell[0] == path for cell in records) else where
             errors = [_one_line(tried[path, *cell]) for cell in missing if (path, *cell) in tried]
-            lines.append(f"- {title}: {where}. {errors[0] if errors else _not_tried(path, missing)}")
+            lines.append(f"- {title}: {where}. {errors[0] if errors else 'It was not tried.'}")
     for one in failures:
         cell = (one["path"], one["memory_mib"], one["dirty_fraction"])
         if cell in records:
@@ -228,16 +226,6 @@ def gaps(records: Records, failures: list[dict]) -> str:
                 f"- {PATHS[cell[0]]}, {_size(cell[1])} {_load(cell[2])}: one failed. {_one_line(one['error'])}"
             )
     return "\n".join(lines) or "Nothing: every cell was measured, and none failed."
-
-
-def _not_tried(path: str, missing: list[tuple[int, float]]) -> str:
-    """Why it was not even tried."""
-    only_dirty = all(fraction for _memory, fraction in missing)
-    if only_dirty and path in FREEZE_FIRST:
-        return "It freezes the container before anything is copied, so that what the container writes cannot matter."
-    if only_dirty and all(memory == 1 for memory, _fraction in missing):
-        return "That part of so little memory is next to nothing."
-    return "It was not tried."
 
 
 def _one_line(text: str) -> str:
