@@ -155,8 +155,8 @@ def memory_limit(lab) -> int:
 
 def test_docker_owns_it(lab, start):
     """What can be done with a container can be done with one that was moved."""
-    # When a daemon ends while it starts a check, or anything else in any container, containerd 1.7.24 never tells of that
-    # container's end any more. So the daemon starts anew right after a check.
+    # When a daemon ends while it starts a check, or anything else in any container, containerd 1.7.24 does not tell of
+    # that container's end any more. So the daemon starts anew right after a check.
     healthy = ["--health-cmd", "test -e /proc/1", "--health-interval", "15s"]
     start(COUNTER, *healthy, "--memory", "64m", "--memory-swap", "128m", "--stop-timeout", "1")
     lab.migrate("mover")
