@@ -28,7 +28,16 @@ fi
 
 awk -v a="$engine/" -v b="$run/" 'index($2, a) == 1 || index($2, b) == 1 {print $2}' /proc/mounts | sort -r |
     while read -r mount; do
-        umount "$mount"
+        # What has just ended may hold it for a moment.
+        seconds=0
+        until why=$(umount "$mount" 2>&1); do
+            seconds=$((seconds + 1))
+            if [ "$seconds" -gt 20 ]; then
+                echo "$why" >&2
+                exit 1
+            fi
+            sleep 1
+        done
     done
 if [ -f "$engine/key_is_new" ]; then
     rm -f /etc/docker/key.json
