@@ -127,15 +127,16 @@ class Freeze:
         )
 
     def spans(self, memory, full):
-        """The differences, each with the first and the last byte of it."""
+        """The differences, each with the first and the last byte of it, and both numbers that are where it begins."""
         found = []
         for name, vaddr, reason in differences(memory, full):
-            span = None
+            span = words = None
             if reason == "other bytes":
                 one, other = memory[name][vaddr][0], full[name][vaddr][0]
                 places = [place for place in range(len(other)) if one[place] != other[place]]
-                span = (places[0], places[-1])
-            found.append((name, hex(vaddr), reason, span))
+                span, word = (places[0], places[-1]), slice(places[0] & -8, (places[0] & -8) + 8)
+                words = [int.from_bytes(data[word], "little") for data in (one, other)]
+            found.append((name, hex(vaddr), reason, span, words))
         return found
 
     def restore(self):

@@ -150,7 +150,7 @@ def test_a_move_that_fails_costs_no_connection(lab, lan):
 HOLD = """
 import sys, time
 sys.path.insert(0, "/run/fog-migration-hold")
-from ansible_collections.fog.migration.plugins.module_utils import _hold
+from ansible_collections.fog.migration.plugins.module_utils.network import _hold
 hold = _hold.Hold(sys.argv[1])
 hold.prepare()
 hold.settle()
