@@ -270,9 +270,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _source
+from ansible_collections.fog.migration.plugins.module_utils.live import _source
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
@@ -397,8 +397,8 @@ class Checkpointer:
 
     def _paused_processes(self, inspect: dict) -> list[int]:
         try:
-            return _freeze.processes(inspect["Id"])
-        except _freeze.FreezeError as error:
+            return _runtime.processes(inspect["Id"])
+        except _runtime.FreezeError as error:
             raise MigrationError(
                 f"the processes of {self.params['container']} cannot be found ({error})",
                 "it is paused as before",
@@ -649,8 +649,8 @@ class Checkpointer:
         if not upper:
             return
         try:
-            before = _rootfs.snapshot(upper, _freeze.processes(inspect["Id"]))
-        except _freeze.FreezeError as error:
+            before = _rootfs.snapshot(upper, _runtime.processes(inspect["Id"]))
+        except _runtime.FreezeError as error:
             raise MigrationError(
                 f"{self.params['container']} cannot be moved live ({error})", STILL_RUNS, "move it in cold mode"
             ) from error

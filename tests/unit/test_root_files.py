@@ -20,8 +20,9 @@ import pytest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.live import _following, _freeze
+from ansible_collections.fog.migration.plugins.module_utils.live import _following
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 NOBODY = 2**32 - 1
@@ -443,7 +444,7 @@ def following(here, there, kept, meanwhile=lambda: None):
 
 def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatch):
     here, there = trees
-    monkeypatch.setattr(_freeze, "processes", lambda _container: [])
+    monkeypatch.setattr(_runtime, "processes", lambda _container: [])
     for name in ("deleted", "exchanged", "rewritten", "folder/moved", "image/deleted"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text("first")
@@ -468,7 +469,7 @@ def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatc
 def test_a_folder_that_goes_and_comes_back_while_it_is_sent(trees, tmp_path, monkeypatch):
     """What is in it has not changed, but at the destination it went with the folder."""
     here, there = trees
-    monkeypatch.setattr(_freeze, "processes", lambda _container: [])
+    monkeypatch.setattr(_runtime, "processes", lambda _container: [])
     monkeypatch.setattr(_rootfs, "FRESH", 0)
     monkeypatch.setattr(_rootfs, "FRESH_SECONDS", 0)
     (here / "folder" / "deep").mkdir(parents=True)
@@ -504,7 +505,7 @@ def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypa
         (here / "folder").mkdir(exist_ok=True)
         follower = following(here, there, tmp_path / "kept", change)
         follower.look()
-        with pytest.raises(_freeze.FreezeError, match="changed while it stood still"):
+        with pytest.raises(_runtime.FreezeError, match="changed while it stood still"):
             follower.send()
 
 

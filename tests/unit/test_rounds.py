@@ -23,7 +23,8 @@ from image_sets import differences, entries_in, layout_of, memory_in, memory_of,
 from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _rounds
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
+from ansible_collections.fog.migration.plugins.module_utils.live import _rounds
 from ansible_collections.fog.migration.plugins.module_utils.live._rounds import Limits, why_enough
 
 PAGE = _pages.PAGE
@@ -167,7 +168,7 @@ def ends(tmp_path, monkeypatch):
     def make(count=1):
         processes.extend(Process() for _number in range(count))
         made.append(Container(tmp_path, processes))
-        monkeypatch.setattr(_freeze, "moving", lambda _container: [process.pid for process in processes])
+        monkeypatch.setattr(_runtime, "moving", lambda _container: [process.pid for process in processes])
         return made[-1]
 
     yield make
@@ -330,7 +331,7 @@ def test_a_frozen_page_that_cannot_be_read(ends):
     (both.folder / "images").rename(both.folder / "before")
     both.images = both.folder / "images"
     write_set(both.images, left_of({both.processes[0].name: held}))
-    with pytest.raises(_freeze.FreezeError, match=f"not all of the {len(held)} pages of {both.processes[0].name}"):
+    with pytest.raises(_runtime.FreezeError, match=f"not all of the {len(held)} pages of {both.processes[0].name}"):
         frozen.finish(later=False)
 
 

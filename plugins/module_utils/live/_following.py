@@ -29,8 +29,8 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     Interrupted,
     Refused,
 )
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.
@@ -122,7 +122,7 @@ class Following:
         self._there = _rootfs.load(self._snapshot)
         last = None
         for _round in range(ROUNDS):
-            self._look(_freeze.processes(self._container))
+            self._look(_runtime.processes(self._container))
             sent = self._send(self._rate_limit)[1]
             if sent <= ENOUGH or (last and sent > SHRINK * last):
                 return
@@ -136,14 +136,14 @@ class Following:
     def send(self):
         """Sends what was found."""
         if not self._send(0)[0]:
-            raise _freeze.FreezeError("its files changed while it stood still")
+            raise _runtime.FreezeError("its files changed while it stood still")
 
     def _look(self, processes):
         self._here = _rootfs.snapshot(self._upper, processes)
         try:
             self._difference = _rootfs.difference(self._there, self._here)
         except MigrationError as exc:
-            raise _freeze.FreezeError(exc.what) from exc
+            raise _runtime.FreezeError(exc.what) from exc
 
     def _send(self, bytes_per_second):
         """Whether everything was still as it had been found, and how many bytes it was."""

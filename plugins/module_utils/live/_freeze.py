@@ -10,117 +10,28 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import glob
-import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
 import tempfile
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils import _host
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
+from ansible_collections.fog.migration.plugins.module_utils.docker._runtime import FreezeError
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
-# Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
-RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
-
-
-class FreezeError(Exception):
-    """It could not be frozen. The text is a clause; the container runs on."""
-
-
-def runc_program():
-    """The runc that Docker uses here."""
-    return shutil.which("docker-runc") or shutil.which("runc") or "runc"
-
-
-def runtime_root(container):
-    """The folder in which runc knows this container.
-
-    :raises FreezeError: when no runtime knows it.
-    """
-    for pattern in RUNTIME_ROOTS:
-        for root in glob.glob(pattern):
-            if os.path.exists(os.path.join(root, container, "state.json")):
-                return root
-    raise FreezeError("no OCI runtime knows it")
-
-
-def runtime_state(container):
-    """What runc has written down of a container.
-
-    :raises FreezeError: when no runtime knows it.
-    """
-    with open(os.path.join(runtime_root(container), container, "state.json"), encoding="utf-8") as stream:
-        return json.load(stream)
-
-
-def control_groups(container):
-    """The folders of a container's control groups: by controller, or that of all of them by an empty name.
-
-    :raises FreezeError: when no runtime knows it.
-    """
-    return runtime_state(container)["cgroup_paths"]
-
-
-def first_process(container):
-    """The PID of the process that a container began with, and the time at which that was, as the kernel counts it.
-
-    :raises FreezeError: when no runtime knows it.
-    """
-    state = runtime_state(container)
-    return state["init_process_pid"], int(state["init_process_start"])
-
-
-def freezer(container):
-    """The file that freezes the control group of a container, and what is in it then."""
-    paths = control_groups(container)
-    if "freezer" in paths:
-        return os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
-    return os.path.join(paths[""], "cgroup.freeze"), "1"
-
-
-def processes(container):
-    """The PIDs of a container, also of those in control groups below its own."""
-    paths = control_groups(container)
-    found = []
-    for folder, _folders, _names in os.walk(paths.get("") or paths["freezer"]):
-        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
-            found += [int(line) for line in stream]
-    return sorted(found)
-
-
-def moving(container):
-    """The PIDs of a container that CRIU takes along: its first process and those that descend from it.
-
-    What C(docker exec) or a health check has started does not, and ends when the container is removed here.
-    """
-    parents = _host.parents(processes(container))
-    return sorted(_host.descendants(parents, first_process(container)[0]))
-
-
-def keep_frozen(container):
-    """Freezes the control group of a container that Docker has paused, again.
-
-    CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
-    killed: the container would run here as well as at the destination then.
-    """
-    place, frozen = freezer(container)
-    with open(place, "w", encoding="ascii") as stream:
-        stream.write(frozen)
 
 
 def checkpoint_command(container, images, work, *options):
     """The words that have runc dump this container; it is left as it is if the words do not say otherwise."""
-    root = runtime_root(container)
+    root = _runtime.runtime_root(container)
     places = ["--image-path", images, "--work-path", work]
     return [
-        runc_program(),
+        _runtime.runc_program(),
         "--root",
         root,
         "checkpoint",
@@ -206,7 +117,7 @@ class Dump(threading.Thread):
                 self._process.wait()
                 output.seek(0)
                 raise FreezeError(why_not(output.read(), self._places[2]))
-        keep_frozen(self._places[0])
+        _runtime.keep_frozen(self._places[0])
         # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
         socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
 

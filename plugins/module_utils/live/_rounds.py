@@ -28,7 +28,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     memory_head,
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import _pages, _tracking
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 
 # So many pages are compared before the destination is told that it has them.
 STRIDE = 1024
@@ -192,7 +192,7 @@ def _bytes(found):
 def memories_of(container, stack):
     """The memory of every process of a container that moves; of those that end just now, none."""
     found = []
-    for pid in _freeze.moving(container):
+    for pid in _runtime.moving(container):
         with contextlib.suppress(_pages.PagesError):
             found.append(stack.enter_context(_pages.MemoryOf(pid)))
     return found
@@ -296,7 +296,7 @@ class Frozen:
         for name, runs in found.items():
             pages = sum(run.pages for run in runs)
             if sum(run.pages for run in self._rounds.store.layout(name)) != pages:
-                raise _freeze.FreezeError(f"not all of the {pages} pages of {name} can be read")
+                raise _runtime.FreezeError(f"not all of the {pages} pages of {name} can be read")
 
     def close(self):
         self._stack.close()

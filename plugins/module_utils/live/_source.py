@@ -57,7 +57,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     parse_object,
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages, _tracking
-from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
 from ansible_collections.fog.migration.plugins.module_utils.live import _following, _freeze, _rounds, _staging
 from ansible_collections.fog.migration.plugins.module_utils.network import _hold
 
@@ -265,7 +265,7 @@ class Source:
     def _docker(self, verb):
         problem = _engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
         if problem:
-            raise _freeze.FreezeError(problem)
+            raise _runtime.FreezeError(problem)
 
     def _dump(self, mode):
         """Dumps. What has changed since the last round is sent beside it, where the dump leaves the memory in place."""
@@ -323,7 +323,7 @@ class Source:
         if self.state == "paused":
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
             with contextlib.suppress(OSError, TypeError):
-                _freeze.keep_frozen(self.container)
+                _runtime.keep_frozen(self.container)
             self._docker("unpause")
             self.state = "runs"
         _staging.remove(self.staging)
@@ -410,11 +410,11 @@ def obey(source, wish):
     """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
     try:
         return {"result": VERBS[wish["do"]](source, wish)}
-    except (ChannelError, _freeze.FreezeError, _pages.PagesError, OSError) as exc:
+    except (ChannelError, _runtime.FreezeError, _pages.PagesError, OSError) as exc:
         error = str(exc)
     try:
         source.close()
-    except _freeze.FreezeError as exc:
+    except _runtime.FreezeError as exc:
         error += f"; and it could not be resumed ({exc})"
     return {"error": error, "state": source.state}
 

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 from ansible_collections.fog.migration.plugins.module_utils.network import _network, _sockets
 
 # Seconds that connections under way have to be accepted, while the container runs on.
@@ -50,11 +50,11 @@ class Hold:
 
     def prepare(self):
         """Has a keeper wait. While it runs, the container shares the server's network or has its own."""
-        process, start = _freeze.first_process(self.container)
+        process, start = _runtime.first_process(self.container)
         if not _network.is_own(process):
             return
         self._network = _network.network_of(process)
-        freezer, frozen = _freeze.freezer(self.container)
+        freezer, frozen = _runtime.freezer(self.container)
         order = {"process": process, "start": start, "freezer": freezer, "frozen": frozen}
         package, _dot, module = __name__.rpartition(".")
         code = _KEEPER.format(path=[path for path in sys.path if path], package=package, module=module)
@@ -82,7 +82,7 @@ class Hold:
             if self._network:
                 self._moved = _network.inside(self._network, _lock)
             else:
-                processes = _freeze.processes(self.container)
+                processes = _runtime.processes(self.container)
                 self._inodes = {inode for process in processes for inode in _network.inodes_of(process)}
 
     def detach(self, images):
@@ -90,7 +90,7 @@ class Hold:
         try:
             left = _sockets.detach(images, self._is_left_behind)
         except (_sockets.SocketsError, OSError) as exc:
-            raise _freeze.FreezeError(f"its connections could not be read from the images ({exc})") from exc
+            raise _runtime.FreezeError(f"its connections could not be read from the images ({exc})") from exc
         return ["{}:{} - {}:{}".format(*one["local"], *one["remote"]) for one in left if _network.is_stream(one)]
 
     def _is_left_behind(self, sock, everyone):
@@ -135,7 +135,7 @@ def _explained(what):
     try:
         yield
     except OSError as exc:
-        raise _freeze.FreezeError(f"its network could not be {what} ({exc.strerror or exc})") from exc
+        raise _runtime.FreezeError(f"its network could not be {what} ({exc.strerror or exc})") from exc
 
 
 def _under_way():

@@ -15,7 +15,7 @@ import socket
 import stat
 
 from ansible_collections.fog.migration.plugins.module_utils import _host
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze
+from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 # What the kernel tells nobody enough about to make it again elsewhere, and what it is.
@@ -62,9 +62,9 @@ def survey(container: str, process: int, fixed: set[str], health: list[str]) -> 
 def _processes(container: str, process: int) -> tuple[list[int], list[int]]:
     """Those that move, and the others."""
     try:
-        moving = _freeze.moving(container)
-        return moving, sorted({*_freeze.processes(container)} - {*moving, *_host.processes_below(process)})
-    except (_freeze.FreezeError, OSError):
+        moving = _runtime.moving(container)
+        return moving, sorted({*_runtime.processes(container)} - {*moving, *_host.processes_below(process)})
+    except (_runtime.FreezeError, OSError):
         return sorted(_host.processes_below(process)), []
 
 
