@@ -9,6 +9,7 @@ Pure functions all of them.
 
 from __future__ import annotations
 
+import datetime
 import re
 
 # Docker's own rule for the names of checkpoints and containers: at least two characters.
@@ -334,3 +335,17 @@ def data_mounts(inspect: dict) -> list[dict]:
         for mount in inspect.get("Mounts") or []
         if mount.get("Type") in ("volume", "bind")
     ]
+
+
+def under_way(entry: dict, alive: bool | None) -> tuple[str, str]:
+    """A migration whose journal is open, and that is in the way of another: what it is, and what to do about it.
+
+    :param entry: see C(_journal).
+    :param alive: whether the controller of it still runs; None when that cannot be known here.
+    """
+    begun = datetime.datetime.fromtimestamp(entry["begun"], datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    what = f"a migration of {entry['name']} from {entry['source']} to {entry['destination']}, begun at {begun},"
+    settle = "settle it with ansible-playbook recover.yml"
+    if alive is False:
+        return f"{what} was interrupted in the stage {entry['stage']}", settle
+    return f"{what} is under way (stage {entry['stage']})", f"wait for its end; if it was interrupted, {settle}"

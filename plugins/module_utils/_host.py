@@ -53,7 +53,8 @@ def _status(process: int) -> dict[str, str]:
     return {key: value.strip() for key, _colon, value in lines}
 
 
-def _processes() -> list[int]:
+def all_processes() -> list[int]:
+    """The processes of this host."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -64,7 +65,7 @@ def parents(processes: Iterable[int]) -> dict[int, int]:
 
 def processes_below(root: int) -> set[int]:
     """I(root) and all processes that descend from it, now."""
-    return descendants(parents(_processes()), root)
+    return descendants(parents(all_processes()), root)
 
 
 def command_line(process: int) -> list[str]:
@@ -80,7 +81,7 @@ def program(process: int) -> str:
 def temporary_folders() -> set[str]:
     """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
     found = set()
-    for number in _processes():
+    for number in all_processes():
         if program(number) in ("containerd", "dockerd"):
             variables = dict(line.partition("=")[::2] for line in _read(f"/proc/{number}/environ").split("\0"))
             place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
@@ -90,7 +91,7 @@ def temporary_folders() -> set[str]:
 
 def kill_restore(container: str) -> None:
     """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
-    for number in _processes():
+    for number in all_processes():
         words = command_line(number) if number != os.getpid() else []
         if "restore" in words and container in words:
             for process in sorted(processes_below(number)):

@@ -11,6 +11,7 @@ Private to the collection fog.migration.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ import sys
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 PROGRAM = "channel.py"
 ORDER = "order.json"
-PID_FILE = "receiver.pid"
+PID_FILE = "pid"
 LAUNCHER = """import os
 import sys
 
@@ -102,25 +103,28 @@ def order_directory():
     return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
 
 
-def register_receiver(directory):
+def register(directory):
+    """Writes down which process runs the program of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
             stream.write(f"{os.getpid()}\n")
 
 
-def dismiss_receiver(directory):
-    """Ends the receiver that was started from this directory, if it still runs (never this process)."""
-    if not directory:
-        return
+def running(directory):
+    """The process that runs the program of this directory, if there is one that is not this one."""
     try:
         with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
             pid = int(stream.read())
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             arguments = stream.read().split(b"\0")
     except (OSError, ValueError):
-        return
-    if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments:
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        return None
+    return pid if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments else None
+
+
+def dismiss(directory, number=signal.SIGTERM):
+    """Ends the program of this directory, if it runs."""
+    pid = running(directory) if directory else None
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

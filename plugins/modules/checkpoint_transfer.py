@@ -98,6 +98,10 @@ options:
       - Replace what the destination has under the final name, if it differs. Without this the task fails then.
     type: bool
     default: false
+  migration:
+    description:
+      - Name of the migration in whose journal this is noted on both hosts, see M(fog.migration.migration_journal).
+    type: str
   live:
     description:
       - Opens a channel for a live migration instead, and sends nothing. It stays open after the task, for
@@ -371,61 +375,22 @@ from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _door,
     _frames,
     _listing,
+    _room,
     _stream,
     _transfer,
 )
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _staging
 
 EXPIRY_MARGIN = 300
 OPEN_SECONDS = 30
-STAGING = "staging"
 PROGRESS_SECONDS = 2
 MIB = 1024 * 1024
 
 
 class Failure(Exception):
     """A step failed. The text is one sentence."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The directory that a transfer has on each host while it lasts
-
-
-def base_directory():
-    if os.geteuid() == 0:
-        return "/run/fog-migration"
-    return os.path.join(_door.home_of(_door.current_user()), ".fog-migration")
-
-
-def make_directory(transfer_id, role, expires):
-    """A private directory for this transfer; directories of transfers that nobody ended are swept away."""
-    base = base_directory()
-    os.makedirs(base, 0o700, exist_ok=True)
-    for name in os.listdir(base):
-        ended = name.rpartition("-")[2]
-        if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
-            _staging.remove(os.path.join(base, name, STAGING))
-            shutil.rmtree(os.path.join(base, name), ignore_errors=True)
-    directory = os.path.join(base, f"transfer-{transfer_id}-{role}-{expires}")
-    os.mkdir(directory, 0o700)
-    return directory
-
-
-def find_directories(transfer_id, role):
-    base = base_directory()
-    prefix = f"transfer-{transfer_id}-{role}-"
-    names = os.listdir(base) if os.path.isdir(base) else []
-    return [os.path.join(base, name) for name in names if name.startswith(prefix)]
-
-
-def remove_directory(directory):
-    _staging.remove(os.path.join(directory, STAGING))
-    shutil.rmtree(directory)
-    try:
-        os.rmdir(os.path.dirname(directory))
-    except OSError:
-        pass  # other transfers are under way
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -456,7 +421,7 @@ def open_source(module, orders):
         problem = _door.sudo_problem(login, current)
         if problem:
             raise Failure(problem)
-        facts["directory"] = make_directory(orders["id"], "source", expires)
+        facts["directory"] = _room.make(orders["id"], "source", expires, module.params["migration"], login)
         order = {
             "role": "send",
             "path": path,
@@ -468,7 +433,7 @@ def open_source(module, orders):
         program = _program.lay_down(facts["directory"], order)
         facts["command"] = _door.shell_line(_door.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
-        facts["directory"] = make_directory(orders["id"], "source", expires)
+        facts["directory"] = _room.make(orders["id"], "source", expires, module.params["migration"], login)
         facts["public_key"] = _door.make_key(facts["directory"])
     return facts
 
@@ -496,10 +461,10 @@ def open_destination(module, orders):
     if module.check_mode or facts["sudo_problem"]:
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
-    facts["directory"] = make_directory(orders["id"], "destination", expires)
+    facts["directory"] = _room.make(orders["id"], "destination", expires, module.params["migration"], login)
     if live:
-        facts["staging"] = make_staging(facts["directory"], live, *_transfer.copies_there(live["mode"]))
-    program = lay_down_receiver(facts["directory"], orders, live)
+        facts["staging"] = make_staging(facts["directory"], module.params, *_transfer.copies_there(live["mode"]))
+    program = lay_down_receiver(facts["directory"], orders, module.params)
     command = _door.shell_line(_door.as_login_user(login, current) + program)
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
@@ -514,8 +479,9 @@ def open_destination(module, orders):
     return facts
 
 
-def lay_down_receiver(directory, orders, live):
+def lay_down_receiver(directory, orders, params):
     """What the source's key may run: the receiver of a directory, or the destination's end of a live migration."""
+    live = params["live"]
     if not live:
         order = {
             "role": "receive",
@@ -527,7 +493,8 @@ def lay_down_receiver(directory, orders, live):
         return _program.lay_down(directory, order)
     order = {
         "container": live["armed"],
-        "staging": os.path.join(directory, STAGING),
+        "migration": params["migration"],
+        "staging": os.path.join(directory, _room.STAGING),
         "docker_socket": live["docker_socket"],
         "patience": _destination.PATIENCE,
         "restore_limit": live["restore_timeout"],
@@ -536,10 +503,15 @@ def lay_down_receiver(directory, orders, live):
     return _program.lay_down(directory, order, "live._destination")
 
 
-def make_staging(directory, live, most, expected):
+def make_staging(directory, params, most, expected):
     """Room for the memory on its way."""
-    path, limit = os.path.join(directory, STAGING), live["staging_limit"] * MIB
-    return _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
+    live, migration = params["live"], params["migration"]
+    path, limit = os.path.join(directory, _room.STAGING), live["staging_limit"] * MIB
+    made = _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
+    if made["kind"] == "disk":
+        # What is below /run, a restart of the server removes; this it does not.
+        _journal.note(migration, made={"folders": [os.path.realpath(path)]})
+    return made
 
 
 def open_channel(module, orders):
@@ -551,17 +523,18 @@ def open_channel(module, orders):
     ssh = {"key": key, "hosts_file": hosts_file, **{name: orders[name] for name in ("user", "address", "port")}}
     order = {
         "container": live["container"],
-        "staging": os.path.join(directory, STAGING),
+        "staging": os.path.join(directory, _room.STAGING),
         "docker_socket": live["docker_socket"],
         "options": ["--tcp-established", "--ext-unix-sk", "--file-locks"],
         "lazily": live["lazily"],
         "compression": "none" if module.params["compression"] == "none" else "auto",
         "rate_limit": int(module.params["rate_limit"] * MIB),
+        "migration": module.params["migration"],
         "patience": module.params["timeout"],
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
     }
-    staging = make_staging(directory, live, *_transfer.copies_here(live["mode"], live["lazily"]))
+    staging = make_staging(directory, module.params, *_transfer.copies_here(live["mode"], live["lazily"]))
     order["rootfs"] = prepared_rootfs(module.params["path"])
     words = _program.lay_down(directory, order, "live._source")
     log = os.path.join(directory, "log")
@@ -654,14 +627,14 @@ def send(module, orders):
             stream.write(_door.known_hosts(orders["host_keys"]))
         return _direct.DirectSending(module.params, orders).run()
     finally:
-        remove_directory(directory)
+        _room.remove(directory)
 
 
 def close(module, orders):
     """Leaves nothing of this transfer on this host but what has arrived."""
-    for directory in find_directories(orders["id"], orders["role"]):
-        _program.dismiss_receiver(directory)
-        remove_directory(directory)
+    for directory in _room.find(orders["id"], orders["role"]):
+        _program.dismiss(directory)
+        _room.remove(directory)
     if orders["role"] == "destination":
         _door.edit_authorized_keys(
             _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time())
@@ -688,7 +661,7 @@ def main():
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
     except _direct.SendingFailed as exc:
         module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, _frames.ChannelError, _door.DoorError) as exc:
+    except (Failure, _frames.ChannelError, _door.DoorError, _journal.JournalError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

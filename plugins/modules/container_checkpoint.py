@@ -58,11 +58,8 @@ options:
       - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
       - V(prepared) makes a checkpoint without the memory, of a container that runs on. It has the configuration and the
         root file system diff, from which M(fog.migration.container_restore) arms the destination of a live migration.
-      - V(ended) kills the processes of a paused container, as a live migration has left it at the source, without one
-        of them running again. Docker lets a container that it is to remove go on for a moment, in which it could do
-        once more what it does at the destination already. The container stays, and can be removed then.
     type: str
-    choices: [present, absent, prepared, ended]
+    choices: [present, absent, prepared]
     default: present
   channel:
     description:
@@ -84,6 +81,10 @@ options:
     type: str
     choices: [stop-and-copy, precopy, postcopy, hybrid]
     default: stop-and-copy
+  migration:
+    description:
+      - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal).
+    type: str
   leave_running:
     description:
       - Whether the container runs on after the checkpoint.
@@ -255,10 +256,10 @@ criu_log:
 
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -270,8 +271,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _source
 
 STAGE = "Checkpoint"
@@ -342,8 +344,6 @@ class Checkpointer:
             return self._absent()
         if self.params["state"] == "prepared":
             return self._prepared()
-        if self.params["state"] == "ended":
-            return self._ended()
         if self.params["channel"]:
             return self._move()
         inspect, daemon, criu_version = self._look()
@@ -377,33 +377,6 @@ class Checkpointer:
             shutil.rmtree(self.folder)
         diff = {"before": {"checkpoint": "present" if there else "absent"}, "after": {"checkpoint": "absent"}}
         return {"changed": there, "path": self.folder, "diff": diff}
-
-    def _ended(self) -> dict:
-        """Nothing of a paused container runs again: whatever thaws it, a pending SIGKILL comes first."""
-        inspect = self.client.find_container(self.params["container"]) or {"State": {}}
-        if inspect["State"].get("Running") and not inspect["State"].get("Paused"):
-            raise MigrationError(
-                f"the container {self.params['container']} is running and not paused",
-                "nothing was changed",
-                "stop it with docker stop, or pause it first if it runs elsewhere",
-            )
-        killed = self._paused_processes(inspect) if inspect["State"].get("Paused") else []
-        if not self.module.check_mode:
-            for pid in killed:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        diff = {"before": {"processes": len(killed)}, "after": {"processes": 0}}
-        return {"changed": bool(killed), "path": self.folder, "diff": diff if killed else {}}
-
-    def _paused_processes(self, inspect: dict) -> list[int]:
-        try:
-            return _runtime.processes(inspect["Id"])
-        except _runtime.FreezeError as error:
-            raise MigrationError(
-                f"the processes of {self.params['container']} cannot be found ({error})",
-                "it is paused as before",
-                "remove it with docker rm -f",
-            ) from error
 
     def _prepared(self) -> dict:
         """A checkpoint without the memory; the container is not touched."""
@@ -442,9 +415,7 @@ class Checkpointer:
             inspect = self._look()[0]
             self._refuse_unsaved_files(inspect)
             held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
-            # A daemon that starts anew must not revive what is paused here and runs elsewhere.
-            if held:
-                self.client.update_container(inspect["Id"], restart_policy={"Name": "no"})
+            self._hold_restart_policy(inspect["Id"], held)
             result.update(self._move_or_resume(inspect["Id"], held))
         return result
 
@@ -536,8 +507,8 @@ class Checkpointer:
         self._prepare_partial()
         held = _decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
         try:
-            if held:
-                self.client.update_container(inspect["Id"], restart_policy={"Name": "no"})
+            self._hold_restart_policy(inspect["Id"], held)
+            _journal.note(self.params["migration"], stage="checkpoint")
             return self._freeze_and_write(inspect, daemon, criu_version, held)
         except StillAtIt:
             raise
@@ -556,11 +527,19 @@ class Checkpointer:
                 criu_log=self.criu_log,
             ) from error
 
+    def _hold_restart_policy(self, container_id: str, held: dict | None) -> None:
+        """A daemon that starts anew must not revive what is frozen here and runs elsewhere."""
+        if held:
+            _journal.note(self.params["migration"], restart_policy=held)
+            self.client.update_container(container_id, restart_policy={"Name": "no"})
+
     def _prepare_partial(self) -> None:
         os.makedirs(self.params["directory"], mode=0o700, exist_ok=True)
         shutil.rmtree(self.partial, ignore_errors=True)
         os.makedirs(os.path.join(self.partial, "criu"), mode=0o700)
         os.chmod(self.partial, 0o700)
+        # As long as this module lives: a recovery waits for its end.
+        fcntl.flock(os.open(self.partial, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
 
     def _freeze_and_write(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None) -> dict:
         directory = os.path.join(self.partial, "docker")
@@ -724,13 +703,15 @@ class Checkpointer:
         images = _layout.find_file(self.partial, "inventory.img")
         if images is None:
             raise MigrationError("there are no images to resume it from")
-        container_folder = _client.require_local(daemon["root"], inspect["Id"])
-        name = self.params["name"]
-        place = _layout.place_checkpoint(os.path.dirname(images), container_folder, name, "")
-        try:
-            self.client.start_from_checkpoint(inspect["Id"], name, self.params["checkpoint_timeout"])
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+        checkpoint = {"name": self.params["name"], "created": ""}
+        _start.from_checkpoint(
+            self.client,
+            daemon["root"],
+            inspect["Id"],
+            os.path.dirname(images),
+            checkpoint,
+            self.params["checkpoint_timeout"],
+        )
 
     def _dump_log(self) -> list[str]:
         for folder in (self.work, self.partial):
@@ -759,25 +740,26 @@ def main() -> None:
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "state": {"type": "str", "choices": ["present", "absent", "prepared", "ended"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "prepared"], "default": "present"},
             "channel": {"type": "path"},
             "mode": {
                 "type": "str",
                 "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"],
                 "default": "stop-and-copy",
             },
+            "migration": {"type": "str"},
             "leave_running": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "checkpoint_timeout": {"type": "int", "default": 900},
         },
-        required_if=[("state", state, ["container"]) for state in ("present", "prepared", "ended")],
+        required_if=[("state", state, ["container"]) for state in ("present", "prepared")],
         supports_check_mode=True,
     )
     try:
         module.exit_json(**Checkpointer(module, _client.connect(module.params)).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except _client.FAILURES as error:
+    except (_journal.JournalError, *_client.FAILURES) as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
 
 

@@ -55,6 +55,11 @@ options:
     type: str
     choices: [present, absent, armed]
     default: present
+  migration:
+    description:
+      - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal). Nothing is
+        restored when that migration has ended.
+    type: str
   restore_timeout:
     description:
       - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and
@@ -135,18 +140,17 @@ import fcntl
 import json
 import os
 import platform
-import shutil
-import threading
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -155,53 +159,8 @@ RESTORED = "/var/lib/fog-migration/restored"
 # When this module began to run: what was taken back after that must not be done.
 STARTED = time.time()
 DAY = 24 * 60 * 60
-# Seconds that Docker gets to answer after CRIU was killed.
-ANSWER_MARGIN = 60
 # What a restore can fail with: our own refusals, and what a call of the API can raise.
-FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
-
-
-class RestoreLog(threading.Thread):
-    """Holds CRIU's restore log and statistics open from the moment they appear.
-
-    containerd deletes them together with the container's folder when a restore fails.
-
-    :param extra: a folder besides containerd's own in which they may appear.
-    :param since: seconds since the epoch; a log older than that is another restore's.
-    """
-
-    def __init__(self, root: str, container_id: str, extra: str, since: float) -> None:
-        super().__init__(daemon=True)
-        self.root, self.container_id, self.extra, self.since = root, container_id, extra, since
-        self.descriptor: int | None = None
-        self.folder = ""
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        """Looks for the log until it is there or nobody wants it any more."""
-        while self.descriptor is None and not self.done.wait(0.005):
-            self.look()
-
-    def look(self) -> None:
-        """Opens the log if it is there now. containerd may take it away at any instant."""
-        for folder in (_layout.task_folder(self.root, self.container_id), self.extra):
-            try:
-                path = _layout.find_file(folder, "restore.log") if folder and self.descriptor is None else None
-                if path and os.path.getmtime(path) >= self.since:
-                    self.descriptor = os.open(path, os.O_RDONLY)
-                    self.folder = os.path.dirname(path)
-            except FileNotFoundError:
-                continue
-
-    def finish(self) -> tuple[list[str], dict]:
-        """The telling lines of the log, and the statistics."""
-        self.done.set()
-        self.join()
-        if self.descriptor is None:
-            return [], {}
-        with os.fdopen(self.descriptor, encoding="utf-8", errors="replace") as stream:
-            lines = _criu.log_tail(stream.read())
-        return lines, _criu.read_stats(os.path.join(self.folder, "stats-restore"))
+FAILURES: tuple[type[Exception], ...] = (MigrationError, _journal.JournalError, *_client.FAILURES)
 
 
 def _write_note(name: str, text: str) -> None:
@@ -232,7 +191,7 @@ class Restorer:
     @contextlib.contextmanager
     def _alone(self):
         """Waits until no other restore from this folder is under way, and keeps others waiting."""
-        deadline = time.monotonic() + self.params["restore_timeout"] + ANSWER_MARGIN
+        deadline = time.monotonic() + self.params["restore_timeout"] + _start.ANSWER_MARGIN
         _manifest.load(self.params["path"])
         descriptor = os.open(self.params["path"], os.O_RDONLY)
         try:
@@ -285,7 +244,9 @@ class Restorer:
     def _refuse_withdrawn(self) -> None:
         """A restore whose order was taken back while it was on its way, its connection lost perhaps, must not begin."""
         mark = os.path.join(RESTORED, self._withdrawal())
-        if os.path.exists(mark) and os.path.getmtime(mark) >= STARTED:
+        migration = self.params["migration"]
+        ended = migration and _journal.load(migration) is None
+        if ended or (os.path.exists(mark) and os.path.getmtime(mark) >= STARTED):
             raise MigrationError("the order to restore was taken back", INTACT)
 
     def _present(self) -> dict:
@@ -384,9 +345,18 @@ class Restorer:
             if container_id is None:
                 container_id = self._create()
             self._note(container_id)
+            _journal.note(self.params["migration"], stage="restore")
             created = time.monotonic()
-            lines, statistics = self._start(container_id)
+            lines, statistics = _start.from_checkpoint(
+                self.client,
+                self.daemon["root"],
+                container_id,
+                os.path.join(self.params["path"], "criu"),
+                self.manifest,
+                self.params["restore_timeout"],
+            )
             self._require_running(container_id)
+            _journal.note(self.params["migration"], owner="destination")
         except FAILURES as error:
             what = _client.api_message(error)
             if isinstance(error, MigrationError):
@@ -421,6 +391,7 @@ class Restorer:
         body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
         container_id = self.client.create_from_body(self.name, body)
         try:
+            _journal.note(self.params["migration"], made={"container": container_id})
             for network, endpoint in more_networks.items():
                 self._join(network, container_id, endpoint)
             self._apply_rootfs(container_id)
@@ -460,39 +431,6 @@ class Restorer:
             _files.apply(archive, upper)
         except Refused as error:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
-
-    def _start(self, container_id: str) -> tuple[list[str], dict]:
-        """Docker's start from the checkpoint, bounded in time.
-
-        :returns: the telling lines of CRIU's log, and its statistics.
-        :raises MigrationError: when it fails, with C(criu_log) in its details.
-        """
-        folder = _client.require_local(self.daemon["root"], container_id)
-        name = self.manifest["name"]
-        place = _layout.place_checkpoint(
-            os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"]
-        )
-        since = time.time() - 1
-        log = RestoreLog(self.daemon["root"], container_id, place, since)
-        log.start()
-        # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
-        overdue = threading.Timer(self.params["restore_timeout"], _host.kill_restore, [container_id])
-        overdue.start()
-        begin = time.monotonic()
-        try:
-            self.client.start_from_checkpoint(container_id, name, self.params["restore_timeout"] + ANSWER_MARGIN)
-        except _client.FAILURES as error:
-            lines, _statistics = log.finish()
-            what = _client.api_message(error)
-            if time.monotonic() - begin >= self.params["restore_timeout"]:
-                what = f"the restore did not end within {self.params['restore_timeout']} seconds and was killed"
-            raise MigrationError(what, criu_log=lines) from error
-        finally:
-            overdue.cancel()
-            _layout.remove_copies(place, _host.temporary_folders(), since)
-            shutil.rmtree(place, ignore_errors=True)
-        log.look()
-        return log.finish()
 
     def _require_running(self, container_id: str) -> None:
         state = self.client.inspect_container(container_id)["State"]
@@ -555,6 +493,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "armed"], "default": "present"},
+            "migration": {"type": "str"},
             "restore_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -563,7 +502,7 @@ def main() -> None:
         module.exit_json(**Restorer(module, _client.connect(module.params)).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except _client.FAILURES as error:
+    except FAILURES as error:
         module.fail_json(msg=MigrationError(_client.api_message(error), INTACT).sentence(STAGE))
 
 

@@ -30,9 +30,9 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils._program import (
     ORDER,
-    dismiss_receiver,
+    dismiss,
     order_directory,
-    register_receiver,
+    register,
 )
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     CHUNK,
@@ -403,12 +403,12 @@ class Receiver:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                dismiss_receiver(order_directory())
+                dismiss(order_directory())
                 if time.monotonic() > deadline:
                     os.close(lock)
                     raise Refused(f"another transfer to {self.final} is under way on {self.host}") from None
                 time.sleep(0.2)
-        register_receiver(order_directory())
+        register(order_directory())
 
     def _unlock(self):
         if self._lock is not None:

@@ -44,6 +44,7 @@ def argument_spec(path_type="path"):
         "timeout": {"type": "int", "default": 3600},
         "force": {"type": "bool", "default": False},
         "live": {"type": "dict", "options": LIVE},
+        "migration": {"type": "str"},
         "step": {"type": "str", "choices": list(STEPS)},
         "step_options": {"type": "dict"},
     }

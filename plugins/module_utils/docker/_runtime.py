@@ -8,10 +8,12 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import shutil
+import signal
 
 from ansible_collections.fog.migration.plugins.module_utils import _host
 
@@ -102,3 +104,22 @@ def keep_frozen(container):
     place, frozen = freezer(container)
     with open(place, "w", encoding="ascii") as stream:
         stream.write(frozen)
+
+
+def kill(container):
+    """Kills all processes of a container. One that is frozen ends when it is thawed, without running any more.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    for process in processes(container):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def at_work(container):
+    """Whether the OCI runtime is just dumping or restoring this container."""
+    for process in _host.all_processes():
+        words = _host.command_line(process)
+        if container in words and ("checkpoint" in words or "restore" in words):
+            return True
+    return False

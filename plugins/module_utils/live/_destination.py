@@ -65,6 +65,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
 from ansible_collections.fog.migration.plugins.module_utils.channel._listing import check_path
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages
 from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _following, _pager, _staging
 from ansible_collections.fog.migration.plugins.module_utils.network import _guard
 
@@ -273,8 +274,9 @@ class Destination:
             seconds = round(time.monotonic() - began, 3)
             statistics = _criu.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
+            self._note(stage="restored", owner="destination")
             self._follow()
-        except (Refused, _pages.PagesError, OSError) as exc:
+        except (Refused, _pages.PagesError, _journal.JournalError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
 
@@ -295,6 +297,8 @@ class Destination:
         if wish.get("store"):
             _pages.complete(self.images, self._open_store(), bool(wish.get("lazily")))
         if wish.get("lazily"):
+            # If it is lost from now on before all of its memory is here, the source's is the only one.
+            _journal.note(self.order.get("migration"), memory="arriving")
             # From the source come all pages that are not known to be here, or none is missing here.
             current = 0 if wish.get("source") else _pager.EVERYTHING
             self.pager = _pager.Pager(self._open_store(), current, self._need)
@@ -363,8 +367,14 @@ class Destination:
             self.pager.wait(self._alive)
             # It is heard to the end, though no page of it is needed any more.
             self._caught_up.wait()
+            self._note(memory="complete")
             self.pager.kill()
         self._say(DONE, {"done": "complete"})
+
+    def _note(self, **facts):
+        """What has happened has happened: a journal that cannot be written does not undo it."""
+        with contextlib.suppress(OSError, _journal.JournalError):
+            _journal.note(self.order.get("migration"), **facts)
 
     def _alive(self):
         with contextlib.suppress(ChannelError):
@@ -420,7 +430,7 @@ def receive_file(frames, staging, facts):
 def main():
     """Does what order.json says, with the source on the other side of standard input and output."""
     directory = _program.order_directory()
-    _program.register_receiver(directory)
+    _program.register(directory)
     with open(os.path.join(directory, _program.ORDER), encoding="utf-8") as stream:
         order = json.load(stream)
     try:

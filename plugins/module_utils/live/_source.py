@@ -12,6 +12,7 @@ transfer's private folder: one line of JSON asks, one line answers.
     freeze    freezes, sends, has the destination restore; answers when the container runs there
     finish    answers when Docker owns the container there and no page is missing any more; the agent ends
     give up   lets the container go on here, if the destination does not have it; the agent ends
+    end       finishes or gives up, whichever it is time for; for a migration that nobody waits for any more
 
 While it is frozen, Docker shows the container as paused, and it stays so until the destination has said how things
 are there. An agent that dies leaves it paused, with all its memory.
@@ -28,6 +29,7 @@ import os
 import queue
 import select
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -58,6 +60,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages, _tracking
 from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _following, _freeze, _rounds, _staging
 from ansible_collections.fog.migration.plugins.module_utils.network import _hold
 
@@ -116,6 +119,9 @@ class Source:
         self._heard = queue.Queue()
         # runs, paused, handed over (only the destination knows who has it), moved
         self.state = "runs"
+        self._mode = None
+        # Whether the journal says that only the destination knows.
+        self._announced = False
         self._answers = {}
 
     def greet(self):
@@ -210,7 +216,7 @@ class Source:
         """From running here to running there. Whatever fails before the handover, it runs on here."""
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
-        mode = wish["mode"]
+        mode = self._mode = wish["mode"]
         # What was written since the last round would only make the downtime longer.
         if self.rounds:
             self._copying.result()
@@ -233,9 +239,13 @@ class Source:
         looking.result()
         closed = self.hold.detach(self.images)
         dumped = time.monotonic()
+        # On the disk before the handover, beside the sending.
+        announcing = Task(self._announce)
+        announcing.start()
         self.files.send()
         filed = time.monotonic()
         self._send(mode)
+        announcing.result()
         arrived, handed_over = time.monotonic(), self.frames.sent
         self.state = "handed over"
         self.frames.write_json(DO, {"do": "restore", "options": self.order["options"], **self._pages_wish(mode)})
@@ -257,6 +267,15 @@ class Source:
                 "downtime": round(end - began, 3),
             },
         }
+
+    def _announce(self):
+        self._announced = True
+        _journal.note(self.order.get("migration"), stage="handover", owner="unknown")
+
+    def _take_announcement_back(self):
+        if self._announced:
+            with contextlib.suppress(OSError, _journal.JournalError):
+                _journal.note(self.order.get("migration"), owner="source")
 
     def _hurry(self, hurry):
         if self.rounds:
@@ -290,9 +309,9 @@ class Source:
 
     # The end
 
-    def finish(self, wish):
+    def finish(self, _wish):
         began = time.monotonic()
-        if wish["mode"] == "hybrid":
+        if self._mode == "hybrid":
             self.frozen.catch_up()
         self._done("started")
         self._done("complete")
@@ -310,6 +329,10 @@ class Source:
         self.close()
         return {}
 
+    def end(self, wish):
+        """The end of a migration that nobody waits for any more."""
+        return self.finish(wish) if self.state == "moved" else self.give_up(wish)
+
     def close(self):
         """Lets go of everything; a container that is only frozen runs on."""
         if self.dump:
@@ -321,6 +344,7 @@ class Source:
             self.hold.release()
         self.hold.end()
         if self.state == "paused":
+            self._take_announcement_back()
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
             with contextlib.suppress(OSError, TypeError):
                 _runtime.keep_frozen(self.container)
@@ -376,17 +400,20 @@ VERBS = {
     "freeze": Source.freeze,
     "finish": Source.finish,
     "give up": Source.give_up,
+    "end": Source.end,
 }
-LAST = ("finish", "give up")
+LAST = ("finish", "give up", "end")
 
 
-def ask(path, wish):
+def ask(path, wish, seconds=None):
     """What the program whose socket this is answers to one request.
 
-    :raises OSError: when there is none.
+    :param seconds: how long it may take; None: as long as it likes.
+    :raises OSError: when there is none, or no answer in time.
     :raises ValueError: when it ended before it answered.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(seconds)
         connection.connect(path)
         with connection.makefile("rw", encoding="utf-8") as stream:
             stream.write(json.dumps(wish) + "\n")
@@ -397,20 +424,28 @@ def ask(path, wish):
 def serve(source, listener, patience):
     """Answers one request after the other; ends with the last one, with a failure, or when nobody asks any more."""
     while select.select([listener], [], [], patience)[0]:
-        connection, _peer = listener.accept()
-        with connection, connection.makefile("rw", encoding="utf-8") as stream:
-            wish = json.loads(stream.readline())
-            answer = obey(source, wish)
-            stream.write(json.dumps(answer) + "\n")
-        if wish["do"] in LAST or "error" in answer:
+        if not answer_one(source, listener):
             return
+    obey(source, {"do": "end"})
+
+
+def answer_one(source, listener):
+    """Answers whoever comes next, who may have been killed meanwhile: that ends nothing. Whether others may follow."""
+    connection, _peer = listener.accept()
+    wish, answer = {}, {}
+    with connection, contextlib.suppress(OSError), connection.makefile("rw", encoding="utf-8") as stream:
+        wish = json.loads(stream.readline() or "{}")
+        answer = obey(source, wish) if wish else {}
+        stream.write(json.dumps(answer) + "\n")
+        stream.flush()
+    return wish.get("do") not in LAST and "error" not in answer
 
 
 def obey(source, wish):
     """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
     try:
         return {"result": VERBS[wish["do"]](source, wish)}
-    except (ChannelError, _runtime.FreezeError, _pages.PagesError, OSError) as exc:
+    except (ChannelError, _runtime.FreezeError, _pages.PagesError, _journal.JournalError, OSError) as exc:
         error = str(exc)
     try:
         source.close()
@@ -422,6 +457,9 @@ def obey(source, wish):
 def main():
     """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
     directory = _program.order_directory()
+    _program.register(directory)
+    # As any other end: what is only frozen goes on.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     with open(os.path.join(directory, _program.ORDER), encoding="utf-8") as stream:
         order = json.load(stream)
     connection = _direct.SshConnection(

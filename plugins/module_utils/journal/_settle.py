@@ -1,0 +1,314 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Settling a migration on one of its two servers: ending what still runs of it, then undoing or finishing it.
+
+Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
+journals of both servers (the filter C(recovery_plan)).
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import _host, _manifest, _program
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.channel import _door, _room
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
+from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
+
+# Seconds between two looks.
+_LOOK = 0.1
+# Seconds that a program gets after it was told to end.
+_END = 20
+
+
+def places(entry: dict) -> dict[str, list[str]]:
+    """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others)."""
+    identity, directory = entry["id"], entry["directory"]
+    images = os.path.join(os.path.dirname(directory), "images")
+    hidden = [f".{identity}.{kind}" for kind in ("partial", "incoming")]
+    others = [os.path.join(directory, name) for name in hidden]
+    others += [os.path.join(images, name) for name in (identity, *hidden)]
+    return {"checkpoint": [os.path.join(directory, identity)], "others": others}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is there
+
+
+def present(entry: dict, client: _client.CheckpointClient) -> dict:
+    """How things really are on this server.
+
+    :returns: C(container) (Docker's word for its state, or C(absent)), C(id) of the container, C(checkpoint) (whether
+        it could be resumed from files here), C(same_boot) (whether the server has not been started anew since the last
+        note), C(programs) (whether one of ours still runs).
+    """
+    inspect = container_of(entry, client)
+    return {
+        "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
+        "id": inspect["Id"] if inspect else "",
+        "checkpoint": _images(entry) is not None,
+        "same_boot": entry.get("boot") == _journal.boot(),
+        "programs": any(_program.running(one["directory"]) for one in entry["transfers"]),
+    }
+
+
+def container_of(entry: dict, client: _client.CheckpointClient) -> dict | None:
+    """The migration's container on this server. At the destination, only one that the migration has made."""
+    if entry["role"] == "source":
+        return client.find_container(entry["container"])
+    made = entry["made"].get("container")
+    if made:
+        return client.find_container(made)
+    # Made, but not noted any more. The name was free before, and nothing has run in it.
+    inspect = client.find_container(entry["name"])
+    return inspect if inspect and inspect["State"].get("Status") == "created" else None
+
+
+def _images(entry: dict) -> str | None:
+    """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
+    for folder in (*places(entry)["checkpoint"], places(entry)["others"][0]):
+        found = _layout.find_file(folder, "inventory.img")
+        if found:
+            return os.path.dirname(found)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ending what still runs
+
+
+def quiet(entry: dict, client: _client.CheckpointClient, patience: int) -> None:
+    """Returns when nothing of the migration happens on this server any more.
+
+    What has begun to move goes on to its end if it can, since what has come to the destination stays there.
+
+    :param patience: seconds after which what does not end is ended.
+    :raises MigrationError: when the container is still being dumped then, which nobody may disturb.
+    """
+    deadline = time.monotonic() + patience
+    for one in entry["transfers"]:
+        if entry["role"] == "source":
+            _end_agent(one["directory"], deadline)
+        _wait_for_program(one["directory"], deadline)
+    inspect = container_of(entry, client)
+    if inspect and not _wait(lambda: not _runtime.at_work(inspect["Id"]), deadline) and entry["role"] == "source":
+        raise MigrationError(
+            f"{entry['name']} is still being dumped", "nothing was changed", "wait for its end and run recover.yml"
+        )
+    for folder in (*places(entry)["checkpoint"], places(entry)["others"][0]):
+        _wait_for_lock(folder, deadline)
+
+
+def _wait(condition, deadline: float) -> bool:
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)
+    return True
+
+
+def _end_agent(directory: str, deadline: float) -> None:
+    """Has the source's end of a live migration finish, or give up, whichever it is time for."""
+    socket = os.path.join(directory, _source.SOCKET)
+    if _program.running(directory) and os.path.exists(socket):
+        with contextlib.suppress(OSError, ValueError):
+            _source.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
+            return
+    _program.dismiss(directory)
+
+
+def _wait_for_program(directory: str, deadline: float) -> None:
+    """A destination's end that has the container goes on until all of it is there; the others hear that it is over."""
+    if _wait(lambda: not _program.running(directory), deadline):
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _program.dismiss(directory, number)
+        if _wait(lambda: not _program.running(directory), time.monotonic() + _END):
+            return
+
+
+def _wait_for_lock(folder: str, deadline: float) -> None:
+    """Waits until no module makes this checkpoint, or restores from it."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _wait(lambda: _is_free(descriptor), deadline)
+        finally:
+            os.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Undoing
+
+
+def undo(entry: dict, client: _client.CheckpointClient, seconds: int) -> str:
+    """The source has the container again, or the destination has none of it; the words that follow its name.
+
+    :param seconds: how long a restore from a checkpoint may take.
+    :raises MigrationError: when the container could not go on; nothing was removed then.
+    """
+    said = _go_on(entry, client, seconds) if entry["role"] == "source" else _take_back(entry, client)
+    sweep(entry, keep=False)
+    _journal.close_entry(entry["id"])
+    return said
+
+
+def _go_on(entry: dict, client: _client.CheckpointClient, seconds: int) -> str:
+    """The container runs again as it did before the migration, with its restart policy."""
+    inspect = container_of(entry, client)
+    if not inspect:
+        return "is not there any more"
+    identity, policy = inspect["Id"], entry.get("restart_policy")
+    if policy:
+        client.update_container(identity, restart_policy=policy)
+    state = inspect["State"]
+    if state.get("Paused"):
+        # Docker resumes only what is frozen, which CRIU may have left thawed.
+        with contextlib.suppress(OSError, _runtime.FreezeError):
+            _runtime.keep_frozen(identity)
+        client.unpause(identity)
+        return "was resumed and runs"
+    if state.get("Running"):
+        return "runs on as before"
+    return _revive(entry, client, inspect, policy, seconds)
+
+
+def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: int) -> str:
+    """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
+    images = _images(entry)
+    # In live mode nothing here ever ends it.
+    if images and entry["mode"] == "cold":
+        _require_intact(entry)
+        root = _client.daemon_facts(client)["root"]
+        checkpoint = {"name": entry["id"], "created": ""}
+        try:
+            _start.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
+        except (MigrationError, *_client.FAILURES) as error:
+            what = error.what if isinstance(error, MigrationError) else _client.api_message(error)
+            raise MigrationError(
+                f"the container {entry['name']} could not be resumed ({what})",
+                f"it stays frozen, its checkpoint is kept in {images}",
+                "mend the cause and run recover.yml",
+            ) from error
+        return "was resumed and runs"
+    if (policy or inspect["HostConfig"].get("RestartPolicy") or {}).get("Name") in _REVIVING:
+        client.start(inspect["Id"])
+        return "had ended with its daemon or its server, and was started anew, as its restart policy says"
+    return "has ended, with nothing to resume it from"
+
+
+_REVIVING = ("always", "unless-stopped", "on-failure")
+
+
+def _require_intact(entry: dict) -> None:
+    """Images of a checkpoint that is complete are verified. Docker's own, which it was not made of yet, cannot be."""
+    folder = places(entry)["checkpoint"][0]
+    if os.path.exists(os.path.join(folder, _manifest.MANIFEST)):
+        _manifest.require_intact(folder, _manifest.load(folder), "it stays frozen")
+
+
+def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
+    """Nothing of the container is here any more."""
+    inspect = container_of(entry, client)
+    if inspect:
+        _host.kill_restore(inspect["Id"])
+        client.remove_container(inspect["Id"], v=True, force=True)
+        shutil.rmtree(os.path.join(_destination.RUNTIME, inspect["Id"]), ignore_errors=True)
+    for network in entry["made"].get("networks", []):
+        with contextlib.suppress(*_client.FAILURES):
+            client.remove_network(network)
+    for volume in entry["made"].get("volumes", []):
+        with contextlib.suppress(*_client.FAILURES):
+            client.remove_volume(volume)
+    return "nothing of it is left"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finishing
+
+
+def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
+    """The destination has the container: it runs there as a container of its own, and the source lets go of it.
+
+    :param keep: whether the checkpoint is kept.
+    :returns: what it does now, in words that follow the container's name.
+    """
+    inspect = container_of(entry, client)
+    if entry["role"] == "source":
+        if inspect:
+            _let_go(inspect, client)
+        said = "nothing of it is left"
+    else:
+        if inspect:
+            _give_policy(entry, inspect, client)
+        said = "runs" if inspect else "was removed meanwhile"
+    sweep(entry, keep)
+    _journal.close_entry(entry["id"])
+    return said
+
+
+def _let_go(inspect: dict, client: _client.CheckpointClient) -> None:
+    """Removes what must not run any more, without letting it run for a moment.
+
+    Docker lets a container that it is to remove go on for an instant, in which it could do once more what it does at
+    the destination already: whatever thaws it, a pending SIGKILL comes first.
+    """
+    if inspect["State"].get("Paused"):
+        with contextlib.suppress(OSError, _runtime.FreezeError):
+            _runtime.kill(inspect["Id"])
+    client.remove_container(inspect["Id"], force=True)
+
+
+def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
+    """Its restart policy, which was held at C(no) until now."""
+    policy = inspected(entry).get("HostConfig", {}).get("RestartPolicy") or {}
+    now = inspect["HostConfig"].get("RestartPolicy") or {}
+    if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
+        client.update_container(inspect["Id"], restart_policy=policy)
+
+
+def inspected(entry: dict) -> dict:
+    """The container's inspect data at the source, as the checkpoint has brought them; empty where they are gone."""
+    try:
+        with open(os.path.join(places(entry)["checkpoint"][0], "container.json"), encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sweeping
+
+
+def sweep(entry: dict, keep: bool) -> None:
+    """Removes what the migration has on this server besides the container: programs, keys, folders."""
+    for one in entry["transfers"]:
+        _program.dismiss(one["directory"], signal.SIGKILL)
+        _room.remove(one["directory"])
+        with contextlib.suppress(_door.DoorError, KeyError, OSError):
+            _door.edit_authorized_keys(
+                one["user"], lambda old, one=one: _door.without_transfer(old, one["id"], time.time())
+            )
+    found = places(entry)
+    for folder in [*found["others"], *entry["made"].get("folders", []), *([] if keep else found["checkpoint"])]:
+        shutil.rmtree(folder, ignore_errors=True)
