@@ -133,12 +133,21 @@ def _write(entry, folder):
     path = path_of(entry["id"])
     temporary = os.path.join(FOLDER, f".{entry['id']}.json")
     text = json.dumps(dict(entry, noted=time.time(), boot=boot()), indent=1, sort_keys=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+    try:
+        _write_through(temporary, text)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    os.fsync(folder)
+
+
+def _write_through(path, text):
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.rename(temporary, path)
-    os.fsync(folder)
 
 
 def rival(entry, others):

@@ -1,0 +1,208 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can happen to a migration: faults that are done to it for real, each at a moment of it.
+
+A fault is done, and healed when the migration has ended: a node that was lost comes back, a cut network is mended.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import lab as lab_module
+
+# The tasks at whose begin something happens: a stage boundary each. What they are called in the role.
+MOMENTS = {
+    "cold": {
+        "reservation": "Open the journal at the source",
+        "checkpoint": "Freeze the container into a checkpoint",
+        "transfer": "Transfer the checkpoint to the destination",
+        "handover": "Hand over",
+        "restore": "Restore the container at the destination",
+        "commitment": "The destination has to prove it",
+        "activation": "Let go of the container at the source",
+        "end": "Leave the container to the destination",
+    },
+    "live": {
+        "reservation": "Open the journal at the source",
+        "preparation": "Prepare a checkpoint without the memory",
+        "arming": "Arm the destination",
+        "pre-copy": "Open the channel",
+        "freeze": "Freeze the container and have it go on at the destination",
+        "commitment": "The destination has to prove it",
+        "activation": "Let go of the container at the source",
+        "end": "Leave the container to the destination",
+    },
+}
+# Seconds that a network stays cut: longer than SSH waits for a sign of life.
+CUT = 30
+RAW = "pkill -KILL -f '/run/fog-migration/transfer-[^ ]*-{role}-[0-9]*/channel[.]py' || true"
+
+
+class Scene(NamedTuple):
+    """Where a fault is done: the lab, who is source and destination, and the playbook under way."""
+
+    lab: lab_module.Lab
+    source: str
+    destination: str
+    playbook: subprocess.Popen
+
+    def sh(self, node: str, script: str) -> None:
+        """On a node, which may not be there any more."""
+        self.lab.sh(node, script, check=False)
+
+
+def _controller(scene: Scene) -> None:
+    scene.playbook.kill()
+
+
+def _kill(side: str, script: str) -> Callable[[Scene], None]:
+    return lambda scene: scene.sh(getattr(scene, side), script)
+
+
+def _node(side: str) -> Callable[[Scene], None]:
+    def lose(scene: Scene) -> None:
+        _engine("kill", f"{lab_module.NAME}-{getattr(scene, side)}")
+
+    return lose
+
+
+def _engine(*words: str) -> None:
+    subprocess.run(["docker", *words], capture_output=True, check=False, timeout=120)
+
+
+def _cut(*chains: str) -> Callable[[Scene], None]:
+    def cut(scene: Scene) -> None:
+        there = scene.lab.hostvars[scene.destination]["ansible_host"]
+        for chain in chains:
+            end = "-d" if chain == "OUTPUT" else "-s"
+            scene.sh(scene.source, f"iptables -I {chain} {end} {there} -j DROP -m comment --comment fault")
+
+    return cut
+
+
+def _full_disk(scene: Scene) -> None:
+    """The journal and the checkpoints are on a disk without room from now on; what was there is still there."""
+    scene.sh(
+        scene.destination,
+        "cp -a /var/lib/fog-migration /run/fault-copy && mount -t tmpfs -o size=24m fault /var/lib/fog-migration && "
+        "cp -a /run/fault-copy/. /var/lib/fog-migration/ && rm -rf /run/fault-copy; "
+        "cat /dev/zero > /var/lib/fog-migration/fault 2>/dev/null || true",
+    )
+
+
+def _full_memory(scene: Scene) -> None:
+    """The node gets no more memory than it has now, so that what asks for more is killed or refused."""
+    name = f"{lab_module.NAME}-{scene.destination}"
+    told = (
+        subprocess.run(
+            ["docker", "stats", "--no-stream", "--format", "{{.MemUsage}}", name],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        .stdout.split("/")[0]
+        .strip()
+    )
+    units = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+    size = next((int(float(told[:-3]) * factor) for unit, factor in units.items() if told.endswith(unit)), 0)
+    if size:
+        limit = str(size + (4 << 20))
+        _engine("update", "--memory", limit, "--memory-swap", limit, name)
+
+
+class Fault(NamedTuple):
+    """One kind of fault: what it does, and the server that is lost with all that runs on it, if it is one."""
+
+    do: Callable[[Scene], None]
+    loses: str | None = None
+
+
+_RUNTIME = "pkill -KILL -x runc; true"
+_CRIU = "pkill -KILL -x criu; true"
+_DOCKERD = "pkill -KILL -x dockerd; true"
+FAULTS = {
+    "controller": Fault(_controller),
+    "ssh of the channel": Fault(_kill("source", "pkill -KILL -f 'ssh .*fog-migration-destinatio[n]'; true")),
+    "sender": Fault(_kill("source", RAW.format(role="source"))),
+    "receiver": Fault(_kill("destination", RAW.format(role="destination"))),
+    "runc at the source": Fault(_kill("source", _RUNTIME)),
+    "criu at the source": Fault(_kill("source", _CRIU)),
+    "runc at the destination": Fault(_kill("destination", _RUNTIME)),
+    "criu at the destination": Fault(_kill("destination", _CRIU)),
+    "dockerd at the source": Fault(_kill("source", _DOCKERD)),
+    "dockerd at the destination": Fault(_kill("destination", _DOCKERD)),
+    "source node": Fault(_node("source"), loses="source"),
+    "destination node": Fault(_node("destination"), loses="destination"),
+    "destination's disk full": Fault(_full_disk),
+    "destination's memory full": Fault(_full_memory),
+    "network, both ways": Fault(_cut("INPUT", "OUTPUT")),
+    "network, to the destination": Fault(_cut("OUTPUT")),
+    "network, to the source": Fault(_cut("INPUT")),
+}
+
+_HEAL = """
+iptables-save | grep -v 'comment fault' | iptables-restore
+mountpoint -q /var/lib/fog-migration && {
+    rm -f /var/lib/fog-migration/fault; cp -a /var/lib/fog-migration /run/fault-copy
+    umount -l /var/lib/fog-migration; rm -rf /var/lib/fog-migration; mv /run/fault-copy /var/lib/fog-migration
+}
+systemctl reset-failed docker containerd ssh
+systemctl start containerd docker ssh
+timeout 60 sh -c 'until docker info >/dev/null 2>&1; do sleep 0.5; done'
+true
+"""
+
+
+def heal(the_lab: lab_module.Lab) -> None:
+    """Everything is as it was before the fault: nodes, networks, disks and daemons."""
+    for node in the_lab.servers():
+        name = f"{lab_module.NAME}-{node}"
+        _engine("update", "--memory", "0", "--memory-swap", "0", name)
+        _engine("start", name)
+    for node in the_lab.servers():
+        lab_module.wait_for(lambda node=node: the_lab.sh(node, "echo up", check=False), f"{node} itself", 60)
+        the_lab.sh(node, _HEAL)
+
+
+class Plan(NamedTuple):
+    """One fault that is to be tried."""
+
+    kind: str
+    mode: str
+    moment: str
+    delay: float  # seconds after the moment
+
+
+def plans(seed: int, count: int) -> list[Plan]:
+    """So many faults, of all kinds about equally often, at stage boundaries and at random instants."""
+    dice = random.Random(seed)
+    kinds = []
+    while len(kinds) < count:
+        kinds += dice.sample(sorted(FAULTS), len(FAULTS))
+    found = []
+    for kind in kinds[:count]:
+        mode = dice.choices(["precopy", "cold", "hybrid", "postcopy"], [6, 3, 1, 1])[0]
+        moment = dice.choice(
+            [*MOMENTS["cold" if mode == "cold" else "live"], "freeze" if mode != "cold" else "restore", "any"]
+        )
+        # In the freeze, all that matters happens within a second.
+        delay = dice.uniform(0, 16) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
+        found.append(Plan(kind, mode, moment, round(delay, 3)))
+    return found
+
+
+def strike(scene: Scene, plan: Plan, lines) -> None:
+    """Waits for the moment, by what the playbook writes, and does the fault."""
+    task = MOMENTS["cold" if plan.mode == "cold" else "live"].get(plan.moment)
+    for line in lines:
+        if task is None or (line.startswith("TASK [") and line.rstrip().rstrip("*").rstrip().endswith(f": {task}]")):
+            break
+    time.sleep(plan.delay)
+    FAULTS[plan.kind].do(scene)

@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page about the faults that were tried: C(docs/reliability.md)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+_HEAD = """# What happens when it breaks
+
+A migration may be interrupted at any instant, by anything. This page is made by `make fault-test`, which migrates a real
+container between the lab's two servers again and again, and each time kills, fills or cuts something in the midst of it.
+Then what was lost comes back, `ansible-playbook recover.yml` runs once, and these have to be true:
+
+- exactly one copy of the container runs, with its restart policy;
+- a witness outside of both servers has heard every number that it counts, once and in order, from wherever it was; a
+  number that is said again after it was said at the destination counts as lost;
+- every number was on the disk before the witness heard of it, and still is; a checksum over its memory is what it was;
+- nothing of the migration is left on either server: no file, key, program, mount, copy.
+
+"""
+
+
+def _table(results: list[dict], key: str, title: str) -> list[str]:
+    rows = [f"| {title} | tried | moved | stayed | lost |", "|---|---|---|---|---|"]
+    for value in sorted({result[key] for result in results}):
+        some = [result for result in results if result[key] == value]
+        outcomes = Counter(result["outcome"] for result in some)
+        lost = sum(bool(result["problems"]) for result in some)
+        rows.append(f"| {value} | {len(some)} | {outcomes['moved']} | {outcomes['stayed']} | {lost} |")
+    return [*rows, ""]
+
+
+def text(results: list[dict]) -> str:
+    """The page."""
+    lost = [result for result in results if result["problems"]]
+    seeds = ", ".join(sorted({str(result["seed"]) for result in results}))
+    lines = [f"**{len(results)} faults (seed {seeds}), lost: {len(lost)}.**", ""]
+    lines += _table(results, "kind", "what was done")
+    lines += _table(results, "moment", "when (`any`: at a random instant)")
+    lines += _table(results, "mode", "mode")
+    if lost:
+        lines += ["What was lost:", ""]
+        lines += [
+            f"- {one['kind']}, {one['mode']}, {one['moment']} + {one['delay']} s: {'; '.join(one['problems'])}"
+            for one in lost
+        ]
+    return _HEAD + "\n".join(lines).rstrip() + "\n"
+
+
+def write(results: list[dict]) -> None:
+    """Writes it."""
+    PAGE.write_text(text(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write([result for name in sys.argv[1:] for result in json.loads(Path(name).read_text(encoding="utf-8"))])

@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does faults to migrations, and looks whether anything was lost: C(make fault-test).
+
+Every trial starts a container that a witness listens to, migrates it, does one fault, heals what is broken, runs
+C(recover.yml), and looks: exactly one copy runs, it has said every number once and in order, its files hold all numbers
+that it has said, and nothing of the migration is left. Results go into a file as they come, so that a run that was
+interrupted goes on; C(page.py) makes C(docs/reliability.md) of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
+
+import faults  # noqa: E402 - they lie beside this, and beside the integration tests
+import lab as lab_module  # noqa: E402
+import page  # noqa: E402
+import programs  # noqa: E402
+import witness as witness_module  # noqa: E402
+
+NAME = "counter"
+FILES = ("/numbers",)
+# Seconds that a playbook may take, whatever was done to it.
+LONGEST = 420
+CLEAR = """
+docker ps -aq | xargs -r docker rm -fv
+docker volume ls -q | xargs -r docker volume rm -f
+"""
+
+
+def gateway() -> str:
+    """The address of this machine on the lab's network."""
+    words = ["docker", "inspect", f"{lab_module.NAME}-fog1"]
+    networks = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)[0][
+        "NetworkSettings"
+    ]
+    return networks["Networks"][lab_module.NAME]["Gateway"]
+
+
+class Trial:
+    """One fault."""
+
+    def __init__(
+        self, the_lab: lab_module.Lab, witness: witness_module.Witness, plan: faults.Plan, number: int
+    ) -> None:
+        self.lab, self.witness, self.plan = the_lab, witness, plan
+        self.name = f"{NAME}{number}"
+        self.source, self.destination = "fog1", "fog2"
+        self.output: list[str] = []
+
+    def run(self) -> dict:
+        """The result, for the file."""
+        began = time.monotonic()
+        for node in self.lab.servers():
+            self.lab.sh(node, CLEAR)
+        # Large enough now and then for its memory to arrive after it.
+        self._start(48 if self.plan.delay * 1000 % 4 < 1 else 1)
+        playbook = self._migrate()
+        faults.heal(self.lab)
+        recovered, recovery = self._recover()
+        problems = recovered + self._look()
+        return {
+            **self.plan._asdict(),
+            "outcome": self._outcome(),
+            "playbook": playbook,
+            "problems": problems,
+            "seconds": round(time.monotonic() - began, 1),
+            "log": [*self.output[-60:], *recovery[-60:]] if problems else [],
+        }
+
+    def _start(self, size: int) -> None:
+        where = [self.witness.address, str(self.witness.port), self.name, str(size)]
+        self.lab.docker(
+            self.source,
+            "run",
+            "-d",
+            "--name",
+            self.name,
+            "--restart",
+            "on-failure",
+            programs.IMAGE,
+            *programs.COMMAND,
+            witness_module.GENERATOR,
+            *where,
+            *FILES,
+        )
+        lab_module.wait_for(lambda: len(self.witness.heard(self.name)) > 10, "the first numbers")
+
+    def _migrate(self) -> int:
+        """C(migrate.yml) with the fault in it; its exit code."""
+        extra = {"container": self.name, "source": self.source, "destination": self.destination}
+        command = ["ansible-playbook", "migrate.yml", "-e", json.dumps({**extra, "migration_mode": self.plan.mode})]
+        with subprocess.Popen(
+            command,
+            cwd=lab_module.PLAYBOOKS,
+            env={**lab_module.environment(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as playbook:
+            scene = faults.Scene(self.lab, self.source, self.destination, playbook)
+            signal.setitimer(signal.ITIMER_REAL, LONGEST)
+            try:
+                lines = self._lines(playbook)
+                faults.strike(scene, self.plan, lines)
+                if self.plan.kind.startswith("network"):
+                    time.sleep(faults.CUT)
+                    faults.heal(self.lab)
+                if self.plan.kind == "controller":
+                    # Its workers notice by themselves; those that do not are no controller any more.
+                    time.sleep(1)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(playbook.pid, signal.SIGKILL)
+                for _line in lines:
+                    pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(playbook.pid, signal.SIGKILL)
+            return playbook.wait()
+
+    def _lines(self, playbook: subprocess.Popen):
+        for line in playbook.stdout:
+            self.output.append(line.rstrip())
+            yield line
+
+    def _recover(self) -> tuple[list[str], list[str]]:
+        done = self.lab.playbook("recover.yml", check=False)
+        lines = (done.stdout + done.stderr).splitlines()
+        return ([] if done.returncode == 0 else [f"recover.yml ended with {done.returncode}"]), lines
+
+    def _outcome(self) -> str:
+        where = self.lab.running_on(self.name)
+        return "moved" if where == [self.destination] else "stayed" if where == [self.source] else f"on {where}"
+
+    def _look(self) -> list[str]:
+        """What is wrong now."""
+        where = self.lab.running_on(self.name)
+        if len(where) != 1:
+            return [f"it runs on {where or 'no server'}"]
+        seen = len(self.witness.heard(self.name))
+        try:
+            lab_module.wait_for(lambda: len(self.witness.heard(self.name)) > seen + 10, "more numbers", 20)
+        except AssertionError:
+            return [f"it runs on {where[0]} and says nothing"]
+        self.lab.docker(where[0], "pause", self.name)
+        time.sleep(0.2)
+        written = [self._written(where[0], path) for path in FILES]
+        found = witness_module.complaints(self.witness.heard(self.name), written)
+        found += [f"memory: {word}" for word in self.witness.damaged]
+        self.witness.damaged.clear()
+        self.lab.docker(where[0], "unpause", self.name)
+        policy = self.lab.inspect(where[0], self.name)["HostConfig"]["RestartPolicy"]["Name"]
+        if policy != "on-failure":
+            found.append(f"its restart policy is {policy}")
+        return found + self._traces(where[0])
+
+    def _written(self, node: str, path: str) -> list[int]:
+        text = self.lab.docker(node, "cp", f"{self.name}:{path}", "-", check=False)
+        return [int(line) for line in re.findall(r"(?:^|\0)(\d+)$", text, re.MULTILINE)]
+
+    def _traces(self, node: str) -> list[str]:
+        """What is left of the migration, and copies of the container where it is not."""
+
+        def left() -> list[str]:
+            return [f"left at {one}: {trace}" for one in self.lab.servers() for trace in self.lab.traces(one)]
+
+        deadline = time.monotonic() + 15
+        while left() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        other = next(one for one in self.lab.servers() if one != node)
+        copies = self.lab.docker(other, "ps", "-a", "--format", "{{.Names}} {{.Status}}")
+        return left() + ([f"left at {other}: {copies}"] if copies else [])
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--results", type=Path, default=HERE / "results.json")
+    parser.add_argument("--only", help="kinds of faults, comma separated")
+    wanted = parser.parse_args()
+    results = json.loads(wanted.results.read_text()) if wanted.results.exists() else []
+    the_lab = lab_module.Lab()
+    prepare(the_lab)
+    witness = witness_module.Witness(gateway())
+    plans = faults.plans(wanted.seed, wanted.count)
+    for number, plan in itertools.islice(enumerate(plans), len(results), None):
+        result = {"seed": wanted.seed, "number": number, **Trial(the_lab, witness, plan, number).run()}
+        results.append(result)
+        wanted.results.write_text(json.dumps(results, indent=1) + "\n")
+        told = "; ".join(result["problems"]) or "nothing lost"
+        print(
+            f"{number + 1}/{wanted.count} {plan.kind} ({plan.mode}, {plan.moment} + {plan.delay}): "
+            f"{result['outcome']}, {told} ({result['seconds']} s)",
+            flush=True,
+        )
+    page.write(results)
+    return 1 if any(result["problems"] for result in results) else 0
+
+
+def prepare(the_lab: lab_module.Lab) -> None:
+    """The image is on both servers, so that each trial is short."""
+    programs.make_image(the_lab)
+    save = [*the_lab.exec_command("fog1"), "docker", "save", programs.IMAGE]
+    identity = {node: the_lab.docker(node, "images", "-q", "--no-trunc", programs.IMAGE) for node in the_lab.servers()}
+    if len(set(identity.values())) > 1:
+        image = subprocess.run(save, capture_output=True, check=True).stdout
+        subprocess.run([*the_lab.exec_command("fog2"), "docker", "load"], input=image, capture_output=True, check=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
