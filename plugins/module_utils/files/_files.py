@@ -4,7 +4,8 @@
 """Files as a stream: what is to be removed from a tree of files, and what is to be made in it.
 
 A record is the length of its head (four bytes, big endian), the head (an object in JSON), and for a file its content,
-without the holes. No length is the end.
+without the holes. No length is the end. A large file comes in blocks, each after its offset (eight bytes) and its
+length (four bytes), up to one without a length; of one that came before (C(patch)), only those that have changed.
 
 Neither end follows a symbolic link in the tree, not even in the middle of a name: at the source a container that runs
 could exchange a folder for a link to a secret of its host, and at the destination a source could send a link first and
@@ -28,9 +29,11 @@ import stat
 import struct
 
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.files import _blocks
 from ansible_collections.fog.migration.plugins.module_utils.files._rootfs import ROOT, data, entry, parent_of, text
 
 _LENGTH = struct.Struct(">I")
+_BLOCK = struct.Struct(">QI")
 _LONGEST_HEAD = 16 * 1024 * 1024
 # A name that is gone, or has become something else in the middle.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -39,6 +42,7 @@ _OVERLAY = "trusted.overlay."
 # Of those, handles of inodes of one file system, and what says that there are any: they mean nothing on another one.
 _FOREIGN = tuple(_OVERLAY + name for name in ("origin", "impure", "nlink", "uuid"))
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -141,12 +145,14 @@ class Packer:
 
     :param write: is called with bytes.
     :param layer: whether I(root) is a layer.
+    :param blocks: what the destination has of large files, see C(_blocks); None where it has nothing.
     """
 
-    def __init__(self, root, write, layer=False):
+    def __init__(self, root, write, layer=False, blocks=None):
         self._root = root
         self._write = write
         self._layer = layer
+        self._blocks = blocks
         self._links = {}
 
     def pack(self, removed, made):
@@ -155,6 +161,8 @@ class Packer:
         with Tree(self._root) as tree:
             for name in removed:
                 self._head({"remove": text(name)})
+                if self._blocks:
+                    self._blocks.forget(name)
             wanted = set(made)
             for name in made:
                 parent = parent_of(name)
@@ -198,7 +206,9 @@ class Packer:
             "times": [facts.st_atime_ns, facts.st_mtime_ns],
             "attributes": attributes_of(path, self._layer),
         }
-        if stat.S_ISREG(facts.st_mode):
+        if stat.S_ISREG(facts.st_mode) and self._blocks and facts.st_size >= _blocks.LARGE:
+            self._large_file(head, name, descriptor, facts)
+        elif stat.S_ISREG(facts.st_mode):
             self._file(head, descriptor, facts.st_size)
         elif stat.S_ISLNK(facts.st_mode):
             self._head(dict(head, target=text(os.readlink(b"", dir_fd=descriptor))))
@@ -214,6 +224,24 @@ class Packer:
             self._head(dict(head, size=size, extents=extents))
             for offset, length in extents:
                 self._content(stream.fileno(), offset, length)
+
+    def _large_file(self, head, name, descriptor, facts):
+        """The blocks of it that the destination does not have. What it has then is remembered."""
+        before = self._blocks.state(name, facts.st_ino)
+        self._head(dict(head, size=facts.st_size, blocks=True, patch=before is not None))
+        state = bytearray()
+        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
+            extents = extents_of(stream.fileno(), facts.st_size)
+            for offset, block, digest in _blocks.read(stream.fileno(), extents, facts.st_size):
+                known = _blocks.at(before, offset)
+                # A hole of a new file, or a block as it was, need not travel.
+                if known != digest and not (known is None and block is None):
+                    block = block or bytes(min(_blocks.BLOCK, facts.st_size - offset))
+                    self._write(_BLOCK.pack(offset, len(block)))
+                    self._write(block)
+                state += digest
+        self._write(_BLOCK.pack(0, 0))
+        self._blocks.note(name, facts.st_ino, state)
 
     def _content(self, descriptor, offset, length):
         while length:
@@ -308,6 +336,10 @@ class Unpacker:
         elif stat.S_ISDIR(head["mode"]):
             self._folder(tree, name)
             self._folders.append(head)
+        elif head.get("patch"):
+            folder, last = tree.place(name)
+            self._patch(folder, last, head)
+            self._describe(folder, last, head)
         else:
             self._remove(tree, name)
             folder, last = tree.place(name)
@@ -360,11 +392,36 @@ class Unpacker:
         size = _whole(head["size"])
         handle = os.open(last, _NEW, 0o600, dir_fd=folder)
         with os.fdopen(handle, "wb", buffering=0) as stream:
-            for offset, length in head["extents"]:
-                if _whole(offset) + _whole(length) > size:
-                    raise Refused("the source sent more of a file than there is")
-                self._content(handle, offset, length)
+            if head.get("blocks"):
+                self._blocks(handle, size)
+            else:
+                self._extents(handle, head["extents"], size)
             stream.truncate(size)
+
+    def _extents(self, handle, extents, size):
+        for offset, length in extents:
+            if _whole(offset) + _whole(length) > size:
+                raise Refused("the source sent more of a file than there is")
+            self._content(handle, offset, length)
+
+    def _patch(self, folder, last, head):
+        """Writes blocks into a file that came before."""
+        size = _whole(head["size"])
+        handle = os.open(last, _OLD, dir_fd=folder)
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Refused("the source sent a part of what is no file")
+            self._blocks(handle, size)
+            stream.truncate(size)
+
+    def _blocks(self, handle, size):
+        while True:
+            offset, length = _BLOCK.unpack(self._read(_BLOCK.size))
+            if not length:
+                return
+            if offset + length > size:
+                raise Refused("the source sent more of a file than there is")
+            self._content(handle, offset, length)
 
     def _content(self, handle, offset, length):
         while length:

@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Of a large file only what has changed travels."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+
+import pytest
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def both(tmp_path):
+    """Two trees, and what brings the second up to date: it returns how many bytes that took."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    known = _blocks.Blocks()
+
+    def send(*names: str, removed: tuple = ()) -> int:
+        stream = io.BytesIO()
+        packer = _files.Packer(str(here), stream.write, blocks=known)
+        packer.pack([name.encode() for name in removed], [name.encode() for name in names])
+        size = stream.tell()
+        stream.seek(0)
+        _files.Unpacker(str(there), stream.read).unpack()
+        for name in names:
+            assert (there / name).read_bytes() == (here / name).read_bytes()
+        return size
+
+    return here, there, send
+
+
+def test_only_the_blocks_that_changed(both):
+    here, there, send = both
+    content = random.Random(1).randbytes(5 * MIB + 4711)
+    (here / "data").write_bytes(content)
+    assert send("data") > 5 * MIB
+    inode = (there / "data").stat().st_ino
+    with open(here / "data", "r+b") as stream:
+        stream.seek(3 * MIB + 5)
+        stream.write(b"x")
+    assert send("data") < 2 * _blocks.BLOCK
+    # Who has it open at the destination has it still.
+    assert (there / "data").stat().st_ino == inode
+    assert send("data") < 1000
+
+
+@pytest.mark.parametrize("size", [MIB, 2 * MIB - 1, 6 * MIB + 1, 1000])
+def test_it_grows_and_shrinks(both, size):
+    here, _there, send = both
+    (here / "data").write_bytes(random.Random(2).randbytes(3 * MIB + 100))
+    send("data")
+    with open(here / "data", "r+b") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.truncate(size)
+    send("data")
+    with open(here / "data", "ab") as stream:
+        stream.write(b"and more")
+    send("data")
+
+
+def test_holes(both):
+    here, there, send = both
+    with open(here / "data", "wb") as stream:
+        stream.seek(20 * MIB)
+        stream.write(b"end")
+    assert send("data") < 2 * _blocks.BLOCK
+    assert (there / "data").stat().st_blocks * 512 < MIB
+    with open(here / "data", "r+b") as stream:
+        stream.seek(7 * MIB)
+        stream.write(os.urandom(3 * _blocks.BLOCK))
+    assert 3 * _blocks.BLOCK < send("data") < 6 * _blocks.BLOCK
+    with open(here / "data", "r+b") as stream:
+        stream.seek(7 * MIB)
+        stream.write(bytes(2 * _blocks.BLOCK))
+    send("data")
+
+
+def test_another_file_of_the_same_name_travels_whole(both):
+    here, _there, send = both
+    (here / "data").write_bytes(b"a" * 2 * MIB)
+    send("data")
+    (here / "other").write_bytes(b"a" * 2 * MIB)
+    os.rename(here / "other", here / "data")
+    assert send("data") > 2 * MIB
+
+
+def test_what_was_removed_meanwhile_travels_whole(both):
+    here, there, send = both
+    (here / "data").write_bytes(b"a" * 2 * MIB)
+    send("data")
+    send(removed=("data",))
+    assert not (there / "data").exists()
+    assert send("data") > 2 * MIB
+
+
+def test_both_names_of_a_file_stay_one(both):
+    here, there, send = both
+    (here / "one").write_bytes(b"a" * 2 * MIB)
+    os.link(here / "one", here / "two")
+    send("one", "two")
+    with open(here / "two", "ab") as stream:
+        stream.write(b"b")
+    send("one", "two")
+    assert (there / "one").stat().st_ino == (there / "two").stat().st_ino
+
+
+@pytest.mark.parametrize("made", ["folder", "link", "fifo", None])
+def test_a_part_of_what_is_no_file_is_refused(tmp_path, made):
+    secret, there = tmp_path / "secret", tmp_path / "there"
+    secret.write_bytes(b"secret")
+    there.mkdir()
+    if made == "folder":
+        (there / "data").mkdir()
+    elif made == "link":
+        (there / "data").symlink_to(secret)
+    elif made == "fifo":
+        os.mkfifo(there / "data")
+    head = (
+        b'{"name":"data","mode":33188,"owner":[0,0],"times":[0,0],"attributes":{},"size":9,"blocks":true,"patch":true}'
+    )
+    stream = io.BytesIO(
+        len(head).to_bytes(4, "big") + head + bytes(7) + b"\0" + b"\0\0\0\x03abc" + bytes(12) + bytes(4)
+    )
+    with pytest.raises(Refused):
+        _files.Unpacker(str(there), stream.read).unpack()
+    assert secret.read_bytes() == b"secret"
+
+
+def test_a_block_beyond_the_end_is_refused(tmp_path):
+    head = (
+        b'{"name":"data","mode":33188,"owner":[0,0],"times":[0,0],"attributes":{},"size":9,"blocks":true,"patch":false}'
+    )
+    block = (8).to_bytes(8, "big") + (2).to_bytes(4, "big") + b"ab"
+    stream = io.BytesIO(len(head).to_bytes(4, "big") + head + block + bytes(16))
+    with pytest.raises(Refused, match="more of a file than there is"):
+        _files.Unpacker(str(tmp_path), stream.read).unpack()
