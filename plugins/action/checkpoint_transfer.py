@@ -148,7 +148,7 @@ class Transfer:
             "staging": staging,
             "rounds": [],
         }
-        if self._options["live"]["mode"] in _transfer.PRECOPY_MODES:
+        if self._options["live"]["mode"] in _transfer.PRECOPY_MODES or self._options["live"]["mounts"]:
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)
 

@@ -322,18 +322,12 @@ def _outside(source: dict) -> list[dict]:
     ]
 
 
-def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
+def _data(source: dict, destination: dict, mounts: list[dict]) -> list[dict]:
     container = source["container"]
-    held = [mount["name"] or mount["source"] for mount in container["mounts"]]
     drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
     lost = container["rootfs_size"] and drivers[1] != "overlay2"
     return [
-        _check(
-            "volumes",
-            f"the content of {', '.join(held)} would not travel with it" if held and volumes == "refuse" else "",
-            "its volumes are at the destination already" if held else "it has no volumes or bind mounts",
-            "copy them first and keep them equal, then say -e migration_volumes=shared",
-        ),
+        *_mounts(mounts),
         _check(
             "storage_driver",
             f"its changed files cannot be put into the storage driver {drivers[1]}" if lost else "",
@@ -343,14 +337,36 @@ def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
     ]
 
 
-def _space(source: dict, destination: dict, mode: str) -> list[dict]:
+_WAYS = {
+    "moves": "moves with it",
+    "shared": "is at the destination already",
+    "stays": "is what the destination has there",
+}
+
+
+def _mounts(mounts: list[dict]) -> list[dict]:
+    """What becomes of its volumes and bind mounts, one by one where something speaks against it."""
+    wrong = [_check("volumes", one["problem"], "", one["remedy"]) for one in mounts if one["problem"]]
+    fine = [f"{one['destination']} {_WAYS[one['way']]}" for one in mounts if not one["problem"]]
+    told = [_check("volumes", "", ", ".join(fine) or "it has no volumes or bind mounts")] if fine or not wrong else []
+    return wrong + told
+
+
+def _space(source: dict, destination: dict, mode: str, mounts: list[dict]) -> list[dict]:
     """Room on disk. A live migration keeps memory in memory, or on the disk once where that is short."""
     container = source["container"]
     copies = _COPIES if mode == "cold" else 1
+    moving = sum(one["bytes"] for one in mounts if one["way"] == "moves")
     checkpoint = copies * (container["memory"] + container["rootfs_size"]) + _RESERVE
+    # In cold mode, they are in the checkpoint before they are in their place.
+    checkpoint += moving if mode == "cold" else 0
     image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
+    there = checkpoint + moving + image
     found = []
-    for side, server, wanted in (("source", source, checkpoint), ("destination", destination, checkpoint + image)):
+    for side, server, wanted in (
+        ("source", source, checkpoint),
+        ("destination", destination, there),
+    ):
         free = min(server["free"].values())
         too_little = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free"
         found.append(
@@ -373,7 +389,7 @@ def _live(source: dict, destination: dict, mode: str) -> list[dict]:
 
 
 def preflight(
-    source: dict, destination: dict, name: str, volumes: str = "refuse", mode: str = "cold", ignore=()
+    source: dict, destination: dict, name: str, mounts: list[dict], mode: str = "cold", ignore=()
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
@@ -387,8 +403,8 @@ def preflight(
         _addresses(source, destination),
         *_connections(source, mode),
         *_outside(source),
-        *_data(source, destination, volumes),
-        *_space(source, destination, mode),
+        *_data(source, destination, mounts),
+        *_space(source, destination, mode, mounts),
     ]
     for check in checks:
         if check["status"] == "failed" and check["check"] in ignore:

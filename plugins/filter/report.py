@@ -98,18 +98,25 @@ def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list
 def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
     seconds, before = checkpoint["seconds"], len(transfer["rounds"])
     after = [one["bytes_sent"] for one in checkpoint["rounds"][before:]]
-    files = [one["bytes_sent"] for one in checkpoint["files_sent"]]
     rows = [
         _row("pre-copy", stages["pre-copy"], _rounds_line(transfer)),
         *_on_disk(transfer["staging"]),
         _row("stop-and-copy", stages["stop-and-copy"], _count("round", after) if after else ""),
         _row("  freeze", seconds["pause"] + seconds["dump"], _dump_line(checkpoint["statistics"])),
-        _row("  files", seconds["files"], f"{_count('difference', files)}, until it was frozen") if files else "",
+        _row("  files", seconds["files"], _files_line(checkpoint["files_sent"])) if checkpoint["files_sent"] else "",
         _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} sent while it was frozen"),
         _row("  restore", seconds["restore"]),
         _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
     return [row for row in rows if row]
+
+
+def _files_line(sent: list[dict]) -> str:
+    """What was sent of each tree of files, until it was frozen."""
+    sizes: dict[str, list[int]] = {}
+    for one in sent:
+        sizes.setdefault(one["place"], []).append(one["bytes_sent"])
+    return "; ".join(f"{place} {_count('difference', some)}" for place, some in sizes.items())
 
 
 def _on_disk(staging: dict) -> list[str]:

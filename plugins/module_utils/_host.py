@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import signal
 import socket
 from collections.abc import Iterable
@@ -171,3 +172,36 @@ def unreachable(address: str, port: int) -> str | None:
     except OSError as error:
         return f"{address} port {port}: {error.strerror or error}"
     return None
+
+
+def parse_mounts(table: str) -> list[tuple[str, str, str]]:
+    """Place, type and device of each file system in the text of C(/proc/self/mounts), in order."""
+    rows = (line.split(" ") for line in table.splitlines())
+    return [(_unescaped(row[1]), row[2], _unescaped(row[0])) for row in rows if len(row) > 2]
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), name)
+
+
+def file_system(path: str, mounts: list[tuple[str, str, str]]) -> dict[str, str]:
+    """C(type) and C(device) of the file system that a path is on.
+
+    :param mounts: see C(parse_mounts).
+    """
+    found = {"type": "unknown", "device": ""}
+    longest = -1
+    for place, kind, device in mounts:
+        inside = path == place or path.startswith(place.rstrip("/") + "/")
+        # Of several at one place, the last one is seen.
+        if inside and len(place) >= longest:
+            found, longest = {"type": kind, "device": device}, len(place)
+    return found
+
+
+def path_facts(path: str) -> dict:
+    """C(exists), C(empty) (nothing, or a folder with nothing in it), and C(file_system) of a path on this host."""
+    real = os.path.realpath(path)
+    empty = not os.path.lexists(real) or (os.path.isdir(real) and not os.listdir(real))
+    kind = file_system(real, parse_mounts(_read("/proc/self/mounts")))
+    return {"exists": os.path.lexists(real), "empty": empty, "file_system": kind}

@@ -140,6 +140,11 @@ options:
             then, V(postcopy) and V(hybrid) are not possible otherwise.
         type: bool
         default: true
+      mounts:
+        description: Where in the container those volumes and folders are mounted whose content moves.
+        type: list
+        elements: str
+        default: []
       memory:
         description: Bytes of memory that the container has, by which room is made on both hosts.
         type: int
@@ -369,7 +374,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _host, _program
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _program
 from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _direct,
     _door,
@@ -493,6 +498,7 @@ def lay_down_receiver(directory, orders, params):
         return _program.lay_down(directory, order)
     order = {
         "container": live["armed"],
+        "mounts": live["mounts"],
         "migration": params["migration"],
         "staging": os.path.join(directory, _room.STAGING),
         "docker_socket": live["docker_socket"],
@@ -510,7 +516,7 @@ def make_staging(directory, params, most, expected):
     made = _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
     if made["kind"] == "disk":
         # What is below /run, a restart of the server removes; this it does not.
-        _journal.note(migration, made={"folders": [os.path.realpath(path)]})
+        _journal.note(migration, made={"scratch": [os.path.realpath(path)]})
     return made
 
 
@@ -535,7 +541,7 @@ def open_channel(module, orders):
         "ssh": ssh,
     }
     staging = make_staging(directory, module.params, *_transfer.copies_here(live["mode"], live["lazily"]))
-    order["rootfs"] = prepared_rootfs(module.params["path"])
+    order["trees"] = prepared_trees(module.params["path"])
     words = _program.lay_down(directory, order, "live._source")
     log = os.path.join(directory, "log")
     program = _program.spawn(words, log)
@@ -551,9 +557,10 @@ def open_channel(module, orders):
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
-    if live["mode"] in _transfer.PRECOPY_MODES:
+    memory = live["mode"] in _transfer.PRECOPY_MODES
+    if memory or live["mounts"]:
         limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
-        ask(channel, {"do": "copy", "limits": limits})
+        ask(channel, {"do": "copy", "memory": memory, "limits": limits})
     return {"channel": channel, "staging": staging}
 
 
@@ -578,14 +585,18 @@ def progress(module, orders):
         time.sleep(0.1)
 
 
-def prepared_rootfs(path):
-    """The upper directory of the container of a prepared checkpoint, and what it held then; None where it has none."""
+def prepared_trees(path):
+    """The files that are to be kept equal, of a prepared checkpoint: its root file system, and the mounts that move."""
     with open(os.path.join(path, "manifest.json"), encoding="utf-8") as stream:
-        if not json.load(stream).get("prepared"):
-            raise Failure(f"{path} is no prepared checkpoint")
+        manifest = json.load(stream)
+    if not manifest.get("prepared"):
+        raise Failure(f"{path} is no prepared checkpoint")
     with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
-        upper = _rootfs.upper_directory(json.load(stream))
-    return {"upper": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)} if upper else None
+        inspect = json.load(stream)
+    upper = _rootfs.upper_directory(inspect)
+    trees = [{"place": "", "root": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)}] if upper else []
+    sources = _decisions.mount_sources(inspect)
+    return trees + [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
 
 
 def close_door(module, orders):

@@ -16,7 +16,7 @@ description:
     container's configuration (C(container.json)), its root file system diff (C(rootfs.diff)) and a manifest
     (C(manifest.json)) with the size and the SHA-256 of every file and with what the checkpoint was taken from.
   - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700.
-  - The content of volumes and bind mounts is not part of a checkpoint.
+  - The content of volumes and bind mounts is part of a checkpoint only where O(mounts) says so.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
@@ -81,6 +81,14 @@ options:
     type: str
     choices: [stop-and-copy, precopy, postcopy, hybrid]
     default: stop-and-copy
+  mounts:
+    description:
+      - Where in the container those volumes and folders are mounted that belong to the checkpoint. Their content is
+        saved with it. With O(state=prepared), only which they are; their content follows over the channel.
+      - Volumes are made again at the restore with the same driver, options and labels.
+    type: list
+    elements: str
+    default: []
   migration:
     description:
       - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal).
@@ -351,6 +359,7 @@ class Checkpointer:
             return self._present_already(inspect)
         self._refuse(inspect, daemon, criu_version, self.params["leave_running"])
         self._refuse_unsaved_files(inspect)
+        self._refuse_mounts(inspect)
         result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
         if not self.module.check_mode:
             result.update(self._make(inspect, daemon, criu_version))
@@ -393,6 +402,7 @@ class Checkpointer:
         # The runtime's checkpoints need no experimental mode of Docker's.
         self._refuse(inspect, dict(daemon, experimental=True), criu_version, leave_running=True)
         self._refuse_unsaved_files(inspect)
+        self._refuse_mounts(inspect)
         diff = {"before": {"checkpoint": "absent"}, "after": {"checkpoint": "prepared"}}
         result = {"changed": True, "path": self.folder, "diff": diff}
         if not self.module.check_mode:
@@ -401,6 +411,7 @@ class Checkpointer:
                 self._save_running_rootfs(inspect)
                 manifest = self._describe(inspect, daemon, criu_version, None, time.time())
                 manifest["prepared"] = True
+                manifest["mounts"] = dict.fromkeys(self.params["mounts"])
                 self._publish(manifest)
             finally:
                 shutil.rmtree(self.partial, ignore_errors=True)
@@ -555,8 +566,10 @@ class Checkpointer:
             checkpointed = time.time()
             self._adopt(_layout.written_checkpoint(directory, container_id, name))
             self._save_rootfs(inspect)
+            mounts = self._save_mounts(inspect)
             saved = time.time()
             manifest = self._describe(inspect, daemon, criu_version, held, begin)
+            manifest["mounts"] = mounts
             self._publish(manifest)
         except StillAtIt:
             raise
@@ -612,9 +625,30 @@ class Checkpointer:
         if upper:
             self._save_files(upper, _rootfs.snapshot(upper))
 
-    def _save_files(self, upper: str, names: Iterable[bytes]) -> dict[bytes, os.stat_result]:
+    def _save_mounts(self, inspect: dict) -> dict[str, str]:
+        """Saves the content of the mounts that belong to the checkpoint; its files, by place in the container."""
+        saved = {}
+        for number, place in enumerate(self.params["mounts"]):
+            folder = _decisions.mount_sources(inspect)[place]
+            saved[place] = f"mount-{number}.diff"
+            self._save_files(folder, _rootfs.snapshot(folder, place=place), saved[place])
+        return saved
+
+    def _refuse_mounts(self, inspect: dict) -> None:
+        """A place at which nothing is mounted would be left out silently."""
+        unknown = sorted(set(self.params["mounts"]) - set(_decisions.mount_sources(inspect)))
+        if unknown:
+            raise MigrationError(
+                f"nothing is mounted at {', '.join(unknown)} in {self.params['container']}",
+                "nothing was changed",
+                "look at its mounts with docker inspect",
+            )
+
+    def _save_files(
+        self, upper: str, names: Iterable[bytes], archive: str = _rootfs.ARCHIVE
+    ) -> dict[bytes, os.stat_result]:
         try:
-            return _files.save(upper, os.path.join(self.partial, _rootfs.ARCHIVE), names)
+            return _files.save(upper, os.path.join(self.partial, archive), names)
         except OSError as error:
             raise MigrationError(
                 f"the root file system diff cannot be saved ({error.strerror or error})",
@@ -644,6 +678,7 @@ class Checkpointer:
         descriptor = os.open(os.path.join(self.partial, "container.json"), os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(inspect, stream, indent=2, sort_keys=True)
+        self._save_volumes(inspect)
         files = _manifest.describe_files(self.partial)
         statistics_file = _layout.find_file(os.path.join(self.partial, "criu"), "stats-dump")
         host = _host.facts()
@@ -669,6 +704,17 @@ class Checkpointer:
             "statistics": _criu.read_stats(statistics_file) if statistics_file else {},
             "files": files,
         }
+
+    def _save_volumes(self, inspect: dict) -> None:
+        """How its volumes were made; and which of them move, so that the source lets go of them at the end."""
+        mounts = _decisions.data_mounts(inspect)
+        named = [one for one in mounts if one["type"] == "volume" and not one["anonymous"]]
+        volumes = [self.client.inspect_volume(one["name"]) for one in named]
+        with open(os.path.join(self.partial, _decisions.VOLUMES), "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), 0o600)
+            json.dump(volumes, stream, indent=2, sort_keys=True)
+        moving = [one for one in mounts if one["type"] == "volume" and one["destination"] in self.params["mounts"]]
+        _journal.note(self.params["migration"], moving={"volumes": [one["name"] for one in moving]})
 
     def _publish(self, manifest: dict) -> None:
         """Gives the complete checkpoint its final name in one step."""
@@ -747,6 +793,7 @@ def main() -> None:
                 "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"],
                 "default": "stop-and-copy",
             },
+            "mounts": {"type": "list", "elements": "str", "default": []},
             "migration": {"type": "str"},
             "leave_running": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},

@@ -67,8 +67,8 @@ options:
     type: int
     default: 600
 notes:
-  - The image has to be there already, and so do the networks and, with their content, the volumes and bind mounts that
-    the container uses.
+  - The image has to be there already, and so do the networks. Volumes are made as they were; their content, and that of
+    bind mounts, comes with the checkpoint where it was saved with it, and has to be there already where it was not.
 seealso:
   - module: fog.migration.container_checkpoint
   - module: fog.migration.checkpoint_transfer
@@ -140,6 +140,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -179,6 +180,8 @@ class Restorer:
         self.manifest: dict = {}
         self.daemon: dict = {}
         self.name = ""
+        self.made_volumes: list[str] = []
+        self.made_folders: list[str] = []
         # When the restore began and when the checkpoint was found intact, by the monotonic clock.
         self.begin = self.verified = time.monotonic()
 
@@ -389,16 +392,55 @@ class Restorer:
         }
         image = _decisions.image_reference(inspect, tags)
         body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+        self._make_mounts(inspect)
         container_id = self.client.create_from_body(self.name, body)
         try:
             _journal.note(self.params["migration"], made={"container": container_id})
             for network, endpoint in more_networks.items():
                 self._join(network, container_id, endpoint)
             self._apply_rootfs(container_id)
+            self._apply_mounts(container_id)
         except Exception:
             self._clean(container_id, in_place=False)
             raise
         return container_id
+
+    def _make_mounts(self, inspect: dict) -> None:
+        """Makes the volumes that are not here yet, and the folders whose content comes with the container."""
+        migration, there = self.params["migration"], {one["Name"] for one in self.client.volumes()["Volumes"] or []}
+        for volume in self._volumes():
+            if volume["Name"] not in there:
+                # Before it is made: it is removed when this is undone.
+                _journal.note(migration, made={"volumes": [volume["Name"]]})
+                self.client.create_volume(**_decisions.volume_arguments(volume))
+                self.made_volumes.append(volume["Name"])
+        for mount in _decisions.data_mounts(inspect):
+            path = mount["source"]
+            moves = mount["type"] == "bind" and mount["destination"] in self.manifest.get("mounts", {})
+            if moves and not os.path.lexists(path):
+                _journal.note(migration, made={"folders": [path]})
+                os.makedirs(path, mode=0o700)
+                self.made_folders.append(path)
+
+    def _volumes(self) -> list[dict]:
+        try:
+            with open(os.path.join(self.params["path"], _decisions.VOLUMES), encoding="utf-8") as stream:
+                return json.load(stream)
+        except FileNotFoundError:
+            return []
+
+    def _apply_mounts(self, container_id: str) -> None:
+        """Unpacks what the checkpoint has of volumes and folders into those of the new container."""
+        sources = _decisions.mount_sources(self.client.inspect_container(container_id))
+        for place, archive in self.manifest.get("mounts", {}).items():
+            # What has no file in it comes over the channel of a live migration.
+            if archive not in self.manifest["files"]:
+                continue
+            try:
+                _files.empty(sources[place])
+                _files.apply(os.path.join(self.params["path"], archive), sources[place])
+            except Refused as error:
+                raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
     def _moving_networks(self, inspect: dict) -> dict[str, str]:
         """The networks on which the container keeps its address, by name, with their drivers here.
@@ -444,6 +486,10 @@ class Restorer:
         try:
             if self.client.find_container(container_id):
                 self.client.remove_container(container_id, v=True, force=True)
+            for volume in self.made_volumes:
+                self.client.remove_volume(volume)
+            for folder in self.made_folders:
+                shutil.rmtree(folder, ignore_errors=True)
         except _client.FAILURES as error:
             return f"the container {container_id[:12]} could not be removed ({_client.api_message(error)})"
         return "nothing of it is left on this host, the checkpoint is kept"

@@ -39,6 +39,12 @@ options:
       - Its SSH port.
     type: int
     default: 22
+  paths:
+    description:
+      - Paths on this host that RV(paths) is to tell of.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: fog.migration.checkpoint_info
   - module: fog.migration.criu_info
@@ -95,6 +101,12 @@ criu:
     why_not: null
     features: {uffd: {works: true, why_not: null}}
     modes: {cold: {possible: true, why_not: null}}
+paths:
+  description:
+    - Whether each of O(paths) C(exists), whether it is C(empty), and its C(file_system) (C(type) and C(device)).
+  returned: success
+  type: dict
+  sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
 free:
   description: Bytes free for checkpoints (C(checkpoints)) and for Docker (C(docker)).
   returned: success
@@ -240,11 +252,16 @@ container:
       elements: str
       sample: [sh]
     mounts:
-      description: Volumes and bind mounts, with C(type), C(name), C(source) and C(destination).
+      description:
+        - Volumes and bind mounts, with C(type), C(name), C(driver), C(source) and C(destination), whether it is
+          C(anonymous) and whether it C(is_folder), its C(file_system) (C(type) and C(device)), the C(bytes) of
+          a volume, and the other containers that have it (C(users)).
       type: list
       elements: dict
       sample: []
 """
+
+import os
 
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
@@ -258,6 +275,26 @@ def segments(client) -> dict:
     """The networks on which containers have addresses of their own, by name."""
     found = [one for one in client.networks() if one["Driver"] in _decisions.MOVABLE_DRIVERS]
     return {one["Name"]: _decisions.segment(client.inspect_network(one["Id"])) for one in found}
+
+
+def describe_mounts(client, inspect: dict) -> list[dict]:
+    """The container's volumes and bind mounts, as a migration has to know them."""
+    mounts = _decisions.data_mounts(inspect)
+    others = [one for one in client.containers(all=True) if one["Id"] != inspect["Id"]] if mounts else []
+    for mount in mounts:
+        path = mount["source"]
+        mount.update(
+            is_folder=os.path.isdir(path),
+            bytes=_host.folder_bytes(path) if mount["type"] == "volume" else 0,
+            file_system=_host.path_facts(path)["file_system"],
+            users=sorted(
+                name.lstrip("/")
+                for one in others
+                if any(found.get("Source") == path for found in one.get("Mounts") or [])
+                for name in one["Names"][:1]
+            ),
+        )
+    return mounts
 
 
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
@@ -287,7 +324,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "ports": _decisions.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),
-        "mounts": _decisions.data_mounts(inspect),
+        "mounts": describe_mounts(client, inspect),
         **_survey.survey(
             inspect["Id"], process, _decisions.fixed_addresses(inspect), _decisions.health_command(inspect)
         ),
@@ -315,6 +352,7 @@ def gather(client, params: dict) -> dict:
         "networks": sorted(one["Name"] for one in client.networks()),
         "segments": segments(client),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
+        "paths": {path: _host.path_facts(path) for path in params["paths"]},
         "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
     }
@@ -327,6 +365,7 @@ def main() -> None:
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
             "peer_address": {"type": "str"},
             "peer_port": {"type": "int", "default": 22},
+            "paths": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

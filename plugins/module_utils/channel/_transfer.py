@@ -18,6 +18,7 @@ LIVE = {
     "restore_timeout": {"type": "int", "default": 600},
     "mode": {"type": "str", "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"], "default": "stop-and-copy"},
     "lazily": {"type": "bool", "default": True},
+    "mounts": {"type": "list", "elements": "str", "default": []},
     "memory": {"type": "int", "default": 0},
     "staging_limit": {"type": "int", "default": 0},
     "staging_directory": {"type": "str", "default": "/var/lib/fog-migration/staging"},

@@ -19,18 +19,36 @@ def order(docker_socket, method, path, seconds=None):
     :param path: such as C(/containers/ID/pause).
     :param seconds: how long Docker may take; None: as long as it likes.
     """
+    answer, problem = _answer(docker_socket, method, path, seconds)
+    return problem or refusal(answer)
+
+
+def ask(docker_socket, path, seconds=60):
+    """What Docker tells at this path of its API, an object, and why it does not, or None."""
+    answer, problem = _answer(docker_socket, "GET", path, seconds)
+    problem = problem or refusal(answer)
+    if problem:
+        return {}, problem
+    try:
+        # Of version 1.0 of HTTP, there are no parts.
+        return json.loads(answer.partition(b"\r\n\r\n")[2].decode("utf-8")), None
+    except ValueError:
+        return {}, "its answer cannot be read"
+
+
+def _answer(docker_socket, method, path, seconds):
+    """Docker's whole answer, and why there is none, or None."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
     try:
         connection.connect(docker_socket)
         connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode("ascii"))
         with connection.makefile("rb") as stream:
-            answer = stream.read()
+            return stream.read(), None
     except OSError as exc:
-        return f"Docker does not answer at {docker_socket}: {exc.strerror or exc}"
+        return b"", f"Docker does not answer at {docker_socket}: {exc.strerror or exc}"
     finally:
         connection.close()
-    return refusal(answer)
 
 
 def refusal(answer):

@@ -136,6 +136,16 @@ def apply(archive, layer):
         Unpacker(layer, read, layer=True).unpack()
 
 
+def empty(folder):
+    """Removes all that is in a folder, such as what an image has put into a new volume."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The source
 

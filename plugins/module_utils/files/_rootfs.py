@@ -96,13 +96,14 @@ def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Ent
     )
 
 
-def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
+def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict[bytes, Entry]:
     """What I(upper) holds, without CRIU's own folders. What comes or goes meanwhile may be missing.
 
     :param processes: the container's, if they run.
+    :param place: where in the container it is; empty for the root file system.
     """
     now = time.time_ns()
-    mapped = shared_mappings(processes)
+    mapped = below(os.fsencode(place), shared_mappings(processes))
     top = os.fsencode(upper)
     facts = os.lstat(top)
     entries = {ROOT: entry(facts, settled=_is_old(facts.st_ctime_ns, now))}
@@ -112,7 +113,7 @@ def snapshot(upper: str, processes: Iterable[int] = ()) -> dict[bytes, Entry]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(top, prefix)) as found:
             for item in found:
                 name = prefix + item.name
-                if _OF_CRIU.fullmatch(name):
+                if not place and _OF_CRIU.fullmatch(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     facts = item.stat(follow_symlinks=False)
@@ -151,6 +152,12 @@ def shared_mappings(processes: Iterable[int]) -> set[bytes]:
                 if len(fields) == 6 and fields[1][1:2] == b"w" and fields[1][3:4] == b"s":
                     found.add(fields[5].replace(b"\\012", b"\n").lstrip(b"/"))
     return found
+
+
+def below(place: bytes, names: set[bytes]) -> set[bytes]:
+    """Those of the names in a root file system that are below this place in it, relative to it."""
+    prefix = place.strip(b"/") + b"/" if place else b""
+    return {name[len(prefix) :] for name in names if name.startswith(prefix)}
 
 
 def held(entries: dict[bytes, Entry], seen: dict[bytes, os.stat_result]) -> dict[bytes, Entry]:

@@ -240,6 +240,8 @@ def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
     for volume in entry["made"].get("volumes", []):
         with contextlib.suppress(*_client.FAILURES):
             client.remove_volume(volume)
+    for folder in entry["made"].get("folders", []):
+        shutil.rmtree(folder, ignore_errors=True)
     return "nothing of it is left"
 
 
@@ -256,7 +258,7 @@ def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
     inspect = container_of(entry, client)
     if entry["role"] == "source":
         if inspect:
-            _let_go(inspect, client)
+            _let_go(entry, inspect, client)
         said = "nothing of it is left"
     else:
         if inspect:
@@ -267,8 +269,10 @@ def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
     return said
 
 
-def _let_go(inspect: dict, client: _client.CheckpointClient) -> None:
+def _let_go(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
     """Removes what must not run any more, without letting it run for a moment.
+
+    The volumes that have moved with it go as well.
 
     Docker lets a container that it is to remove go on for an instant, in which it could do once more what it does at
     the destination already: whatever thaws it, a pending SIGKILL comes first.
@@ -276,7 +280,12 @@ def _let_go(inspect: dict, client: _client.CheckpointClient) -> None:
     if inspect["State"].get("Paused"):
         with contextlib.suppress(OSError, _runtime.FreezeError):
             _runtime.kill(inspect["Id"])
+    moved = entry.get("moving", {}).get("volumes", [])
     client.remove_container(inspect["Id"], force=True)
+    for volume in moved:
+        # One that another container has stays.
+        with contextlib.suppress(*_client.FAILURES):
+            client.remove_volume(volume)
 
 
 def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
@@ -310,5 +319,5 @@ def sweep(entry: dict, keep: bool) -> None:
                 one["user"], lambda old, one=one: _door.without_transfer(old, one["id"], time.time())
             )
     found = places(entry)
-    for folder in [*found["others"], *entry["made"].get("folders", []), *([] if keep else found["checkpoint"])]:
+    for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

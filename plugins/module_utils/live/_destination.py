@@ -133,6 +133,7 @@ class Destination:
         self.pager = None
         self._checksum = hashlib.sha256()
         self._layouts = {}
+        self.mounts = {}
         # Whether the source has nothing more to send of its own accord, or will not.
         self._caught_up = threading.Event()
 
@@ -160,6 +161,10 @@ class Destination:
         check_greeting(self.frames.expect_object(HELLO), "source")
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
+        # While the container's start is under way, Docker tells nothing of it.
+        container = (self.order["docker_socket"], self.order["container"])
+        places = self.order.get("mounts", [])
+        self.mounts = {place: _following.mount_of(*container, place, self.order["host"]) for place in places}
 
     def _serve(self):
         """One wish of the source; False when it was the last one."""
@@ -253,10 +258,19 @@ class Destination:
         return None
 
     def _take_files(self, wish):
+        root = self._tree(str(wish.get("tree") or ""))
+        count = _following.receive(self.frames, root, bool(wish.get("fresh")))
+        self.frames.write_json(DONE, {"done": f"files {wish.get('round')}", "names": count})
+
+    def _tree(self, place):
+        """The folder into which files of this tree go."""
+        if place and place not in self.mounts:
+            raise Refused(f"the source sent files for {place}, which is no mount that moves")
+        if place:
+            return self.mounts[place]
         if not self.start or not self.start.is_alive():
             raise Refused("the source sent files while nothing waited for a restore")
-        count = _following.receive(self.frames, self.prepared, self.order["host"])
-        self.frames.write_json(DONE, {"done": f"files {wish.get('round')}", "names": count})
+        return _following.root_of(self.prepared, self.order["host"])
 
     # Restore
 

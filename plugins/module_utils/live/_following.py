@@ -1,13 +1,15 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container writes in its root file system between its preparation and its freeze goes along.
+"""What a container writes in its root file system and its volumes before its freeze goes along.
 
     do: files, data (any number), end   ->
                                         <-      done: files N
 
-At the source this is read from overlay's upper directory. At the destination it is written through the root file system
-that Docker has mounted for the restore: overlay allows nobody to write in its upper directory then.
+The root file system is made with the checkpoint that the destination is armed with, and only what is written since then
+travels here; a volume comes as a whole first. At the source the root file system is read from overlay's upper
+directory. At the destination it is written through the one that Docker has mounted for the restore: overlay allows
+nobody to write in its upper directory then. A volume is a folder on both sides.
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
@@ -29,8 +31,8 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     Interrupted,
     Refused,
 )
-from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
+from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _rootfs
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.
@@ -95,75 +97,114 @@ class Incoming:
 
 
 class Following:
-    """Keeps the destination's root file system equal to that of the container.
+    """Keeps the destination's files equal to those of the container.
 
-    :param order: has the C(container), the C(rate_limit) while it runs, and C(rootfs), with C(upper), the upper
-        directory, and C(snapshot), the file that tells what of it was sent already; None where there is none.
+    :param order: has the C(container), the C(rate_limit) while it runs, and C(trees), see C(Tree).
     :param done: is called with words, and returns when the destination has said that this is done.
     """
 
     def __init__(self, order, frames, done):
         self.figures = []
-        rootfs = order.get("rootfs") or {}
-        self._upper, self._snapshot = rootfs.get("upper"), rootfs.get("snapshot")
-        self._container = order["container"]
-        self._rate_limit = order.get("rate_limit", 0)
-        self._frames = frames
+        self.container = order["container"]
+        self.frames = frames
         self._done = done
-        # What the destination has, what there is here, and the difference.
-        self._there = {}
-        self._here = {}
-        self._difference = _rootfs.Difference([], [])
+        self._rate_limit = order.get("rate_limit", 0)
+        self._trees = [Tree(self, **tree) for tree in order.get("trees") or []]
+
+    def begin(self):
+        """Before anything else: what comes as a whole."""
+        for tree in self._trees:
+            if tree.is_whole:
+                tree.catch_up(self._rate_limit)
 
     def catch_up(self):
         """While the container runs: sends what has changed, until there is little left."""
-        if not self._upper:
-            return
-        self._there = _rootfs.load(self._snapshot)
-        last = None
-        for _round in range(ROUNDS):
-            self._look(_runtime.processes(self._container))
-            sent = self._send(self._rate_limit)[1]
-            if sent <= ENOUGH or (last and sent > SHRINK * last):
-                return
-            last = sent
+        for tree in self._trees:
+            tree.catch_up(self._rate_limit)
 
     def look(self):
         """When the container stands still: finds what is left. The dump may be under way meanwhile."""
-        if self._upper:
-            self._look([])
+        for tree in self._trees:
+            tree.look([])
 
     def send(self):
         """Sends what was found."""
-        if not self._send(0)[0]:
-            raise _runtime.FreezeError("its files changed while it stood still")
+        for tree in self._trees:
+            if not tree.send(0)[0]:
+                raise _runtime.FreezeError("its files changed while it stood still")
 
-    def _look(self, processes):
-        self._here = _rootfs.snapshot(self._upper, processes)
-        try:
-            self._difference = _rootfs.difference(self._there, self._here)
-        except MigrationError as exc:
-            raise _runtime.FreezeError(exc.what) from exc
+    def exchange(self, tree, fresh, work):
+        """One difference: I(work) sends it, with what it is called with.
 
-    def _send(self, bytes_per_second):
-        """Whether everything was still as it had been found, and how many bytes it was."""
-        if not self._difference:
-            return True, 0
-        began = time.monotonic()
-        stream = Outgoing(self._frames, bytes_per_second)
-        answer = f"files {len(self.figures) + 1}"
+        :param fresh: whether all of the tree that is there now is to be removed first.
+        """
+        number = len(self.figures) + 1
+        answer = f"files {number}"
         try:
-            self._frames.write_json(DO, {"do": "files", "round": len(self.figures) + 1})
-            seen = _files.Packer(self._upper, stream.write).pack(*self._difference)
-            stream.end()
+            self.frames.write_json(DO, {"do": "files", "round": number, "tree": tree, "fresh": fresh})
+            result = work()
         except Interrupted:
             # If it had a reason to close the channel, it has said so before.
             self._done(answer)
             raise
         self._done(answer)
-        same = self._note(seen)
+        return result
+
+
+class Tree:
+    """One tree of files that is kept equal.
+
+    :param place: where it is in the container, or empty for the root file system.
+    :param root: its folder here.
+    :param snapshot: the file that tells what of it was sent already; None where nothing was.
+    """
+
+    def __init__(self, following, place, root, snapshot=None):
+        self.is_whole = snapshot is None
+        self._following = following
+        self._place, self._root, self._snapshot = place, root, snapshot
+        self._blocks = _blocks.Blocks()
+        # What the destination has, what there is here, and the difference.
+        self._there = None
+        self._here = {}
+        self._difference = _rootfs.Difference([], [])
+
+    def catch_up(self, bytes_per_second):
+        """While the container runs: sends what has changed, until there is little left."""
+        last = None
+        for _round in range(ROUNDS):
+            self.look(_runtime.processes(self._following.container))
+            sent = self.send(bytes_per_second)[1]
+            if sent <= ENOUGH or (last and sent > SHRINK * last):
+                return
+            last = sent
+
+    def look(self, processes):
+        """Finds what has changed."""
+        if self._there is None:
+            self._there = {} if self.is_whole else _rootfs.load(self._snapshot)
+        self._here = _rootfs.snapshot(self._root, processes, self._place)
+        try:
+            self._difference = _rootfs.difference(self._there, self._here)
+        except MigrationError as exc:
+            raise _runtime.FreezeError(exc.what) from exc
+
+    def send(self, bytes_per_second):
+        """Whether everything was still as it had been found, and how many bytes it was."""
+        if not self._difference:
+            return True, 0
+        began = time.monotonic()
+        stream = Outgoing(self._following.frames, bytes_per_second)
+
+        def work():
+            seen = _files.Packer(self._root, stream.write, blocks=self._blocks).pack(*self._difference)
+            stream.end()
+            return seen
+
+        same = self._note(self._following.exchange(self._place, not self._there, work))
         names = len(self._difference.removed) + len(self._difference.made)
-        self.figures.append({"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)})
+        figures = {"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
+        self._following.figures.append({"place": self._place or "/", **figures})
         return same, stream.count
 
     def _note(self, seen):
@@ -175,22 +216,35 @@ class Following:
         self._there = _rootfs.doubt(self._here, replaced)
         self._there.update((name, known[name].unsettled()) for name in other)
         # In these, CRIU makes folders for the dump, and removes them again.
-        return other <= {_rootfs.ROOT, b"tmp"}
+        return other <= (set() if self._place else {_rootfs.ROOT, b"tmp"})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The destination
 
 
-def receive(frames, prepared, host):
-    """Takes what the source sends into the root file system that waits for the restore; how many names it was.
+def receive(frames, root, fresh):
+    """Takes what the source sends into a folder; how many names it was.
 
-    :param prepared: the folder by which the restore is prepared.
+    :param fresh: whether all that is in it now is to be removed first.
     """
     stream = Incoming(frames)
-    count = _files.Unpacker(root_of(prepared, host), stream.read).unpack()
+    if fresh:
+        _files.empty(root)
+    count = _files.Unpacker(root, stream.read).unpack()
     stream.end()
     return count
+
+
+def mount_of(docker_socket, container, place, host):
+    """The folder that a container has mounted at this place, as Docker tells."""
+    inspect, problem = _engine.ask(docker_socket, f"/containers/{container}/json")
+    if problem:
+        raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
+    found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
+    if not found or not os.path.isdir(found[0]):
+        raise Refused(f"the container on {host} has no folder mounted at {place}")
+    return found[0]
 
 
 def root_of(prepared, host):

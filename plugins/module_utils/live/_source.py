@@ -6,8 +6,8 @@
 One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
 transfer's private folder: one line of JSON asks, one line answers.
 
-    copy      begins with rounds of pre-copy, as long as they pay; answers at once
-    progress  how far the rounds are
+    copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
+    progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
     freeze    freezes, sends, has the destination restore; answers when the container runs there
     finish    answers when Docker owns the container there and no page is missing any more; the agent ends
@@ -181,13 +181,19 @@ class Source:
     # Pre-copy
 
     def copy(self, wish):
-        self.limits = _rounds.Limits(**wish.get("limits", {}))
-        store = os.path.join(self.staging, "store")
-        standstill = self._standstill if _tracking.works() else None
-        self.rounds = _rounds.Rounds(self.container, store, self.frames, self._outgoing, self._settled, standstill)
-        self._copying = Task(lambda: self.rounds.until_enough(self.limits))
+        if wish.get("memory"):
+            self.limits = _rounds.Limits(**wish.get("limits", {}))
+            store = os.path.join(self.staging, "store")
+            standstill = self._standstill if _tracking.works() else None
+            self.rounds = _rounds.Rounds(self.container, store, self.frames, self._outgoing, self._settled, standstill)
+        self._copying = Task(self._copy)
         self._copying.start()
         return {}
+
+    def _copy(self):
+        """Why it has ended."""
+        self.files.begin()
+        return self.rounds.until_enough(self.limits) if self.rounds else "the volumes were copied"
 
     @contextlib.contextmanager
     def _standstill(self):
@@ -203,8 +209,9 @@ class Source:
 
     def progress(self, _wish):
         """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
-        told = {"rounds": self.rounds.figures, **self.rounds.progress, "ended": None}
-        told["tracked"] = self.rounds.tracked
+        told = {"rounds": [], "tracked": False, "round": 0, "bytes": 0, "done": 0, "ended": None}
+        if self.rounds:
+            told.update(rounds=self.rounds.figures, tracked=self.rounds.tracked, **self.rounds.progress)
         told.update(sent=self.frames.sent, saved=self._outgoing.saved, clock=round(time.monotonic(), 3))
         if not self._copying.is_alive():
             told["ended"] = self._copying.result()
@@ -218,7 +225,7 @@ class Source:
             os.makedirs(folder, 0o700, exist_ok=True)
         mode = self._mode = wish["mode"]
         # What was written since the last round would only make the downtime longer.
-        if self.rounds:
+        if self._copying:
             self._copying.result()
         self.files.catch_up()
         if self.rounds:
