@@ -27,13 +27,11 @@ options:
     description: Name of the container at the destination.
     type: str
     required: true
-  volumes:
-    description:
-      - V(refuse) fails when the container has volumes or bind mounts, because their content is not in a checkpoint.
-      - V(shared) takes them to be at the destination already, with the same content (NFS or the like).
-    type: str
-    choices: [refuse, shared]
-    default: refuse
+  mounts:
+    description: What the filter P(fog.migration.mount_plans#filter) says of its volumes and bind mounts.
+    type: list
+    elements: dict
+    required: true
   mode:
     description: How the container is to be migrated.
     type: str
@@ -49,7 +47,7 @@ options:
 EXAMPLES = r"""
 - name: Check
   ansible.builtin.set_fact:
-    checks: "{{ source_info | fog.migration.preflight(destination_info, name='looper100') }}"
+    checks: "{{ source_info | fog.migration.preflight(destination_info, name='looper100', mounts=mounts) }}"
 """
 
 RETURN = r"""

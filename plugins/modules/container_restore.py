@@ -499,6 +499,9 @@ class Restorer:
 
         :param now: its inspect data; nothing is done when it has the policy already.
         """
+        if self.params["migration"]:
+            # It comes at the end: until then, a daemon that starts anew must not start this copy anew.
+            return False
         policy = self._inspected()["HostConfig"].get("RestartPolicy") or {"Name": "no"}
         if now and (now["HostConfig"].get("RestartPolicy") or {}).get("Name") == policy["Name"]:
             return False

@@ -10,6 +10,7 @@ import os
 import random
 
 import pytest
+
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files
 

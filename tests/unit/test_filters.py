@@ -170,12 +170,14 @@ def changed(change):
 def failed(change_source=None, change_destination=None, **options):
     """Names of the checks that fail when something of two good servers is changed."""
     source, destination = changed(change_source), changed(change_destination)
-    checks = preflight(source, destination, name="looper100", **options)
+    checks = preflight(source, destination, name="looper100", **{"mounts": [], **options})
     assert all(check["remedy"] for check in checks if check["status"] == "failed")
     return [check["check"] for check in checks if check["status"] == "failed"]
 
 
-MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data"}
+MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
+MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
+STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,10 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({}, {"containers": {"looper100": {}}}, {}, ["name"]),
         ({}, {"listening": ["22/tcp", "8080/tcp"]}, {}, ["ports"]),
         ({"container.networks": ["lan"]}, {}, {}, ["networks"]),
-        ({"container.mounts": [MOUNT]}, {}, {}, ["volumes"]),
-        ({"container.mounts": [MOUNT]}, {}, {"volumes": "shared"}, []),
+        ({}, {}, {"mounts": [MOVES]}, []),
+        ({}, {}, {"mounts": [MOVES, STAYS, STAYS]}, ["volumes", "volumes"]),
+        ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}]}, ["space_destination"]),
+        ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}], "mode": "cold"}, ["space_source", "space_destination"]),
         ({}, {"docker.storage_driver": "vfs"}, {}, ["storage_driver"]),
         ({"container.memory": 2 * 10**10}, {}, {}, ["space_source", "space_destination"]),
         ({}, {"free": {"checkpoints": 10**10, "docker": 10**6}}, {}, ["space_destination"]),
@@ -261,13 +265,15 @@ def test_preflight(source, destination, options, names):
 )
 def test_connections_are_told(connections, status, detail):
     source = changed({"container.connections": connections})
-    checks = preflight(source, changed(None), name="looper100", mode="precopy")
+    checks = preflight(source, changed(None), name="looper100", mounts=[], mode="precopy")
     told = next(check for check in checks if check["check"] == "connections")
     assert (told["status"], told["detail"]) == (status, detail)
 
 
 def test_sessions_are_told():
-    checks = preflight(changed({"container.sessions": ["sh", "top"]}), changed(None), name="looper100", mode="precopy")
+    checks = preflight(
+        changed({"container.sessions": ["sh", "top"]}), changed(None), name="looper100", mounts=[], mode="precopy"
+    )
     told = next(check for check in checks if check["check"] == "sessions")
     assert told["status"] == "warning" and told["detail"].endswith("does not move, and ends: sh, top")
 
@@ -302,7 +308,7 @@ def test_report_of_a_live_migration():
                 "completion": 0.7,
             },
             "bytes_sent": 2048,
-            "files_sent": [{"bytes_sent": 1024}, {"bytes_sent": 10}],
+            "files_sent": [{"place": "/", "bytes_sent": 1024}, {"place": "/", "bytes_sent": 10}],
             "connections_closed": ["172.17.0.2:80 - 192.0.2.7:40000"],
             "rounds": [{"bytes_sent": 8 * 2**20}, {"bytes_sent": 512}, {"bytes_sent": 1024}],
             "statistics": {"frozen_time": 52000},
@@ -327,7 +333,7 @@ def test_report_of_a_live_migration():
     assert lines[4] == "    staging         on disk at the destination: 500 MiB are more than the limit of 100 MiB"
     assert lines[5].endswith("1 round: 1.0 KiB")
     assert "  freeze" in lines[6] and "0.210 s" in lines[6]
-    assert "  files" in lines[7] and lines[7].endswith("2 differences: 1.0 KiB, 10 B, until it was frozen")
+    assert "  files" in lines[7] and lines[7].endswith("/ 2 differences: 1.0 KiB, 10 B")
     assert "2.0 KiB sent while" in lines[8]
     assert any("downtime" in line and "0.520 s" in line and "the source's clock" in line for line in lines)
     assert "  closed          172.17.0.2:80 - 192.0.2.7:40000, which could not move with it" in lines

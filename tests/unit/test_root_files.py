@@ -438,7 +438,7 @@ def following(here, there, kept, meanwhile=lambda: None):
     """The source's end, that has sent nothing yet."""
     kept.write_text("{}")
     channel = Channel(there, meanwhile)
-    order = {"container": "c", "rootfs": {"upper": str(here), "snapshot": str(kept)}}
+    order = {"container": "c", "trees": [{"place": "", "root": str(here), "snapshot": str(kept)}]}
     return _following.Following(order, channel, channel.done)
 
 
@@ -482,10 +482,11 @@ def test_a_folder_that_goes_and_comes_back_while_it_is_sent(trees, tmp_path, mon
     follower = following(here, there, tmp_path / "kept")
     follower.catch_up()
     (here / "folder" / "new").touch()
-    follower._look([])
-    follower._frames._meanwhile = goes
-    follower._send(0)
-    follower._frames._meanwhile = lambda: None
+    (tree,) = follower._trees
+    tree.look([])
+    follower.frames._meanwhile = goes
+    tree.send(0)
+    follower.frames._meanwhile = lambda: None
     (here / "folder").unlink()
     os.rename(here / "away", here / "folder")
     follower.look()

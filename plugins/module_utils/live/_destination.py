@@ -162,9 +162,10 @@ class Destination:
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
         # While the container's start is under way, Docker tells nothing of it.
-        container = (self.order["docker_socket"], self.order["container"])
-        places = self.order.get("mounts", [])
-        self.mounts = {place: _following.mount_of(*container, place, self.order["host"]) for place in places}
+        self.mounts = {place: self._mount(place) for place in self.order.get("mounts", [])}
+
+    def _mount(self, place):
+        return _following.mount_of(self.order["docker_socket"], self.order["container"], place, self.order["host"])
 
     def _serve(self):
         """One wish of the source; False when it was the last one."""

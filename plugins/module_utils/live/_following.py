@@ -164,6 +164,8 @@ class Tree:
         self._following = following
         self._place, self._root, self._snapshot = place, root, snapshot
         self._blocks = _blocks.Blocks()
+        # Whether what the destination has there now is nothing of ours.
+        self._fresh = self.is_whole
         # What the destination has, what there is here, and the difference.
         self._there = None
         self._here = {}
@@ -201,7 +203,8 @@ class Tree:
             stream.end()
             return seen
 
-        same = self._note(self._following.exchange(self._place, not self._there, work))
+        same = self._note(self._following.exchange(self._place, self._fresh, work))
+        self._fresh = False
         names = len(self._difference.removed) + len(self._difference.made)
         figures = {"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
         self._following.figures.append({"place": self._place or "/", **figures})

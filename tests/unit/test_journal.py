@@ -1,0 +1,288 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journal of a migration, who is in whose way, and who has the container when nobody else knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
+from ansible_collections.fog.migration.plugins.filter.verdict import verdict
+from ansible_collections.fog.migration.plugins.module_utils._decisions import under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
+from ansible_collections.fog.migration.plugins.plugin_utils import _controller
+
+FACTS = {
+    "id": "looper100-1",
+    "role": "source",
+    "container": "4f9d",
+    "name": "looper100",
+    "source": "fog1",
+    "destination": "fog2",
+    "mode": "precopy",
+    "directory": "/var/lib/fog-migration/checkpoints",
+    "stage": "reservation",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(_journal, "FOLDER", str(tmp_path / "journal"))
+    return tmp_path / "journal"
+
+
+def test_an_entry_from_its_begin_to_its_end(folder):
+    assert _journal.open_entry(FACTS) is None
+    assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
+    entry = _journal.load("looper100-1")
+    assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
+    assert entry["boot"] == _journal.boot()
+    _journal.note("looper100-1", owner="unknown", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
+    _journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
+    entry = _journal.load("looper100-1")
+    assert entry["made"] == {"volumes": ["a", "b"], "networks": ["n"]}
+    assert (entry["owner"], entry["transfers"]) == ("unknown", [{"id": "1"}, {"id": "2"}])
+    assert _journal.close_entry("looper100-1")
+    assert not _journal.close_entry("looper100-1")
+    assert (_journal.load("looper100-1"), _journal.entries()) == (None, [])
+    assert os.listdir(folder) == []
+
+
+def test_opening_it_again_forgets_nothing():
+    _journal.open_entry(FACTS)
+    _journal.note("looper100-1", owner="unknown")
+    assert _journal.open_entry(FACTS) is None
+    assert _journal.load("looper100-1")["owner"] == "unknown"
+
+
+def test_what_is_not_open_is_not_noted():
+    assert _journal.note("looper100-1", owner="destination") is None
+    assert _journal.note(None, owner="destination") is None
+    assert _journal.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "in_the_way"),
+    [
+        ({}, True),
+        ({"name": "clone"}, True),
+        ({"container": "5a"}, False),
+        ({"role": "destination"}, False),
+    ],
+)
+def test_one_migration_of_a_container_at_a_time(change, in_the_way):
+    _journal.open_entry(FACTS)
+    other = _journal.open_entry({**FACTS, **change, "id": "looper100-2"})
+    assert (other is not None and other["id"] == "looper100-1") == in_the_way
+    assert (_journal.load("looper100-2") is None) == in_the_way
+
+
+def test_one_migration_to_a_name_at_a_time():
+    there = {**FACTS, "role": "destination"}
+    _journal.open_entry(there)
+    assert _journal.open_entry({**there, "id": "other-1", "container": "5a"})["id"] == "looper100-1"
+    assert _journal.open_entry({**there, "id": "other-2", "container": "5a", "name": "other"}) is None
+
+
+def test_of_many_at_once_one_is_opened():
+    results = []
+
+    def begin(number):
+        results.append(_journal.open_entry({**FACTS, "id": f"looper100-{number}"}))
+
+    threads = [threading.Thread(target=begin, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count(None) == 1
+    assert len(_journal.entries()) == 1
+
+
+def test_notes_of_many_at_once_are_all_there():
+    _journal.open_entry(FACTS)
+    note = [threading.Thread(target=_journal.note, args=("looper100-1",), kwargs={f"n{n}": n}) for n in range(12)]
+    for thread in note:
+        thread.start()
+    for thread in note:
+        thread.join()
+    assert {_journal.load("looper100-1")[f"n{n}"] for n in range(12)} == set(range(12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": _journal.FORMAT, "version": 99}), "\xff\xfe"],
+)
+def test_what_is_no_entry_is_told(folder, text):
+    folder.mkdir()
+    (folder / "looper100-1.json").write_text(text, encoding="latin-1")
+    for look in (lambda: _journal.load("looper100-1"), _journal.entries):
+        with pytest.raises(_journal.JournalError, match="looper100-1.json cannot be read"):
+            look()
+
+
+@pytest.mark.parametrize(("field", "value"), [("role", "both"), ("owner", "me"), ("transfers", {}), ("id", 1)])
+def test_an_entry_that_lies_is_told(folder, field, value):
+    _journal.open_entry(FACTS)
+    path = folder / "looper100-1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(_journal.JournalError):
+        _journal.load("looper100-1")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
+def test_names_that_lead_elsewhere(name):
+    with pytest.raises(_journal.JournalError, match="no name of a migration"):
+        _journal.load(name)
+
+
+def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
+    _journal.open_entry(FACTS)
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        _journal.note("looper100-1", owner="unknown")
+    assert _journal.load("looper100-1")["owner"] == "source"
+    assert os.listdir(folder) == ["looper100-1.json"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who has it
+
+SILENT = {"unreachable": True, "msg": "connection refused."}
+NOTHING = {"entry": None}
+
+
+def answer(owner="source", container="running", programs=False, **more):
+    return {"entry": {"owner": owner, **more}, "now": {"container": container, "programs": programs}}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "more", "wanted", "where"),
+    [
+        # Before the handover, whatever the destination has.
+        (answer(), answer(container="created"), {}, "undo", ["fog2", "fog1"]),
+        (answer(), answer(container="absent"), {}, "undo", ["fog2", "fog1"]),
+        (answer(), NOTHING, {}, "undo", ["fog2", "fog1"]),
+        (answer(), SILENT, {}, "undo", ["fog1"]),
+        (answer(), {"skipped": True}, {}, "undo", ["fog1"]),
+        (answer(), answer("destination"), {}, "undo", ["fog2", "fog1"]),
+        # After it, only the destination knows.
+        (answer("unknown", "paused"), answer(), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), answer("destination"), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), answer("destination", "paused"), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), answer(container="created"), {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "exited"), answer(container="absent"), {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), answer("destination", "exited"), {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), NOTHING, {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), SILENT, {}, "wait", []),
+        (answer("unknown", "paused"), {"failed": True, "msg": "no Docker"}, {}, "wait", []),
+        (answer("unknown", "paused"), SILENT, {"lost": ["fog2"]}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), answer(), {"rejected": True}, "undo", ["fog2", "fog1"]),
+        # A container that waits for memory that nobody brings any more is none.
+        (answer("unknown", "paused"), answer(memory="arriving"), {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), answer(memory="arriving", programs=True), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), answer(memory="complete"), {}, "finish", ["fog1", "fog2"]),
+        # Committed: the source never runs it again.
+        (answer("destination", "paused"), answer(container="exited"), {}, "finish", ["fog1", "fog2"]),
+        (answer("destination", "paused"), SILENT, {}, "finish", ["fog1"]),
+        (answer("destination", "absent"), NOTHING, {}, "finish", ["fog1", "fog2"]),
+        (answer("destination", "paused"), answer(), {"rejected": True}, "finish", ["fog1", "fog2"]),
+        # The source closes its entry first when it is finished, and last when it is undone.
+        (NOTHING, answer("destination"), {}, "finish", ["fog2"]),
+        (NOTHING, answer(container="created"), {}, "undo", ["fog2", "fog1"]),
+        (NOTHING, NOTHING, {}, "undo", ["fog2", "fog1"]),
+        (NOTHING, SILENT, {}, "undo", ["fog1"]),
+        # The source is away.
+        (SILENT, answer("destination"), {}, "wait", []),
+        (SILENT, answer(container="created"), {}, "undo", ["fog2"]),
+        (SILENT, NOTHING, {}, "undo", ["fog2"]),
+        (SILENT, SILENT, {}, "wait", []),
+        (SILENT, answer(), {"lost": ["fog1"]}, "finish", ["fog2"]),
+        (SILENT, SILENT, {"lost": ["fog1"]}, "undo", ["fog1"]),
+    ],
+)
+def test_who_has_it(source, destination, more, wanted, where):
+    found = verdict(source, destination, hosts=["fog1", "fog2"], **more)
+    assert found["verdict"] == wanted
+    assert found["why"]
+    assert {wanted: where} == {key: found[key] for key in ("undo", "finish") if found[key]} or not where
+    assert bool(found["undo"] + found["finish"]) == bool(where)
+
+
+def test_never_both():
+    """Whatever is answered, it is never given to both, nor taken from both while one of them might have it."""
+    answers = [SILENT, NOTHING]
+    for owner in _journal.OWNERS:
+        for container in ("running", "paused", "exited", "created", "absent"):
+            for memory in ("arriving", "complete"):
+                answers.append(answer(owner, container, memory=memory))
+    for source in answers:
+        for destination in answers:
+            found = verdict(source, destination, hosts=["fog1", "fog2"])
+            assert not (found["undo"] and found["finish"])
+            if destination is SILENT and source is not SILENT and (source["entry"] or {}).get("owner") == "unknown":
+                assert found["verdict"] == "wait"
+            if source is not SILENT and source["entry"] and source["entry"]["owner"] == "destination":
+                assert found["undo"] == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is under way
+
+
+@pytest.mark.parametrize(
+    ("alive", "noted", "wanted"),
+    [
+        ([True], 0, "still runs"),
+        ([None, True], 0, "still runs"),
+        ([False], 1000, None),
+        ([None], 990, "was heard of 10 s ago"),
+        ([None], 100, None),
+    ],
+)
+def test_what_is_under_way_is_left_alone(alive, noted, wanted):
+    told = iter(alive)
+    found = busy([{"noted": noted} for _ in alive], 100, 1000, lambda _controller: next(told))
+    assert found is None if wanted is None else wanted in found
+
+
+def test_the_two_ends_of_a_migration_are_put_together():
+    here = {**FACTS, "begun": 2.0, "noted": 3.0, "now": {"container": "paused"}, "stage": "handover"}
+    there = {**here, "role": "destination", "now": {"container": "running"}, "stage": "restored"}
+    other = {**here, "id": "other-1", "name": "other", "begun": 1.0}
+    found = unsettled(
+        {"fog1": {"migrations": [here]}, "fog2": {"migrations": [there, other]}, "fog3": SILENT}, now=10**6
+    )
+    assert [one["id"] for one in found] == ["other-1", "looper100-1"]
+    assert found[1]["line"] == (
+        "looper100 from fog1 to fog2 (precopy, stage handover and restored): paused at fog1, running at fog2"
+    )
+    assert found[1]["busy"] is None
+
+
+def test_what_is_in_the_way_is_told_with_what_to_do():
+    entry = {**FACTS, "begun": 0}
+    what, remedy = under_way(entry, True)
+    assert what.endswith("begun at 1970-01-01 00:00:00 UTC, is under way (stage reservation)")
+    assert remedy.startswith("wait for its end")
+    what, remedy = under_way(entry, False)
+    assert what.endswith("was interrupted in the stage reservation")
+    assert remedy == "settle it with ansible-playbook recover.yml"
+
+
+def test_a_controller_is_known_again():
+    here = _controller.identity(os.getpid())
+    assert _controller.is_alive(here) is True
+    assert _controller.is_alive({**here, "started": "1"}) is False
+    assert _controller.is_alive({**here, "kernel": "before"}) is False
+    assert _controller.is_alive({**here, "host": "another"}) is None
+    assert _controller.is_alive(None) is None

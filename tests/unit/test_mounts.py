@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of the volumes and bind mounts of a container that moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
+from ansible_collections.fog.migration.plugins.module_utils import _host
+from ansible_collections.fog.migration.plugins.module_utils._decisions import volume_arguments
+from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+
+EXT4 = {"type": "ext4", "device": "/dev/sda1"}
+NFS = {"type": "nfs4", "device": "store:/export"}
+VOLUME = {
+    "type": "volume",
+    "name": "data",
+    "driver": "local",
+    "source": "/v/data",
+    "destination": "/data",
+    "anonymous": False,
+    "is_folder": True,
+    "file_system": EXT4,
+    "users": [],
+}
+BIND = {**VOLUME, "type": "bind", "name": "", "driver": "", "source": "/srv", "destination": "/srv"}
+THERE = {"exists": True, "empty": False, "file_system": EXT4}
+EMPTY = {**THERE, "empty": True}
+
+
+def plan(mount, paths=None, there=(), **options):
+    source, destination = {"container": {"mounts": [mount]}}, {"volumes": list(there), "paths": paths or {}}
+    (found,) = mount_plans(source, destination, **options)
+    assert bool(found["problem"]) == bool(found["remedy"])
+    return found["way"], found["problem"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "way", "problem"),
+    [
+        ({}, {}, "moves", ""),
+        ({"anonymous": True}, {}, "moves", ""),
+        ({}, {"volumes": "shared"}, "shared", ""),
+        ({}, {"volumes": "refuse"}, "stays", "the content of the volume data would not travel"),
+        ({}, {"there": ["data"]}, "moves", "the destination has a volume data already"),
+        ({"anonymous": True}, {"there": ["data"]}, "moves", ""),
+        ({"users": ["web"]}, {}, "moves", "the volume data is used by web as well"),
+        ({"driver": "rexray"}, {}, "shared", ""),
+        ({"file_system": NFS}, {}, "shared", ""),
+        ({"file_system": {"type": "fuse.sshfs", "device": "x"}}, {"volumes": "refuse"}, "shared", ""),
+    ],
+)
+def test_volumes(change, options, way, problem):
+    found = plan({**VOLUME, **change}, **options)
+    assert found[0] == way
+    assert problem in found[1] and bool(problem) == bool(found[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "there", "options", "way", "problem"),
+    [
+        ({}, THERE, {}, "stays", ""),
+        ({}, None, {}, "stays", "the destination has no /srv"),
+        ({}, None, {"binds": "all"}, "moves", ""),
+        ({}, EMPTY, {"binds": "all"}, "moves", ""),
+        ({}, THERE, {"binds": "all"}, "moves", "the destination has something in /srv already"),
+        ({}, None, {"binds": "listed", "listed": ["/srv"]}, "moves", ""),
+        ({}, THERE, {"binds": "listed", "listed": ["/other"]}, "stays", ""),
+        ({}, THERE, {"binds": "all", "volumes": "shared"}, "stays", ""),
+        ({"is_folder": False}, THERE, {"binds": "all"}, "stays", ""),
+        ({"is_folder": False}, None, {"binds": "all"}, "stays", "single files do not move"),
+        ({"users": ["web"]}, None, {"binds": "all"}, "moves", "the bind /srv is used by web as well"),
+        ({"file_system": NFS}, {**THERE, "file_system": NFS}, {"binds": "all"}, "shared", ""),
+        ({"file_system": NFS}, THERE, {}, "shared", "is on nfs4, which the destination does not have there"),
+        ({"file_system": NFS}, {**THERE, "file_system": {**NFS, "device": "x:/"}}, {}, "shared", "is on nfs4"),
+    ],
+)
+def test_bind_mounts(change, there, options, way, problem):
+    found = plan({**BIND, **change}, {"/srv": there} if there else {}, **options)
+    assert found[0] == way
+    assert problem in found[1] and bool(problem) == bool(found[1])
+
+
+def test_a_volume_is_made_as_it_was():
+    inspect = {"Name": "data", "Driver": "local", "Options": {"type": "tmpfs"}, "Labels": None, "Mountpoint": "/v"}
+    assert volume_arguments(inspect) == {
+        "name": "data",
+        "driver": "local",
+        "driver_opts": {"type": "tmpfs"},
+        "labels": {},
+    }
+
+
+def test_the_file_system_of_a_path():
+    table = "/dev/sda1 / ext4 rw 0 0\nstore:/e /srv/a\\040b nfs4 rw 0 0\nnone /srv tmpfs rw 0 0\nover /srv xfs rw 0 0\n"
+    mounts = _host.parse_mounts(table)
+    assert _host.file_system("/srv/a b/c", mounts)["type"] == "nfs4"
+    assert _host.file_system("/srv/x", mounts) == {"type": "xfs", "device": "over"}
+    assert _host.file_system("/srvx", mounts)["type"] == "ext4"
+    assert _host.file_system("/", mounts)["type"] == "ext4"
+    assert _host.file_system("/x", [])["type"] == "unknown"
+
+
+def test_what_is_known_of_a_path(tmp_path):
+    assert _host.path_facts(str(tmp_path / "absent"))["exists"] is False
+    assert _host.path_facts(str(tmp_path))["empty"]
+    (tmp_path / "file").touch()
+    found = _host.path_facts(str(tmp_path))
+    assert (found["exists"], found["empty"]) == (True, False)
+
+
+def test_mapped_files_below_a_mount():
+    names = {b"data/file", b"data2/file", b"file"}
+    assert _rootfs.below(b"/data", names) == {b"file"}
+    assert _rootfs.below(b"", names) == names
