@@ -13,8 +13,8 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 _HEAD = """# What happens when it breaks
 
-A migration may be interrupted at any instant, by anything. This page is made by `make fault-test`, which migrates a real
-container between the lab's two servers again and again, and each time kills, fills or cuts something in the midst of it.
+A migration may be interrupted at any instant, by anything. This page is made by `make fault-test`, which migrates a
+real container between the lab's two servers again and again, and each time kills, fills or cuts something meanwhile.
 Then what was lost comes back, `ansible-playbook recover.yml` runs once, and these have to be true:
 
 - exactly one copy of the container runs, with its restart policy;

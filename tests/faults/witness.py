@@ -90,6 +90,16 @@ def expected(number: int) -> str:
     return _DIGESTS[number + 1].hex()
 
 
+def lives(words: list[Word]) -> list[list[Word]]:
+    """The words of a container, cut where it was started anew."""
+    found: list[list[Word]] = [[]]
+    for word in words:
+        if word.number == 0 and found[-1]:
+            found.append([])
+        found[-1].append(word)
+    return found
+
+
 def complaints(words: list[Word], numbers_written: list[list[int]]) -> list[str]:
     """What is wrong with what a container has said and written; nothing, if it has lived one life without a gap.
 

@@ -23,7 +23,8 @@ IMAGE = "busybox:lab"
 _TRACES = r"""
 find /var/lib/fog-migration /run/fog-migration* -mindepth 1 -not -path '/var/lib/fog-migration/restored*' \
      -not -path /var/lib/fog-migration/checkpoints -not -path /var/lib/fog-migration/images \
-     -not -path /var/lib/fog-migration/journal -not -path /var/lib/fog-migration/transfers -not -path /var/lib/fog-migration/staging \
+     -not -path /var/lib/fog-migration/journal -not -path /var/lib/fog-migration/transfers \
+     -not -path /var/lib/fog-migration/staging \
      -not -path /run/fog-migration/runtime 2>/dev/null
 find /var/lib/docker/containers -path '*/checkpoints/*' 2>/dev/null
 find /tmp -name 'ctrd-checkpoint*' 2>/dev/null

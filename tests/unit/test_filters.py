@@ -204,7 +204,7 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({"container.networks": ["lan"]}, {}, {}, ["networks"]),
         ({}, {}, {"mounts": [MOVES]}, []),
         ({}, {}, {"mounts": [MOVES, STAYS, STAYS]}, ["volumes", "volumes"]),
-        ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}]}, ["space_destination"]),
+        ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}], "mode": "precopy"}, ["space_destination"]),
         ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}], "mode": "cold"}, ["space_source", "space_destination"]),
         ({}, {"docker.storage_driver": "vfs"}, {}, ["storage_driver"]),
         ({"container.memory": 2 * 10**10}, {}, {}, ["space_source", "space_destination"]),

@@ -122,7 +122,7 @@ def test_what_is_no_entry_is_told(folder, text):
     folder.mkdir()
     (folder / "looper100-1.json").write_text(text, encoding="latin-1")
     for look in (lambda: _journal.load("looper100-1"), _journal.entries):
-        with pytest.raises(_journal.JournalError, match="looper100-1.json cannot be read"):
+        with pytest.raises(_journal.JournalError, match=r"looper100-1\.json cannot be read"):
             look()
 
 
