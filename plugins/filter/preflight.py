@@ -64,7 +64,9 @@ _value:
 import ipaddress
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
+from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems, under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal._journal import rival
+from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
 # them.
@@ -98,6 +100,15 @@ def _container(source: dict, mode: str) -> dict:
     container = source["container"]
     refusal, remedy = (container[key if mode == "cold" else f"live_{key}"] for key in ("refusal", "remedy"))
     return _check("container", refusal or "", f"{container['name']} can be checkpointed", remedy)
+
+
+def _open_migration(source: dict, destination: dict, name: str) -> dict:
+    """Another migration of this container, or to this name, that has not ended."""
+    here = {"id": "", "role": "source", "container": source["container"]["id"], "name": name}
+    other = rival(here, source["migrations"])
+    other = other or rival({**here, "role": "destination"}, destination["migrations"])
+    what, remedy = under_way(other, is_alive(other.get("controller"))) if other else ("", "")
+    return _check("journal", what, "no other migration of it is open", remedy)
 
 
 def _docker(source: dict, destination: dict) -> list[dict]:
@@ -392,6 +403,7 @@ def preflight(
     """See DOCUMENTATION."""
     checks = [
         _container(source, mode),
+        _open_migration(source, destination, name),
         *(_docker(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _criu("source", source),
         _criu("destination", destination),

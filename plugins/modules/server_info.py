@@ -101,6 +101,12 @@ criu:
     why_not: null
     features: {uffd: {works: true, why_not: null}}
     modes: {cold: {possible: true, why_not: null}}
+migrations:
+  description: The entries of the journal, see M(fog.migration.migration_info).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 paths:
   description:
     - Whether each of O(paths) C(exists), whether it is C(empty), and its C(file_system) (C(type) and C(device)).
@@ -268,6 +274,7 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _survey
 
 
@@ -353,6 +360,7 @@ def gather(client, params: dict) -> dict:
         "segments": segments(client),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
         "paths": {path: _host.path_facts(path) for path in params["paths"]},
+        "migrations": _journal.entries(),
         "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
     }
@@ -373,7 +381,7 @@ def main() -> None:
         module.exit_json(changed=False, **gather(_client.connect(module.params), module.params))
     except MigrationError as error:
         module.fail_json(**error.result("Info"))
-    except _client.FAILURES as error:
+    except (_journal.JournalError, *_client.FAILURES) as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
 
 

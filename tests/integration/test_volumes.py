@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes and bind mounts move with their content, of which only what changed travels while the container stands still."""
+"""Volumes and bind mounts move with their content, of which only what changed travels at the freeze."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_what_is_undone_leaves_no_volume(lab, writer):
     try:
         failure(lab.migrate("mover", check=False, migration_mode="precopy", migration_binds="all"))
     finally:
-        lab.sh("fog2", "mv /root/fog-runc /usr/local/sbin/fog-runc")
+        lab.sh("fog2", f"mv /root/fog-runc {runtime}")
     assert lab.running_on("mover") == ["fog1"]
     assert lab.docker("fog2", "volume", "ls", "-q") == ""
     assert lab.sh("fog2", "ls -d /srv/bind || true") == ""

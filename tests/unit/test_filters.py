@@ -101,7 +101,9 @@ SERVER = {
     "networks": ["bridge"],
     "segments": {},
     "volumes": [],
+    "migrations": [],
     "container": {
+        "id": "4f9d",
         "name": "looper100",
         "refusal": None,
         "remedy": None,
@@ -176,6 +178,15 @@ def failed(change_source=None, change_destination=None, **options):
 
 
 MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
+OPEN = {
+    "id": "looper100-1",
+    "container": "4f9d",
+    "name": "looper100",
+    "source": "a",
+    "destination": "b",
+    "stage": "x",
+    "begun": 0,
+}
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 
@@ -202,6 +213,10 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({}, {"containers": {"looper100": {}}}, {}, ["name"]),
         ({}, {"listening": ["22/tcp", "8080/tcp"]}, {}, ["ports"]),
         ({"container.networks": ["lan"]}, {}, {}, ["networks"]),
+        ({"migrations": [{**OPEN, "role": "source"}]}, {}, {}, ["journal"]),
+        ({"migrations": [{**OPEN, "role": "destination"}]}, {}, {}, []),
+        ({"migrations": [{**OPEN, "role": "source", "container": "5a"}]}, {}, {}, []),
+        ({}, {"migrations": [{**OPEN, "role": "destination"}]}, {}, ["journal"]),
         ({}, {}, {"mounts": [MOVES]}, []),
         ({}, {}, {"mounts": [MOVES, STAYS, STAYS]}, ["volumes", "volumes"]),
         ({}, {}, {"mounts": [{**MOVES, "bytes": 10**15}], "mode": "precopy"}, ["space_destination"]),
