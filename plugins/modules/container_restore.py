@@ -152,6 +152,8 @@ STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
 # One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
 RESTORED = "/var/lib/fog-migration/restored"
+# What a container cannot be made without.
+_PARTS = ("Config", "HostConfig")
 # When this module began to run: what was taken back after that must not be done.
 STARTED = time.time()
 DAY = 24 * 60 * 60
@@ -409,16 +411,26 @@ class Restorer:
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
-        with open(os.path.join(self.params["path"], "container.json"), encoding="utf-8") as stream:
-            return json.load(stream)
+        path = os.path.join(self.params["path"], "container.json")
+        try:
+            with open(path, encoding="utf-8") as stream:
+                inspect = json.load(stream)
+        except (OSError, ValueError, RecursionError) as error:
+            raise MigrationError(f"{path} cannot be read ({error})", INTACT, "take a new checkpoint") from error
+        if not isinstance(inspect, dict) or not all(isinstance(inspect.get(key), dict) for key in _PARTS):
+            raise MigrationError(f"{path} does not describe a container", INTACT, "take a new checkpoint")
+        return inspect
 
     def _create(self, armed: bool = False) -> str:
         inspect = self._inspected()
         tags = {
             tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
         }
-        image = _decisions.image_reference(inspect, tags)
-        body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+        try:
+            image = _decisions.image_reference(inspect, tags)
+            body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
         container_id = self.client.create_from_body(self.name, body)
         try:
             for network, endpoint in more_networks.items():

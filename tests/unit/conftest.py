@@ -20,7 +20,7 @@ _ALWAYS = {
     "suppress_health_check": list(hypothesis.HealthCheck),
 }
 hypothesis.settings.register_profile("test", max_examples=80, **_ALWAYS)
-hypothesis.settings.register_profile("fuzz", max_examples=2500, **_ALWAYS)
+hypothesis.settings.register_profile("fuzz", max_examples=1500, **_ALWAYS)
 hypothesis.settings.load_profile("test")
 
 

@@ -11,13 +11,24 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fuzz.made_up import HELLO, any_stream, as_json, frame, hearing, like_talk, little_memory, odd_json, payloads, values
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _listing
 from ansible_collections.fog.migration.plugins.module_utils.channel._channel import Receiver, Sender
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Refused
+from fuzz.made_up import (
+    HELLO,
+    any_stream,
+    as_json,
+    frame,
+    hearing,
+    like_talk,
+    little_memory,
+    odd_json,
+    payloads,
+    values,
+)
 
 CONTENT = b"the content of a file" * 10
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -68,7 +79,9 @@ def test_objects(payload):
         assert "\n" not in str(refusal)
 
 
-@given(st.one_of(st.binary(max_size=100), st.builds(_frames.memory_head, st.text("pagem-1.i", max_size=80), st.just(0))))
+@given(
+    st.one_of(st.binary(max_size=100), st.builds(_frames.memory_head, st.text("pagem-1.i", max_size=80), st.just(0)))
+)
 def test_memory(payload):
     try:
         _frames.parse_memory(payload)

@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fuzz.made_up import as_json, like, little_memory, odd_json, payloads, values
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils import _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.files import _files
+from fuzz.made_up import as_json, like, little_memory, odd_json, payloads, values
 
 # In the place of the folder that is made for a test, whose name has as many letters.
 BASE = "{" + "-" * len(f"{tempfile.gettempdir()}/tmp123456") + "}"
