@@ -7,9 +7,9 @@
     manifest.json   as of any checkpoint, but its only file is the next one; and C(encryption)
     sealed.tar      all files of the checkpoint and their own manifest, as a tar archive, encrypted by C(openssl enc)
 
-Encrypt-then-MAC. Three keys come from what the user gave, by scrypt with a salt of this checkpoint: for AES-256-CTR, for
-HMAC-SHA256, and to tell a wrong key from a changed checkpoint. The HMAC is over the manifest, which has the SHA-256 of
-the encrypted file. Nothing is decrypted before both are right. The key goes to openssl through a pipe.
+Encrypt-then-MAC. Three keys come from what the user gave, by scrypt with a salt of this checkpoint: for AES-256-CTR,
+for HMAC-SHA256, and to tell a wrong key from a changed checkpoint. The HMAC is over the manifest, which has the SHA-256
+of the encrypted file. Nothing is decrypted before both are right. The key goes to openssl through a pipe.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def unseal(folder: str, manifest: dict, key: str, target: str) -> dict:
     os.mkdir(target, 0o700)
     try:
         with open(os.path.join(folder, SEALED), "rb") as stream:
-            with _openssl(secret, "-d", stdin=stream, stdout=subprocess.PIPE) as process:
+            decrypted = _openssl(secret, "-d", stdin=stream, stdout=subprocess.PIPE)
+            with decrypted as process:
                 _unpack(process.stdout, target)
         inner = _manifest.load(target)
         _manifest.require_intact(target, inner, _NOTHING)

@@ -55,6 +55,13 @@ options:
     type: str
     choices: [present, absent, armed]
     default: present
+  encryption_key:
+    description:
+      - The key of an encrypted checkpoint, see M(fog.migration.container_checkpoint).
+      - It is decrypted into a private folder beside it, C(.NAME.opened), which is removed at the end, and before the
+        next restore if this one was killed.
+      - A checkpoint that is not encrypted is refused when a key is given, for it is not what it is taken for.
+    type: str
   restore_timeout:
     description:
       - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and
@@ -78,6 +85,11 @@ EXAMPLES = r"""
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
     state: absent
+
+- name: Restore an encrypted checkpoint
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/evening
+    encryption_key: "{{ vault_checkpoint_key }}"
 
 - name: Restore it as a clone, as the thesis did
   fog.migration.container_restore:
@@ -141,7 +153,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
@@ -220,6 +232,8 @@ class Restorer:
         self.params = module.params
         self.client = client
         self.manifest: dict = {}
+        # Where its files are in clear.
+        self.folder = self.params["path"]
         self.daemon: dict = {}
         self.name = ""
         # When the restore began and when the checkpoint was found intact, by the monotonic clock.
@@ -229,7 +243,35 @@ class Restorer:
         """Decides what is to be done and does it, one restore from a checkpoint at a time."""
         with self._alone():
             self._look()
-            return {"present": self._present, "absent": self._absent, "armed": self._armed}[self.params["state"]]()
+            if self.params["state"] == "absent":
+                return self._absent()
+            with self._opened():
+                return {"present": self._present, "armed": self._armed}[self.params["state"]]()
+
+    @contextlib.contextmanager
+    def _opened(self):
+        """Decrypts the checkpoint for as long as it is used, if it is encrypted."""
+        path, key = self.params["path"], self.params["encryption_key"]
+        if not self.manifest.get("encryption"):
+            if key:
+                raise MigrationError(
+                    f"the checkpoint {path} is not encrypted", INTACT, "leave the encryption_key out if you trust it"
+                )
+            yield
+            return
+        if not key:
+            raise MigrationError(f"the checkpoint {path} is encrypted", INTACT, "give its encryption_key")
+        if self.module.check_mode:
+            _sealed.authenticate(path, self.manifest, key)
+            yield
+            return
+        target = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.opened")
+        try:
+            self.manifest = _sealed.unseal(path, self.manifest, key, target)
+            self.folder = target
+            yield
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
 
     @contextlib.contextmanager
     def _alone(self):
@@ -303,7 +345,7 @@ class Restorer:
                 "restore into it by a live migration, or make a whole checkpoint",
             )
         in_place = self._may_resume(existing)
-        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        _manifest.require_intact(self.folder, self.manifest, INTACT)
         self.verified = time.monotonic()
         self._refuse_incompatible()
         if self.module.check_mode:
@@ -318,7 +360,7 @@ class Restorer:
             return self._result(existing["Id"], changed=False, in_place=False)
         if existing:
             self._may_resume(dict(existing, State={"Running": True}))
-        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        _manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
         if _decisions.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
@@ -411,7 +453,7 @@ class Restorer:
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
-        path = os.path.join(self.params["path"], "container.json")
+        path = os.path.join(self.folder, "container.json")
         try:
             with open(path, encoding="utf-8") as stream:
                 inspect = json.load(stream)
@@ -459,7 +501,7 @@ class Restorer:
         self.client._raise_for_status(self.client._post_json(url, data=body))
 
     def _apply_rootfs(self, container_id: str) -> None:
-        archive = os.path.join(self.params["path"], _rootfs.ARCHIVE)
+        archive = os.path.join(self.folder, _rootfs.ARCHIVE)
         if not os.path.exists(archive):
             return
         upper = _rootfs.upper_directory(self.client.inspect_container(container_id))
@@ -481,9 +523,7 @@ class Restorer:
         """
         folder = _client.require_local(self.daemon["root"], container_id)
         name = self.manifest["name"]
-        place = _layout.place_checkpoint(
-            os.path.join(self.params["path"], "criu"), folder, name, self.manifest["created"]
-        )
+        place = _layout.place_checkpoint(os.path.join(self.folder, "criu"), folder, name, self.manifest["created"])
         since = time.time() - 1
         log = RestoreLog(self.daemon["root"], container_id, place, since)
         log.start()
@@ -567,6 +607,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "armed"], "default": "present"},
+            "encryption_key": {"type": "str", "no_log": True},
             "restore_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
