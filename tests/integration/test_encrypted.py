@@ -63,7 +63,7 @@ def test_only_with_the_key_it_goes_on(lab, secretive):
     assert secretive.found_in("/var/lib/fog-migration /run/fog-migration*") == ""
     assert lab.sh("fog1", f"ls -A {CHECKPOINTS}; ls {PATH}").split() == ["kept", "manifest.json", "sealed.tar"]
     assert lab.sh("fog1", f"stat -c '%a %U' {PATH} {PATH}/*").split() == ["700", "root", *["600", "root"] * 2]
-    (told,) = lab.module("fog1", "checkpoint_info")["checkpoints"]
+    (told,) = lab.module("fog1", "checkpoint_info", name="kept")["checkpoints"]
     assert told["encrypted"] and told["intact"]
     seen = len(lab.lines("fog1", "looper100"))
 
