@@ -230,7 +230,8 @@ class Destination:
 
     def _arm(self, _wish):
         began = time.monotonic()
-        os.makedirs(self.prepared, 0o700)
+        os.makedirs(RUNTIME, 0o700, exist_ok=True)
+        os.mkdir(self.prepared, 0o700)
         self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
         self._write("patience", str(int(self.order["patience"])))
         self.start = Start(self.order["docker_socket"], self.order["container"])

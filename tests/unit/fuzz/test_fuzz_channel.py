@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.fog.migration.plugins.module_utils import _program
 from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _listing
 from ansible_collections.fog.migration.plugins.module_utils.channel._channel import Receiver, Sender
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Refused
@@ -172,3 +175,41 @@ def test_folders_without_end():
         os.system(f"rm -rf {folder}/d")
     with pytest.raises(Refused, match="levels"):
         _listing.check_listing([{"path": "d/" * 1500 + "d", "dir": True, "mode": 0}])
+
+
+def listing_of(*entries: dict) -> bytes:
+    """What a sender says up to its listing."""
+    hello = frame(_frames.HELLO, as_json(SENT[0][1]))
+    parts = [[{"path": ".", "dir": True, "mode": 0o700}, *entries], []]
+    return hello + b"".join(frame(_frames.LISTING, as_json(part)) for part in parts)
+
+
+def entry(path: str) -> dict:
+    """A file of a listing."""
+    return {"path": path, "size": 1, "mode": 0o600, "sha256": SHA256}
+
+
+SAID = {
+    "nothing": (b"", "closed the channel"),
+    "garbage": (b"SSH-2.0-OpenSSH_9.2\r\n" * 100, "does not speak this protocol"),
+    "a frame that is too large": (frame(_frames.HELLO, b"", 2**32 - 1), "more than the"),
+    "a name above": (listing_of(entry("../canary")), "leaves the directory"),
+    "an absolute name": (listing_of(entry("/etc/canary")), "absolute path"),
+    "a name that is none": (listing_of(entry("\ud800")), "cannot be that of a file"),
+    "a depth": (listing_of(entry("a/" * 5000 + "a")), "levels deep"),
+    "nested JSON": (frame(_frames.HELLO, b"[" * 60000), "not JSON"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(SAID))
+def test_the_program_itself(tmp_path, what):
+    """As sshd starts it: one line says why, and nothing is left."""
+    stream, problem = SAID[what]
+    (tmp_path / "program").mkdir(0o700)
+    order = {"role": "receive", "final": f"{tmp_path}/in/name", "host": "fog2", "replace": False, "idle_limit": 30}
+    words = _program.lay_down(str(tmp_path / "program"), order)
+    done = subprocess.run(words, input=stream, capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode("utf-8")
+    assert done.returncode == 1 and said.count("\n") == 1, said
+    assert problem in json.loads(said)["error"]
+    assert os.listdir(tmp_path) == ["program"]
