@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, integration, sanity, molecule and bench-downtime.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, sanity, molecule and bench-downtime.'
 
 ##@ Run it
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
 test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on the lab
 	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
@@ -58,6 +58,9 @@ test: setup-dev ## everything: lint and sanity beside molecule, then unit and in
 
 unit: setup-dev ## unit tests, which need no lab
 	@pytest tests/unit $(ARGS)
+
+fuzz: setup-dev ## try the parsers with far more of what is made up than "make test" does (5 minutes)
+	@pytest tests/unit/fuzz --hypothesis-profile=fuzz $(ARGS)
 
 integration: setup-dev ## integration tests on the lab: make integration ARGS="-k naturals"
 	@pytest tests/integration $(ARGS)

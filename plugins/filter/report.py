@@ -21,7 +21,8 @@ options:
         C(start).
       - C(checkpoint), C(transfer) and C(restore) are the results of the three modules, C(image) that of the transfer of
         the image or empty.
-      - C(left) holds the results of the removals at the end, by what they remove.
+      - C(left) holds the results of the removals at the end, by what they remove; C(unencrypted), if it is there,
+        those of the encryption of the checkpoints that are kept, by where that is.
     type: dict
     required: true
 """
@@ -79,10 +80,16 @@ def downtime(clock: dict, checkpoint: dict) -> float:
     return checkpoint["seconds"]["total"] + clock["stop-and-copy"] - clock["checkpoint"]
 
 
-def _failures(left: dict) -> list[str]:
-    """A line for each removal at the end that did not succeed."""
-    failed = [what for what, result in left.items() if result.get("failed") or result.get("unreachable")]
-    return [f"  LEFT OVER       {what} could not be removed" for what in failed]
+def _failures(left: dict, unencrypted: dict) -> list[str]:
+    """A line for each removal and encryption at the end that did not succeed."""
+    lines = [f"  LEFT OVER       {what} could not be removed" for what in _failed(left)]
+    return lines + [
+        f"  IN CLEAR        the checkpoint at {where} could not be encrypted" for where in _failed(unencrypted)
+    ]
+
+
+def _failed(results: dict) -> list[str]:
+    return [what for what, result in results.items() if result.get("failed") or result.get("unreachable")]
 
 
 def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list[str]:
@@ -182,7 +189,7 @@ def report(measured: dict) -> list[str]:
         *_sizes(checkpoint),
         *(f"  closed          {one}, which could not move with it" for one in checkpoint.get("connections_closed", [])),
         f"  runs now on     {destination} as {name} ({restore['container']['id'][:12]})",
-        *_failures(measured["left"]),
+        *_failures(measured["left"], measured.get("unencrypted", {})),
     ]
 
 

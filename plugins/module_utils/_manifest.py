@@ -17,7 +17,10 @@ import json
 import os
 import re
 
+from ansible_collections.fog.migration.plugins.module_utils import _decisions
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import is_whole
+from ansible_collections.fog.migration.plugins.module_utils.channel._listing import check_path
 
 FORMAT = "fog.migration/checkpoint"
 VERSION = 2
@@ -26,6 +29,8 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# What becomes part of a path.
+_ID = re.compile(r"[0-9a-f-]{1,64}")
 
 
 def sha256_file(path: str) -> str:
@@ -98,13 +103,36 @@ def _complaint(manifest) -> str | None:
         return f"it has format version {manifest.get('version')!r}, this collection reads version {VERSION}"
     if not isinstance(manifest.get("container"), dict) or not isinstance(manifest.get("files"), dict):
         return "it lists no container or no files"
-    for relative, entry in manifest["files"].items():
-        if os.path.isabs(relative) or os.path.normpath(relative) != relative or relative.startswith(".."):
-            return f"it lists the path {relative!r}, which leads out of the checkpoint"
-        if not isinstance(entry, dict) or not isinstance(entry.get("size"), int) or entry["size"] < 0:
+    return _complaint_of_files(manifest["files"]) or _complaint_of_facts(manifest)
+
+
+def _complaint_of_files(files: dict) -> str | None:
+    for relative, entry in files.items():
+        problem = check_path(relative)
+        if problem:
+            return f"it lists {problem}"
+        if not isinstance(entry, dict) or not is_whole(entry.get("size")) or entry["size"] >= 1 << 63:
             return f"it gives no size for {relative!r}"
         if not isinstance(entry.get("sha256"), str) or not _SHA256.fullmatch(entry["sha256"]):
             return f"it gives no SHA-256 for {relative!r}"
+    return None
+
+
+def _complaint_of_facts(manifest: dict) -> str | None:
+    """What the modules rely on, and what becomes part of a path."""
+    container, tags = manifest["container"], manifest["container"].get("image_tags") or []
+    if not isinstance(manifest.get("id"), str) or not _ID.fullmatch(manifest["id"]):
+        return "it gives no id"
+    if not isinstance(manifest.get("name"), str) or not _decisions.NAME.fullmatch(manifest["name"]):
+        return "it gives no name of a checkpoint"
+    if not all(isinstance(manifest.get(key), str) for key in ("created", "architecture")):
+        return "it does not tell when and on what it was made"
+    if not isinstance(manifest.get("exit"), bool) or not isinstance(manifest.get("statistics", {}), dict):
+        return "it does not tell how it was made"
+    if not all(isinstance(container.get(key), str) for key in ("id", "name", "image")):
+        return "it does not tell of which container it is"
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return "it gives tags of the image that are none"
     return None
 
 

@@ -74,6 +74,12 @@ checkpoints:
       description: Whether it is complete and unchanged. Null where O(verify=false).
       type: bool
       sample: true
+    encrypted:
+      description:
+        - Whether it is encrypted. That it is intact can be told without the key, as long as nobody has changed the
+          manifest as well.
+      type: bool
+      sample: false
     problems:
       description: What is wrong with it.
       type: list
@@ -95,12 +101,20 @@ def describe(folder: str, verify: bool) -> dict:
         manifest = _manifest.load(folder)
         problems = _manifest.problems(folder, manifest) if verify else []
     except MigrationError as error:
-        return {"path": folder, "manifest": {}, "size": 0, "intact": False, "problems": [error.what]}
+        return {
+            "path": folder,
+            "manifest": {},
+            "size": 0,
+            "intact": False,
+            "encrypted": False,
+            "problems": [error.what],
+        }
     return {
         "path": folder,
-        "manifest": {key: value for key, value in manifest.items() if key != "files"},
+        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "encryption")},
         "size": _manifest.total_size(manifest),
         "intact": not problems if verify else None,
+        "encrypted": bool(manifest.get("encryption")),
         "problems": problems,
     }
 

@@ -15,7 +15,8 @@ description:
   - Whatever version of Docker wrote it, a checkpoint has one format. It is a folder with CRIU's images (C(criu/)), the
     container's configuration (C(container.json)), its root file system diff (C(rootfs.diff)) and a manifest
     (C(manifest.json)) with the size and the SHA-256 of every file and with what the checkpoint was taken from.
-  - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700.
+  - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700,
+    and can be encrypted (O(encryption_key)).
   - The content of volumes and bind mounts is part of a checkpoint only where O(mounts) says so.
 author:
   - fog.migration contributors (@fog-migration)
@@ -58,9 +59,22 @@ options:
       - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
       - V(prepared) makes a checkpoint without the memory, of a container that runs on. It has the configuration and the
         root file system diff, from which M(fog.migration.container_restore) arms the destination of a live migration.
+      - V(encrypted) encrypts a checkpoint that is there already, with O(encryption_key). The container need not be
+        there.
     type: str
-    choices: [present, absent, prepared]
+    choices: [present, absent, prepared, encrypted]
     default: present
+  encryption_key:
+    description:
+      - Encrypt the checkpoint with this passphrase or key, of 12 or more characters. Keep it in Ansible Vault, for
+        without it nothing can be restored.
+      - The folder has one file with everything in it then, by C(openssl) with AES-256-CTR, and a manifest that is
+        authenticated with HMAC-SHA256. Both keys come from this one by scrypt. What the manifest tells, names, image
+        and versions among it, can still be read.
+      - Docker writes a checkpoint in clear before it can be encrypted. What was written is deleted, but a file system
+        may keep deleted blocks.
+      - Only for O(state=present) without O(channel), and for O(state=encrypted).
+    type: str
   channel:
     description:
       - What M(fog.migration.checkpoint_transfer) returned as C(channel) when it opened one for a live migration. The
@@ -141,6 +155,20 @@ EXAMPLES = r"""
     channel: "{{ opened.channel }}"
     mode: postcopy
 
+- name: Save it with a key from Ansible Vault
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: evening
+    leave_running: true
+    encryption_key: "{{ vault_checkpoint_key }}"
+
+- name: Encrypt a checkpoint that is there already
+  fog.migration.container_checkpoint:
+    name: nightly
+    directory: /srv/checkpoints
+    state: encrypted
+    encryption_key: "{{ vault_checkpoint_key }}"
+
 - name: Delete a checkpoint
   fog.migration.container_checkpoint:
     name: checkpoint100
@@ -169,6 +197,11 @@ manifest:
     criu: {version: 4.2.1}
     kernel: 6.12.0
     architecture: x86_64
+encrypted:
+  description: Whether the checkpoint is encrypted.
+  returned: when the checkpoint is there
+  type: bool
+  sample: false
 statistics:
   description:
     - CRIU's own statistics of the dump, and of the restore with O(channel). CRIU 4.2 says nothing that makes sense of a
@@ -276,7 +309,7 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
@@ -342,6 +375,7 @@ class Checkpointer:
         self.client = client
         self.folder = os.path.join(self.params["directory"], self.params["name"])
         self.partial = os.path.join(self.params["directory"], f".{self.params['name']}.partial")
+        self.sealed = os.path.join(self.params["directory"], f".{self.params['name']}.sealed")
         self.work = ""
         self.criu_log: list[str] = []
 
@@ -350,6 +384,8 @@ class Checkpointer:
         self._check_arguments()
         if self.params["state"] == "absent":
             return self._absent()
+        if self.params["state"] == "encrypted":
+            return self._encrypted()
         if self.params["state"] == "prepared":
             return self._prepared()
         if self.params["channel"]:
@@ -373,6 +409,20 @@ class Checkpointer:
             raise MigrationError(
                 f"the directory {self.params['directory']!r} is not an absolute path", "nothing was changed", "give one"
             )
+        self._check_key()
+
+    def _check_key(self) -> None:
+        key, state = self.params["encryption_key"], self.params["state"]
+        if key is None:
+            return
+        if state not in ("present", "encrypted"):
+            raise MigrationError(
+                f"an encryption_key has no use with state {state}", "nothing was changed", "leave it out"
+            )
+        refusal = _sealed.key_refusal(key)
+        if refusal:
+            raise MigrationError(refusal, "nothing was changed", "give a longer one")
+        _sealed.program()
 
     def _absent(self) -> dict:
         there = os.path.lexists(self.folder)
@@ -386,6 +436,38 @@ class Checkpointer:
             shutil.rmtree(self.folder)
         diff = {"before": {"checkpoint": "present" if there else "absent"}, "after": {"checkpoint": "absent"}}
         return {"changed": there, "path": self.folder, "diff": diff}
+
+    def _encrypted(self) -> dict:
+        """Puts an encrypted checkpoint in the place of a plain one."""
+        manifest, key = _manifest.load(self.folder), self.params["encryption_key"]
+        if manifest.get("encryption"):
+            _sealed.authenticate(self.folder, manifest, key)
+            return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
+        _manifest.require_intact(self.folder, manifest, "nothing was changed")
+        if not self.module.check_mode:
+            with self._not_in_use():
+                manifest = _sealed.seal(self.folder, manifest, key, self.sealed)
+                shutil.rmtree(self.partial, ignore_errors=True)
+                os.rename(self.folder, self.partial)
+                os.rename(self.sealed, self.folder)
+                shutil.rmtree(self.partial)
+                _manifest.fsync_folder(self.params["directory"])
+        diff = {"before": {"encrypted": False}, "after": {"encrypted": True}}
+        return {"changed": True, "path": self.folder, "diff": diff, **summary(manifest), "encrypted": True}
+
+    @contextlib.contextmanager
+    def _not_in_use(self):
+        """As container_restore locks it."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise MigrationError(
+                f"a restore from {self.folder} is under way", "nothing was changed", "wait for its end"
+            ) from error
+        finally:
+            os.close(descriptor)
 
     def _prepared(self) -> dict:
         """A checkpoint without the memory; the container is not touched."""
@@ -489,6 +571,10 @@ class Checkpointer:
             problem = f"{self.folder} is a checkpoint of another container ({manifest['container']['name']})"
         elif inspect["State"].get("Running") and not self.params["leave_running"]:
             problem = f"{self.folder} was made at {created}, and the container {name} was started again since"
+        elif self.params["encryption_key"] and not manifest.get("encryption"):
+            raise MigrationError(
+                f"{self.folder} is there already and not encrypted", "nothing was changed", "say state: encrypted"
+            )
         else:
             return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
         raise MigrationError(problem, "nothing was changed", "give another name, or force: true to replace it")
@@ -568,9 +654,8 @@ class Checkpointer:
             self._save_rootfs(inspect)
             mounts = self._save_mounts(inspect)
             saved = time.time()
-            manifest = self._describe(inspect, daemon, criu_version, held, begin)
-            manifest["mounts"] = mounts
-            self._publish(manifest)
+            manifest = dict(self._describe(inspect, daemon, criu_version, held, begin), mounts=mounts)
+            manifest = self._publish(manifest)
         except StillAtIt:
             raise
         except Exception:
@@ -716,13 +801,20 @@ class Checkpointer:
         moving = [one for one in mounts if one["type"] == "volume" and one["destination"] in self.params["mounts"]]
         _journal.note(self.params["migration"], moving={"volumes": [one["name"] for one in moving]})
 
-    def _publish(self, manifest: dict) -> None:
-        """Gives the complete checkpoint its final name in one step."""
+    def _publish(self, manifest: dict) -> dict:
+        """Gives the complete checkpoint its final name in one step; its manifest, which is another one if encrypted."""
         _manifest.write(self.partial, manifest)
+        ready = self.partial
+        if self.params["encryption_key"]:
+            ready = self.sealed
+            manifest = _sealed.seal(self.partial, manifest, self.params["encryption_key"], ready)
         if os.path.lexists(self.folder):
             shutil.rmtree(self.folder)
-        os.rename(self.partial, self.folder)
+        os.rename(ready, self.folder)
+        if ready != self.partial:
+            shutil.rmtree(self.partial)
         _manifest.fsync_folder(self.params["directory"])
+        return manifest
 
     def _undo(self, inspect: dict, daemon: dict, held: dict | None) -> str:
         """Makes the container run again after a failure, with its restart policy.
@@ -770,10 +862,10 @@ class Checkpointer:
 
 def summary(manifest: dict) -> dict:
     """The return values that every result about an existing checkpoint has."""
+    left_out = ("files", "statistics", "cpu_features", "encryption")
     return {
-        "manifest": {
-            key: value for key, value in manifest.items() if key not in ("files", "statistics", "cpu_features")
-        },
+        "manifest": {key: value for key, value in manifest.items() if key not in left_out},
+        "encrypted": bool(manifest.get("encryption")),
         "statistics": manifest.get("statistics", {}),
         "bytes_checkpoint": _manifest.total_size(manifest),
         "files": len(manifest["files"]),
@@ -786,7 +878,8 @@ def main() -> None:
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "state": {"type": "str", "choices": ["present", "absent", "prepared"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "prepared", "encrypted"], "default": "present"},
+            "encryption_key": {"type": "str", "no_log": True},
             "channel": {"type": "path"},
             "mode": {
                 "type": "str",
@@ -799,7 +892,11 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "checkpoint_timeout": {"type": "int", "default": 900},
         },
-        required_if=[("state", state, ["container"]) for state in ("present", "prepared")],
+        required_if=[
+            *(("state", state, ["container"]) for state in ("present", "prepared")),
+            ("state", "encrypted", ["encryption_key"]),
+        ],
+        mutually_exclusive=[("channel", "encryption_key")],
         supports_check_mode=True,
     )
     try:

@@ -60,6 +60,13 @@ options:
       - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal). Nothing is
         restored when that migration has ended.
     type: str
+  encryption_key:
+    description:
+      - The key of an encrypted checkpoint, see M(fog.migration.container_checkpoint).
+      - It is decrypted into a private folder beside it, C(.NAME.opened), which is removed at the end, and before the
+        next restore if this one was killed.
+      - A checkpoint that is not encrypted is refused when a key is given, for it is not what it is taken for.
+    type: str
   restore_timeout:
     description:
       - Seconds that the restore may take. CRIU can hang for ever on images that are damaged. After this time, it and
@@ -83,6 +90,11 @@ EXAMPLES = r"""
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
     state: absent
+
+- name: Restore an encrypted checkpoint
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/evening
+    encryption_key: "{{ vault_checkpoint_key }}"
 
 - name: Restore it as a clone, as the thesis did
   fog.migration.container_restore:
@@ -145,7 +157,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _manifest
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
@@ -157,6 +169,8 @@ STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
 # One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
 RESTORED = "/var/lib/fog-migration/restored"
+# What a container cannot be made without.
+_PARTS = ("Config", "HostConfig")
 # When this module began to run: what was taken back after that must not be done.
 STARTED = time.time()
 DAY = 24 * 60 * 60
@@ -178,6 +192,8 @@ class Restorer:
         self.params = module.params
         self.client = client
         self.manifest: dict = {}
+        # Where its files are in clear.
+        self.folder = self.params["path"]
         self.daemon: dict = {}
         self.name = ""
         self.made_volumes: list[str] = []
@@ -189,7 +205,35 @@ class Restorer:
         """Decides what is to be done and does it, one restore from a checkpoint at a time."""
         with self._alone():
             self._look()
-            return {"present": self._present, "absent": self._absent, "armed": self._armed}[self.params["state"]]()
+            if self.params["state"] == "absent":
+                return self._absent()
+            with self._opened():
+                return {"present": self._present, "armed": self._armed}[self.params["state"]]()
+
+    @contextlib.contextmanager
+    def _opened(self):
+        """Decrypts the checkpoint for as long as it is used, if it is encrypted."""
+        path, key = self.params["path"], self.params["encryption_key"]
+        if not self.manifest.get("encryption"):
+            if key:
+                raise MigrationError(
+                    f"the checkpoint {path} is not encrypted", INTACT, "leave the encryption_key out if you trust it"
+                )
+            yield
+            return
+        if not key:
+            raise MigrationError(f"the checkpoint {path} is encrypted", INTACT, "give its encryption_key")
+        if self.module.check_mode:
+            _sealed.authenticate(path, self.manifest, key)
+            yield
+            return
+        target = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.opened")
+        try:
+            self.manifest = _sealed.unseal(path, self.manifest, key, target)
+            self.folder = target
+            yield
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
 
     @contextlib.contextmanager
     def _alone(self):
@@ -265,7 +309,7 @@ class Restorer:
                 "restore into it by a live migration, or make a whole checkpoint",
             )
         in_place = self._may_resume(existing)
-        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        _manifest.require_intact(self.folder, self.manifest, INTACT)
         self.verified = time.monotonic()
         self._refuse_incompatible()
         if self.module.check_mode:
@@ -280,7 +324,7 @@ class Restorer:
             return self._result(existing["Id"], changed=False, in_place=False)
         if existing:
             self._may_resume(dict(existing, State={"Running": True}))
-        _manifest.require_intact(self.params["path"], self.manifest, INTACT)
+        _manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
         if _decisions.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
@@ -354,7 +398,7 @@ class Restorer:
                 self.client,
                 self.daemon["root"],
                 container_id,
-                os.path.join(self.params["path"], "criu"),
+                os.path.join(self.folder, "criu"),
                 self.manifest,
                 self.params["restore_timeout"],
             )
@@ -382,16 +426,26 @@ class Restorer:
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
-        with open(os.path.join(self.params["path"], "container.json"), encoding="utf-8") as stream:
-            return json.load(stream)
+        path = os.path.join(self.folder, "container.json")
+        try:
+            with open(path, encoding="utf-8") as stream:
+                inspect = json.load(stream)
+        except (OSError, ValueError, RecursionError) as error:
+            raise MigrationError(f"{path} cannot be read ({error})", INTACT, "take a new checkpoint") from error
+        if not isinstance(inspect, dict) or not all(isinstance(inspect.get(key), dict) for key in _PARTS):
+            raise MigrationError(f"{path} does not describe a container", INTACT, "take a new checkpoint")
+        return inspect
 
     def _create(self, armed: bool = False) -> str:
         inspect = self._inspected()
         tags = {
             tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
         }
-        image = _decisions.image_reference(inspect, tags)
-        body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+        try:
+            image = _decisions.image_reference(inspect, tags)
+            body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
         self._make_mounts(inspect)
         container_id = self.client.create_from_body(self.name, body)
         try:
@@ -424,7 +478,7 @@ class Restorer:
 
     def _volumes(self) -> list[dict]:
         try:
-            with open(os.path.join(self.params["path"], _decisions.VOLUMES), encoding="utf-8") as stream:
+            with open(os.path.join(self.folder, _decisions.VOLUMES), encoding="utf-8") as stream:
                 return json.load(stream)
         except FileNotFoundError:
             return []
@@ -438,7 +492,7 @@ class Restorer:
                 continue
             try:
                 _files.empty(sources[place])
-                _files.apply(os.path.join(self.params["path"], archive), sources[place])
+                _files.apply(os.path.join(self.folder, archive), sources[place])
             except Refused as error:
                 raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
@@ -460,7 +514,7 @@ class Restorer:
         self.client._raise_for_status(self.client._post_json(url, data=body))
 
     def _apply_rootfs(self, container_id: str) -> None:
-        archive = os.path.join(self.params["path"], _rootfs.ARCHIVE)
+        archive = os.path.join(self.folder, _rootfs.ARCHIVE)
         if not os.path.exists(archive):
             return
         upper = _rootfs.upper_directory(self.client.inspect_container(container_id))
@@ -543,6 +597,7 @@ def main() -> None:
             "name": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent", "armed"], "default": "present"},
             "migration": {"type": "str"},
+            "encryption_key": {"type": "str", "no_log": True},
             "restore_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,

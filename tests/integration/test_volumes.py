@@ -104,9 +104,8 @@ def test_there_and_back(lab, writer, mode):
 
 def test_what_is_undone_leaves_no_volume(lab, writer):
     """And the source has all of its own."""
-    lab.sh(
-        "fog2", "cp /usr/local/sbin/fog-runc /root/; sed -i 's/restore --detach/restore --no/' /usr/local/sbin/fog-runc"
-    )
+    runtime = "/usr/local/sbin/fog-runc"
+    lab.sh("fog2", f"cp {runtime} /root/; sed -i 's/restore --detach/restore --no/' {runtime}")
     try:
         failure(lab.migrate("mover", check=False, migration_mode="precopy", migration_binds="all"))
     finally:

@@ -24,6 +24,10 @@ def checkpoint(tmp_path):
         "format": _manifest.FORMAT,
         "version": _manifest.VERSION,
         "id": "1",
+        "name": "checkpoint100",
+        "created": "2026-11-21T04:15:00Z",
+        "exit": True,
+        "architecture": "x86_64",
         "container": {"id": "c", "name": "n", "image": "i"},
         "files": _manifest.describe_files(str(tmp_path)),
     }
@@ -69,7 +73,7 @@ def test_a_symbolic_link_is_no_part_of_a_checkpoint(checkpoint):
 
 
 def with_files(files):
-    manifest = {"format": _manifest.FORMAT, "version": 1, "container": {}, "files": files}
+    manifest = {"format": _manifest.FORMAT, "version": _manifest.VERSION, "container": {}, "files": files}
     return json.dumps(manifest)
 
 
@@ -86,6 +90,7 @@ GOOD = {"size": 1, "sha256": "0" * 64}
         "[" * 100000,
         '{"format": "fog.migration/checkpoint", "version": 1, "container": {}, "files": {}}',
         '{"format": "fog.migration/checkpoint", "version": 2, "container": {}, "files": []}',
+        '{"format": "fog.migration/checkpoint", "version": 2, "container": {}, "files": {}}',
         with_files({"/etc/passwd": GOOD}),
         with_files({"../up": GOOD}),
         with_files({"a/../../up": GOOD}),

@@ -100,6 +100,8 @@ class Sender:
                 return self._verdict(parse_object(payload))
             self.reached = True
             wants = parse_json(payload)
+            if not isinstance(wants, list):
+                raise Refused("the receiver sent a list of wants that is none")
             if wants:
                 wants += frames.expect_list(WANTS)
             plan = self._plan(wants)
@@ -122,7 +124,8 @@ class Sender:
             return
 
     def _verdict(self, verdict):
-        self.resumed_bytes = int(verdict.get("resumed_bytes", 0))
+        resumed = verdict.get("resumed_bytes", 0)
+        self.resumed_bytes = resumed if is_whole(resumed) else 0
         return verdict
 
     def _plan(self, wants):
@@ -130,7 +133,7 @@ class Sender:
         files = files_of(self.entries)
         plan = []
         for want in wants:
-            index, offset = want.get("index"), want.get("offset")
+            index, offset = (want.get("index"), want.get("offset")) if isinstance(want, dict) else (None, None)
             if not is_whole(index) or index >= len(files) or not is_whole(offset):
                 raise Refused("the receiver wants a file that was not listed")
             if offset:

@@ -56,6 +56,8 @@ LIMITS = {
 }
 ENTRIES_PER_FRAME = 1000
 MAX_ENTRIES = 500000
+# Bytes of a list in all its frames: so many entries do not need more.
+MAX_LIST = 128 * 1024 * 1024
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
 
@@ -169,9 +171,13 @@ class Frames:
         return parse_object(self.expect(kind)[1])
 
     def expect_list(self, kind):
-        values = []
+        values, size = [], 0
         while True:
-            part = parse_json(self.expect(kind)[1])
+            payload = self.expect(kind)[1]
+            size += len(payload)
+            if size > MAX_LIST:
+                raise Refused(f"the other end sent a list of more than {MAX_LIST} bytes")
+            part = parse_json(payload)
             if not isinstance(part, list):
                 raise Refused("the other end sent a list that is none")
             if not part:
@@ -191,7 +197,7 @@ def _widen(descriptor):
 def parse_json(payload):
     try:
         return json.loads(payload.decode("ascii"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Refused("the other end sent a control frame that is not JSON") from exc
 
 

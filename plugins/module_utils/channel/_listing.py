@@ -16,6 +16,8 @@ import stat
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, Refused, is_whole
 
 MANIFEST = "manifest.json"
+# Levels of folders. What goes down into them goes so deep in itself.
+DEEPEST = 200
 
 
 def check_path(path):
@@ -28,6 +30,12 @@ def check_path(path):
         return f"the absolute path {path!r}"
     if any(part in ("", ".", "..") for part in path.split("/")):
         return f"the path {path!r}, which leaves the directory or is not in its plain form"
+    if path.count("/") >= DEEPEST:
+        return f"a path that is more than {DEEPEST} levels deep"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return f"the path {path!r}, which cannot be that of a file"
     return None
 
 
@@ -74,6 +82,8 @@ def scan(root):
     entries = [{"path": ".", "dir": True, "mode": stat.S_IMODE(os.lstat(root).st_mode) & 0o777}]
 
     def visit(directory, prefix):
+        if prefix.count("/") >= DEEPEST:
+            raise Refused(f"{root} is more than {DEEPEST} levels deep and was not sent")
         for item in sorted(os.scandir(directory), key=lambda found: found.name):
             path = prefix + item.name
             info = item.stat(follow_symlinks=False)
@@ -131,7 +141,7 @@ def read_manifest(root):
     try:
         with open(os.path.join(root, MANIFEST), "rb") as stream:
             return sums_of_manifest(json.loads(stream.read().decode("utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -310,30 +310,37 @@ class Unpacker:
                 count += 1
             # What was made in them has changed their times.
             for head in reversed(self._folders):
-                self._guarded(self._redescribe, tree, head)
+                self._guarded(self._set_times, tree, head)
         return count
 
     @staticmethod
     def _guarded(work, tree, head):
         try:
             work(tree, head)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise Refused(f"the source sent a file that is none ({exc})") from exc
         except OSError as exc:
-            name = head.get("name", head.get("remove")).encode("ascii", "replace").decode("ascii")
+            name = str(head.get("name", head.get("remove"))).encode("ascii", "replace").decode("ascii")
             raise Refused(f"/{name} could not be written at the destination ({exc.strerror or exc})") from exc
 
-    def _redescribe(self, tree, head):
-        self._describe(*tree.place(data(head["name"])), head)
+    @staticmethod
+    def _set_times(tree, head):
+        """By now it may be something else that has this name: nothing may follow it."""
+        folder, last = tree.place(data(head["name"]))
+        os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
 
     def _next(self):
+        """The next head, or None at the end."""
         length = _LENGTH.unpack(self._read(_LENGTH.size))[0]
         if length > _LONGEST_HEAD:
             raise Refused(f"the source describes a file with {length} bytes")
         try:
-            return json.loads(self._read(length).decode("ascii")) if length else None
-        except ValueError as exc:
+            head = json.loads(self._read(length).decode("ascii")) if length else None
+        except (ValueError, RecursionError) as exc:
             raise Refused("the source describes a file in a way that is none") from exc
+        if length and not isinstance(head, dict):
+            raise Refused("the source describes a file in a way that is none")
+        return head
 
     def _obey(self, tree, head):
         if "remove" in head:
@@ -345,7 +352,8 @@ class Unpacker:
             self._link(tree, name, data(head["link"]))
         elif stat.S_ISDIR(head["mode"]):
             self._folder(tree, name)
-            self._folders.append(head)
+            self._describe(*tree.place(name), head)
+            self._folders.append({key: head[key] for key in ("name", "times")})
         elif head.get("patch"):
             folder, last = tree.place(name)
             self._patch(folder, last, head)

@@ -74,6 +74,8 @@ RUNTIME = "/run/fog-migration/runtime"
 OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
 # Seconds that our OCI runtime waits for the order.
 PATIENCE = 900
+# Runs of pages in the layouts of one round.
+MOST_RUNS = 2000000
 # Seconds for Docker to remove a container.
 TAKE_BACK_LIMIT = 60
 
@@ -189,7 +191,7 @@ class Destination:
 
     def _obey(self, wish):
         verbs = {"arm": self._arm, "layout": self._note_layout, "settle": self._settle}
-        if wish.get("do") not in verbs:
+        if str(wish.get("do")) not in verbs:
             raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
         verbs[wish["do"]](wish)
 
@@ -211,6 +213,9 @@ class Destination:
         layout = self.frames.expect_list(LAYOUT)
         if not all(isinstance(run, list) and len(run) == 2 and all(map(is_whole, run)) for run in layout):
             raise Refused("the source sent a layout that is none")
+        # Each name counts, also that of a pagemap without pages.
+        if sum(len(known) + 1 for known in self._layouts.values()) + len(layout) > MOST_RUNS:
+            raise Refused(f"the source sent layouts of more than {MOST_RUNS} runs of pages")
         self._layouts[str(wish.get("name"))] = layout
 
     def _settle(self, wish):
@@ -232,7 +237,8 @@ class Destination:
 
     def _arm(self, _wish):
         began = time.monotonic()
-        os.makedirs(self.prepared, 0o700)
+        os.makedirs(RUNTIME, 0o700, exist_ok=True)
+        os.mkdir(self.prepared, 0o700)
         self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
         self._write("patience", str(int(self.order["patience"])))
         self.start = Start(self.order["docker_socket"], self.order["container"])

@@ -67,6 +67,8 @@ from ansible_collections.fog.migration.plugins.module_utils.network import _hold
 SOCKET = "agent.sock"
 # Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
 SMALL = 32 << 20
+# What the destination may have said before anybody asks for it.
+MOST_WORDS = 1000
 # How things are when a request failed, and what to do.
 _ASK_THERE = (
     "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
@@ -116,13 +118,16 @@ class Source:
         self.frozen = None
         self.files = _following.Following(order, frames, self._done)
         self._copying = None
-        self._heard = queue.Queue()
+        # What is more waits in the channel.
+        self._heard = queue.Queue(MOST_WORDS)
         # runs, paused, handed over (only the destination knows who has it), moved
         self.state = "runs"
         self._mode = None
         # Whether the journal says that only the destination knows.
         self._announced = False
+        # What the destination has said and nobody has asked for yet; and what it said when the container ran there.
         self._answers = {}
+        self._running = {}
 
     def greet(self):
         check_greeting(self.frames.expect_object(HELLO), "destination")
@@ -162,8 +167,10 @@ class Source:
                 self.state = "paused"
             if isinstance(answer, ChannelError):
                 raise answer
-            self._answers[answer.get("done")] = answer
-        return self._answers[what]
+            if len(self._answers) >= MOST_WORDS:
+                raise Interrupted("the destination says more than anybody asked for")
+            self._answers[str(answer.get("done"))] = answer
+        return self._answers.pop(what)
 
     def arm(self, _wish):
         self.hold.prepare()
@@ -172,8 +179,10 @@ class Source:
 
     def _give(self, need):
         """Sends pages that the dump has left with the processes."""
-        if not all(is_whole(need.get(key)) for key in ("image", "address", "pages")):
+        if not all(is_whole(need.get(key)) and need[key] < 1 << 62 for key in ("image", "address", "pages")):
             raise Refused("the destination needs what are no pages")
+        if not self.frozen:
+            raise Refused("the destination needs pages before the container was frozen")
         name = _pages.pagemap_name(need["image"])
         for vaddr, data in self.frozen.read(need["image"], need["address"], need["pages"]):
             self._outgoing.send(PAGES, name, vaddr, data)
@@ -209,6 +218,8 @@ class Source:
 
     def progress(self, _wish):
         """How far the rounds are; C(ended) tells why there are no more, where they have ended."""
+        if not self._copying:
+            raise Refused("nothing was copied beforehand")
         told = {"rounds": [], "tracked": False, "round": 0, "bytes": 0, "done": 0, "ended": None}
         if self.rounds:
             told.update(rounds=self.rounds.figures, tracked=self.rounds.tracked, **self.rounds.progress)
@@ -256,7 +267,7 @@ class Source:
         arrived, handed_over = time.monotonic(), self.frames.sent
         self.state = "handed over"
         self.frames.write_json(DO, {"do": "restore", "options": self.order["options"], **self._pages_wish(mode)})
-        running = self._done("running")
+        self._running = self._done("running")
         end = time.monotonic()
         self.state = "moved"
         self._hurry(False)
@@ -270,7 +281,7 @@ class Source:
                 "dump": round(dumped - paused, 3),
                 "files": round(filed - dumped, 3),
                 "send": round(arrived - filed, 3),
-                "restore": running["seconds"],
+                "restore": _seconds(self._running),
                 "downtime": round(end - began, 3),
             },
         }
@@ -317,6 +328,8 @@ class Source:
     # The end
 
     def finish(self, _wish):
+        if self.state != "moved":
+            raise Refused("nothing was moved")
         began = time.monotonic()
         if self._mode == "hybrid":
             self.frozen.catch_up()
@@ -326,7 +339,8 @@ class Source:
         # CRIU writes its statistics at its very end.
         self.dump.join()
         statistics = _criu.read_stats(os.path.join(self.work, "stats-dump"))
-        statistics.update(self._answers["running"].get("statistics", {}))
+        theirs = self._running.get("statistics")
+        statistics.update(theirs if isinstance(theirs, dict) else {})
         return {"seconds": seconds, "statistics": statistics, "rounds": self.rounds.figures if self.rounds else []}
 
     def give_up(self, _wish):
@@ -358,6 +372,12 @@ class Source:
             self._docker("unpause")
             self.state = "runs"
         _staging.remove(self.staging)
+
+
+def _seconds(answer):
+    """How long the destination says that it took; 0 when it says something else."""
+    seconds = answer.get("seconds")
+    return seconds if isinstance(seconds, (int, float)) else 0
 
 
 def send_file(frames, path, name):
@@ -410,6 +430,9 @@ VERBS = {
     "end": Source.end,
 }
 LAST = ("finish", "give up", "end")
+MODES = ("stop-and-copy", "precopy", "postcopy", "hybrid")
+# Bytes of a request.
+LONGEST_WISH = 1 << 20
 
 
 def ask(path, wish, seconds=None):
@@ -439,13 +462,27 @@ def serve(source, listener, patience):
 def answer_one(source, listener):
     """Answers whoever comes next, who may have been killed meanwhile: that ends nothing. Whether others may follow."""
     connection, _peer = listener.accept()
-    wish, answer = {}, {}
-    with connection, contextlib.suppress(OSError), connection.makefile("rw", encoding="utf-8") as stream:
-        wish = json.loads(stream.readline() or "{}")
-        answer = obey(source, wish) if wish else {}
-        stream.write(json.dumps(answer) + "\n")
+    wish, answer = None, {}
+    with connection, contextlib.suppress(OSError), connection.makefile("rwb") as stream:
+        wish = read_wish(stream.readline(LONGEST_WISH))
+        answer = obey(source, wish) if wish else {"error": "that is no request", "state": source.state}
+        stream.write(json.dumps(answer).encode("ascii") + b"\n")
         stream.flush()
-    return wish.get("do") not in LAST and "error" not in answer
+    return not (wish and (wish["do"] in LAST or "error" in answer))
+
+
+def read_wish(line):
+    """The request in a line of JSON, or None when it is none that can be obeyed."""
+    try:
+        wish = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(wish, dict) or not isinstance(wish.get("do"), str) or wish["do"] not in VERBS:
+        return None
+    limits = wish.get("limits", {})
+    numbers = isinstance(limits, dict) and all(isinstance(value, (int, float)) for value in limits.values())
+    known = numbers and set(limits) <= set(_rounds.Limits._fields)
+    return wish if known and wish.get("mode", MODES[0]) in MODES else None
 
 
 def obey(source, wish):

@@ -100,14 +100,15 @@ def detach(images, is_left_behind):
 
 def _detach_in(path, inner, is_left_behind):
     with open(path, "rb") as stream:
-        head, old = entries(stream.read())
+        image = stream.read()
     try:
+        head, old = entries(image)
         found = [(entry, _socket_in(entry, inner)) for entry in old]
         everyone = [described(sock) for _entry, sock in found if sock is not None]
         left = [one for one in everyone if is_left_behind(one, everyone)]
         goes = [sock is not None and described(sock) in left for _entry, sock in found]
         new = [_without(entry, inner) if gone else entry for entry, gone in zip(old, goes)]
-    except (KeyError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, struct.error) as exc:
         raise SocketsError(f"a socket in {path} is not whole ({exc})") from exc
     if left:
         with open(path, "wb") as stream:

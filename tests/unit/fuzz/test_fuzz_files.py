@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever is said to be a container's files, or to be a checkpoint: nothing outside of its place is ever touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ansible_collections.fog.migration.plugins.module_utils import _manifest
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
+from ansible_collections.fog.migration.plugins.module_utils.files import _files
+from fuzz.made_up import as_json, like, little_memory, odd_json, payloads, values
+
+# In the place of the folder that is made for a test, whose name has as many letters.
+BASE = "{" + "-" * len(f"{tempfile.gettempdir()}/tmp123456") + "}"
+CONTENT = b"content"
+NAMES = ["a", "b", "a/b", "a/b/a", ".", "..", "../canary", "a/../../canary", f"{BASE}/canary", "", "a//b", "\udcff"]
+TARGETS = ["../canary", f"{BASE}/canary", "..", f"{BASE}/home", "/", "a", "b"]
+MODES = [stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777, stat.S_IFIFO | 0o600, stat.S_IFCHR, 0, 0o777]
+
+
+def head(mode: int, **more: object) -> dict:
+    """What describes a file of this mode, with all that any kind of file needs."""
+    facts = {"owner": [os.geteuid(), os.getegid()], "times": [1, 1], "attributes": {}, "size": len(CONTENT)}
+    return {"mode": mode, **facts, "extents": [[0, len(CONTENT)]], "device": [0, 0], "target": "a", **more}
+
+
+heads = st.one_of(
+    st.builds(lambda name: {"remove": name}, st.sampled_from(NAMES)),
+    st.builds(lambda name, link: {"name": name, "link": link}, st.sampled_from(NAMES), st.sampled_from(NAMES)),
+    st.builds(
+        lambda mode, name, target: head(mode, name=name, target=target),
+        st.sampled_from(MODES),
+        st.sampled_from(NAMES),
+        st.sampled_from(TARGETS),
+    ),
+)
+odd_heads = st.one_of(
+    like({**head(MODES[0]), "name": "a"}), like({**head(MODES[1]), "name": "a"}), like({"remove": "a"}), values
+)
+
+
+def record(described: object) -> bytes:
+    """One record, with the content where it is one of a file."""
+    raw = described if isinstance(described, bytes) else as_json(described)
+    is_file = isinstance(described, dict) and described.get("mode") == MODES[0]
+    return struct.pack(">I", len(raw)) + raw + (CONTENT if is_file else b"")
+
+
+streams = st.one_of(
+    st.binary(max_size=200),
+    st.lists(heads, max_size=8).map(lambda all_of_them: b"".join(map(record, all_of_them)) + bytes(4)),
+    st.lists(st.one_of(heads, odd_heads, odd_json, payloads), max_size=4).map(
+        lambda all_of_them: b"".join(map(record, all_of_them)) + bytes(4)
+    ),
+)
+
+
+def outside(base: Path) -> dict:
+    """All that a stream must not touch."""
+    places = [base, base / "canary", base / "home", base / "home" / "secret"]
+    return {
+        place.name: (status.st_mode, status.st_uid, status.st_nlink, status.st_mtime_ns, os.listxattr(place))
+        for place, status in ((place, place.lstat()) for place in places)
+    } | {"said": [(base / "canary").read_text(), (base / "home" / "secret").read_text(), sorted(os.listdir(base))]}
+
+
+def unpack(base: Path, stream: bytes, layer: bool) -> None:
+    """Unpacks into one of the folders there; only a refusal is allowed."""
+    source = io.BytesIO(stream)
+
+    def read(count: int) -> bytes:
+        data = source.read(count)
+        if len(data) < count:
+            raise Refused("the end")
+        return data
+
+    try:
+        _files.Unpacker(str(base / "root"), read, layer).unpack()
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+
+
+def swapped(mode: int) -> bytes:
+    """A folder, then a link in its place: what is said of the folder must not come to what the link names."""
+    folder = head(stat.S_IFDIR | mode, name="a", times=[5, 5])
+    link = head(MODES[2], name="a", target=f"{BASE}/canary")
+    return record(folder) + record(link) + bytes(4)
+
+
+@given(streams, st.booleans())
+@example(swapped(0o777), True)
+@example(swapped(0o777), False)
+@example(record({"remove": "a/b", "name": 5}) + bytes(4), False)
+@example(record(None) + record({"remove": ".."}), False)
+def test_the_files_of_a_container(stream, layer):
+    with tempfile.TemporaryDirectory() as folder:
+        assert len(folder) == len(BASE)
+        base = Path(folder)
+        (base / "home").mkdir()
+        (base / "root").mkdir()
+        for name in ("canary", "home/secret"):
+            (base / name).write_text("sings")
+            (base / name).chmod(0o600)
+        before = outside(base)
+        unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), layer)
+        assert outside(base) == before
+        os.system(f"rm -rf {folder}/root")
+
+
+@pytest.mark.parametrize("length", [2**24, 2**24 + 1, 2**32 - 1])
+def test_a_declared_length_takes_no_memory(tmp_path, length):
+    (tmp_path / "archive").write_bytes(struct.pack(">I", length))
+    (tmp_path / "root").mkdir()
+    with little_memory((1 << 24) + (1 << 20)), pytest.raises(Refused):
+        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+
+
+def test_a_file_of_any_size_takes_no_memory(tmp_path):
+    stream = record(head(MODES[0], name="a", size=2**40, extents=[[0, 2**40]]))
+    (tmp_path / "archive").write_bytes(stream)
+    (tmp_path / "root").mkdir()
+    with little_memory(4 << 20), pytest.raises(Refused, match="no end"):
+        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+
+
+def test_a_tree_that_is_deeper_than_one_can_go(tmp_path):
+    names = ["/".join("d" * level) for level in range(1, 1500)]
+    folders = b"".join(record(head(MODES[1], name=name)) for name in names)
+    (tmp_path / "archive").write_bytes(folders + record({"remove": "d"}) + bytes(4))
+    (tmp_path / "root").mkdir()
+    try:
+        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+    finally:
+        os.system(f"rm -rf {tmp_path}/root")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Manifests
+
+SHA256 = "0" * 64
+MANIFEST = {
+    "format": _manifest.FORMAT,
+    "version": _manifest.VERSION,
+    "id": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c1",
+    "name": "checkpoint100",
+    "created": "2026-11-21T04:15:00Z",
+    "exit": True,
+    "prepared": False,
+    "container": {"id": "4f9d", "name": "looper100", "image": "sha256:1c35", "image_tags": ["busybox:lab"]},
+    "docker": {"version": "26.1.5", "api_version": "1.45", "storage_driver": "overlay2"},
+    "criu": {"version": "4.2.1"},
+    "host": "fog1",
+    "kernel": "6.12.0",
+    "architecture": "x86_64",
+    "cpu_features": ["sse"],
+    "statistics": {},
+    "files": {"container.json": {"size": 2, "sha256": SHA256, "mode": 0o600}},
+}
+
+
+def use(manifest: dict, folder: str) -> None:
+    """All that the modules take from a manifest without looking at it again."""
+    assert _manifest.total_size(manifest) >= 0
+    assert all(isinstance(problem, str) for problem in _manifest.problems(folder, manifest))
+    for key in ("id", "name", "created", "architecture"):
+        assert isinstance(manifest[key], str)
+    assert "/" not in manifest["id"] + manifest["name"] and manifest["name"] not in (".", "..")
+    assert isinstance(manifest["exit"], bool)
+    container = manifest["container"]
+    assert all(isinstance(container[key], str) for key in ("id", "name", "image"))
+    ", ".join(container.get("image_tags") or [])
+    json.dumps(manifest).encode("ascii")
+
+
+@given(st.one_of(like(MANIFEST).map(as_json), payloads))
+def test_a_manifest(text):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "manifest.json").write_bytes(text)
+        Path(folder, "container.json").write_text("{}")
+        try:
+            manifest = _manifest.load(folder)
+        except MigrationError as error:
+            assert "\n" not in error.sentence("Restore")
+        else:
+            use(manifest, folder)
+
+
+def test_the_manifest_that_the_others_are_like_is_one():
+    assert _manifest.parse(json.dumps(MANIFEST), "it") == MANIFEST
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "x\0", "\ud800"])
+@pytest.mark.parametrize("key", ["id", "name"])
+def test_a_name_that_leads_elsewhere_is_none(name, key):
+    with pytest.raises(MigrationError, match=f"gives no {key}"):
+        _manifest.parse(json.dumps({**MANIFEST, key: name}), "it")
