@@ -348,9 +348,11 @@ def _space(source: dict, destination: dict, mode: str) -> list[dict]:
     container = source["container"]
     copies = _COPIES if mode == "cold" else 1
     checkpoint = copies * (container["memory"] + container["rootfs_size"]) + _RESERVE
+    # Its archive and its layers at the destination; at the source Docker's archive, and the one without some layers.
     image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
+    wanted = checkpoint + image
     found = []
-    for side, server, wanted in (("source", source, checkpoint), ("destination", destination, checkpoint + image)):
+    for side, server in (("source", source), ("destination", destination)):
         free = min(server["free"].values())
         too_little = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free"
         found.append(

@@ -18,6 +18,9 @@ RUNTIME = "fog-runc"
 # The runc of older ones does not hand CRIU its configuration, and knows no lazy pages.
 OLDEST_LIVE = (19, 3)
 
+# Docker's own stores of layers, which need only those of an image that they lack.
+GRAPH_DRIVERS = ("overlay2", "overlay", "fuse-overlayfs", "aufs", "btrfs", "zfs", "devicemapper", "vfs")
+
 
 def version_tuple(version: str) -> tuple[int, ...]:
     """V(17.09.1-ce) -> (17, 9, 1); an unknown version is taken for a new one."""

@@ -117,6 +117,14 @@ images:
   type: list
   elements: str
   sample: ["sha256:1c35..."]
+layers:
+  description:
+    - Chain IDs of all layers of these images, which need not be sent here with another image that has them. Empty where
+      Docker keeps its images in containerd's store, which wants all of them.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:6f9a..."]
 networks:
   description: Names of all networks.
   returned: success
@@ -166,6 +174,11 @@ container:
       type: list
       elements: str
       sample: ["busybox:lab"]
+    image_digests:
+      description: Names with digest under which registries have its image.
+      type: list
+      elements: str
+      sample: ["registry.example.org/looper@sha256:77af..."]
     image_size:
       description: Bytes of its image.
       type: int
@@ -277,6 +290,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "health": (inspect["State"].get("Health") or {}).get("Status", "none"),
         "image": inspect["Image"],
         "image_tags": image.get("RepoTags") or [],
+        "image_digests": image.get("RepoDigests") or [],
         "image_size": image.get("Size", 0),
         "refusal": refusal[0],
         "remedy": refusal[1],
@@ -312,6 +326,7 @@ def gather(client, params: dict) -> dict:
             name.lstrip("/"): {"id": one["Id"], "state": one["State"]} for one in listed for name in one["Names"]
         },
         "images": sorted(one["Id"] for one in client.images()),
+        "layers": client.layers() if daemon["storage_driver"] in _decisions.GRAPH_DRIVERS else [],
         "networks": sorted(one["Name"] for one in client.networks()),
         "segments": segments(client),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),

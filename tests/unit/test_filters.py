@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
-from ansible_collections.fog.migration.plugins.filter.report import readable_bytes, report
+from ansible_collections.fog.migration.plugins.filter.report import image_note, readable_bytes, report
 
 RUNS = {"containers": {"looper100": {"id": "1", "state": "running"}}}
 STOPPED = {"containers": {"looper100": {"id": "1", "state": "exited"}}}
@@ -281,6 +281,22 @@ def test_readable_bytes(count, text):
     assert readable_bytes(count) == text
 
 
+SENT = {"way": "sent", "bytes_sent": 2048, "layers": 3, "layers_left_out": 2}
+
+
+@pytest.mark.parametrize(
+    ("image", "note"),
+    [
+        ({"way": "there"}, "the image was there"),
+        ({"way": "pulled"}, "image: pulled from its registry"),
+        (SENT, "2.0 KiB sent, 2 of 3 layers were there"),
+        ({**SENT, "why_not_pulled": "no answer"}, "2 of 3 layers were there; not pulled: no answer"),
+    ],
+)
+def test_report_tells_how_the_image_came(image, note):
+    assert image_note(image).endswith(note)
+
+
 def test_report_of_a_live_migration():
     clock = ("start", "pre-migration", "reservation", "pre-copy", "stop-and-copy", "commitment", "activation")
     measured = {
@@ -290,7 +306,7 @@ def test_report_of_a_live_migration():
         "destination": "fog2",
         "mode": "precopy",
         "clock": {stage: 100.0 + second for second, stage in enumerate(clock)},
-        "image": {},
+        "image": {"way": "there", "bytes_sent": 0},
         "checkpoint": {
             "seconds": {
                 "pause": 0.01,
@@ -349,7 +365,7 @@ def test_report_tells_the_phases_and_the_downtime():
             "commitment": 108.0,
             "activation": 109.0,
         },
-        "image": {},
+        "image": {"way": "there", "bytes_sent": 0},
         "checkpoint": {
             "seconds": {"total": 0.5},
             "statistics": {"frozen_time": 52000},
