@@ -34,6 +34,13 @@ options:
     type: str
     choices: [refuse, shared]
     default: refuse
+  networks:
+    description:
+      - V(make) finds nothing wrong with a user-defined network that the destination lacks, if it can be made there.
+      - V(existing) fails when one is missing.
+    type: str
+    choices: [make, existing]
+    default: make
   mode:
     description: How the container is to be migrated.
     type: str
@@ -67,6 +74,7 @@ import ipaddress
 import re
 
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems
+from ansible_collections.fog.migration.plugins.module_utils.docker._networks import PREDEFINED, difference, hindrance
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
 # them.
@@ -180,7 +188,6 @@ def _platform(source: dict, destination: dict) -> list[dict]:
 def _names(source: dict, destination: dict, name: str) -> list[dict]:
     container = source["container"]
     taken = sorted(set(container["ports"]) & set(destination["listening"]))
-    missing = sorted(set(container["networks"]) - set(destination["networks"]))
     return [
         _check(
             "name",
@@ -194,13 +201,36 @@ def _names(source: dict, destination: dict, name: str) -> list[dict]:
             "its published ports are free at the destination",
             "stop what listens on them there",
         ),
-        _check(
-            "networks",
-            f"the destination has no network {', '.join(missing)}" if missing else "",
-            "its networks exist at the destination",
-            "make them there first, for example with community.docker.docker_network",
-        ),
     ]
+
+
+def _networks(source: dict, destination: dict, wanted: str) -> dict:
+    """Its networks: there, or such as can be made."""
+    container, here, there = source["container"], source["network_settings"], destination["network_settings"]
+    problems, found, made = [], [], []
+    for name in container["networks"]:
+        if name in destination["networks"]:
+            # Docker's own may differ; of addresses that move with it, another check tells.
+            fixed = [] if name in source["segments"] else container["fixed_addresses"].get(name, [])
+            known = name not in PREDEFINED and name in here and name in there
+            problems.append(difference(name, here[name], there[name], fixed) if known else "")
+            found.append(name)
+        elif wanted == "existing" or name not in here:
+            problems.append(f"the destination has no network {name}")
+        else:
+            drivers, interfaces = destination["docker"]["network_drivers"], destination["interfaces"]
+            problems.append(hindrance(name, here[name], there, drivers, interfaces))
+            made.append(name)
+    parts = [
+        f"the destination has {', '.join(found)}" if found else "",
+        f"{', '.join(made)} will be made" if made else "",
+    ]
+    return _check(
+        "networks",
+        "; ".join(filter(None, problems)),
+        " and ".join(filter(None, parts)) or "it has no network",
+        "make a network of that name there that suits it, for example with community.docker.docker_network",
+    )
 
 
 def _segment_problem(name: str, addresses: list[str], here: dict, there: dict | None) -> str:
@@ -322,8 +352,11 @@ def _outside(source: dict) -> list[dict]:
     ]
 
 
-def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
+def _data(source: dict, destination: dict, volumes: str, mode: str) -> list[dict]:
     container = source["container"]
+    shm = container["shm_outside"]
+    # In live mode our runtime is told what the links lead to.
+    linked = container["linked_mounts"] if mode == "cold" else []
     held = [mount["name"] or mount["source"] for mount in container["mounts"]]
     drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
     lost = container["rootfs_size"] and drivers[1] != "overlay2"
@@ -333,6 +366,18 @@ def _data(source: dict, destination: dict, volumes: str) -> list[dict]:
             f"the content of {', '.join(held)} would not travel with it" if held and volumes == "refuse" else "",
             "its volumes are at the destination already" if held else "it has no volumes or bind mounts",
             "copy them first and keep them equal, then say -e migration_volumes=shared",
+        ),
+        _check(
+            "shared_memory",
+            f"it keeps {shm} bytes in a /dev/shm that others may share, which do not move with it" if shm else "",
+            "it keeps nothing in a /dev/shm of others",
+            "run it with --ipc private",
+        ),
+        _check(
+            "mounts",
+            f"{', '.join(linked)} is mounted from a symbolic link, which CRIU cannot do in cold mode" if linked else "",
+            "its mounts can be made again",
+            "say -e migration_mode=auto, or run it without --init or with a mount of what the link leads to",
         ),
         _check(
             "storage_driver",
@@ -375,7 +420,13 @@ def _live(source: dict, destination: dict, mode: str) -> list[dict]:
 
 
 def preflight(
-    source: dict, destination: dict, name: str, volumes: str = "refuse", mode: str = "cold", ignore=()
+    source: dict,
+    destination: dict,
+    name: str,
+    volumes: str = "refuse",
+    networks: str = "make",
+    mode: str = "cold",
+    ignore=(),
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
@@ -386,10 +437,11 @@ def preflight(
         _cgroups(destination),
         *_platform(source, destination),
         *_names(source, destination, name),
+        _networks(source, destination, networks),
         _addresses(source, destination),
         *_connections(source, mode),
         *_outside(source),
-        *_data(source, destination, volumes),
+        *_data(source, destination, volumes, mode),
         *_space(source, destination, mode),
     ]
     for check in checks:

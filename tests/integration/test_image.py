@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -127,21 +128,27 @@ until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 5000))' 
 NO_REGISTRY = "apt-get purge -qq docker-registry >/dev/null 2>&1; rm -rf /etc/docker /var/lib/docker-registry"
 
 
+def trusting(places: list[str]) -> str:
+    """A script that has the daemon reach these registries without TLS, and waits until it does so."""
+    known = "docker info --format '{{json .RegistryConfig.IndexConfigs}}' | grep -q :5000"
+    return f"""sed -i '1s/{{/{{"insecure-registries": {json.dumps(places)},/' /etc/docker/daemon.json
+        systemctl reload docker; until {"" if places else "! "}{known}; do sleep 0.1; done"""
+
+
 @pytest.fixture
 def registry(lab, layered) -> Iterator[str]:
     """A registry on the client, with the image; the image's name there."""
     place = f"{lab.hostvars['client']['ansible_host']}:5000"
     lab.sh("client", REGISTRY + ANSWERS)
-    trust = f's/^{{/{{"insecure-registries": ["{place}"],/'
     for node in lab.servers():
-        lab.sh(node, f"cp /etc/docker/daemon.json /root/; sed -i '1{trust}' /etc/docker/daemon.json")
-        lab.sh(node, "systemctl reload docker")
+        lab.sh(node, f"cp /etc/docker/daemon.json /root/; {trusting([place])}")
     name = f"{place}/{TAG}"
     layered(name)
     lab.docker("fog1", "push", name)
     yield name
     for node in lab.servers():
-        lab.sh(node, "mv /root/daemon.json /etc/docker/; systemctl reload docker")
+        # What is not in the file any more, the daemon would keep.
+        lab.sh(node, f"cp /root/daemon.json /etc/docker/; {trusting([])}; mv /root/daemon.json /etc/docker/")
     lab.sh("client", NO_REGISTRY)
 
 

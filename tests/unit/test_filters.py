@@ -69,6 +69,21 @@ ON_LAN = {
     "container.addresses": {"lan": ["192.0.2.5", "fd00::5"]},
     "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}},
 }
+FRONT = {
+    "driver": "bridge",
+    "driver_options": {},
+    "ipam_config": [{"subnet": "198.51.100.0/24"}],
+    "enable_ipv6": False,
+    "internal": False,
+    "scope": "local",
+    "used": ["198.51.100.9"],
+}
+IN_FRONT = {
+    "container.networks": ["bridge", "front"],
+    "container.fixed_addresses": {"bridge": [], "front": ["198.51.100.5"]},
+    "network_settings": {"front": FRONT},
+}
+HAS_FRONT = {"networks": ["bridge", "front"], "network_settings": {"front": FRONT}}
 OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False}
 GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
 
@@ -85,6 +100,7 @@ SERVER = {
         "experimental": True,
         "storage_driver": "overlay2",
         "runtimes": ["fog-runc", "runc"],
+        "network_drivers": ["bridge", "macvlan"],
     },
     "criu": {
         "works": True,
@@ -99,6 +115,8 @@ SERVER = {
     "containers": {},
     "images": [],
     "networks": ["bridge"],
+    "network_settings": {},
+    "interfaces": ["eth0", "lo"],
     "segments": {},
     "volumes": [],
     "container": {
@@ -110,6 +128,7 @@ SERVER = {
         "ports": ["8080/tcp"],
         "networks": ["bridge"],
         "addresses": {"bridge": ["172.17.0.2"]},
+        "fixed_addresses": {"bridge": []},
         "connections": [],
         "bound": [],
         "unix_outside": [],
@@ -117,6 +136,8 @@ SERVER = {
         "deleted": {"/x": 2**20},
         "sessions": [],
         "mounts": [],
+        "linked_mounts": [],
+        "shm_outside": 0,
         "memory": 10**6,
         "rootfs_size": 10,
         "image": "sha256:a",
@@ -226,6 +247,12 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "subnets": ["192.0.3.0/24"]}}}, {}, ["addresses"]),
         (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}}}, {}, ["addresses"]),
         (ON_LAN, {}, {}, ["networks"]),
+        (IN_FRONT, {}, {}, []),
+        (IN_FRONT, {}, {"networks": "existing"}, ["networks"]),
+        (IN_FRONT, {"network_settings": {"back": FRONT}}, {}, ["networks"]),
+        (IN_FRONT, {"docker.network_drivers": ["host"]}, {}, ["networks"]),
+        (IN_FRONT, HAS_FRONT, {"networks": "existing"}, []),
+        (IN_FRONT, {**HAS_FRONT, "network_settings": {"front": {**FRONT, "driver": "ipvlan"}}}, {}, ["networks"]),
         ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),
         ({"container.connections": [OVER]}, {}, {"mode": "cold"}, ["connections"]),
         ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
@@ -233,6 +260,9 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
         ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
         ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
         ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
+        ({"container.shm_outside": 4096}, {}, {"mode": "precopy"}, ["shared_memory"]),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, ["mounts"]),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "precopy"}, []),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )
@@ -264,6 +294,20 @@ def test_connections_are_told(connections, status, detail):
     checks = preflight(source, changed(None), name="looper100", mode="precopy")
     told = next(check for check in checks if check["check"] == "connections")
     assert (told["status"], told["detail"]) == (status, detail)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "detail"),
+    [
+        ({}, {}, "the destination has bridge"),
+        (IN_FRONT, {}, "the destination has bridge and front will be made"),
+        (IN_FRONT, HAS_FRONT, "the destination has bridge, front"),
+        ({**IN_FRONT, "container.networks": []}, {}, "it has no network"),
+    ],
+)
+def test_networks_are_told(source, destination, detail):
+    checks = preflight(changed(source), changed(destination), "new", mode="precopy")
+    assert [one["detail"] for one in checks if one["check"] == "networks"] == [detail]
 
 
 def test_sessions_are_told():

@@ -179,7 +179,7 @@ def daemon_facts(client: CheckpointClient) -> dict:
     """What the decisions need to know of the daemon.
 
     :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
-        C(architecture), C(live_restore).
+        C(network_drivers), C(architecture), C(live_restore).
     """
     info, version = client.info(), client.version()
     return {
@@ -190,6 +190,7 @@ def daemon_facts(client: CheckpointClient) -> dict:
         "root": info.get("DockerRootDir", "/var/lib/docker"),
         "name": info.get("Name", ""),
         "runtimes": sorted(info.get("Runtimes") or {}),
+        "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
         "architecture": info.get("Architecture", ""),
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
     }
