@@ -32,6 +32,13 @@ options:
     type: list
     elements: dict
     required: true
+  networks:
+    description:
+      - V(make) finds nothing wrong with a user-defined network that the destination lacks, if it can be made there.
+      - V(existing) fails when one is missing.
+    type: str
+    choices: [make, existing]
+    default: make
   mode:
     description: How the container is to be migrated.
     type: str
@@ -65,6 +72,7 @@ import ipaddress
 import re
 
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems, under_way
+from ansible_collections.fog.migration.plugins.module_utils.docker._networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.journal._journal import rival
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -189,7 +197,6 @@ def _platform(source: dict, destination: dict) -> list[dict]:
 def _names(source: dict, destination: dict, name: str) -> list[dict]:
     container = source["container"]
     taken = sorted(set(container["ports"]) & set(destination["listening"]))
-    missing = sorted(set(container["networks"]) - set(destination["networks"]))
     return [
         _check(
             "name",
@@ -203,13 +210,36 @@ def _names(source: dict, destination: dict, name: str) -> list[dict]:
             "its published ports are free at the destination",
             "stop what listens on them there",
         ),
-        _check(
-            "networks",
-            f"the destination has no network {', '.join(missing)}" if missing else "",
-            "its networks exist at the destination",
-            "make them there first, for example with community.docker.docker_network",
-        ),
     ]
+
+
+def _networks(source: dict, destination: dict, wanted: str) -> dict:
+    """Its networks: there, or such as can be made."""
+    container, here, there = source["container"], source["network_settings"], destination["network_settings"]
+    problems, found, made = [], [], []
+    for name in container["networks"]:
+        if name in destination["networks"]:
+            # Docker's own may differ; of addresses that move with it, another check tells.
+            fixed = [] if name in source["segments"] else container["fixed_addresses"].get(name, [])
+            known = name not in PREDEFINED and name in here and name in there
+            problems.append(difference(name, here[name], there[name], fixed) if known else "")
+            found.append(name)
+        elif wanted == "existing" or name not in here:
+            problems.append(f"the destination has no network {name}")
+        else:
+            drivers, interfaces = destination["docker"]["network_drivers"], destination["interfaces"]
+            problems.append(hindrance(name, here[name], there, drivers, interfaces))
+            made.append(name)
+    parts = [
+        f"the destination has {', '.join(found)}" if found else "",
+        f"{', '.join(made)} will be made" if made else "",
+    ]
+    return _check(
+        "networks",
+        "; ".join(filter(None, problems)),
+        " and ".join(filter(None, parts)) or "it has no network",
+        "make a network of that name there that suits it, for example with community.docker.docker_network",
+    )
 
 
 def _segment_problem(name: str, addresses: list[str], here: dict, there: dict | None) -> str:
@@ -331,12 +361,27 @@ def _outside(source: dict) -> list[dict]:
     ]
 
 
-def _data(source: dict, destination: dict, mounts: list[dict]) -> list[dict]:
+def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> list[dict]:
     container = source["container"]
+    shm = container["shm_outside"]
+    # In live mode our runtime is told what the links lead to.
+    linked = container["linked_mounts"] if mode == "cold" else []
     drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
     lost = container["rootfs_size"] and drivers[1] != "overlay2"
     return [
         *_mounts(mounts),
+        _check(
+            "shared_memory",
+            f"it keeps {shm} bytes in a /dev/shm that others may share, which do not move with it" if shm else "",
+            "it keeps nothing in a /dev/shm of others",
+            "run it with --ipc private",
+        ),
+        _check(
+            "mounts",
+            f"{', '.join(linked)} is mounted from a symbolic link, which CRIU cannot do in cold mode" if linked else "",
+            "its mounts can be made again",
+            "say -e migration_mode=auto, or run it without --init or with a mount of what the link leads to",
+        ),
         _check(
             "storage_driver",
             f"its changed files cannot be put into the storage driver {drivers[1]}" if lost else "",
@@ -369,13 +414,11 @@ def _space(source: dict, destination: dict, mode: str, mounts: list[dict]) -> li
     checkpoint = copies * (container["memory"] + container["rootfs_size"]) + _RESERVE
     # In cold mode, they are in the checkpoint before they are in their place.
     checkpoint += moving if mode == "cold" else 0
+    # Its archive and its layers at the destination; at the source Docker's archive, and the one without some layers.
     image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
-    there = checkpoint + moving + image
+    here, there = checkpoint + image, checkpoint + image + moving
     found = []
-    for side, server, wanted in (
-        ("source", source, checkpoint),
-        ("destination", destination, there),
-    ):
+    for side, server, wanted in (("source", source, here), ("destination", destination, there)):
         free = min(server["free"].values())
         too_little = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free"
         found.append(
@@ -398,7 +441,13 @@ def _live(source: dict, destination: dict, mode: str) -> list[dict]:
 
 
 def preflight(
-    source: dict, destination: dict, name: str, mounts: list[dict], mode: str = "cold", ignore=()
+    source: dict,
+    destination: dict,
+    name: str,
+    mounts: list[dict],
+    networks: str = "make",
+    mode: str = "cold",
+    ignore=(),
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
@@ -410,10 +459,11 @@ def preflight(
         _cgroups(destination),
         *_platform(source, destination),
         *_names(source, destination, name),
+        _networks(source, destination, networks),
         _addresses(source, destination),
         *_connections(source, mode),
         *_outside(source),
-        *_data(source, destination, mounts),
+        *_data(source, destination, mounts, mode),
         *_space(source, destination, mode, mounts),
     ]
     for check in checks:

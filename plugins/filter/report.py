@@ -19,8 +19,9 @@ options:
       - What was measured. C(container), C(name), C(source), C(destination) and C(mode) are strings.
       - C(clock) holds the end of each stage in seconds since the epoch, by the controller's clock. Its first key is
         C(start).
-      - C(checkpoint), C(transfer) and C(restore) are the results of the three modules, C(image) that of the transfer of
-        the image or empty.
+      - C(checkpoint), C(transfer) and C(restore) are the results of the three modules.
+      - C(image) tells how the image came to the destination, with C(way) (V(there), V(sent) or V(pulled)),
+        C(bytes_sent), its C(layers) and C(layers_left_out), and C(why_not_pulled) where it was to be pulled.
       - C(left) holds the results of the removals at the end, by what they remove; C(unencrypted), if it is there,
         those of the encryption of the checkpoints that are kept, by where that is.
     type: dict
@@ -154,6 +155,15 @@ def _rounds_line(transfer: dict) -> str:
     return f"{rounds}; {transfer['rounds_ended']} ({readable_bytes(transfer['rate'])}/s{packed})"
 
 
+def image_note(image: dict) -> str:
+    """How the image came to the destination."""
+    if image["way"] != "sent":
+        return {"there": "the image was there", "pulled": "image: pulled from its registry"}[image["way"]]
+    there, of = image["layers_left_out"], image["layers"]
+    pulled = f"; not pulled: {image['why_not_pulled']}" if image.get("why_not_pulled") else ""
+    return f"image: {readable_bytes(image['bytes_sent'])} sent, {there} of {of} layers were there{pulled}"
+
+
 def _downtime(clock: dict, checkpoint: dict) -> tuple[float, str]:
     if "downtime" in checkpoint["seconds"]:
         return checkpoint["seconds"]["downtime"], "from the order to freeze until it runs again, by the source's clock"
@@ -172,11 +182,10 @@ def report(measured: dict) -> list[str]:
     clock, name, destination = measured["clock"], measured["name"], measured["destination"]
     stages = _stages(clock)
     renamed = "" if name == measured["container"] else f" as {name}"
-    image_note = f"image: {readable_bytes(image['bytes_sent'])} sent" if image.get("path") else "the image was there"
     return [
         f"{measured['container']} moved from {measured['source']} to {destination}{renamed} ({measured['mode']})",
         _row("pre-migration", stages["pre-migration"]),
-        _row("reservation", stages["reservation"], image_note),
+        _row("reservation", stages["reservation"], image_note(image)),
         *(
             _cold(stages, checkpoint, transfer, restore)
             if measured["mode"] == "cold"

@@ -12,12 +12,17 @@ from __future__ import annotations
 import datetime
 import re
 
+from ansible_collections.fog.migration.plugins.module_utils.docker._networks import MOVABLE_DRIVERS
+
 # Docker's own rule for the names of checkpoints and containers: at least two characters.
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 # The OCI runtime that the role runtime installs, into which live migration restores.
 RUNTIME = "fog-runc"
 # The runc of older ones does not hand CRIU its configuration, and knows no lazy pages.
 OLDEST_LIVE = (19, 3)
+
+# Docker's own stores of layers, which need only those of an image that they lack.
+GRAPH_DRIVERS = ("overlay2", "overlay", "fuse-overlayfs", "aufs", "btrfs", "zfs", "devicemapper", "vfs")
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -210,25 +215,36 @@ def _links(links: list | None) -> list:
     return [f"{target.lstrip('/')}:{alias.rsplit('/', 1)[-1]}" for target, alias in pairs]
 
 
-# Networks on which a container has an address of its own on the network outside, so that it can move with it.
-MOVABLE_DRIVERS = ("macvlan", "ipvlan")
+_SHORT_ID = 12
 
 
 def _endpoint(endpoint: dict, container_id: str, driver: str | None) -> dict:
     """One network's settings as C(create) and C(connect) want them: what was configured, not what came of it.
 
-    :param driver: the network's, where the container is to have the very address that it had.
+    :param driver: the network's, where the container moves, so that it may have what it alone had.
     """
     aliases = [alias for alias in endpoint.get("Aliases") or [] if not container_id.startswith(alias)]
     wanted = {
-        "IPAMConfig": _same_addresses(endpoint) if driver else endpoint.get("IPAMConfig"),
+        "IPAMConfig": _same_addresses(endpoint) if driver in MOVABLE_DRIVERS else endpoint.get("IPAMConfig"),
         "Links": endpoint.get("Links"),
         "Aliases": aliases,
         "DriverOpts": endpoint.get("DriverOpts"),
-        # On an ipvlan it is the server's.
-        "MacAddress": endpoint.get("MacAddress") if driver == "macvlan" else None,
+        "MacAddress": _same_mac(endpoint, driver),
+        "GwPriority": endpoint.get("GwPriority"),
     }
     return {key: value for key, value in wanted.items() if value}
+
+
+def _same_mac(endpoint: dict, driver: str | None) -> str | None:
+    """The MAC to give it again: peers know it, or somebody gave it, which inspect does not tell of every network.
+
+    On an ipvlan it is the server's. Docker before 28 makes that of a bridge from its address, which may be another one.
+    """
+    mac, address = endpoint.get("MacAddress"), endpoint.get("IPAddress")
+    if not mac or driver is None or driver == "ipvlan":
+        return None
+    made = address and "02:42:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+    return None if driver != "macvlan" and mac == made else mac
 
 
 def _same_addresses(endpoint: dict) -> dict:
@@ -247,7 +263,7 @@ def creation_body(
     :param inspect: the inspect data of the container while it ran.
     :param image: see C(image_reference).
     :param armed: whether it is to be restored by our OCI runtime; otherwise it does not stay with it.
-    :param drivers: the networks, by name, on which it is to have the same address, and their drivers.
+    :param drivers: where it moves, the drivers of its networks, by name: on some it has the same address.
     :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
     """
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
@@ -258,31 +274,28 @@ def creation_body(
         host["Runtime"] = RUNTIME if armed else ""
     config = {key: value for key, value in inspect["Config"].items() if value is not None}
     networks = _endpoints(inspect)
+    mode = host.get("NetworkMode", "default")
+    main = _main_network(mode, networks)
     endpoints = {
         name: _endpoint(endpoint, inspect["Id"], (drivers or {}).get(name)) for name, endpoint in networks.items()
     }
-    mode = host.get("NetworkMode", "default")
-    first = {name: endpoint for name, endpoint in endpoints.items() if name == mode}
-    more = {name: endpoint for name, endpoint in endpoints.items() if name != mode} if first else {}
+    more = {name: endpoint for name, endpoint in endpoints.items() if name != main}
     body = dict(config, Image=image, HostConfig=host)
-    if "MacAddress" in first.get(mode, {}):
+    if main in endpoints and mode != "default":
+        host["NetworkMode"] = main
+        body["NetworkingConfig"] = {"EndpointsConfig": {main: endpoints[main]}}
+    if endpoints.get(main, {}).get("MacAddress"):
         # Where Docker before 25 looks for it.
-        body["MacAddress"] = first[mode]["MacAddress"]
-    if first:
-        body["NetworkingConfig"] = {"EndpointsConfig": first}
+        body["MacAddress"] = endpoints[main]["MacAddress"]
     return body, more
 
 
-def segment(network: dict) -> dict:
-    """A network on which containers have addresses of their own: C(driver), C(subnets), and addresses C(used) here."""
-    subnets = [one["Subnet"] for one in (network.get("IPAM") or {}).get("Config") or [] if one.get("Subnet")]
-    used = [
-        one[key].partition("/")[0]
-        for one in (network.get("Containers") or {}).values()
-        for key in ("IPv4Address", "IPv6Address")
-        if one.get(key)
-    ]
-    return {"driver": network["Driver"], "subnets": subnets, "used": sorted(used)}
+def _main_network(mode: str, networks: dict) -> str:
+    """The name of the network that the container was started in. It may have been called by its ID, or not at all."""
+    for name, endpoint in networks.items():
+        if len(mode) >= _SHORT_ID and endpoint.get("NetworkID", "").startswith(mode):
+            return name
+    return "bridge" if mode == "default" else mode
 
 
 def _endpoints(inspect: dict) -> dict:
@@ -297,10 +310,19 @@ def addresses(inspect: dict) -> dict[str, list[str]]:
     }
 
 
-def fixed_addresses(inspect: dict) -> set[str]:
-    """The addresses that the container was given by its creator, so that it gets them again."""
-    given = ((endpoint.get("IPAMConfig") or {}) for endpoint in _endpoints(inspect).values())
-    return {one[key] for one in given for key in ("IPv4Address", "IPv6Address") if one.get(key)}
+def fixed_addresses(inspect: dict) -> dict[str, list[str]]:
+    """The addresses that the container was given by its creator, so that it gets them again, by network."""
+    given = {name: endpoint.get("IPAMConfig") or {} for name, endpoint in _endpoints(inspect).items()}
+    keys = ("IPv4Address", "IPv6Address")
+    return {name: [one[key] for key in keys if one.get(key)] for name, one in given.items()}
+
+
+def keeps_shared_memory(inspect: dict) -> bool:
+    """Whether CRIU takes the content of /dev/shm along: not where others may share it, since it is the server's then.
+
+    Docker before 20.10 makes it so that they may, where nobody says anything.
+    """
+    return inspect["HostConfig"].get("IpcMode") in ("private", "none")
 
 
 def health_command(inspect: dict) -> list[str]:

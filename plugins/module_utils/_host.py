@@ -100,6 +100,22 @@ def kill_restore(container: str) -> None:
                     os.kill(process, signal.SIGKILL)
 
 
+def settle_oom_score(root: int, wanted: int) -> list[int]:
+    """Gives I(root) and what is below it this oom_score_adj where it has that of its parent; which ones were changed.
+
+    CRIU does not restore a score of 0, so that a restored process has what containerd's shim has: -998, mostly.
+    """
+    outside = _read(f"/proc/{parents([root])[root]}/oom_score_adj")
+    if not outside or int(outside) == wanted:
+        return []
+    found = [one for one in sorted(processes_below(root)) if _read(f"/proc/{one}/oom_score_adj") == outside]
+    for process in found:
+        place, gone = f"/proc/{process}/oom_score_adj", (FileNotFoundError, ProcessLookupError)
+        with contextlib.suppress(*gone), open(place, "w", encoding="ascii") as stream:
+            stream.write(str(wanted))
+    return found
+
+
 def anonymous_memory(root: int) -> int:
     """Bytes of anonymous memory (what a checkpoint has to hold) of I(root) and all processes below it."""
     sizes = (_status(process).get("RssAnon", "0 kB").split()[0] for process in processes_below(root))
@@ -138,6 +154,11 @@ def listening_ports() -> list[str]:
     """Ports that something listens on, e.g. C(["22/tcp"])."""
     ports = parse_listening(_read("/proc/net/tcp")) | parse_listening(_read("/proc/net/tcp6"))
     return [f"{port}/tcp" for port in sorted(ports)]
+
+
+def interfaces() -> list[str]:
+    """Names of the network interfaces."""
+    return sorted(name for _index, name in socket.if_nameindex())
 
 
 def free_bytes(path: str) -> int:

@@ -133,6 +133,9 @@ def _complaint_of_facts(manifest: dict) -> str | None:
         return "it does not tell of which container it is"
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return "it gives tags of the image that are none"
+    mounts = manifest.get("mounts", {})
+    if not isinstance(mounts, dict) or not all(one is None or isinstance(one, str) for one in mounts.values()):
+        return "it gives mounts that are none"
     return None
 
 

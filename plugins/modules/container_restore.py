@@ -157,13 +157,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _manifest, _sealed
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
+from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -301,6 +302,8 @@ class Restorer:
         existing = self.client.find_container(self.name)
         if existing and existing["State"].get("Running") and self._came_from_here(existing):
             settled = not self.module.check_mode and self._settle(existing["Id"], existing)
+            if not self.module.check_mode:
+                self._mend(existing["Id"])
             return self._result(existing["Id"], changed=settled, in_place=False)
         if self.manifest.get("prepared"):
             raise MigrationError(
@@ -416,6 +419,7 @@ class Restorer:
             ) from error
         started = time.monotonic()
         self._settle(container_id)
+        self._mend(container_id)
         seconds = {
             "verify": round(self.verified - self.begin, 3),
             "create": round(created - self.verified, 3),
@@ -497,7 +501,7 @@ class Restorer:
                 raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
     def _moving_networks(self, inspect: dict) -> dict[str, str]:
-        """The networks on which the container keeps its address, by name, with their drivers here.
+        """The drivers of the container's networks here, by name.
 
         None, where the container may still run at the source.
         """
@@ -505,7 +509,7 @@ class Restorer:
             return {}
         wanted = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
         drivers = {network["Name"]: network["Driver"] for network in self.client.networks()}
-        return {name: drivers[name] for name in wanted if drivers.get(name) in _decisions.MOVABLE_DRIVERS}
+        return {name: drivers[name] for name in wanted if name in drivers}
 
     def _join(self, network: str, container_id: str, endpoint: dict) -> None:
         """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
@@ -567,6 +571,15 @@ class Restorer:
             )
             return False
         return True
+
+    def _mend(self, container_id: str) -> None:
+        """What CRIU does not bring along, from the container's configuration. It runs without that, too."""
+        process, host = self.client.inspect_container(container_id)["State"]["Pid"], self._inspected()["HostConfig"]
+        try:
+            _host.settle_oom_score(process, host.get("OomScoreAdj") or 0)
+            _network.inside(f"/proc/{process}/ns/net", _network.set_sysctls, host.get("Sysctls") or {})
+        except (OSError, ValueError) as error:
+            self.module.warn(f"{self.name} runs, but not all of its settings are back ({error})")
 
     def _note(self, container_id: str) -> None:
         """Writes down which checkpoint the container comes from, and forgets what is gone or long past."""

@@ -85,6 +85,7 @@ docker:
     storage_driver: overlay2
     root: /var/lib/docker
     runtimes: [io.containerd.runc.v2, runc]
+    network_drivers: [bridge, host, ipvlan, macvlan, "null", overlay]
 criu:
   description:
     - CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
@@ -135,12 +136,45 @@ images:
   type: list
   elements: str
   sample: ["sha256:1c35..."]
+layers:
+  description:
+    - Chain IDs of all layers of these images, which need not be sent here with another image that has them. Empty where
+      Docker keeps its images in containerd's store, which wants all of them.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:6f9a..."]
 networks:
   description: Names of all networks.
   returned: success
   type: list
   elements: str
   sample: [bridge, host, none]
+network_settings:
+  description:
+    - How each network was made, by name, with options as M(community.docker.docker_network) takes them, its C(scope),
+      and the addresses of the running containers in it (C(used)).
+  returned: success
+  type: dict
+  sample:
+    front:
+      driver: bridge
+      driver_options: {}
+      ipam_driver: default
+      ipam_driver_options: {}
+      ipam_config: [{subnet: 198.51.100.0/24, gateway: 198.51.100.1}]
+      enable_ipv6: false
+      internal: false
+      attachable: false
+      labels: {}
+      scope: local
+      used: [198.51.100.2]
+interfaces:
+  description: Names of the network interfaces.
+  returned: success
+  type: list
+  elements: str
+  sample: [eth0, lo]
 segments:
   description:
     - Networks on which containers have addresses of their own on the network outside (macvlan and ipvlan), by name,
@@ -184,6 +218,11 @@ container:
       type: list
       elements: str
       sample: ["busybox:lab"]
+    image_digests:
+      description: Names with digest under which registries have its image.
+      type: list
+      elements: str
+      sample: ["registry.example.org/looper@sha256:77af..."]
     image_size:
       description: Bytes of its image.
       type: int
@@ -226,6 +265,10 @@ container:
       description: Its addresses, by network.
       type: dict
       sample: {lan: [192.0.2.129]}
+    fixed_addresses:
+      description: Those of its addresses that it was given by its creator, by network.
+      type: dict
+      sample: {lan: []}
     connections:
       description:
         - Its TCP connections to the outside, each with C(local) and C(remote) end and whether it C(survives) a live
@@ -265,23 +308,42 @@ container:
       type: list
       elements: dict
       sample: []
+    shm_outside:
+      description: Bytes of files in its C(/dev/shm) where that is shared with others, so that they do not move with it.
+      type: int
+      sample: 0
+    linked_mounts:
+      description: Where it has mounts whose source on the server is a symbolic link.
+      type: list
+      elements: str
+      sample: [/sbin/docker-init]
 """
 
+import itertools
 import os
 
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _networks
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _survey
 
 
-def segments(client) -> dict:
+def network_settings(client) -> dict:
+    """How each network was made that has addresses, by name."""
+    found = [one for one in client.networks() if one["Name"] not in ("host", "none")]
+    return {one["Name"]: _networks.settings(client.inspect_network(one["Id"])) for one in found}
+
+
+def segments(configured: dict) -> dict:
     """The networks on which containers have addresses of their own, by name."""
-    found = [one for one in client.networks() if one["Driver"] in _decisions.MOVABLE_DRIVERS]
-    return {one["Name"]: _decisions.segment(client.inspect_network(one["Id"])) for one in found}
+    return {
+        name: {"driver": one["driver"], "subnets": _networks.subnets(one), "used": one["used"]}
+        for name, one in configured.items()
+        if one["driver"] in _networks.MOVABLE_DRIVERS
+    }
 
 
 def describe_mounts(client, inspect: dict) -> list[dict]:
@@ -313,7 +375,8 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
     without_docker = dict(daemon, experimental=True)
     live = _decisions.checkpoint_refusal(inspect, without_docker, criu_version, unreadable, True) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
-    upper = _rootfs.upper_directory(inspect)
+    shm = f"/proc/{process}/root/dev/shm"
+    upper, fixed = _rootfs.upper_directory(inspect), _decisions.fixed_addresses(inspect)
     return {
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),
@@ -321,6 +384,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "health": (inspect["State"].get("Health") or {}).get("Status", "none"),
         "image": inspect["Image"],
         "image_tags": image.get("RepoTags") or [],
+        "image_digests": image.get("RepoDigests") or [],
         "image_size": image.get("Size", 0),
         "refusal": refusal[0],
         "remedy": refusal[1],
@@ -331,9 +395,12 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "ports": _decisions.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),
+        "fixed_addresses": fixed,
         "mounts": describe_mounts(client, inspect),
+        "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
+        "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),
         **_survey.survey(
-            inspect["Id"], process, _decisions.fixed_addresses(inspect), _decisions.health_command(inspect)
+            inspect["Id"], process, {*itertools.chain(*fixed.values())}, _decisions.health_command(inspect)
         ),
     }
 
@@ -342,7 +409,7 @@ def gather(client, params: dict) -> dict:
     """The module's result."""
     daemon, criu = _client.daemon_facts(client), _criu.probe()
     inspect = client.find_container(params["container"]) if params["container"] else None
-    listed = client.containers(all=True)
+    listed, configured = client.containers(all=True), network_settings(client)
     return {
         "host": _host.facts(),
         "docker": daemon,
@@ -356,8 +423,11 @@ def gather(client, params: dict) -> dict:
             name.lstrip("/"): {"id": one["Id"], "state": one["State"]} for one in listed for name in one["Names"]
         },
         "images": sorted(one["Id"] for one in client.images()),
+        "layers": client.layers() if daemon["storage_driver"] in _decisions.GRAPH_DRIVERS else [],
         "networks": sorted(one["Name"] for one in client.networks()),
-        "segments": segments(client),
+        "network_settings": configured,
+        "segments": segments(configured),
+        "interfaces": _host.interfaces(),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
         "paths": {path: _host.path_facts(path) for path in params["paths"]},
         "migrations": _journal.entries(),

@@ -177,9 +177,58 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
     assert body["MacAddress"] == mac["MacAddress"]
     assert more == {"wifi": {"IPAMConfig": both}, "bridge": {}}
     assert _decisions.addresses(inspect)["lan"] == ["192.0.2.5", "fd00::5"]
-    assert _decisions.fixed_addresses(inspect) == set()
+    assert _decisions.fixed_addresses(inspect)["lan"] == []
     endpoint["IPAMConfig"] = {"IPv4Address": "192.0.2.5"}
-    assert _decisions.fixed_addresses(inspect) == {"192.0.2.5"}
+    assert _decisions.fixed_addresses(inspect)["lan"] == ["192.0.2.5"]
+
+
+@pytest.mark.parametrize(
+    ("mac", "driver", "kept"),
+    [
+        ("02:42:ac:12:00:05", "bridge", False),
+        ("02:42:ac:12:00:06", "bridge", True),
+        ("9a:01:02:03:04:05", "bridge", True),
+        ("02:42:ac:12:00:05", "macvlan", True),
+        ("9a:01:02:03:04:05", "ipvlan", False),
+        # Where the first one may still run.
+        ("9a:01:02:03:04:05", None, False),
+        ("", "bridge", False),
+    ],
+)
+def test_the_mac_that_was_given(mac, driver, kept):
+    inspect = changed("HostConfig.NetworkMode", "lan")
+    inspect["NetworkSettings"]["Networks"] = {"lan": {"IPAddress": "172.18.0.5", "MacAddress": mac}}
+    body, _more = _decisions.creation_body(inspect, "i", drivers={"lan": driver} if driver else {})
+    assert body["NetworkingConfig"]["EndpointsConfig"]["lan"].get("MacAddress") == (mac if kept else None)
+    assert body.get("MacAddress") == (mac if kept else None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "moves"), [("private", True), ("none", True), ("shareable", False), ("", False), ("host", False)]
+)
+def test_whose_shared_memory_moves(mode, moves):
+    assert _decisions.keeps_shared_memory(changed("HostConfig.IpcMode", mode)) == moves
+
+
+@pytest.mark.parametrize(
+    ("mode", "mode_then", "first", "more"),
+    [
+        ("default", "default", None, ["front"]),
+        ("bridge", "bridge", "bridge", ["front"]),
+        ("front", "front", "front", ["bridge"]),
+        ("4f9d1c0a2b3c4d5e", "front", "front", ["bridge"]),
+        ("container:db", "container:db", None, []),
+        ("host", "host", None, []),
+    ],
+)
+def test_every_network_is_joined(mode, mode_then, first, more):
+    inspect = changed("HostConfig.NetworkMode", mode)
+    both = {"bridge": {"NetworkID": "aa"}, "front": {"NetworkID": "4f9d1c0a2b3c4d5e6f"}}
+    inspect["NetworkSettings"]["Networks"] = {} if mode in ("host", "container:db") else both
+    body, further = _decisions.creation_body(inspect, "i")
+    assert body["HostConfig"]["NetworkMode"] == mode_then
+    assert list(body.get("NetworkingConfig", {}).get("EndpointsConfig", {})) == ([first] if first else [])
+    assert list(further) == more
 
 
 @pytest.mark.parametrize(
@@ -195,16 +244,6 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
 )
 def test_the_command_of_a_health_check(config, words):
     assert _decisions.health_command({"Config": config}) == words
-
-
-def test_a_network_outside():
-    network = {
-        "Driver": "macvlan",
-        "IPAM": {"Config": [{"Subnet": "192.0.2.0/24", "Gateway": "192.0.2.1"}, {"Subnet": "fd00::/64"}]},
-        "Containers": {"4f": {"IPv4Address": "192.0.2.5/24", "IPv6Address": "fd00::5/64"}, "5a": {"IPv4Address": ""}},
-    }
-    wanted = {"driver": "macvlan", "subnets": ["192.0.2.0/24", "fd00::/64"], "used": ["192.0.2.5", "fd00::5"]}
-    assert _decisions.segment(network) == wanted
 
 
 def test_ports_and_mounts():

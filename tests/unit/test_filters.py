@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
-from ansible_collections.fog.migration.plugins.filter.report import readable_bytes, report
+from ansible_collections.fog.migration.plugins.filter.report import image_note, readable_bytes, report
 
 RUNS = {"containers": {"looper100": {"id": "1", "state": "running"}}}
 STOPPED = {"containers": {"looper100": {"id": "1", "state": "exited"}}}
@@ -69,6 +69,21 @@ ON_LAN = {
     "container.addresses": {"lan": ["192.0.2.5", "fd00::5"]},
     "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}},
 }
+FRONT = {
+    "driver": "bridge",
+    "driver_options": {},
+    "ipam_config": [{"subnet": "198.51.100.0/24"}],
+    "enable_ipv6": False,
+    "internal": False,
+    "scope": "local",
+    "used": ["198.51.100.9"],
+}
+IN_FRONT = {
+    "container.networks": ["bridge", "front"],
+    "container.fixed_addresses": {"bridge": [], "front": ["198.51.100.5"]},
+    "network_settings": {"front": FRONT},
+}
+HAS_FRONT = {"networks": ["bridge", "front"], "network_settings": {"front": FRONT}}
 OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False}
 GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
 
@@ -85,6 +100,7 @@ SERVER = {
         "experimental": True,
         "storage_driver": "overlay2",
         "runtimes": ["fog-runc", "runc"],
+        "network_drivers": ["bridge", "macvlan"],
     },
     "criu": {
         "works": True,
@@ -99,6 +115,8 @@ SERVER = {
     "containers": {},
     "images": [],
     "networks": ["bridge"],
+    "network_settings": {},
+    "interfaces": ["eth0", "lo"],
     "segments": {},
     "volumes": [],
     "migrations": [],
@@ -112,6 +130,7 @@ SERVER = {
         "ports": ["8080/tcp"],
         "networks": ["bridge"],
         "addresses": {"bridge": ["172.17.0.2"]},
+        "fixed_addresses": {"bridge": []},
         "connections": [],
         "bound": [],
         "unix_outside": [],
@@ -119,6 +138,8 @@ SERVER = {
         "deleted": {"/x": 2**20},
         "sessions": [],
         "mounts": [],
+        "linked_mounts": [],
+        "shm_outside": 0,
         "memory": 10**6,
         "rootfs_size": 10,
         "image": "sha256:a",
@@ -245,6 +266,12 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "subnets": ["192.0.3.0/24"]}}}, {}, ["addresses"]),
         (ON_LAN, {"networks": ["lan"], "segments": {"lan": {**LAN, "used": ["192.0.2.5"]}}}, {}, ["addresses"]),
         (ON_LAN, {}, {}, ["networks"]),
+        (IN_FRONT, {}, {}, []),
+        (IN_FRONT, {}, {"networks": "existing"}, ["networks"]),
+        (IN_FRONT, {"network_settings": {"back": FRONT}}, {}, ["networks"]),
+        (IN_FRONT, {"docker.network_drivers": ["host"]}, {}, ["networks"]),
+        (IN_FRONT, HAS_FRONT, {"networks": "existing"}, []),
+        (IN_FRONT, {**HAS_FRONT, "network_settings": {"front": {**FRONT, "driver": "ipvlan"}}}, {}, ["networks"]),
         ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),
         ({"container.connections": [OVER]}, {}, {"mode": "cold"}, ["connections"]),
         ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
@@ -252,6 +279,9 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
         ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
         ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
+        ({"container.shm_outside": 4096}, {}, {"mode": "precopy"}, ["shared_memory"]),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, ["mounts"]),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "precopy"}, []),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )
@@ -285,6 +315,20 @@ def test_connections_are_told(connections, status, detail):
     assert (told["status"], told["detail"]) == (status, detail)
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "detail"),
+    [
+        ({}, {}, "the destination has bridge"),
+        (IN_FRONT, {}, "the destination has bridge and front will be made"),
+        (IN_FRONT, HAS_FRONT, "the destination has bridge, front"),
+        ({**IN_FRONT, "container.networks": []}, {}, "it has no network"),
+    ],
+)
+def test_networks_are_told(source, destination, detail):
+    checks = preflight(changed(source), changed(destination), "new", mounts=[], mode="precopy")
+    assert [one["detail"] for one in checks if one["check"] == "networks"] == [detail]
+
+
 def test_sessions_are_told():
     checks = preflight(
         changed({"container.sessions": ["sh", "top"]}), changed(None), name="looper100", mounts=[], mode="precopy"
@@ -302,6 +346,22 @@ def test_readable_bytes(count, text):
     assert readable_bytes(count) == text
 
 
+SENT = {"way": "sent", "bytes_sent": 2048, "layers": 3, "layers_left_out": 2}
+
+
+@pytest.mark.parametrize(
+    ("image", "note"),
+    [
+        ({"way": "there"}, "the image was there"),
+        ({"way": "pulled"}, "image: pulled from its registry"),
+        (SENT, "2.0 KiB sent, 2 of 3 layers were there"),
+        ({**SENT, "why_not_pulled": "no answer"}, "2 of 3 layers were there; not pulled: no answer"),
+    ],
+)
+def test_report_tells_how_the_image_came(image, note):
+    assert image_note(image).endswith(note)
+
+
 def test_report_of_a_live_migration():
     clock = ("start", "pre-migration", "reservation", "pre-copy", "stop-and-copy", "commitment", "activation")
     measured = {
@@ -311,7 +371,7 @@ def test_report_of_a_live_migration():
         "destination": "fog2",
         "mode": "precopy",
         "clock": {stage: 100.0 + second for second, stage in enumerate(clock)},
-        "image": {},
+        "image": {"way": "there", "bytes_sent": 0},
         "checkpoint": {
             "seconds": {
                 "pause": 0.01,
@@ -370,7 +430,7 @@ def test_report_tells_the_phases_and_the_downtime():
             "commitment": 108.0,
             "activation": 109.0,
         },
-        "image": {},
+        "image": {"way": "there", "bytes_sent": 0},
         "checkpoint": {
             "seconds": {"total": 0.5},
             "statistics": {"frozen_time": 52000},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -69,3 +70,15 @@ def test_copies_that_containerd_leaves(tmp_path, checkpoint, change, is_removed)
     assert _layout.remove_copies(str(checkpoint), [str(temporary)], began) == ([str(copy)] if is_removed else [])
     assert copy.exists() != is_removed
     assert (temporary / "something else").exists() and checkpoint.exists()
+
+
+def test_mounts_of_links(tmp_path):
+    (tmp_path / "link").symlink_to("init")
+    mounts = [
+        {"type": "proc", "source": "proc", "destination": "/proc"},
+        {"type": "bind", "source": str(tmp_path / "link"), "destination": "/sbin/docker-init"},
+        {"type": "bind", "source": str(tmp_path), "destination": "/srv"},
+    ]
+    (tmp_path / "config.json").write_text(json.dumps({"mounts": mounts}))
+    assert _layout.linked_mounts(str(tmp_path)) == ["/sbin/docker-init"]
+    assert _layout.linked_mounts(None) == []

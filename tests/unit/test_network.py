@@ -285,3 +285,14 @@ def test_an_image_that_is_cut_off(tmp_path, cut):
     (tmp_path / "files.img").write_bytes(image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))[:-cut])
     with pytest.raises(_sockets.SocketsError):
         _sockets.detach(str(tmp_path), lambda _one, _all: True)
+
+
+def test_mounts_of_links_become_mounts_of_what_they_lead_to(tmp_path):
+    (tmp_path / "init").write_text("init")
+    (tmp_path / "link").symlink_to("init")
+    real, link = str(tmp_path.resolve() / "init"), str(tmp_path / "link")
+    other = {"type": "proc", "source": "proc", "destination": "/proc"}
+    bind = {"type": "bind", "destination": "/sbin/docker-init", "options": ["bind", "ro"]}
+    config = {"root": {}, "mounts": [other, {**bind, "source": link}]}
+    assert _guard.with_real_sources(config) == {"root": {}, "mounts": [other, {**bind, "source": real}]}
+    assert _guard.with_real_sources({})["mounts"] == []

@@ -15,6 +15,7 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.docker._image import chain_ids
 
 # What a call of the API can raise.
 FAILURES: tuple[type[Exception], ...]
@@ -36,6 +37,7 @@ except ImportError:
     FAILURES = (OSError,)
     READ_TIMEOUT = TimeoutError
 
+_BLOCK = 1 << 20
 # What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
@@ -62,7 +64,7 @@ CONNECTION_SPEC = {
 
 
 class CheckpointClient(APIClient):
-    """The SDK's client plus the four calls of Docker's experimental checkpoint API, and creation from inspect data."""
+    """The SDK's client plus Docker's experimental checkpoints, creation from inspect data, and archives of images."""
 
     def create_checkpoint(self, container: str, name: str, directory: str, leave_running: bool, timeout: float) -> None:
         """C(POST /containers/ID/checkpoints): freezes the container and writes I(name) below I(directory)."""
@@ -93,6 +95,23 @@ class CheckpointClient(APIClient):
             return self.inspect_image(reference)
         except docker.errors.NotFound:
             return None
+
+    def save_images(self, names: list[str], path: str) -> None:
+        """C(GET /images/get): writes an archive with these images.
+
+        Docker saves all of them before it answers, which takes as long as it takes.
+        """
+        answer = self._get(self._url("/images/get"), params={"names": names}, stream=True, timeout=None)
+        self._raise_for_status(answer)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            for block in answer.iter_content(_BLOCK):
+                stream.write(block)
+
+    def layers(self) -> list[str]:
+        """The chain IDs of all layers of the images here."""
+        images = (self.find_image(one["Id"]) or {} for one in self.images())
+        stacks = ((image.get("RootFS") or {}).get("Layers") or [] for image in images)
+        return sorted({chain for stack in stacks for chain in chain_ids(stack)})
 
 
 def api_message(error: Exception) -> str:
@@ -160,7 +179,7 @@ def daemon_facts(client: CheckpointClient) -> dict:
     """What the decisions need to know of the daemon.
 
     :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
-        C(architecture), C(live_restore).
+        C(network_drivers), C(architecture), C(live_restore).
     """
     info, version = client.info(), client.version()
     return {
@@ -171,6 +190,7 @@ def daemon_facts(client: CheckpointClient) -> dict:
         "root": info.get("DockerRootDir", "/var/lib/docker"),
         "name": info.get("Name", ""),
         "runtimes": sorted(info.get("Runtimes") or {}),
+        "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
         "architecture": info.get("Architecture", ""),
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
     }

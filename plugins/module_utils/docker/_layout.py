@@ -26,6 +26,13 @@ _TASK_FOLDERS = (
     "{root}/containerd/daemon/io.containerd.runtime.v1.linux/moby",
 )
 
+# Where containerd keeps what it hands to the runtime, by its version and by who started containerd.
+_BUNDLES = (
+    "/run/containerd/io.containerd.runtime.v2.task/moby",
+    "/run/containerd/io.containerd.runtime.v1.linux/moby",
+    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
+    "/run/docker/containerd/daemon/io.containerd.runtime.v1.linux/moby",
+)
 
 # Bytes at the begin of each file that tell one checkpoint from another: registers, times, the dump's own ID.
 _TELLING = 65536
@@ -95,6 +102,25 @@ def task_folder(root: str, container_id: str) -> str | None:
         if os.path.isdir(folder):
             return folder
     return None
+
+
+def bundle(container_id: str) -> str | None:
+    """The folder with the OCI configuration of a running container."""
+    places = (os.path.join(folder, container_id) for folder in _BUNDLES)
+    return next(filter(os.path.isdir, places), None)
+
+
+def linked_mounts(folder: str | None) -> list[str]:
+    """Where a running container has mounts whose source on this host is a symbolic link.
+
+    :param folder: see bundle.
+    """
+    try:
+        with open(os.path.join(folder or "", "config.json"), encoding="utf-8") as stream:
+            mounts = json.load(stream).get("mounts") or []
+    except (OSError, ValueError):
+        return []
+    return sorted(one["destination"] for one in mounts if one.get("type") == "bind" and os.path.islink(one["source"]))
 
 
 def find_file(folder: str, name: str) -> str | None:

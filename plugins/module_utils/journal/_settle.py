@@ -235,8 +235,10 @@ def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(_destination.RUNTIME, inspect["Id"]), ignore_errors=True)
     for network in entry["made"].get("networks", []):
+        # One that somebody uses by now stays, whether that container runs or not.
         with contextlib.suppress(*_client.FAILURES):
-            client.remove_network(network)
+            if not client.containers(all=True, filters={"network": network}):
+                client.remove_network(network)
     for volume in entry["made"].get("volumes", []):
         with contextlib.suppress(*_client.FAILURES):
             client.remove_volume(volume)
@@ -263,6 +265,7 @@ def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
     else:
         if inspect:
             _give_policy(entry, inspect, client)
+            _give_oom_score(inspect)
         said = "runs" if inspect else "was removed meanwhile"
     sweep(entry, keep)
     _journal.close_entry(entry["id"])
@@ -294,6 +297,12 @@ def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
+
+
+def _give_oom_score(inspect: dict) -> None:
+    """CRIU leaves a process that had none the one of containerd's shim."""
+    with contextlib.suppress(OSError):
+        _host.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
 
 
 def inspected(entry: dict) -> dict:

@@ -87,6 +87,18 @@ def with_hook(config, prepared):
     return dict(config, hooks=dict(hooks, prestart=[ours, *theirs])), plugs
 
 
+def with_real_sources(config):
+    """The container's OCI configuration with what its bind mounts are of in place of symbolic links to that.
+
+    CRIU 4.2 cannot restore a mount of a link (C(mnt-v2: Can't remount)), such as Debian's C(docker-init) is.
+    """
+    mounts = [
+        dict(one, source=os.path.realpath(one["source"])) if one.get("type") == "bind" and "source" in one else one
+        for one in config.get("mounts") or []
+    ]
+    return dict(config, mounts=mounts)
+
+
 class Guard:
     """The network of one container that is to be restored here."""
 
@@ -95,6 +107,7 @@ class Guard:
         self._network = None
         self._announcer = None
         self._plugs = []
+        self._sysctls = {}
 
     def prepare(self):
         """To be called when the runtime is armed: it has not read the container's configuration yet."""
@@ -107,7 +120,8 @@ class Guard:
             raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", told)
         path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
-            config, self._plugs = with_hook(json.load(stream), self._prepared)
+            config, self._plugs = with_hook(with_real_sources(json.load(stream)), self._prepared)
+        self._sysctls = (config.get("linux") or {}).get("sysctl") or {}
         with open(path + ".new", "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
             json.dump(config, stream)
@@ -118,6 +132,7 @@ class Guard:
         process = json.loads(state)["pid"]
         self._network = _network.network_of(process)
         _network.inside(self._network, _network.guard)
+        _network.inside(self._network, _network.set_sysctls, self._sysctls)
         for plug in self._plugs:
             plug.into(process)
 

@@ -72,6 +72,19 @@ def inside(namespace, function, *arguments):
     return outcome["value"]
 
 
+def set_sysctls(sysctls):
+    """Sets those settings of the kernel that belong to the network namespace of the caller, such as net.core.somaxconn.
+
+    CRIU brings none of them along where the interfaces are made by somebody else.
+
+    :param sysctls: values by name, others among them.
+    """
+    for name, value in sysctls.items():
+        if name.startswith("net."):
+            with open("/proc/sys/" + name.replace(".", "/"), "w", encoding="ascii") as stream:
+                stream.write(value)
+
+
 def _enter(namespace):
     libc = ctypes.CDLL(None, use_errno=True)
     handle = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC) if isinstance(namespace, str) else namespace

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of a container's networks can be used at the destination, and which can be made there."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import _networks
+
+# As Docker 26.1 shows it.
+INSPECT = {
+    "Name": "front",
+    "Id": "d17e",
+    "Scope": "local",
+    "Driver": "bridge",
+    "EnableIPv6": True,
+    "IPAM": {
+        "Driver": "default",
+        "Options": {},
+        "Config": [
+            {
+                "Subnet": "198.51.100.0/24",
+                "IPRange": "198.51.100.128/25",
+                "Gateway": "198.51.100.9",
+                "AuxiliaryAddresses": {"printer": "198.51.100.5"},
+            },
+            {"Subnet": "fd00:77::/64"},
+        ],
+    },
+    "Internal": False,
+    "Attachable": True,
+    "Containers": {
+        "4f": {"IPv4Address": "198.51.100.130/24", "IPv6Address": "fd00:77::2/64"},
+        "5a": {"IPv4Address": ""},
+    },
+    "Options": {"com.docker.network.bridge.name": "br77"},
+    "Labels": {"x": "y"},
+}
+FRONT = _networks.settings(INSPECT)
+
+
+def front(**changes) -> dict:
+    return {**FRONT, **changes}
+
+
+def pools(*subnets: str) -> list[dict]:
+    return [{"subnet": subnet} for subnet in subnets]
+
+
+def test_settings():
+    assert FRONT == {
+        "driver": "bridge",
+        "driver_options": {"com.docker.network.bridge.name": "br77"},
+        "ipam_driver": "default",
+        "ipam_driver_options": {},
+        "ipam_config": [
+            {
+                "subnet": "198.51.100.0/24",
+                "iprange": "198.51.100.128/25",
+                "gateway": "198.51.100.9",
+                "aux_addresses": {"printer": "198.51.100.5"},
+            },
+            {"subnet": "fd00:77::/64"},
+        ],
+        "enable_ipv6": True,
+        "internal": False,
+        "attachable": True,
+        "labels": {"x": "y"},
+        "scope": "local",
+        "used": ["198.51.100.130", "fd00:77::2"],
+    }
+    assert _networks.subnets(FRONT) == ["198.51.100.0/24", "fd00:77::/64"]
+
+
+def test_settings_of_other_versions():
+    old = {"Driver": "bridge", "IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1/16"}]}}
+    assert _networks.settings(old)["ipam_config"] == [{"subnet": "172.18.0.0/16", "gateway": "172.18.0.1"}]
+    assert "enable_ipv4" not in _networks.settings({**INSPECT, "EnableIPv4": True})
+    assert _networks.settings({**INSPECT, "EnableIPv4": False})["enable_ipv4"] is False
+    assert _networks.settings({"Driver": "null", "IPAM": None})["ipam_config"] == []
+
+
+@pytest.mark.parametrize(
+    ("there", "addresses", "problem"),
+    [
+        ({}, ["198.51.100.7", "fd00:77::7"], ""),
+        ({"labels": {}, "driver_options": {}, "attachable": False}, [], ""),
+        ({"ipam_config": pools("10.0.0.0/8")}, [], ""),
+        (
+            {"ipam_config": pools("10.0.0.0/8")},
+            ["198.51.100.7"],
+            "its address 198.51.100.7 is not of the destination's network front (10.0.0.0/8)",
+        ),
+        ({}, ["198.51.100.7", "fd00:77::2"], "another container at the destination has its address fd00:77::2"),
+        ({"driver": "macvlan"}, [], "the network front is a bridge at the source and a macvlan at the destination"),
+        ({"internal": True}, [], "is without a way outside (internal) at the destination only"),
+        ({"enable_ipv6": False}, [], "has no IPv6 at the destination"),
+    ],
+)
+def test_a_network_of_the_same_name(there, addresses, problem):
+    found = _networks.difference("front", FRONT, front(**there), addresses)
+    assert problem in found and bool(problem) == bool(found)
+
+
+LAN = {"driver": "macvlan", "driver_options": {"parent": "eth0.10"}, "ipam_config": pools("192.0.2.0/24")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "problem"),
+    [
+        ({}, {}, ""),
+        ({}, {"back": front(driver_options={}, ipam_config=pools("198.51.101.0/24", "fd00:78::/64"))}, ""),
+        (
+            {"driver_options": {}},
+            {"back": front(ipam_config=pools("198.51.0.0/16"))},
+            "would have the subnet 198.51.100.0/24, which overlaps 198.51.0.0/16, as the destination's",
+        ),
+        ({"driver_options": {}}, {"back": FRONT}, "would have the subnet 198.51.100.0/24, as the destination's"),
+        ({}, {"back": front(ipam_config=[])}, "would have the bridge br77, as the destination's network back has"),
+        ({"scope": "swarm"}, {}, "belongs to a swarm"),
+        ({"driver": "weave"}, {}, "has no driver weave for the network front"),
+        (LAN, {}, ""),
+        ({**LAN, "driver_options": {"parent": "eth1"}}, {}, "lies on eth1, and the destination has no such interface"),
+        ({**LAN, "driver_options": {"parent": "eth0.x"}}, {}, "lies on eth0.x, and the destination has no such"),
+        ({**LAN, "driver_options": {}}, {}, ""),
+        (LAN, {"wan": front(**{**LAN, "ipam_config": []})}, "would have the interface eth0.10, as the destination's"),
+        # Docker lets those two share an interface.
+        (LAN, {"wan": front(**{**LAN, "driver": "ipvlan", "ipam_config": []})}, ""),
+    ],
+)
+def test_a_network_to_make(wanted, others, problem):
+    found = _networks.hindrance("front", front(**wanted), others, ["bridge", "macvlan"], ["eth0", "lo"])
+    assert problem in found and bool(problem) == bool(found)
