@@ -378,8 +378,8 @@ def volume_arguments(volume: dict) -> dict:
     return {
         "name": volume["Name"],
         "driver": volume.get("Driver") or "local",
-        "driver_opts": volume.get("Options") or {},
-        "labels": volume.get("Labels") or {},
+        "driver_opts": volume.get("Options"),
+        "labels": volume.get("Labels"),
     }
 
 

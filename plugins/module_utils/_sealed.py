@@ -80,7 +80,6 @@ def _openssl(key: bytes, *words: str, **streams):
         )
     finally:
         os.close(readable)
-    assert process.stderr
     with process:
         try:
             yield process
@@ -89,7 +88,7 @@ def _openssl(key: bytes, *words: str, **streams):
             raise
         if process.stdin:
             process.stdin.close()
-        said = process.stderr.read().decode("utf-8", "replace").split("\n")[0]
+        said = process.stderr.read().decode("utf-8", "replace").split("\n")[0] if process.stderr else ""
     if process.returncode:
         raise OSError(f"openssl failed ({said or process.returncode})")
 
@@ -189,7 +188,8 @@ def _unpack(stream, target: str) -> None:
             path = os.path.join(target, entry.name)
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
             content = archive.extractfile(entry)
-            assert content
+            if content is None:
+                raise ValueError(f"it holds {entry.name}, which is no file")
             with content, open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
                 os.fchmod(file.fileno(), entry.mode & 0o777)

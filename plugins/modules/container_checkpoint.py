@@ -903,7 +903,7 @@ def main() -> None:
         module.exit_json(**Checkpointer(module, _client.connect(module.params)).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except (_journal.JournalError, *_client.FAILURES) as error:
+    except _client.FAILURES as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
 
 

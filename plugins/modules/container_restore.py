@@ -176,7 +176,7 @@ _PARTS = ("Config", "HostConfig")
 STARTED = time.time()
 DAY = 24 * 60 * 60
 # What a restore can fail with: our own refusals, and what a call of the API can raise.
-FAILURES: tuple[type[Exception], ...] = (MigrationError, _journal.JournalError, *_client.FAILURES)
+FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
 
 
 def _write_note(name: str, text: str) -> None:

@@ -54,18 +54,21 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import _clien
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal, _settle
 
 
+def look(entries: list[dict], params: dict) -> list[dict]:
+    """The entries, each with how things really are."""
+    client = _client.connect(params)
+    return [dict(entry, now=_settle.present(entry, client)) for entry in entries]
+
+
 def main() -> None:
     module = _client.new_module({"container": {"type": "str"}}, supports_check_mode=True)
     wanted = module.params["container"]
     try:
         entries = [entry for entry in _journal.entries() if wanted in (None, entry["name"])]
-        client = _client.connect(module.params) if entries else None
-        module.exit_json(
-            changed=False, migrations=[dict(entry, now=_settle.present(entry, client)) for entry in entries]
-        )
+        module.exit_json(changed=False, migrations=look(entries, module.params) if entries else [])
     except MigrationError as error:
         module.fail_json(**error.result("Info"))
-    except (_journal.JournalError, *_client.FAILURES) as error:
+    except _client.FAILURES as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
 
 

@@ -34,6 +34,7 @@ attributes:
     description: Shows who owns the container before and after.
   idempotent:
     support: full
+    description: What is open, noted or closed already is left as it is.
 options:
   id:
     description: Name of the migration.
@@ -277,7 +278,7 @@ def main() -> None:
         module.exit_json(**Journal(module).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except (_journal.JournalError, *_client.FAILURES) as error:
+    except _client.FAILURES as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
 
 

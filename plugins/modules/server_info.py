@@ -451,7 +451,7 @@ def main() -> None:
         module.exit_json(changed=False, **gather(_client.connect(module.params), module.params))
     except MigrationError as error:
         module.fail_json(**error.result("Info"))
-    except (_journal.JournalError, *_client.FAILURES) as error:
+    except _client.FAILURES as error:
         module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
 
 

@@ -251,7 +251,7 @@ def test_never_both():
 )
 def test_what_is_under_way_is_left_alone(alive, noted, wanted):
     told = iter(alive)
-    found = busy([{"noted": noted} for _ in alive], 100, 1000, lambda _controller: next(told))
+    found = busy([{"noted": noted}] * len(alive), 100, 1000, lambda _controller: next(told))
     assert found is None if wanted is None else wanted in found
 
 

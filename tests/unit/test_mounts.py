@@ -89,7 +89,7 @@ def test_a_volume_is_made_as_it_was():
         "name": "data",
         "driver": "local",
         "driver_opts": {"type": "tmpfs"},
-        "labels": {},
+        "labels": None,
     }
 
 

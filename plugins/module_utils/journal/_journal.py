@@ -30,6 +30,8 @@ import os
 import re
 import time
 
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+
 FOLDER = "/var/lib/fog-migration/journal"
 FORMAT = "fog.migration/journal"
 VERSION = 1
@@ -57,7 +59,7 @@ _FIELDS = {
 }
 
 
-class JournalError(Exception):
+class JournalError(MigrationError):
     """The journal cannot be used. The text is a clause."""
 
 

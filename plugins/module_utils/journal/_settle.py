@@ -27,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import _clien
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
 
+RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
 # Seconds between two looks.
 _LOOK = 0.1
 # Seconds that a program gets after it was told to end.
@@ -203,7 +204,7 @@ def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: in
         checkpoint = {"name": entry["id"], "created": ""}
         try:
             _start.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
-        except (MigrationError, *_client.FAILURES) as error:
+        except RESTORE_FAILURES as error:
             what = error.what if isinstance(error, MigrationError) else _client.api_message(error)
             raise MigrationError(
                 f"the container {entry['name']} could not be resumed ({what})",

@@ -373,7 +373,7 @@ class Destination:
         self.fifos = {}
         _host.kill_restore(self.order["container"])
         self.start.join(30)
-        path = f"/containers/{self.order['container']}?force=1"
+        path = f"/containers/{self.order['container']}?force=1&v=1"
         problem = _engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
         if self.start.is_alive() or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")

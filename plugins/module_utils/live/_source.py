@@ -498,12 +498,16 @@ def obey(source, wish):
     return {"error": error, "state": source.state}
 
 
+def _end(_number, _frame):
+    raise SystemExit(1)
+
+
 def main():
     """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
     directory = _program.order_directory()
     _program.register(directory)
     # As any other end: what is only frozen goes on.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end)
     with open(os.path.join(directory, _program.ORDER), encoding="utf-8") as stream:
         order = json.load(stream)
     connection = _direct.SshConnection(
