@@ -52,9 +52,10 @@ RETURN = r"""
 _value:
   description:
     - C(verdict) is V(undo) (the source has it), V(finish) (the destination has it) or V(wait) (nobody can say, or a
-      server is missing). C(why) is a clause. C(undo) and C(finish) tell on which servers that is done now.
+      server is missing). C(why) is a clause. C(undo) and C(finish) tell on which servers that is done now, and
+      C(missing) is a server on which it cannot be done, or empty.
   type: dict
-  sample: {verdict: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: []}
+  sample: {verdict: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: [], missing: ""}
 """
 
 RUNS = ("running", "paused", "restarting")
@@ -75,38 +76,52 @@ def has_it(result: dict) -> bool:
     return now["container"] in RUNS and complete
 
 
-def _of(verdict: str, why: str, *hosts: str) -> dict:
-    acts = {one: list(hosts) if one == verdict else [] for one in ("undo", "finish")}
-    return {"verdict": verdict, "why": why, **acts}
-
-
 def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:
     """See DOCUMENTATION."""
     here, there = hosts
     # A server that is lost for good has nothing and says nothing.
     source = {"entry": None} if here in lost else source
     destination = {"entry": None} if there in lost else destination
-    no_source, no_destination = _silence(here, source), _silence(there, destination)
-    asked = [] if no_destination else [there]
-    arrived = not no_destination and bool(destination["entry"]) and has_it(destination) and not rejected
-    if no_source:
-        if arrived or no_destination:
-            return _of("wait", no_source)
-        return _of("undo", f"it does not run at {there}, and {no_source}", there)
+    silent = {host: _silence(host, result) for host, result in zip(hosts, (source, destination), strict=True)}
+    arrived = not silent[there] and bool(destination["entry"]) and has_it(destination) and not rejected
+    decided, why, order = _decide(source, silent, hosts, arrived)
+    now = [host for host in order if not silent[host] and host not in lost]
+    missing = next((host for host in hosts if silent[host] or host in lost), "")
+    return {
+        "verdict": decided,
+        "why": why,
+        "missing": missing,
+        "undo": now if decided == "undo" else [],
+        "finish": now if decided == "finish" else [],
+    }
+
+
+def _decide(source: dict, silent: dict[str, str], hosts: list[str], arrived: bool) -> tuple[str, str, list[str]]:
+    """The verdict, why, and on which servers it is done, in order, as far as they can be asked.
+
+    :param silent: why a server cannot be asked, by name; empty where it has answered.
+    :param arrived: whether the destination has the container.
+    """
+    here, there = hosts
+    finish, undo = [here, there], [there, here]
+    if silent[here]:
+        if arrived or silent[there]:
+            return "wait", silent[here], []
+        return "undo", f"it does not run at {there}, and {silent[here]}", undo
     if not source["entry"]:
         if arrived:
-            return _of("finish", f"it was finished at {here}", there)
-        return _of("undo", f"it was never begun at {here}, or was undone there", *asked, here)
+            return "finish", f"it was finished at {here}", finish
+        return "undo", f"it was never begun at {here}, or was undone there", undo
     owner = source["entry"]["owner"]
     if owner == "destination":
-        return _of("finish", f"it was committed at {there}", here, *asked)
-    if no_destination:
+        return "finish", f"it was committed at {there}", finish
+    if silent[there]:
         if owner == "source":
-            return _of("undo", f"it was not handed over, and {no_destination}", here)
-        return _of("wait", f"only {there} can say whether it runs there, and {no_destination}")
+            return "undo", f"it was not handed over, and {silent[there]}", undo
+        return "wait", f"only {there} can say whether it runs there, and {silent[there]}", []
     if arrived and owner == "unknown":
-        return _of("finish", f"it runs at {there}", here, there)
-    return _of("undo", f"it was not handed over to {there}" if arrived else f"it does not run at {there}", there, here)
+        return "finish", f"it runs at {there}", finish
+    return "undo", f"it was not handed over to {there}" if arrived else f"it does not run at {there}", undo
 
 
 class FilterModule:

@@ -21,18 +21,21 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
 - a witness outside of both servers has heard every number that it counts, once and in order, from wherever it was; a
   number that is said again after it was said at the destination counts as lost;
 - every number was on the disk before the witness heard of it, and still is; a checksum over its memory is what it was;
+- a container that runs on a server which is lost dies with it, as it would without any migration: these are counted by
+  themselves, and all the rest has to be true of what runs afterwards;
 - nothing of the migration is left on either server: no file, key, program, mount, copy.
 
 """
 
 
 def _table(results: list[dict], key: str, title: str) -> list[str]:
-    rows = [f"| {title} | tried | moved | stayed | lost |", "|---|---|---|---|---|"]
+    rows = [f"| {title} | tried | moved | stayed | died with its server | lost |", "|---|---|---|---|---|---|"]
     for value in sorted({result[key] for result in results}):
         some = [result for result in results if result[key] == value]
         outcomes = Counter(result["outcome"] for result in some)
         lost = sum(bool(result["problems"]) for result in some)
-        rows.append(f"| {value} | {len(some)} | {outcomes['moved']} | {outcomes['stayed']} | {lost} |")
+        counts = [len(some), *(outcomes[what] for what in ("moved", "stayed", "died with its server")), lost]
+        rows.append(f"| {value} | {' | '.join(map(str, counts))} |")
     return [*rows, ""]
 
 

@@ -33,7 +33,7 @@ import programs  # noqa: E402
 import witness as witness_module  # noqa: E402
 
 NAME = "counter"
-FILES = ("/numbers",)
+FILES = ("/numbers", "/data/numbers")
 # Seconds that a playbook may take, whatever was done to it.
 LONGEST = 420
 CLEAR = """
@@ -61,6 +61,7 @@ class Trial:
         self.name = f"{NAME}{number}"
         self.source, self.destination = "fog1", "fog2"
         self.output: list[str] = []
+        self._died = False
 
     def run(self) -> dict:
         """The result, for the file."""
@@ -75,7 +76,7 @@ class Trial:
         problems = recovered + self._look()
         return {
             **self.plan._asdict(),
-            "outcome": self._outcome(),
+            "outcome": "died with its server" if self._died else self._outcome(),
             "playbook": playbook,
             "problems": problems,
             "seconds": round(time.monotonic() - began, 1),
@@ -92,6 +93,8 @@ class Trial:
             self.name,
             "--restart",
             "on-failure",
+            "-v",
+            f"{self.name}-data:/data",
             programs.IMAGE,
             *programs.COMMAND,
             witness_module.GENERATOR,
@@ -160,8 +163,11 @@ class Trial:
             return [f"it runs on {where[0]} and says nothing"]
         self.lab.docker(where[0], "pause", self.name)
         time.sleep(0.2)
-        written = [self._written(where[0], path) for path in FILES]
-        found = witness_module.complaints(self.witness.heard(self.name), written)
+        words, written = self.witness.heard(self.name), [self._written(where[0], path) for path in FILES]
+        lost = faults.FAULTS[self.plan.kind].loses
+        address = self.lab.hostvars[getattr(self, lost)]["ansible_host"] if lost else None
+        words, written, self._died = witness_module.without_lost_server(words, written, address)
+        found = witness_module.complaints(words, written)
         found += [f"memory: {word}" for word in self.witness.damaged]
         self.witness.damaged.clear()
         self.lab.docker(where[0], "unpause", self.name)

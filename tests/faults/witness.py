@@ -90,14 +90,27 @@ def expected(number: int) -> str:
     return _DIGESTS[number + 1].hex()
 
 
-def lives(words: list[Word]) -> list[list[Word]]:
-    """The words of a container, cut where it was started anew."""
-    found: list[list[Word]] = [[]]
-    for word in words:
-        if word.number == 0 and found[-1]:
-            found.append([])
-        found[-1].append(word)
-    return found
+def without_lost_server(
+    words: list[Word], written: list[list[int]], address: str | None
+) -> tuple[list[Word], list[list[int]], bool]:
+    """What is left to be judged where a server was lost, and whether the container was lost with it.
+
+    A container dies with the server that it runs on, migration or not: it is started anew there by its restart policy,
+    or goes on from the state in which the other server still had it. What it said before is not held against it then.
+
+    :param written: the content of each of its files.
+    :param address: of the server that was lost, or None.
+    """
+    for place, (before, after) in enumerate(itertools.pairwise(words), 1):
+        if before.where == address and after.number <= before.number:
+            fresh = [numbers[_last_begin(numbers) :] for numbers in written]
+            return words[place:], fresh if after.number == 0 else written, True
+    return words, written, False
+
+
+def _last_begin(numbers: list[int]) -> int:
+    """Where in a file the last life begins."""
+    return max((place for place, number in enumerate(numbers) if number == 0), default=0)
 
 
 def complaints(words: list[Word], numbers_written: list[list[int]]) -> list[str]:

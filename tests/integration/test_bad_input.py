@@ -157,11 +157,17 @@ def test_process_of_another_user_where_criu_may_not_dump_it(lab):
     assert lab.running_on("other-user") == ["fog1"]
 
 
-def test_volume_whose_content_would_be_lost(lab):
+def test_volumes_that_cannot_move(lab):
     lab.start("fog1", "voluminous", NATURALS, "--volume", "data:/data")
-    one_sentence(failure(lab.migrate("voluminous", check=False)), "the content of data would not travel with it")
+    refused = failure(lab.migrate("voluminous", check=False, migration_volumes="refuse"))
+    one_sentence(refused, "the content of the volume data would not travel with it")
+    lab.docker("fog2", "volume", "create", "data")
+    one_sentence(failure(lab.migrate("voluminous", check=False)), "the destination has a volume data already")
+    lab.docker("fog2", "volume", "rm", "data")
+    lab.docker("fog1", "create", "--name", "other", "--volume", "data:/data", "busybox:lab")
+    one_sentence(failure(lab.migrate("voluminous", check=False)), "the volume data is used by other as well")
     assert lab.running_on("voluminous") == ["fog1"]
-    lab.docker("fog1", "rm", "-f", "voluminous")
+    lab.docker("fog1", "rm", "-f", "voluminous", "other")
     lab.docker("fog1", "volume", "rm", "data")
 
 

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import re
-import threading
 
-import programs
-from lab import CHECKPOINTS, failure, wait_for
+from lab import CHECKPOINTS, wait_for
 from test_migrate import NATURALS, counted, end, naturals
 
 
@@ -103,55 +101,6 @@ def test_what_criu_cannot_dump_runs_on(lab):
     assert lab.traces("fog1") == []
 
 
-def during_the_restore(lab, script: str) -> threading.Thread:
-    """Runs a script on fog2 as soon as a container is being restored there."""
-    loop = f"while ! pgrep -f 'runc .*[r]estore' >/dev/null; do sleep 0.02; done; {script}"
-    thread = threading.Thread(target=lab.sh, args=("fog2", f'timeout 120 sh -c "{loop}"'), kwargs={"check": False})
-    thread.start()
-    return thread
-
-
-def test_connection_lost_during_the_restore(lab):
-    """The restore goes on at the destination without anybody listening; the rollback waits for it and takes it back."""
-    identity = lab.start("fog1", "looper100", NATURALS)
-    counted(lab, "fog1", "looper100", 5)
-    cutter = during_the_restore(lab, "pkill -KILL sshd-session")
-    message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
-    cutter.join()
-    assert "was resumed and runs at fog1" in message
-    assert lab.running_on("looper100") == ["fog1"]
-    assert lab.inspect("fog1", "looper100")["Id"] == identity
-    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
-    assert numbers == naturals(len(numbers))
-    assert [lab.traces(node) for node in lab.servers()] == [[], []]
-
-
-def test_destination_lost_at_the_worst_moment(lab):
-    """Nobody can say whether it runs there: it stays frozen at the source, and the message says how to settle it."""
-    lab.start("fog1", "looper100", NATURALS, "--restart", "always")
-    counted(lab, "fog1", "looper100", 5)
-    rule = "INPUT -p tcp --dport 22 -j DROP"
-    cutter = during_the_restore(lab, f"iptables -I {rule}; pkill -KILL sshd-session")
-    try:
-        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
-        cutter.join()
-    finally:
-        lab.sh("fog2", f"iptables -D {rule}")
-    assert "fog2 cannot be asked whether looper100 runs there" in message
-    assert "stays frozen at fog1" in message
-    assert status(lab, "fog1", "looper100") == "exited"
-    wait_for(lambda: lab.running_on("looper100") == ["fog2"], "the restore that went on at fog2")
-    # Then the two commands that the message names.
-    path = re.findall(r"path=([^ ']+)", message)[0]
-    assert f"ansible fog2 -m fog.migration.container_restore -a 'path={path} name=looper100 state=absent'" in message
-    assert lab.module("fog2", "container_restore", path=path, name="looper100", state="absent")["changed"]
-    assert f"ansible fog1 -m fog.migration.container_restore -a 'path={path}'" in message
-    assert lab.module("fog1", "container_restore", path=path)["changed"]
-    assert lab.running_on("looper100") == ["fog1"]
-    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
-    assert numbers == naturals(len(numbers))
-
-
 def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
     """Undoing anything while Docker still dumps would lose the container: what Docker writes is kept."""
     lab.start("fog1", "heavy", "x=$(head -c 96000000 /dev/urandom | base64); " + NATURALS)
@@ -172,20 +121,3 @@ def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
     lab.docker("fog1", "start", "--checkpoint", "c1", "heavy")
     numbers = [int(line) for line in end(lab, "fog1", "heavy")]
     assert numbers == naturals(len(numbers))
-
-
-def test_what_is_ended_while_it_is_paused_never_runs_again(lab):
-    """The children of a container outlive its first process by a moment, which is enough for them to write."""
-    programs.start(lab, "fog1", "twin", programs.FAMILY.replace("0.05", "0.0001"))
-    wait_for(lambda: len(lab.lines("fog1", "twin")) > 1000, "many numbers")
-    arguments = {"container": "twin", "name": "any", "state": "ended"}
-    refused = lab.module("fog1", "container_checkpoint", **arguments)
-    assert "is running and not paused" in refused["msg"]
-    followed = lab.follow("fog1", "twin")
-    lab.docker("fog1", "pause", "twin")
-    written = lab.lines("fog1", "twin")
-    assert lab.module("fog1", "container_checkpoint", "--check", **arguments)["changed"]
-    assert lab.module("fog1", "container_checkpoint", **arguments)["changed"]
-    lab.docker("fog1", "rm", "-f", "twin")
-    assert followed.lines() == written
-    assert not lab.module("fog1", "container_checkpoint", **arguments)["changed"]

@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 import lab as lab_module
+import programs
 import pytest
 from lab import failure, wait_for
 
@@ -130,3 +131,24 @@ def test_one_migration_at_a_time(lab, start):
     )
     first.join()
     lives_on(lab, "fog2", followed)
+
+
+def test_what_is_let_go_of_never_runs_again(lab):
+    """The children of a container outlive its first process by a moment, which is enough for them to write."""
+    identity = programs.start(lab, "fog1", "twin", programs.FAMILY.replace("0.05", "0.0001"))
+    wait_for(lambda: len(lab.lines("fog1", "twin")) > 1000, "many numbers")
+    followed = lab.follow("fog1", "twin")
+    lab.docker("fog1", "pause", "twin")
+    written = lab.lines("fog1", "twin")
+    facts = {"container": identity, "name": "twin", "source": "fog1", "destination": "fog2", "mode": "precopy"}
+    journal = {"id": "twin-1", "state": "open", "role": "source", **facts}
+    assert lab.module("fog1", "migration_journal", **journal)["changed"]
+    assert not lab.module("fog1", "migration_journal", **journal)["changed"]
+    refused = lab.module("fog1", "migration_journal", **{**journal, "id": "twin-2"})
+    assert refused["failed"] and "is under way" in refused["msg"] and refused["other"]["id"] == "twin-1"
+    assert lab.module("fog1", "migration_journal", "--check", id="twin-1", state="finished")["changed"]
+    assert lab.module("fog1", "migration_info")["migrations"][0]["now"]["container"] == "paused"
+    assert lab.module("fog1", "migration_journal", id="twin-1", state="finished")["changed"]
+    assert followed.lines() == written
+    assert not lab.module("fog1", "migration_journal", id="twin-1", state="finished")["changed"]
+    assert lab.docker("fog1", "ps", "-aq") == ""

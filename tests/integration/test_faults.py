@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A short selection of what C(make fault-test) does: faults in the midst of migrations, after which nothing is lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "faults"))
+
+import run
+import witness as witness_module
+from faults import Plan
+
+pytestmark = pytest.mark.lab
+
+PLANS = [
+    Plan("controller", "precopy", "freeze", 0.4),
+    Plan("receiver", "precopy", "freeze", 0.55),
+    Plan("sender", "precopy", "freeze", 0.6),
+    Plan("source node", "cold", "activation", 0.0),
+    Plan("destination node", "precopy", "pre-copy", 0.3),
+    Plan("dockerd at the destination", "cold", "restore", 0.5),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.kind} {plan.moment}".replace(" ", "-"))
+def test_nothing_is_lost(lab, plan):
+    run.prepare(lab)
+    witness = witness_module.Witness(run.gateway())
+    try:
+        result = run.Trial(lab, witness, plan, PLANS.index(plan)).run()
+    finally:
+        witness.close()
+    assert result["problems"] == [], "\n".join(result["log"])
