@@ -77,6 +77,15 @@ molecule-vagrant: setup-dev ## its scenario with two virtual machines by Vagrant
 	@$(call say,'Molecule: two virtual machines by Vagrant')
 	@tools/vagrant/workstation.sh tools/vagrant/molecule.sh test $(ARGS)
 
+# The lab is its own, and stays up when something was lost. What was interrupted goes on.
+fault-test: export FOG_LAB_NAME := fog-faults
+fault-test: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/faults
+fault-test: export FOG_FAULTS := $(ARGS)
+fault-test: setup-dev ## 200 faults in the midst of migrations, into docs/reliability.md (two hours): make fault-test ARGS="--seed 2 --count 50"
+	@$(call say,'Molecule: faults')
+	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule test --destroy=never -s faults
+	@MOLECULE_GLOB='molecule/*/molecule.yml' ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(COLLECTIONS) molecule destroy -s faults
+
 pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (root; an hour on two cores, later minutes): make pi-kernel-boot ARGS=arm64
 	@$(call say,"The Pi's kernels in QEMU")
 	@tools/pi_kernel/boot.sh $(ARGS)

@@ -199,10 +199,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--results", type=Path, default=HERE / "results.json")
-    parser.add_argument("--only", help="kinds of faults, comma separated")
+    parser.add_argument("--results", type=Path, help="file for the results, .cache/faults-SEED.json by default")
     wanted = parser.parse_args()
-    results = json.loads(wanted.results.read_text()) if wanted.results.exists() else []
+    place = wanted.results or HERE.parents[1] / ".cache" / f"faults-{wanted.seed}.json"
+    place.parent.mkdir(exist_ok=True)
+    results = json.loads(place.read_text()) if place.exists() else []
     the_lab = lab_module.Lab()
     prepare(the_lab)
     witness = witness_module.Witness(gateway())
@@ -210,7 +211,7 @@ def main() -> int:
     for number, plan in itertools.islice(enumerate(plans), len(results), None):
         result = {"seed": wanted.seed, "number": number, **Trial(the_lab, witness, plan, number).run()}
         results.append(result)
-        wanted.results.write_text(json.dumps(results, indent=1) + "\n")
+        place.write_text(json.dumps(results, indent=1) + "\n")
         told = "; ".join(result["problems"]) or "nothing lost"
         print(
             f"{number + 1}/{wanted.count} {plan.kind} ({plan.mode}, {plan.moment} + {plan.delay}): "
