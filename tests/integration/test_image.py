@@ -165,6 +165,7 @@ def test_pull(lab, registry):
     assert lab.inspect("fog2", "mover")["Config"]["Image"] == registry
 
 
+@pytest.mark.slow
 def test_pull_that_fails(lab, registry):
     """It is sent then, and the report says why."""
     before = image_of(lab, "fog1", registry)
@@ -176,6 +177,7 @@ def test_pull_that_fails(lab, registry):
     assert image_of(lab, "fog2", registry) == before
 
 
+@pytest.mark.slow
 def test_pull_of_what_no_registry_has(lab, layered):
     start(lab, layered())
     done = lab.migrate("mover", migration_image="pull")

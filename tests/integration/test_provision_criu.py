@@ -58,6 +58,7 @@ def said(done: subprocess.CompletedProcess) -> dict:
     return json.loads(base64.b64decode(re.search(r"said=([A-Za-z0-9+/=]+)", done.stdout).group(1)))
 
 
+@pytest.mark.slow
 def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
     node = bare()
     server = CriuOnServer(lab_module.Lab(), node, str(tmp_path))

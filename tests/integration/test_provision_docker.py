@@ -88,6 +88,7 @@ def server(lab, bare) -> DockerOnServer:
     return DockerOnServer(lab, node)
 
 
+@pytest.mark.slow
 def test_distribution_and_static_build(server):
     # A check on a bare server.
     files = "find /etc /opt /usr /var/lib -newer /srv/now"
@@ -145,6 +146,7 @@ def test_distribution_and_static_build(server):
     assert server.started() == container
 
 
+@pytest.mark.slow
 def test_pinned_by_apt(server):
     server.unpack_docker()
     if server.old_control_groups():
