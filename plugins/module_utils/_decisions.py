@@ -190,6 +190,11 @@ def checkpoint_refusal(
     return None
 
 
+def checkpoints_paused(version: str) -> bool:
+    """Whether this Docker was seen making a checkpoint of a container that is paused."""
+    return version_tuple(version) >= (18, 9)
+
+
 def restart_policy_to_hold(inspect: dict, leave_running: bool) -> dict | None:
     """The restart policy that would bring a frozen container back to life, or None.
 

@@ -110,8 +110,9 @@ options:
   leave_running:
     description:
       - Whether the container runs on after the checkpoint.
-      - With V(true) the root file system diff is read while the container already runs again, so that files written in
-        that instant may be newer than the memory.
+      - With V(true) it is paused until its files are saved as well, so that they are of the same instant as its memory.
+        Docker before 18.09 does not checkpoint what is paused; there, files written right after the checkpoint may be
+        newer than the memory.
     type: bool
     default: false
   force:
@@ -646,13 +647,14 @@ class Checkpointer:
         try:
             collect_containerd_garbage()
             begin = time.time()
-            with kept_work_folder(daemon["root"], container_id, self.work):
-                self._order(container_id, name, directory)
-            self._wait_for_exit(container_id)
-            checkpointed = time.time()
-            self._adopt(_layout.written_checkpoint(directory, container_id, name))
-            self._save_rootfs(inspect)
-            mounts = self._save_mounts(inspect)
+            with self._standing_still(container_id, daemon):
+                with kept_work_folder(daemon["root"], container_id, self.work):
+                    self._order(container_id, name, directory)
+                self._wait_for_exit(container_id)
+                checkpointed = time.time()
+                self._adopt(_layout.written_checkpoint(directory, container_id, name))
+                self._save_rootfs(inspect)
+                mounts = self._save_mounts(inspect)
             saved = time.time()
             manifest = dict(self._describe(inspect, daemon, criu_version, held, begin), mounts=mounts)
             manifest = self._publish(manifest)
@@ -672,6 +674,22 @@ class Checkpointer:
         }
         return {"seconds": seconds, "restart_policy_held": held, **summary(manifest)}
 
+    @contextlib.contextmanager
+    def _standing_still(self, container_id: str, daemon: dict):
+        """A container that runs on stands still until its files are saved, too; CRIU leaves it as it was: paused."""
+        pauses = self.params["leave_running"] and _decisions.checkpoints_paused(daemon["version"])
+        if pauses:
+            self.client.pause(container_id)
+        try:
+            yield
+        except StillAtIt:
+            # What goes on must not be thawed.
+            pauses = False
+            raise
+        finally:
+            if pauses:
+                self.client.unpause(container_id)
+
     def _order(self, container_id: str, name: str, directory: str) -> None:
         """Docker's checkpoint itself."""
         seconds = self.params["checkpoint_timeout"]
@@ -680,9 +698,10 @@ class Checkpointer:
         except _client.READ_TIMEOUT as error:
             raise StillAtIt(
                 f"Docker has not finished the checkpoint of {self.params['container']} within {seconds} seconds",
-                f"it goes on with it and writes to {directory}, the container stops when it is done",
+                f"it goes on with it and writes to {directory}, the container "
+                + ("is paused" if self.params["leave_running"] else "stops when it is done"),
                 "wait for that, move what it wrote into the container's own folder of checkpoints and start it with "
-                "docker start --checkpoint; give it more time (checkpoint_timeout) next time",
+                "docker start --checkpoint, or docker unpause; give it more time (checkpoint_timeout) next time",
             ) from error
 
     def _wait_for_exit(self, container_id: str) -> None:

@@ -84,6 +84,21 @@ def test_clone_beside_the_original_and_back(lab):
     assert lab.module("fog1", "container_restore", **clone)["changed"]
 
 
+def test_files_are_of_the_same_instant_as_the_memory(lab):
+    """With files that are newer, a clone would write numbers once more that are there already."""
+    script = "n=0; while :; do echo $n >>/log; n=$((n + 1)); usleep 1000; done"
+    lab.start("fog1", "looper100", script, "--volume", "/data")
+    wait_for(lambda: int(lab.docker("fog1", "exec", "looper100", "wc", "-l", "/log").split()[0]) > 100, "some numbers")
+    made = lab.module("fog1", "container_checkpoint", container="looper100", name="c1", leave_running=True)
+    assert lab.module("fog1", "container_restore", path=made["path"], name="looper100-clone")["changed"]
+    for name in ("looper100", "looper100-clone"):
+        before = int(lab.docker("fog1", "exec", name, "wc", "-l", "/log").split()[0])
+        again = ["exec", name, "wc", "-l", "/log"]
+        wait_for(lambda again=again, before=before: int(lab.docker("fog1", *again).split()[0]) > before, "more numbers")
+        numbers = [int(line) for line in lab.docker("fog1", "exec", name, "cat", "/log").split()]
+        assert numbers == naturals(len(numbers))
+
+
 def test_what_criu_cannot_dump_runs_on(lab):
     """An open file on a tmpfs that was deleted and is larger than CRIU carries is one of these things."""
     script = f"dd if=/dev/zero of=/tmp/big bs=1M count=4; exec 3</tmp/big; rm /tmp/big; {NATURALS}"
