@@ -148,7 +148,8 @@ class Transfer:
             "staging": staging,
             "rounds": [],
         }
-        if self._options["live"]["mode"] in _transfer.PRECOPY_MODES or self._options["live"]["mounts"]:
+        live = self._options["live"]
+        if live["mode"] in _transfer.PRECOPY_MODES or live["mounts"] or live["log"]:
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)
 

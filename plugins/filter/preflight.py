@@ -44,6 +44,10 @@ options:
     type: str
     choices: [cold, precopy, postcopy, hybrid]
     default: cold
+  log:
+    description: Whether its log so far is to move.
+    type: bool
+    default: false
   ignore:
     description: Names of checks whose failure is only a warning.
     type: list
@@ -406,6 +410,15 @@ def _mounts(mounts: list[dict]) -> list[dict]:
     return wrong + told
 
 
+def _log(source: dict, log: bool) -> list[dict]:
+    """Whether its log so far can move, where that is wanted."""
+    driver = source["container"]["log_driver"]
+    other = (
+        f"its log is kept by the log driver {driver}, and only that of json-file moves" if driver != "json-file" else ""
+    )
+    return [_check("log", other, "its log so far moves", "say -e migration_log=false")] if log else []
+
+
 def _space(source: dict, destination: dict, mode: str, mounts: list[dict]) -> list[dict]:
     """Room on disk. A live migration keeps memory in memory, or on the disk once where that is short."""
     container = source["container"]
@@ -447,6 +460,7 @@ def preflight(
     mounts: list[dict],
     networks: str = "make",
     mode: str = "cold",
+    log: bool = False,
     ignore=(),
 ) -> list[dict]:
     """See DOCUMENTATION."""
@@ -464,6 +478,7 @@ def preflight(
         *_connections(source, mode),
         *_outside(source),
         *_data(source, destination, mounts, mode),
+        *_log(source, log),
         *_space(source, destination, mode, mounts),
     ]
     for check in checks:

@@ -145,6 +145,10 @@ options:
         type: list
         elements: str
         default: []
+      log:
+        description: Whether the container's log so far moves, see O(live.mounts); for the log driver json-file.
+        type: bool
+        default: false
       memory:
         description: Bytes of memory that the container has, by which room is made on both hosts.
         type: int
@@ -384,7 +388,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _stream,
     _transfer,
 )
-from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.files import _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _staging
 
@@ -499,6 +503,7 @@ def lay_down_receiver(directory, orders, params):
     order = {
         "container": live["armed"],
         "mounts": live["mounts"],
+        "log": live["log"],
         "migration": params["migration"],
         "staging": os.path.join(directory, _room.STAGING),
         "docker_socket": live["docker_socket"],
@@ -542,6 +547,7 @@ def open_channel(module, orders):
     }
     staging = make_staging(directory, module.params, *_transfer.copies_here(live["mode"], live["lazily"]))
     order["trees"] = prepared_trees(module.params["path"])
+    order["log"] = _log.path_of(prepared_container(module.params["path"])) if live["log"] else None
     words = _program.lay_down(directory, order, "live._source")
     log = os.path.join(directory, "log")
     program = _program.spawn(words, log)
@@ -558,7 +564,7 @@ def open_channel(module, orders):
     for path in (key, key + ".pub"):
         os.unlink(path)
     memory = live["mode"] in _transfer.PRECOPY_MODES
-    if memory or live["mounts"]:
+    if memory or live["mounts"] or live["log"]:
         limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
         ask(channel, {"do": "copy", "memory": memory, "limits": limits})
     return {"channel": channel, "staging": staging}
@@ -585,14 +591,19 @@ def progress(module, orders):
         time.sleep(0.1)
 
 
+def prepared_container(path):
+    """The inspect data of the container of a prepared checkpoint."""
+    with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
+        return json.load(stream)
+
+
 def prepared_trees(path):
     """The files that are to be kept equal, of a prepared checkpoint: its root file system, and the mounts that move."""
     with open(os.path.join(path, "manifest.json"), encoding="utf-8") as stream:
         manifest = json.load(stream)
     if not manifest.get("prepared"):
         raise Failure(f"{path} is no prepared checkpoint")
-    with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
-        inspect = json.load(stream)
+    inspect = prepared_container(path)
     upper = _rootfs.upper_directory(inspect)
     trees = [{"place": "", "root": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)}] if upper else []
     sources = _decisions.mount_sources(inspect)

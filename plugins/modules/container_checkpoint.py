@@ -103,6 +103,11 @@ options:
     type: list
     elements: str
     default: []
+  log:
+    description:
+      - Whether the container's log so far (C(docker logs)) belongs to the checkpoint, for the log driver json-file.
+    type: bool
+    default: false
   migration:
     description:
       - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal).
@@ -314,7 +319,7 @@ from ansible_collections.fog.migration.plugins.module_utils import _decisions, _
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _source
 
@@ -655,6 +660,7 @@ class Checkpointer:
                 self._adopt(_layout.written_checkpoint(directory, container_id, name))
                 self._save_rootfs(inspect)
                 mounts = self._save_mounts(inspect)
+                self._save_log(inspect)
             saved = time.time()
             manifest = dict(self._describe(inspect, daemon, criu_version, held, begin), mounts=mounts)
             manifest = self._publish(manifest)
@@ -737,6 +743,11 @@ class Checkpointer:
             saved[place] = f"mount-{number}.diff"
             self._save_files(folder, _rootfs.snapshot(folder, place=place), saved[place])
         return saved
+
+    def _save_log(self, inspect: dict) -> None:
+        """In live mode it comes over the channel."""
+        if self.params["log"] and not _log.save(inspect, os.path.join(self.partial, _log.NAME)):
+            raise MigrationError(f"the log of {self.params['container']} is not kept by the log driver {_log.DRIVER}")
 
     def _refuse_mounts(self, inspect: dict) -> None:
         """A place at which nothing is mounted would be left out silently."""
@@ -906,6 +917,7 @@ def main() -> None:
                 "default": "stop-and-copy",
             },
             "mounts": {"type": "list", "elements": "str", "default": []},
+            "log": {"type": "bool", "default": False},
             "migration": {"type": "str"},
             "leave_running": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},

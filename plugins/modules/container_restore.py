@@ -162,7 +162,7 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _start
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
@@ -450,14 +450,16 @@ class Restorer:
             body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
-        self._make_mounts(inspect)
-        container_id = self.client.create_from_body(self.name, body)
+        container_id = None
         try:
+            self._make_mounts(inspect)
+            container_id = self.client.create_from_body(self.name, body)
             _journal.note(self.params["migration"], made={"container": container_id})
             for network, endpoint in more_networks.items():
                 self._join(network, container_id, endpoint)
             self._apply_rootfs(container_id)
             self._apply_mounts(container_id)
+            self._apply_log(container_id)
         except Exception:
             self._clean(container_id, in_place=False)
             raise
@@ -486,6 +488,15 @@ class Restorer:
                 return json.load(stream)
         except FileNotFoundError:
             return []
+
+    def _apply_log(self, container_id: str) -> None:
+        """Docker goes on behind what is in its file already."""
+        saved = os.path.join(self.folder, _log.NAME)
+        if os.path.exists(saved):
+            folder = _client.require_local(self.daemon["root"], container_id)
+            target = os.path.join(folder, f"{container_id}-json.log")
+            shutil.copyfile(saved, target)
+            os.chmod(target, 0o640)
 
     def _apply_mounts(self, container_id: str) -> None:
         """Unpacks what the checkpoint has of volumes and folders into those of the new container."""
@@ -539,17 +550,17 @@ class Restorer:
 
     def _clean(self, container_id: str | None, in_place: bool) -> str:
         """Removes what the restore has made; returns the clause that tells the state."""
-        if container_id is None or in_place:
+        if in_place:
             return "the container is stopped as before, the checkpoint is kept"
         try:
-            if self.client.find_container(container_id):
+            if container_id and self.client.find_container(container_id):
                 self.client.remove_container(container_id, v=True, force=True)
-            for volume in self.made_volumes:
-                self.client.remove_volume(volume)
-            for folder in self.made_folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            while self.made_volumes:
+                self.client.remove_volume(self.made_volumes.pop())
+            while self.made_folders:
+                shutil.rmtree(self.made_folders.pop(), ignore_errors=True)
         except _client.FAILURES as error:
-            return f"the container {container_id[:12]} could not be removed ({_client.api_message(error)})"
+            return f"what was made of it could not be removed ({_client.api_message(error)})"
         return "nothing of it is left on this host, the checkpoint is kept"
 
     def _settle(self, container_id: str, now: dict | None = None) -> bool:

@@ -300,6 +300,10 @@ container:
       type: list
       elements: str
       sample: [sh]
+    log_driver:
+      description: The log driver that keeps what it says.
+      type: str
+      sample: json-file
     mounts:
       description:
         - Volumes and bind mounts, with C(type), C(name), C(driver), C(source) and C(destination), whether it is
@@ -397,6 +401,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "addresses": _decisions.addresses(inspect),
         "fixed_addresses": fixed,
         "mounts": describe_mounts(client, inspect),
+        "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
         "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
         "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),
         **_survey.survey(

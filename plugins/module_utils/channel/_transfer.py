@@ -19,6 +19,7 @@ LIVE = {
     "mode": {"type": "str", "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"], "default": "stop-and-copy"},
     "lazily": {"type": "bool", "default": True},
     "mounts": {"type": "list", "elements": "str", "default": []},
+    "log": {"type": "bool", "default": False},
     "memory": {"type": "int", "default": 0},
     "staging_limit": {"type": "int", "default": 0},
     "staging_directory": {"type": "str", "default": "/var/lib/fog-migration/staging"},

@@ -136,6 +136,7 @@ class Destination:
         self._checksum = hashlib.sha256()
         self._layouts = {}
         self.mounts = {}
+        self.log = None
         # Whether the source has nothing more to send of its own accord, or will not.
         self._caught_up = threading.Event()
 
@@ -165,6 +166,8 @@ class Destination:
             os.makedirs(folder, 0o700, exist_ok=True)
         # While the container's start is under way, Docker tells nothing of it.
         self.mounts = {place: self._mount(place) for place in self.order.get("mounts", [])}
+        if self.order.get("log"):
+            self.log = _following.log_of(self.order["docker_socket"], self.order["container"])
 
     def _mount(self, place):
         return _following.mount_of(self.order["docker_socket"], self.order["container"], place, self.order["host"])
@@ -265,8 +268,11 @@ class Destination:
         return None
 
     def _take_files(self, wish):
-        root = self._tree(str(wish.get("tree") or ""))
-        count = _following.receive(self.frames, root, bool(wish.get("fresh")))
+        tree = str(wish.get("tree") or "")
+        if tree == _following.LOG and self.log:
+            count = _following.append(self.frames, self.log)
+        else:
+            count = _following.receive(self.frames, self._tree(tree), bool(wish.get("fresh")))
         self.frames.write_json(DONE, {"done": f"files {wish.get('round')}", "names": count})
 
     def _tree(self, place):

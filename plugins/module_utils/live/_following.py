@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import time
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
@@ -32,11 +33,14 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     Refused,
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
-from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _log, _rootfs
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.
 ROUNDS = 5
+# What the container's log is called where trees of files have their place in the container.
+LOG = "log"
+_LENGTH = struct.Struct(">I")
 ENOUGH = 1 << 20
 SHRINK = 0.5
 
@@ -110,6 +114,8 @@ class Following:
         self._done = done
         self._rate_limit = order.get("rate_limit", 0)
         self._trees = [Tree(self, **tree) for tree in order.get("trees") or []]
+        if order.get("log"):
+            self._trees.append(Log(self, order["log"]))
 
     def begin(self):
         """Before anything else: what comes as a whole."""
@@ -149,6 +155,43 @@ class Following:
             raise
         self._done(answer)
         return result
+
+
+class Log:
+    """The container's log, as a tree that only grows.
+
+    :param path: the file that Docker writes it to.
+    """
+
+    is_whole = True
+
+    def __init__(self, following, path):
+        self._following = following
+        self._log = _log.Reader(path)
+
+    def catch_up(self, bytes_per_second):
+        """Sends what was written since."""
+        self.send(bytes_per_second)
+
+    def look(self, _processes):
+        """Docker may still write what the container has said before it stood still: it is found when it is sent."""
+
+    def send(self, bytes_per_second):
+        """Whether it was sent, and how many bytes it was."""
+        began = time.monotonic()
+        stream = Outgoing(self._following.frames, bytes_per_second)
+
+        def work():
+            for piece in self._log.rest():
+                stream.write(_LENGTH.pack(len(piece)))
+                stream.write(piece)
+            stream.write(_LENGTH.pack(0))
+            stream.end()
+
+        self._following.exchange(LOG, False, work)
+        figures = {"names": 1, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
+        self._following.figures.append({"place": LOG, **figures})
+        return True, stream.count
 
 
 class Tree:
@@ -224,6 +267,29 @@ class Tree:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The destination
+
+
+def append(frames, path):
+    """Takes a piece of a container's log, behind what is there; 1, as a count of names."""
+    stream = Incoming(frames)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640), "wb") as log:
+        for length in iter(lambda: _LENGTH.unpack(stream.read(_LENGTH.size))[0], 0):
+            if length > CHUNK:
+                raise Refused("the source sent more of a log than it may at once")
+            log.write(stream.read(length))
+    stream.end()
+    return 1
+
+
+def log_of(docker_socket, container):
+    """The file to which Docker will write this container's log, as it keeps all of them.
+
+    :raises Refused: when Docker does not tell where it keeps its containers.
+    """
+    told, problem = _engine.ask(docker_socket, "/info")
+    if problem:
+        raise Refused(f"Docker does not tell where it keeps logs ({problem})")
+    return os.path.join(told.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
 def receive(frames, root, fresh):
