@@ -325,6 +325,17 @@ def _ghost_limit(options: dict) -> int:
     return int(match.group(1)) * _UNITS.get(match.group(2), 1) if match else MIB
 
 
+def _namespaces(source: dict) -> dict:
+    """What two containers share does not move with one of them."""
+    shares = source["container"]["shares"]
+    return _check(
+        "namespaces",
+        f"it shares {' and '.join(shares)}, which does not move with it alone" if shares else "",
+        "it shares no namespace with another container",
+        "give each of them its own, and a network that both are in",
+    )
+
+
 def _deleted(source: dict) -> dict:
     limit = _ghost_limit(source["criu"]["options"])
     large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
@@ -477,6 +488,7 @@ def preflight(
         _addresses(source, destination),
         *_connections(source, mode),
         *_outside(source),
+        _namespaces(source),
         *_data(source, destination, mounts, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),

@@ -336,6 +336,32 @@ def health_command(inspect: dict) -> list[str]:
     return words if kind in ("CMD", "CMD-SHELL") else []
 
 
+_NAMESPACES = {"NetworkMode": "network", "PidMode": "PID", "IpcMode": "IPC"}
+
+
+def shared_namespaces(inspect: dict, others: list[dict]) -> list[str]:
+    """The namespaces that a container shares with others, as clauses such as C(the network namespace of web).
+
+    :param others: the inspect data of all other containers of its server.
+    """
+    names = {one["Id"]: one["Name"].lstrip("/") for one in others}
+    found = []
+    for key, kind in _NAMESPACES.items():
+        owner = _joined(inspect, key)
+        if owner:
+            found.append(f"the {kind} namespace of {names.get(owner, owner[:12])}")
+        guests = sorted(names[one["Id"]] for one in others if _joined(one, key) == inspect["Id"])
+        if guests:
+            found.append(f"its {kind} namespace with {', '.join(guests)}")
+    return found
+
+
+def _joined(inspect: dict, key: str) -> str:
+    """The ID of the container whose namespace this one has joined; empty where it has not."""
+    kind, _colon, owner = (inspect["HostConfig"].get(key) or "").partition(":")
+    return owner if kind == "container" else ""
+
+
 def published_ports(inspect: dict) -> list[str]:
     """Host ports that the container asks for by number, e.g. C(["8080/tcp"])."""
     bindings = inspect["HostConfig"].get("PortBindings") or {}

@@ -300,6 +300,11 @@ container:
       type: list
       elements: str
       sample: [sh]
+    shares:
+      description: The namespaces that it shares with other containers, as clauses.
+      type: list
+      elements: str
+      sample: [the network namespace of web]
     log_driver:
       description: The log driver that keeps what it says.
       type: str
@@ -348,6 +353,12 @@ def segments(configured: dict) -> dict:
         for name, one in configured.items()
         if one["driver"] in _networks.MOVABLE_DRIVERS
     }
+
+
+def neighbours(client, inspect: dict) -> list[dict]:
+    """The inspect data of all other containers."""
+    found = (client.find_container(one["Id"]) for one in client.containers(all=True) if one["Id"] != inspect["Id"])
+    return [one for one in found if one]
 
 
 def describe_mounts(client, inspect: dict) -> list[dict]:
@@ -401,6 +412,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "addresses": _decisions.addresses(inspect),
         "fixed_addresses": fixed,
         "mounts": describe_mounts(client, inspect),
+        "shares": _decisions.shared_namespaces(inspect, neighbours(client, inspect)),
         "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
         "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
         "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),

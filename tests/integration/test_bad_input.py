@@ -171,6 +171,14 @@ def test_volumes_that_cannot_move(lab):
     lab.docker("fog1", "volume", "rm", "data")
 
 
+def test_containers_that_share_a_namespace(lab, looper):
+    lab.start("fog1", "guest", NATURALS, "--network", "container:looper100")
+    refused = failure(lab.migrate("looper100", check=False))
+    one_sentence(refused, "it shares its network namespace with guest, which does not move with it alone")
+    refused = failure(lab.migrate("guest", check=False))
+    one_sentence(refused, "it shares the network namespace of looper100")
+
+
 @pytest.mark.parametrize("name", ["c", "a/b", "../up", ""])
 def test_names_of_checkpoints_that_docker_refuses(lab, looper, name):
     result = lab.module("fog1", "container_checkpoint", container="looper100", name=name)

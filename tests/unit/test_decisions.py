@@ -257,3 +257,24 @@ def test_what_the_daemon_said_in_one_line():
     said = "runc did not terminate: criu failed: errno 0 path= /run/x/criu-dump.log: unknown."
     assert _client.api_message(RuntimeError(said)) == "runc did not terminate: criu failed: errno 0 unknown"
     assert _client.api_message(RuntimeError("no such path=/srv")) == "no such path=/srv"
+
+
+def test_namespaces_that_are_shared():
+    def container(identity, **host):
+        return {"Id": identity, "Name": f"/{identity}", "HostConfig": host}
+
+    web = container("web", NetworkMode="bridge", PidMode="", IpcMode="private")
+    guest = container("guest", NetworkMode="container:web", PidMode="container:web", IpcMode="shareable")
+    other = container("other", NetworkMode="host", PidMode="host", IpcMode="host")
+    assert _decisions.shared_namespaces(web, [guest, other]) == [
+        "its network namespace with guest",
+        "its PID namespace with guest",
+    ]
+    assert _decisions.shared_namespaces(guest, [web, other]) == [
+        "the network namespace of web",
+        "the PID namespace of web",
+    ]
+    assert _decisions.shared_namespaces(other, [web, guest]) == []
+    assert _decisions.shared_namespaces(container("x", NetworkMode="container:0123456789abcdef"), []) == [
+        "the network namespace of 0123456789ab"
+    ]
