@@ -20,6 +20,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -117,7 +118,8 @@ class Trial:
             start_new_session=True,
         ) as playbook:
             scene = faults.Scene(self.lab, self.source, self.destination, playbook)
-            signal.setitimer(signal.ITIMER_REAL, LONGEST)
+            overdue = threading.Timer(LONGEST, os.killpg, (playbook.pid, signal.SIGKILL))
+            overdue.start()
             try:
                 lines = self._lines(playbook)
                 faults.strike(scene, self.plan, lines)
@@ -132,7 +134,7 @@ class Trial:
                 for _line in lines:
                     pass
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                overdue.cancel()
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(playbook.pid, signal.SIGKILL)
             return playbook.wait()
