@@ -89,7 +89,7 @@ class Live:
 
     def copy(self) -> None:
         """Rounds of pre-copy, until they do not pay."""
-        assert self.ask(do="copy") == {"result": {}}
+        assert self.ask(do="copy", memory=True) == {"result": {}}
         lab_module.wait_for(lambda: self.ask(do="progress")["result"]["ended"], "the end of the rounds")
 
     def ask(self, **wish) -> dict:

@@ -331,7 +331,7 @@ class Source:
         if self.state != "moved":
             raise Refused("nothing was moved")
         began = time.monotonic()
-        if self._mode == "hybrid":
+        if self._mode == "hybrid" and self.rounds:
             self.frozen.catch_up()
         self._done("started")
         self._done("complete")
