@@ -174,7 +174,7 @@ def check(lab, options: str, **extra) -> None:
         assert sums(lab, node) == content
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy"])
+@pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_everything_that_docker_run_offers(lab, surroundings, mode):
     # Debian's docker-init is a symbolic link, which CRIU does not mount by itself: cold mode refuses it.
     check(lab, OPTIONS if mode == "cold" else f"--init {OPTIONS}", migration_mode=mode)

@@ -162,7 +162,8 @@ def test_a_destination_that_is_full(lab, start, runtime):
     start(WRITER, "--restart", "always", lines=20)
     message = failure(lab.migrate("mover", check=False, migration_mode="postcopy"))
     assert "could not be written at the destination (No space left on device)" in message
-    assert "it runs on as before" in message and message.endswith("mover runs on as before at fog1, nothing is left over.")
+    assert "it runs on as before" in message
+    assert message.endswith("mover runs on as before at fog1, nothing is left over.")
     assert lab.running_on("mover") == ["fog1"]
     seen = len(lab.lines("fog1", "mover"))
     wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 5, "further lines")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.lab
 COUNTER = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done"
 
 
-@pytest.mark.parametrize("mode", ["precopy", "cold"])
+@pytest.mark.parametrize("mode", ["precopy", pytest.param("cold", marks=pytest.mark.slow)])
 def test_it_begins_at_the_beginning(lab, start, mode):
     start(COUNTER, "--log-opt", "max-size=20k", "--log-opt", "max-file=99", lines=100)
     lab.migrate("mover", migration_mode=mode, migration_log=True)

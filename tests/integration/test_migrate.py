@@ -64,7 +64,7 @@ GENERATORS = "".join(
 )
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy", "postcopy", "hybrid"])
+@pytest.mark.parametrize("mode", ["cold", "precopy", pytest.param("postcopy", marks=pytest.mark.slow), "hybrid"])
 def test_sequences_go_on(lab, mode):
     lab.start("fog1", "looper100", GENERATORS + "wait")
     before = lab.follow("fog1", "looper100")
@@ -83,6 +83,7 @@ def test_sequences_go_on(lab, mode):
     assert lab.docker("fog1", "ps", "-aq") == ""
 
 
+@pytest.mark.slow
 def test_there_and_back_again(lab):
     lab.start("fog1", "traveller", NATURALS)
     parts = []
@@ -97,6 +98,7 @@ def test_there_and_back_again(lab):
     assert [int(line) for line in parts] == naturals(len(parts))
 
 
+@pytest.mark.slow
 def test_two_containers_one_after_another(lab):
     for name in ("first.one", "second-one_2"):
         lab.start("fog1", name, NATURALS)
@@ -214,6 +216,7 @@ def test_terminal_is_kept(lab):
     assert lab.inspect("fog2", "terminal")["Config"]["Tty"]
 
 
+@pytest.mark.slow
 def test_under_a_new_name(lab):
     lab.start("fog1", "looper100", NATURALS)
     lab.migrate("looper100", new_name="looper100-clone")

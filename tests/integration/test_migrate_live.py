@@ -223,7 +223,8 @@ def test_a_runtime_that_fails(lab, start):
     finally:
         lab.sh("fog2", f"mv /root/fog-runc {RUNTIME}")
     assert "nonsense" in message
-    assert "it runs on as before" in message and message.endswith("mover runs on as before at fog1, nothing is left over.")
+    assert "it runs on as before" in message
+    assert message.endswith("mover runs on as before at fog1, nothing is left over.")
     assert lab.running_on("mover") == ["fog1"]
     numbers = goes_on(lab, "fog1")
     assert numbers == list(range(len(numbers)))

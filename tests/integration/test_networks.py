@@ -74,7 +74,7 @@ def _without(short: str, value):
     return sorted(one for one in value if one != short) if isinstance(value, list) else value or []
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy"])
+@pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_networks_are_made(lab, networks, mode):
     before = start(lab)
     done = lab.migrate("mover", migration_mode=mode)

@@ -42,6 +42,7 @@ def packages(lab, bare) -> PackagesOnServer:
     return server
 
 
+@pytest.mark.slow
 def test_packages(packages):
     lab, node = packages.lab, packages.node
 
@@ -71,6 +72,7 @@ def test_packages(packages):
     assert "would change fog-one as well" in packages.refusal("fog-one", unwanted=["fog-one"])
 
 
+@pytest.mark.slow
 def test_why_not(packages):
     lab, node = packages.lab, packages.node
     assert "apt knows no package fog-none" in packages.refusal("fog-none")

@@ -116,6 +116,7 @@ def server(module_server) -> PythonOnServer:
     return module_server
 
 
+@pytest.mark.slow
 def test_a_server_without_python_gets_one_and_keeps_it(server):
     before = server.state()
     checked = server.run("--check")
@@ -137,6 +138,7 @@ def test_a_server_without_python_gets_one_and_keeps_it(server):
     assert "other" not in server.sh(f"cat {PREFIX}/.fog-migration; ls -a {PREFIX}/..")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_the_archive(server):
     other = {MACHINE: hashlib.sha256(b"").hexdigest()}
     assert "not e3b0c442" in server.refusal(checksums=other)
@@ -146,6 +148,7 @@ def test_what_is_wrong_with_the_archive(server):
     assert "download the archive" in server.refusal(cache=str(server.inventory.parent / "cache"), **unreachable)
 
 
+@pytest.mark.slow
 def test_no_space(server):
     server.sh("mount -t tmpfs -o size=16M tmpfs /opt")
     try:
@@ -155,6 +158,7 @@ def test_no_space(server):
         server.sh("umount /opt")
 
 
+@pytest.mark.slow
 def test_what_others_have_put_there_is_respected(server):
     named = server.refusal(ansible_python_interpreter="/usr/bin/python3")
     assert "ansible_python_interpreter (or ansible.cfg) says /usr/bin/python3" in named

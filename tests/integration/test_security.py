@@ -95,7 +95,7 @@ def test_the_key_feeds_one_folder_and_stays_where_it_was_made(nodes):
         assert nodes.sh(node, f"grep -rlaF {private} /run /root /tmp || true") == ""
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy"])
+@pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_no_key_is_left_when_a_migration_fails(lab, mode):
     """Nobody takes the bytes: a tmpfs without any room."""
     lab.start("fog1", "looper100", NATURALS)
@@ -197,6 +197,7 @@ def test_a_manifest_that_lies(lab, copy, what):
     assert lab.docker("fog1", "ps", "-aq", "--filter", "name=^clone$") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{}", "[]", "{", "[[[[" * 5000, '{"Config": {}, "HostConfig": {}}', '{"Config": 1}'])
 def test_a_configuration_that_is_none(lab, copy, text):
     lab.sh("fog1", f"cat >{copy}/container.json <<'END'\n{text}\nEND")
@@ -249,7 +250,9 @@ def watched(lab):
         watched()
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy", "postcopy"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy", pytest.param("postcopy", marks=pytest.mark.slow)]
+)
 def test_nobody_else_sees_anything_at_any_time(lab, watched, mode):
     lab.start("fog1", "looper100", "echo x >/file; " + NATURALS)
     counted(lab, "fog1", "looper100", 5)
@@ -307,7 +310,7 @@ def test_what_looks_for_secrets_finds_them(lab, secret):
         secret.require_kept(f"it is {secret.given}")
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy"])
+@pytest.mark.parametrize("mode", ["cold", pytest.param("precopy", marks=pytest.mark.slow)])
 def test_secrets_are_kept(lab, secret, mode):
     done = lab.migrate("looper100", "-vvv", "--diff", migration_mode=mode)
     assert lab.running_on("looper100") == ["fog2"]
@@ -315,7 +318,7 @@ def test_secrets_are_kept(lab, secret, mode):
     secret.require_kept(done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("mode", ["cold", "precopy"])
+@pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_secrets_are_kept_when_it_fails(lab, secret, mode):
     """The restore itself fails at the destination, which says why."""
     broken = "/usr/local/sbin/runc"

@@ -71,7 +71,7 @@ def lives_on(lab, node: str, followed) -> None:
     lab.docker(node, "unpause", "mover")
 
 
-@pytest.mark.parametrize("mode", ["precopy", "cold"])
+@pytest.mark.parametrize("mode", ["precopy", pytest.param("cold", marks=pytest.mark.slow)])
 def test_there_and_back(lab, writer, mode):
     volume = json.loads(lab.docker("fog1", "volume", "inspect", "named"))[0]
     for source, destination in (("fog1", "fog2"), ("fog2", "fog1")):
