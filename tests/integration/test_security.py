@@ -216,7 +216,7 @@ NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
 NAMES = {
     f"{place}/{name}"
     for place in ("/var/lib/fog-migration", "/run/fog-migration")
-    for name in ("checkpoints", "images", "restored", "staging", "transfers", "runtime")
+    for name in ("checkpoints", "images", "journal", "restored", "staging", "transfers", "runtime")
 }
 # All that others than root can see there, and folders that are not private; as often as it can be looked.
 WATCH = f"""
