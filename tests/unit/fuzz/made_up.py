@@ -124,6 +124,8 @@ def hearing(stream: bytes) -> Iterator[_frames.Frames]:
         speaker.start()
         yield channel
     finally:
+        # What still listens or speaks in a thread must not do so to whatever gets these numbers next.
+        channel.fd_in = channel.fd_out = -1
         os.close(inner)
         speaker.join()
         os.close(silence)
