@@ -107,6 +107,10 @@ def like_talk(draw: st.DrawFn, talk: list[tuple[bytes, object]]) -> bytes:
     return bytes(stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream)
 
 
+# Reading from it is the end, and what is written is lost.
+NOWHERE = os.open(os.devnull, os.O_RDWR)
+
+
 @contextlib.contextmanager
 def hearing(stream: bytes) -> Iterator[_frames.Frames]:
     """The end of a channel at which all of these bytes arrive, and then nothing more; what it says is lost."""
@@ -125,7 +129,7 @@ def hearing(stream: bytes) -> Iterator[_frames.Frames]:
         yield channel
     finally:
         # What still listens or speaks in a thread must not do so to whatever gets these numbers next.
-        channel.fd_in = channel.fd_out = -1
+        channel.fd_in = channel.fd_out = NOWHERE
         os.close(inner)
         speaker.join()
         os.close(silence)
