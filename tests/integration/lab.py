@@ -184,7 +184,9 @@ class Lab:
 
     def module(self, node: str, module: str, /, *words: str, **arguments) -> dict:
         """The result of one of our modules on a node; C(failed) tells whether it failed."""
-        command = ["ansible", node, "-m", f"fog.migration.{module}", "-a", json.dumps(arguments), *words]
+        command = ["ansible", node, "-m", f"fog.migration.{module}", *words]
+        # An empty object would be taken for words.
+        command += ["-a", json.dumps(arguments)] if arguments else []
         done = subprocess.run(
             command, cwd=PLAYBOOKS, env=environment(), capture_output=True, text=True, check=False, timeout=900
         )
