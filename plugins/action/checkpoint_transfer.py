@@ -148,8 +148,7 @@ class Transfer:
             "staging": staging,
             "rounds": [],
         }
-        live = self._options["live"]
-        if live["mode"] in _transfer.PRECOPY_MODES or live["mounts"] or live["log"]:
+        if _transfer.copies_beforehand(self._options["live"]):
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)
 

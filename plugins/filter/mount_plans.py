@@ -57,14 +57,14 @@ _value:
   sample: [{type: volume, name: data, destination: /data, way: moves, problem: "", remedy: ""}]
 """
 
-from ansible_collections.fog.migration.plugins.module_utils._decisions import mount_plan
+from ansible_collections.fog.migration.plugins.module_utils.docker import _mounts
 
 
 def mount_plans(source: dict, destination: dict, volumes: str = "move", binds: str = "none", listed=()) -> list[dict]:
     """See DOCUMENTATION."""
     there = {"volumes": destination["volumes"], "paths": destination["paths"]}
     return [
-        {**mount, **mount_plan(mount, there, volumes, binds, list(listed))} for mount in source["container"]["mounts"]
+        {**mount, **_mounts.plan(mount, there, volumes, binds, list(listed))} for mount in source["container"]["mounts"]
     ]
 
 

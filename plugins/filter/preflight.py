@@ -77,6 +77,7 @@ import re
 
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems, under_way
 from ansible_collections.fog.migration.plugins.module_utils.docker._networks import PREDEFINED, difference, hindrance
+from ansible_collections.fog.migration.plugins.module_utils.files._log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal._journal import rival
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -424,9 +425,7 @@ def _mounts(mounts: list[dict]) -> list[dict]:
 def _log(source: dict, log: bool) -> list[dict]:
     """Whether its log so far can move, where that is wanted."""
     driver = source["container"]["log_driver"]
-    other = (
-        f"its log is kept by the log driver {driver}, and only that of json-file moves" if driver != "json-file" else ""
-    )
+    other = f"its log is kept by the log driver {driver}, and only that of {DRIVER} moves" if driver != DRIVER else ""
     return [_check("log", other, "its log so far moves", "say -e migration_log=false")] if log else []
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import platform
 import re
@@ -173,7 +174,24 @@ def free_bytes(path: str) -> int:
 def folder_bytes(path: str) -> int:
     """Bytes of the plain files below I(path)."""
     places = (os.path.join(base, name) for base, _folders, names in os.walk(path) for name in names)
-    return sum(os.lstat(place).st_size for place in places if os.path.lexists(place))
+    return sum(map(_size, places))
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, 0 when it has gone."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def lock(descriptor: int) -> bool:
+    """Locks an open file or folder for this process, unless another one has it locked; whether it is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def facts() -> dict:

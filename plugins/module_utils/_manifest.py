@@ -25,6 +25,9 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._listing imp
 FORMAT = "fog.migration/checkpoint"
 VERSION = 2
 MANIFEST = "manifest.json"
+# The container's inspect data, and what a container cannot be made without.
+CONTAINER = "container.json"
+_PARTS = ("Config", "HostConfig")
 # A manifest lists a few hundred files; one of this size is not one of ours.
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
@@ -174,6 +177,23 @@ def load(folder: str) -> dict:
         raise MigrationError(f"{path} is larger than any manifest", "nothing was read", "take a new checkpoint")
     with open(path, encoding="utf-8", errors="replace") as stream:
         return parse(stream.read(), path)
+
+
+def inspected(folder: str, state: str) -> dict:
+    """The container's inspect data when the checkpoint in I(folder) was taken.
+
+    :param state: the clause that says in which state things are.
+    :raises MigrationError: when they cannot be read, or no container can be made from them.
+    """
+    path = os.path.join(folder, CONTAINER)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            inspect = json.load(stream)
+    except (OSError, ValueError, RecursionError) as error:
+        raise MigrationError(f"{path} cannot be read ({error})", state, "take a new checkpoint") from error
+    if not isinstance(inspect, dict) or not all(isinstance(inspect.get(key), dict) for key in _PARTS):
+        raise MigrationError(f"{path} does not describe a container", state, "take a new checkpoint")
+    return inspect
 
 
 def problems(folder: str, manifest: dict) -> list[str]:

@@ -371,14 +371,14 @@ files:
   sample: 14
 """
 
-import json
 import os
 import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _program
+from ansible_collections.fog.migration.plugins.module_utils import _host, _manifest, _program
+from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _direct,
     _door,
@@ -388,6 +388,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel import (
     _stream,
     _transfer,
 )
+from ansible_collections.fog.migration.plugins.module_utils.docker import _mounts
 from ansible_collections.fog.migration.plugins.module_utils.files import _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _staging
@@ -546,8 +547,7 @@ def open_channel(module, orders):
         "ssh": ssh,
     }
     staging = make_staging(directory, module.params, *_transfer.copies_here(live["mode"], live["lazily"]))
-    order["trees"] = prepared_trees(module.params["path"])
-    order["log"] = _log.path_of(prepared_container(module.params["path"])) if live["log"] else None
+    order["trees"], order["log"] = prepared_files(module.params["path"], live["log"])
     words = _program.lay_down(directory, order, "live._source")
     log = os.path.join(directory, "log")
     program = _program.spawn(words, log)
@@ -564,7 +564,7 @@ def open_channel(module, orders):
     for path in (key, key + ".pub"):
         os.unlink(path)
     memory = live["mode"] in _transfer.PRECOPY_MODES
-    if memory or live["mounts"] or live["log"]:
+    if _transfer.copies_beforehand(live):
         limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
         ask(channel, {"do": "copy", "memory": memory, "limits": limits})
     return {"channel": channel, "staging": staging}
@@ -591,23 +591,20 @@ def progress(module, orders):
         time.sleep(0.1)
 
 
-def prepared_container(path):
-    """The inspect data of the container of a prepared checkpoint."""
-    with open(os.path.join(path, "container.json"), encoding="utf-8") as stream:
-        return json.load(stream)
+def prepared_files(path, log):
+    """What is kept equal, of a prepared checkpoint: its root file system, the mounts that move, and its log if wanted.
 
-
-def prepared_trees(path):
-    """The files that are to be kept equal, of a prepared checkpoint: its root file system, and the mounts that move."""
-    with open(os.path.join(path, "manifest.json"), encoding="utf-8") as stream:
-        manifest = json.load(stream)
+    :returns: the trees of files, and the file of the log or None.
+    """
+    manifest = _manifest.load(path)
     if not manifest.get("prepared"):
         raise Failure(f"{path} is no prepared checkpoint")
-    inspect = prepared_container(path)
+    inspect = _manifest.inspected(path, "nothing was sent")
     upper = _rootfs.upper_directory(inspect)
     trees = [{"place": "", "root": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)}] if upper else []
-    sources = _decisions.mount_sources(inspect)
-    return trees + [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
+    sources = _mounts.sources(inspect)
+    trees += [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
+    return trees, _log.path_of(inspect) if log else None
 
 
 def close_door(module, orders):
@@ -683,7 +680,7 @@ def main():
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
     except _direct.SendingFailed as exc:
         module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, _frames.ChannelError, _door.DoorError, _journal.JournalError) as exc:
+    except (Failure, _frames.ChannelError, _door.DoorError, MigrationError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

@@ -318,7 +318,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _runtime, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _source
@@ -466,12 +466,11 @@ class Checkpointer:
         """As container_restore locks it."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _host.lock(descriptor):
+                raise MigrationError(
+                    f"a restore from {self.folder} is under way", "nothing was changed", "wait for its end"
+                )
             yield
-        except BlockingIOError as error:
-            raise MigrationError(
-                f"a restore from {self.folder} is under way", "nothing was changed", "wait for its end"
-            ) from error
         finally:
             os.close(descriptor)
 
@@ -739,7 +738,7 @@ class Checkpointer:
         """Saves the content of the mounts that belong to the checkpoint; its files, by place in the container."""
         saved = {}
         for number, place in enumerate(self.params["mounts"]):
-            folder = _decisions.mount_sources(inspect)[place]
+            folder = _mounts.sources(inspect)[place]
             saved[place] = f"mount-{number}.diff"
             self._save_files(folder, _rootfs.snapshot(folder, place=place), saved[place])
         return saved
@@ -751,7 +750,7 @@ class Checkpointer:
 
     def _refuse_mounts(self, inspect: dict) -> None:
         """A place at which nothing is mounted would be left out silently."""
-        unknown = sorted(set(self.params["mounts"]) - set(_decisions.mount_sources(inspect)))
+        unknown = sorted(set(self.params["mounts"]) - set(_mounts.sources(inspect)))
         if unknown:
             raise MigrationError(
                 f"nothing is mounted at {', '.join(unknown)} in {self.params['container']}",
@@ -790,7 +789,7 @@ class Checkpointer:
         image = self.client.inspect_image(inspect["Image"])
         if held:
             inspect["HostConfig"]["RestartPolicy"] = held
-        descriptor = os.open(os.path.join(self.partial, "container.json"), os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(os.path.join(self.partial, _manifest.CONTAINER), os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(inspect, stream, indent=2, sort_keys=True)
         self._save_volumes(inspect)
@@ -822,10 +821,10 @@ class Checkpointer:
 
     def _save_volumes(self, inspect: dict) -> None:
         """How its volumes were made; and which of them move, so that the source lets go of them at the end."""
-        mounts = _decisions.data_mounts(inspect)
+        mounts = _mounts.of_container(inspect)
         named = [one for one in mounts if one["type"] == "volume" and not one["anonymous"]]
         volumes = [self.client.inspect_volume(one["name"]) for one in named]
-        with open(os.path.join(self.partial, _decisions.VOLUMES), "w", encoding="utf-8") as stream:
+        with open(os.path.join(self.partial, _mounts.VOLUMES), "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
             json.dump(volumes, stream, indent=2, sort_keys=True)
         moving = [one for one in mounts if one["type"] == "volume" and one["destination"] in self.params["mounts"]]

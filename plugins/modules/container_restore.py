@@ -148,7 +148,6 @@ criu_log:
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -161,7 +160,7 @@ from ansible_collections.fog.migration.plugins.module_utils import _decisions, _
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _start
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _mounts, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _network
@@ -170,8 +169,6 @@ STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
 # One small file per restored container, named by its id, holding the checkpoint's id: that is how a second run knows.
 RESTORED = "/var/lib/fog-migration/restored"
-# What a container cannot be made without.
-_PARTS = ("Config", "HostConfig")
 # When this module began to run: what was taken back after that must not be done.
 STARTED = time.time()
 DAY = 24 * 60 * 60
@@ -243,7 +240,7 @@ class Restorer:
         _manifest.load(self.params["path"])
         descriptor = os.open(self.params["path"], os.O_RDONLY)
         try:
-            while not self._lock(descriptor):
+            while not _host.lock(descriptor):
                 if time.monotonic() > deadline:
                     raise MigrationError(
                         f"another restore from {self.params['path']} is under way",
@@ -254,14 +251,6 @@ class Restorer:
             yield
         finally:
             os.close(descriptor)
-
-    @staticmethod
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _look(self) -> None:
         self.manifest = _manifest.load(self.params["path"])
@@ -406,7 +395,7 @@ class Restorer:
                 self.params["restore_timeout"],
             )
             self._require_running(container_id)
-            _journal.note(self.params["migration"], owner="destination")
+            _journal.note_what_happened(self.params["migration"], owner="destination")
         except FAILURES as error:
             what = _client.api_message(error)
             if isinstance(error, MigrationError):
@@ -430,15 +419,7 @@ class Restorer:
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
-        path = os.path.join(self.folder, "container.json")
-        try:
-            with open(path, encoding="utf-8") as stream:
-                inspect = json.load(stream)
-        except (OSError, ValueError, RecursionError) as error:
-            raise MigrationError(f"{path} cannot be read ({error})", INTACT, "take a new checkpoint") from error
-        if not isinstance(inspect, dict) or not all(isinstance(inspect.get(key), dict) for key in _PARTS):
-            raise MigrationError(f"{path} does not describe a container", INTACT, "take a new checkpoint")
-        return inspect
+        return _manifest.inspected(self.folder, INTACT)
 
     def _create(self, armed: bool = False) -> str:
         inspect = self._inspected()
@@ -472,9 +453,9 @@ class Restorer:
             if volume["Name"] not in there:
                 # Before it is made: it is removed when this is undone.
                 _journal.note(migration, made={"volumes": [volume["Name"]]})
-                self.client.create_volume(**_decisions.volume_arguments(volume))
+                self.client.create_volume(**_mounts.volume_arguments(volume))
                 self.made_volumes.append(volume["Name"])
-        for mount in _decisions.data_mounts(inspect):
+        for mount in _mounts.of_container(inspect):
             path = mount["source"]
             moves = mount["type"] == "bind" and mount["destination"] in self.manifest.get("mounts", {})
             if moves and not os.path.lexists(path):
@@ -484,7 +465,7 @@ class Restorer:
 
     def _volumes(self) -> list[dict]:
         try:
-            with open(os.path.join(self.folder, _decisions.VOLUMES), encoding="utf-8") as stream:
+            with open(os.path.join(self.folder, _mounts.VOLUMES), encoding="utf-8") as stream:
                 return json.load(stream)
         except FileNotFoundError:
             return []
@@ -500,7 +481,7 @@ class Restorer:
 
     def _apply_mounts(self, container_id: str) -> None:
         """Unpacks what the checkpoint has of volumes and folders into those of the new container."""
-        sources = _decisions.mount_sources(self.client.inspect_container(container_id))
+        sources = _mounts.sources(self.client.inspect_container(container_id))
         for place, archive in self.manifest.get("mounts", {}).items():
             # What has no file in it comes over the channel of a live migration.
             if archive not in self.manifest["files"]:

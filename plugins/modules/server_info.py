@@ -334,7 +334,7 @@ import os
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _networks
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _networks
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _survey
@@ -361,22 +361,19 @@ def neighbours(client, inspect: dict) -> list[dict]:
     return [one for one in found if one]
 
 
-def describe_mounts(client, inspect: dict) -> list[dict]:
-    """The container's volumes and bind mounts, as a migration has to know them."""
-    mounts = _decisions.data_mounts(inspect)
-    others = [one for one in client.containers(all=True) if one["Id"] != inspect["Id"]] if mounts else []
+def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
+    """The container's volumes and bind mounts, as a migration has to know them.
+
+    :param others: the inspect data of all other containers.
+    """
+    mounts = _mounts.of_container(inspect)
     for mount in mounts:
         path = mount["source"]
         mount.update(
             is_folder=os.path.isdir(path),
             bytes=_host.folder_bytes(path) if mount["type"] == "volume" else 0,
             file_system=_host.path_facts(path)["file_system"],
-            users=sorted(
-                name.lstrip("/")
-                for one in others
-                if any(found.get("Source") == path for found in one.get("Mounts") or [])
-                for name in one["Names"][:1]
-            ),
+            users=sorted(one["Name"].lstrip("/") for one in others if path in _mounts.sources(one).values()),
         )
     return mounts
 
@@ -391,6 +388,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
     live = _decisions.checkpoint_refusal(inspect, without_docker, criu_version, unreadable, True) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
     shm = f"/proc/{process}/root/dev/shm"
+    others = neighbours(client, inspect)
     upper, fixed = _rootfs.upper_directory(inspect), _decisions.fixed_addresses(inspect)
     return {
         "id": inspect["Id"],
@@ -411,8 +409,8 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),
         "fixed_addresses": fixed,
-        "mounts": describe_mounts(client, inspect),
-        "shares": _decisions.shared_namespaces(inspect, neighbours(client, inspect)),
+        "mounts": describe_mounts(inspect, others),
+        "shares": _decisions.shared_namespaces(inspect, others),
         "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
         "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
         "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),

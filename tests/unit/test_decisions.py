@@ -10,7 +10,7 @@ import copy
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils import _decisions
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _mounts
 
 DAEMON = {"version": "26.1.5", "experimental": True}
 INSPECT = {
@@ -248,7 +248,7 @@ def test_the_command_of_a_health_check(config, words):
 
 def test_ports_and_mounts():
     assert _decisions.published_ports(INSPECT) == ["8080/tcp"]
-    assert [mount["name"] for mount in _decisions.data_mounts(INSPECT)] == ["data"]
+    assert [mount["name"] for mount in _mounts.of_container(INSPECT)] == ["data"]
 
 
 def test_what_the_daemon_said_in_one_line():

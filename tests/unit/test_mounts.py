@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.module_utils import _host
-from ansible_collections.fog.migration.plugins.module_utils._decisions import volume_arguments
+from ansible_collections.fog.migration.plugins.module_utils.docker._mounts import volume_arguments
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
 
 EXT4 = {"type": "ext4", "device": "/dev/sda1"}

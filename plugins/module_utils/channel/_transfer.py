@@ -52,6 +52,11 @@ def argument_spec(path_type="path"):
     }
 
 
+def copies_beforehand(live):
+    """Whether something is copied while the container runs, before the task that freezes it."""
+    return live["mode"] in PRECOPY_MODES or bool(live["mounts"]) or live["log"]
+
+
 def check_options(options):
     """What is wrong with the options of a task, as a sentence, or None."""
     for name in ("path", "dest_path"):

@@ -198,6 +198,12 @@ def note(identity, **facts):
         return noted
 
 
+def note_what_happened(identity, **facts):
+    """As C(note), of what cannot be undone any more: a journal that cannot be written does not undo it either."""
+    with contextlib.suppress(OSError, JournalError):
+        note(identity, **facts)
+
+
 def added(entry, facts):
     """An entry with more facts."""
     noted = dict(entry)

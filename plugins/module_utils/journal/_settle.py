@@ -13,14 +13,12 @@ Private to the collection fog.migration.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import signal
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _host, _manifest, _program
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _program
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel import _door, _room
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
@@ -145,17 +143,9 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            _wait(lambda: _is_free(descriptor), deadline)
+            _wait(lambda: _host.lock(descriptor), deadline)
         finally:
             os.close(descriptor)
-
-
-def _is_free(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -212,13 +202,10 @@ def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: in
                 "mend the cause and run recover.yml",
             ) from error
         return "was resumed and runs"
-    if (policy or inspect["HostConfig"].get("RestartPolicy") or {}).get("Name") in _REVIVING:
+    if policy or _decisions.restart_policy_to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return "had ended with its daemon or its server, and was started anew, as its restart policy says"
     return "has ended, with nothing to resume it from"
-
-
-_REVIVING = ("always", "unless-stopped", "on-failure")
 
 
 def _require_intact(entry: dict) -> None:
@@ -294,7 +281,10 @@ def _let_go(entry: dict, inspect: dict, client: _client.CheckpointClient) -> Non
 
 def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
     """Its restart policy, which was held at C(no) until now."""
-    policy = inspected(entry).get("HostConfig", {}).get("RestartPolicy") or {}
+    policy: dict = {}
+    # Gone, it is only that its policy is not known.
+    with contextlib.suppress(MigrationError):
+        policy = _manifest.inspected(places(entry)["checkpoint"][0], "")["HostConfig"].get("RestartPolicy") or {}
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
@@ -304,15 +294,6 @@ def _give_oom_score(inspect: dict) -> None:
     """CRIU leaves a process that had none the one of containerd's shim."""
     with contextlib.suppress(OSError):
         _host.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
-
-
-def inspected(entry: dict) -> dict:
-    """The container's inspect data at the source, as the checkpoint has brought them; empty where they are gone."""
-    try:
-        with open(os.path.join(places(entry)["checkpoint"][0], "container.json"), encoding="utf-8") as stream:
-            return json.load(stream)
-    except (OSError, ValueError):
-        return {}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

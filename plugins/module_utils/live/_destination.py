@@ -399,9 +399,7 @@ class Destination:
         self._say(DONE, {"done": "complete"})
 
     def _note(self, **facts):
-        """What has happened has happened: a journal that cannot be written does not undo it."""
-        with contextlib.suppress(OSError, _journal.JournalError):
-            _journal.note(self.order.get("migration"), **facts)
+        _journal.note_what_happened(self.order.get("migration"), **facts)
 
     def _alive(self):
         with contextlib.suppress(ChannelError):

@@ -292,8 +292,7 @@ class Source:
 
     def _take_announcement_back(self):
         if self._announced:
-            with contextlib.suppress(OSError, _journal.JournalError):
-                _journal.note(self.order.get("migration"), owner="source")
+            _journal.note_what_happened(self.order.get("migration"), owner="source")
 
     def _hurry(self, hurry):
         if self.rounds:

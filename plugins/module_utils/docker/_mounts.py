@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A container's volumes and bind mounts: which there are, what makes them again, what becomes of each in a migration.
+
+Pure functions all of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+# File systems that several servers can have mounted at once.
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "ocfs2", "gfs2", "lustre", "afs")
+# The file of a checkpoint that tells how the container's named volumes were made.
+VOLUMES = "volumes.json"
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+def of_container(inspect: dict) -> list[dict]:
+    """Volumes and bind mounts, whose content lies outside the root file system.
+
+    :returns: C(type), C(name), C(driver), C(source), C(destination) of each, and whether it is C(anonymous).
+    """
+    return [
+        {
+            "type": mount["Type"],
+            "name": mount.get("Name", ""),
+            "driver": mount.get("Driver", ""),
+            "source": mount.get("Source", ""),
+            "destination": mount["Destination"],
+            "anonymous": bool(_ANONYMOUS.fullmatch(mount.get("Name", ""))),
+        }
+        for mount in inspect.get("Mounts") or []
+        if mount.get("Type") in ("volume", "bind")
+    ]
+
+
+def sources(inspect: dict) -> dict[str, str]:
+    """The folder of the host behind each place in the container where a volume or a folder is mounted."""
+    return {mount["destination"]: mount["source"] for mount in of_container(inspect)}
+
+
+def volume_arguments(volume: dict) -> dict:
+    """What makes this volume again, as the SDK's C(create_volume) wants it, from its inspect data."""
+    return {
+        "name": volume["Name"],
+        "driver": volume.get("Driver") or "local",
+        "driver_opts": volume.get("Options"),
+        "labels": volume.get("Labels"),
+    }
+
+
+def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) -> dict:
+    """What becomes of one mount of a container that is to move.
+
+    :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), and C(users), the
+        other containers at the source that have it.
+    :param there: what the destination has: C(volumes), the names of its volumes, and C(paths), by path whether it
+        C(exists), is C(empty), and its C(file_system).
+    :param volumes: V(move), V(shared) or V(refuse).
+    :param binds: V(none), V(listed) or V(all).
+    :param listed: the paths that move with V(listed).
+    :returns: C(way): V(moves), V(shared) (it has its content there already), or V(stays) (what the destination has
+        under this path is taken); and C(problem) and C(remedy), empty where there is none.
+    """
+    kind = mount["file_system"]["type"]
+    path, what = mount["source"], f"{mount['type']} {mount['name'] or mount['source']}"
+    if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse."):
+        if mount["type"] == "volume" or there["paths"].get(path, {}).get("file_system") == mount["file_system"]:
+            return _way("shared")
+        return _way("shared", f"the {what} is on {kind}, which the destination does not have there", "mount it there")
+    if mount["type"] == "volume":
+        return _volume_plan(mount, there, volumes, what)
+    known = there["paths"].get(path, {"exists": False, "empty": True})
+    if volumes == "shared" or binds == "none" or (binds == "listed" and path not in listed):
+        missing = f"the destination has no {path}, which is mounted in it" if not known["exists"] else ""
+        return _way("stays", missing, "make it there, or have it moved with migration_binds=all")
+    if not mount["is_folder"]:
+        missing = f"the destination has no {path}, and single files do not move" if not known["exists"] else ""
+        return _way("stays", missing, "put it there, or mount its folder")
+    return _way("moves", _taken(known, mount, what), "remove it there, or leave it out of what moves")
+
+
+def _volume_plan(mount: dict, there: dict, volumes: str, what: str) -> dict:
+    if volumes == "shared" or mount["driver"] != "local":
+        return _way("shared")
+    if volumes == "refuse":
+        return _way("stays", f"the content of the {what} would not travel with it", "say -e migration_volumes=move")
+    taken = not mount["anonymous"] and mount["name"] in there["volumes"]
+    problem = f"the destination has a {what} already" if taken else _taken({"empty": True}, mount, what)
+    return _way("moves", problem, "remove it there, or say -e migration_volumes=shared")
+
+
+def _taken(known: dict, mount: dict, what: str) -> str:
+    if not known["empty"]:
+        return f"the destination has something in {mount['source']} already"
+    return f"the {what} is used by {', '.join(mount['users'])} as well" if mount["users"] else ""
+
+
+def _way(way: str, problem: str = "", remedy: str = "") -> dict:
+    return {"way": way, "problem": problem, "remedy": remedy if problem else ""}
