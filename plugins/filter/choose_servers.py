@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From where to where a container is migrated."""
+"""From where to where containers are migrated, and which."""
 
 from __future__ import annotations
 
@@ -25,7 +25,20 @@ options:
   container:
     description: Name of the container.
     type: str
-    required: true
+    default: ""
+  containers:
+    description: Names of containers that are on one server and migrate together.
+    type: list
+    elements: str
+    default: []
+  project:
+    description: Name of a Compose project, whose running containers migrate together.
+    type: str
+    default: ""
+  label:
+    description: A label, C(NAME) or C(NAME=VALUE); the running containers that have it migrate together.
+    type: str
+    default: ""
   source:
     description: Hosts among which the source is looked for; all of them when empty.
     type: list
@@ -42,16 +55,23 @@ EXAMPLES = r"""
 - name: Decide
   ansible.builtin.set_fact:
     choice: "{{ servers | fog.migration.choose_servers('looper100', destination=['fog2']) }}"
+
+- name: Decide it for all containers of a Compose project
+  ansible.builtin.set_fact:
+    choice: "{{ servers | fog.migration.choose_servers(project='shop') }}"
 """
 
 RETURN = r"""
 _value:
-  description: C(source) and C(destination), or C(error), a sentence. What does not apply is empty.
+  description:
+    - C(source), C(destination) and the names of the C(containers), or C(error), a sentence. What does not apply is
+      empty.
   type: dict
-  sample: {source: fog1, destination: fog2, error: ""}
+  sample: {source: fog1, destination: fog2, containers: [looper100], error: ""}
 """
 
 import re
+from typing import NamedTuple
 
 
 class NoChoice(Exception):
@@ -80,24 +100,57 @@ def _listed(clauses: list[str]) -> str:
     return f"; {'; '.join(clauses)}" if clauses else ""
 
 
-def _choose_source(servers: dict, container: str, wanted: list[str]) -> str:
+class Wish(NamedTuple):
+    """Which containers are meant, by their names or by a label that they have."""
+
+    names: list[str]
+    label: str = ""
+
+    def found(self, containers: dict) -> list[str]:
+        """The names of those that a server has; none if not all of those that were named."""
+        if self.label:
+            name, equals, value = self.label.partition("=")
+            having = {one: facts["labels"] for one, facts in containers.items() if facts["state"] == "running"}
+            return sorted(one for one, has in having.items() if name in has and (not equals or has[name] == value))
+        return self.names if set(self.names) <= set(containers) else []
+
+    def runs(self, containers: dict) -> bool:
+        """Whether all of them run there."""
+        return all(containers[name]["state"] == "running" for name in self.found(containers))
+
+    def __str__(self) -> str:
+        if self.label:
+            return f"running container with the label {self.label}"
+        several = f"server with all of {', '.join(self.names)}"
+        return f"container {self.names[0]}" if len(self.names) == 1 else several
+
+
+PROJECT = "com.docker.compose.project"
+
+
+def _wish(container: str, containers: list[str], project: str, label: str) -> Wish:
+    given = [bool(one) for one in (container, containers, project, label)]
+    if sum(given) != 1:
+        raise NoChoice("say either which container, which containers, which Compose project or which label is meant")
+    return Wish(containers or [container], f"{PROJECT}={project}" if project else label)
+
+
+def _choose_source(servers: dict, wish: Wish, wanted: list[str]) -> str:
     candidates = {host: info for host, info in servers.items() if not wanted or host in wanted}
     if not candidates:
         raise NoChoice(
             f"the source {', '.join(wanted)} is not in the inventory; name a host or a group with -e source="
         )
     unusable = [why for why in (_why_unusable(host, info) for host, info in candidates.items()) if why]
-    usable = {host: info for host, info in candidates.items() if not _why_unusable(host, info)}
-    holders = [host for host, info in usable.items() if container in info["containers"]]
-    running = [host for host in holders if usable[host]["containers"][container]["state"] == "running"]
-    found = running or holders
+    usable = {host: info["containers"] for host, info in candidates.items() if not _why_unusable(host, info)}
+    holders = [host for host, containers in usable.items() if wish.found(containers)]
+    found = [host for host in holders if wish.runs(usable[host])] or holders
     if len(found) == 1:
         return found[0]
     if found:
-        raise NoChoice(f"{container} is on {', '.join(sorted(found))}; say which one is meant with -e source=")
-    raise NoChoice(
-        f"there is no container {container} on {', '.join(sorted(usable)) or 'any server'}{_listed(unusable)}"
-    )
+        what = wish.names[0] if len(wish.names) == 1 and not wish.label else f"a {wish}"
+        raise NoChoice(f"{what} is on {', '.join(sorted(found))}; say which one is meant with -e source=")
+    raise NoChoice(f"there is no {wish} on {', '.join(sorted(usable)) or 'any server'}{_listed(unusable)}")
 
 
 def _choose_destination(servers: dict, source: str, wanted: list[str]) -> str:
@@ -121,13 +174,21 @@ def _choose_destination(servers: dict, source: str, wanted: list[str]) -> str:
     return destination
 
 
-def choose_servers(servers: dict, container: str, source=(), destination=()) -> dict:
+def choose_servers(
+    servers: dict, container: str = "", source=(), destination=(), containers=(), project: str = "", label: str = ""
+) -> dict:
     """See DOCUMENTATION."""
     try:
-        chosen = _choose_source(servers, container, list(source))
-        return {"source": chosen, "destination": _choose_destination(servers, chosen, list(destination)), "error": ""}
+        wish = _wish(container, list(dict.fromkeys(containers)), project, label)
+        chosen = _choose_source(servers, wish, list(source))
+        return {
+            "source": chosen,
+            "destination": _choose_destination(servers, chosen, list(destination)),
+            "containers": wish.found(servers[chosen]["containers"]),
+            "error": "",
+        }
     except NoChoice as reason:
-        return {"source": "", "destination": "", "error": f"Nothing was changed: {reason}."}
+        return {"source": "", "destination": "", "containers": [], "error": f"Nothing was changed: {reason}."}
 
 
 class FilterModule:

@@ -60,12 +60,14 @@ _value:
 from ansible_collections.fog.migration.plugins.module_utils.docker import _mounts
 
 
-def mount_plans(source: dict, destination: dict, volumes: str = "move", binds: str = "none", listed=()) -> list[dict]:
+def mount_plans(
+    source: dict, destination: dict, volumes: str = "move", binds: str = "none", listed=(), together=()
+) -> list[dict]:
     """See DOCUMENTATION."""
     there = {"volumes": destination["volumes"], "paths": destination["paths"]}
-    return [
-        {**mount, **_mounts.plan(mount, there, volumes, binds, list(listed))} for mount in source["container"]["mounts"]
-    ]
+    name = source["container"]["name"]
+    mounts = [_mounts.of_group(mount, name, list(together)) for mount in source["container"]["mounts"]]
+    return [{**mount, **_mounts.plan(mount, there, volumes, binds, list(listed))} for mount in mounts]
 
 
 class FilterModule:

@@ -115,6 +115,12 @@ def _container(source: dict, mode: str) -> dict:
     return _check("container", refusal or "", f"{container['name']} can be checkpointed", remedy)
 
 
+def _group(mode: str) -> dict:
+    """Only our own OCI runtime can have a container wait for others once it is restored."""
+    problem = "containers move together in live mode only" if mode == "cold" else ""
+    return _check("group", problem, "it moves together with others", "run provision.yml, or move one after the other")
+
+
 def _open_migration(source: dict, destination: dict, name: str) -> dict:
     """Another migration of this container, or to this name, that has not ended."""
     here = {"id": "", "role": "source", "container": source["container"]["id"], "name": name}
@@ -331,9 +337,21 @@ def _namespaces(source: dict) -> dict:
     shares = source["container"]["shares"]
     return _check(
         "namespaces",
-        f"it shares {' and '.join(shares)}, which does not move with it alone" if shares else "",
+        f"it shares {' and '.join(shares)}, which cannot be restored elsewhere" if shares else "",
         "it shares no namespace with another container",
         "give each of them its own, and a network that both are in",
+    )
+
+
+def _links(source: dict, destination: dict) -> dict:
+    """Docker starts a container with links of this old kind only where the others run already."""
+    there = {name for name, one in destination["containers"].items() if one["state"] == "running"}
+    missing = [name for name in source["container"]["links"] if name not in there]
+    return _check(
+        "links",
+        f"it is linked to {', '.join(missing)} (--link), which does not run at the destination" if missing else "",
+        "it has no link on Docker's default network that leads to nowhere",
+        "put them into a network of their own, in which they know each other by name",
     )
 
 
@@ -471,10 +489,12 @@ def preflight(
     networks: str = "make",
     mode: str = "cold",
     log: bool = False,
+    alone: bool = True,
     ignore=(),
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
+        *([] if alone else [_group(mode)]),
         _container(source, mode),
         _open_migration(source, destination, name),
         *(_docker(source, destination) if mode == "cold" else _live(source, destination, mode)),
@@ -488,6 +508,7 @@ def preflight(
         *_connections(source, mode),
         *_outside(source),
         _namespaces(source),
+        _links(source, destination),
         *_data(source, destination, mounts, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),

@@ -114,9 +114,16 @@ def _live(stages: dict, checkpoint: dict, transfer: dict) -> list[str]:
         _row("  files", seconds["files"], _files_line(checkpoint["files_sent"])) if checkpoint["files_sent"] else "",
         _row("  send", seconds["send"], f"{readable_bytes(checkpoint['bytes_sent'])} sent while it was frozen"),
         _row("  restore", seconds["restore"]),
+        _together_line(seconds),
         _row("  completion", seconds["completion"], "until no page was missing any more"),
     ]
     return [row for row in rows if row]
+
+
+def _together_line(seconds: dict) -> str:
+    """How long it waited at the destination for those that moved together with it."""
+    waited = seconds["downtime"] - seconds.get("together", 0)
+    return _row("  together", waited, "until all that moved together ran") if "together" in seconds else ""
 
 
 def _files_line(sent: list[dict]) -> str:

@@ -13,6 +13,7 @@ author:
   - fog.migration contributors (@fog-migration)
 description:
   - Takes what M(fog.migration.migration_journal) with C(state=quiet) returned on the source and on the destination.
+  - Of containers that move together, the destination has one only if it has all of them, and one has run there.
   - Until the destination is about to be told to restore, the container is the source's. From then on the
     destination has it if it runs there, with all of its memory or with what brings it; if not, the source has it. If
     the destination cannot be asked then, nobody may run it.
@@ -70,8 +71,15 @@ def _silence(host: str, result: dict) -> str:
 
 
 def has_it(result: dict) -> bool:
-    """Whether the container runs at the destination, with all of its memory or with what brings it."""
-    entry, now = result["entry"], result["now"]
+    """Whether the container, with all that moves together with it, runs at the destination and does not only wait."""
+    everyone = [result, *result["now"].get("together", [])]
+    waits = result["entry"].get("together") and not any(one["entry"]["owner"] == "destination" for one in everyone)
+    return not waits and all(map(_is_whole, everyone))
+
+
+def _is_whole(one: dict) -> bool:
+    """Whether it is there with all of its memory, or with what brings it."""
+    entry, now = one["entry"], one["now"]
     complete = entry.get("memory", "complete") == "complete" or now["programs"]
     return now["container"] in RUNS and complete
 

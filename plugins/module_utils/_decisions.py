@@ -130,13 +130,14 @@ def name_refusal(what: str, name: str) -> str | None:
 
 
 def checkpoint_refusal(
-    inspect: dict, daemon: dict, criu_version: str | None, foreign_user: bool, leave_running: bool
+    inspect: dict, daemon: dict, criu_version: str | None, foreign_user: bool, leave_running: bool, stopped=()
 ) -> tuple | None:
     """Why a checkpoint of this container cannot work, and what to do about it; None where it can.
 
     :param inspect: the container's inspect data.
     :param daemon: see C(_client.daemon_facts).
     :param foreign_user: see C(_host.unreadable_limits).
+    :param stopped: see C(_host.stopped_below).
     :returns: a pair of clauses, or None.
     """
     name = inspect["Name"].lstrip("/")
@@ -168,6 +169,15 @@ def checkpoint_refusal(
                 "because root lacks the capability CAP_SYS_RESOURCE on this host"
             ),
             "give this host, probably a container itself, that capability",
+        )
+    if stopped:
+        # The kernel has CRIU wait for them until they are thawed, which nobody does before CRIU has ended.
+        return (
+            (
+                f"the container {name} has processes that were stopped by a signal ({', '.join(stopped)}), and CRIU "
+                "waits for those for ever while the container is frozen"
+            ),
+            "continue them with SIGCONT, or end them",
         )
     if leave_running:
         return None

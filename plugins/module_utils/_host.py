@@ -75,6 +75,16 @@ def command_line(process: int) -> list[str]:
     return _read(f"/proc/{process}/cmdline").split("\0")[:-1]
 
 
+def is_stopped(process: int) -> bool:
+    """Whether a process was stopped (SIGSTOP, or Ctrl-Z) or is traced, and does not only wait for something."""
+    return _read(f"/proc/{process}/stat").rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def stopped_below(root: int) -> list[str]:
+    """The names of the processes that were stopped, of I(root) and those that descend from it."""
+    return sorted(program(process) for process in processes_below(root) if is_stopped(process)) if root else []
+
+
 def program(process: int) -> str:
     """The name of a process, at most 15 characters."""
     return _read(f"/proc/{process}/comm").rstrip("\n")

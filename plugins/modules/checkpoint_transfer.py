@@ -149,6 +149,13 @@ options:
         description: Whether the container's log so far moves, see O(live.mounts); for the log driver json-file.
         type: bool
         default: false
+      together:
+        description:
+          - Names of the migrations of all containers that move together, this one's among them. What was restored waits
+            at the destination until M(fog.migration.container_checkpoint) says that all were.
+        type: list
+        elements: str
+        default: []
       memory:
         description: Bytes of memory that the container has, by which room is made on both hosts.
         type: int
@@ -505,6 +512,7 @@ def lay_down_receiver(directory, orders, params):
         "container": live["armed"],
         "mounts": live["mounts"],
         "log": live["log"],
+        "together": live["together"],
         "migration": params["migration"],
         "staging": os.path.join(directory, _room.STAGING),
         "docker_socket": live["docker_socket"],
@@ -542,6 +550,7 @@ def open_channel(module, orders):
         "compression": "none" if module.params["compression"] == "none" else "auto",
         "rate_limit": int(module.params["rate_limit"] * MIB),
         "migration": module.params["migration"],
+        "together": live["together"],
         "patience": module.params["timeout"],
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,

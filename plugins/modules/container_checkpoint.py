@@ -83,6 +83,32 @@ options:
       - Docker shows the frozen container as paused, and it stays so afterwards. When the migration fails, it runs on
         here, or the message says why not.
     type: path
+  others:
+    description:
+      - With O(channel), the containers that move together with this one. All of them are frozen, and run at the other
+        ends of their channels when all of them are restored there; otherwise, all of them run on here.
+      - Their channels have to be opened with the names of all these migrations as O(migration).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      container:
+        description: Name or ID of the container.
+        type: str
+        required: true
+      channel:
+        description: As O(channel).
+        type: path
+        required: true
+      migration:
+        description: As O(migration).
+        type: str
+        required: true
+      mode:
+        description: As O(mode).
+        type: str
+        choices: [stop-and-copy, precopy, postcopy, hybrid]
+        default: stop-and-copy
   mode:
     description:
       - With O(channel), how the memory travels.
@@ -281,6 +307,12 @@ connections_closed:
   type: list
   elements: str
   sample: ["172.17.0.2:80 - 192.0.2.7:51234"]
+others:
+  description: What was moved together with it, in the order of O(others), each with what is told of this one.
+  returned: when the container was moved
+  type: list
+  elements: dict
+  sample: []
 container_state:
   description:
     - How far the migration was. V(runs) and V(paused) tell how the container is here; with V(handed over) and V(moved)
@@ -321,7 +353,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _runtime, _start
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.live import _source
+from ansible_collections.fog.migration.plugins.module_utils.live import _move, _source
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
@@ -395,7 +427,7 @@ class Checkpointer:
         if self.params["state"] == "prepared":
             return self._prepared()
         if self.params["channel"]:
-            return self._move()
+            return self._moved()
         inspect, daemon, criu_version = self._look()
         if os.path.lexists(self.folder) and not self.params["force"]:
             return self._present_already(inspect)
@@ -505,54 +537,37 @@ class Checkpointer:
             result.update(summary(manifest))
         return result
 
-    def _move(self) -> dict:
-        """Freezes the container and has it go on at the other end of the channel."""
+    def _moved(self) -> dict:
+        """Freezes the container, and those that move with it, and has all go on at the other ends of their channels."""
         diff = {"before": {"container": "running"}, "after": {"container": "paused"}}
         result = {"changed": True, "path": self.folder, "diff": diff}
-        if not self.module.check_mode:
-            inspect = self._look()[0]
+        if self.module.check_mode:
+            return result
+        inspects = [self._look(one["container"])[0] for one in self._moving()]
+        for inspect in inspects:
             self._refuse_unsaved_files(inspect)
-            held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
-            self._hold_restart_policy(inspect["Id"], held)
-            result.update(self._move_or_resume(inspect["Id"], held))
-        return result
-
-    def _move_or_resume(self, container_id: str, held: dict | None) -> dict:
+        moves = _move.Moves([self._held(one, inspect) for one, inspect in zip(self._moving(), inspects, strict=True)])
         try:
-            self._ask("arm")
-            moved = self._ask("freeze", mode=self.params["mode"])
-            finished = self._ask("finish", mode=self.params["mode"])
+            moves.run()
         except MigrationError as error:
-            if held and error.details.get("container_state") == "runs":
-                self.client.update_container(container_id, restart_policy=held)
-            error.details["restart_policy_held"] = held
+            for one in moves.stayed:
+                if one.held:
+                    self.client.update_container(one.container_id, restart_policy=one.held)
+            error.details["restart_policy_held"] = moves.members[0].held
             raise
-        moved["seconds"]["completion"] = finished["seconds"]
-        told = {key: finished[key] for key in ("rounds", "statistics")}
-        return dict(moved, **told, restart_policy_held=held)
+        told = [dict(one.told, container=one.container, restart_policy_held=one.held) for one in moves.members]
+        return dict(result, **told[0], others=told[1:])
 
-    def _ask(self, verb: str, **more) -> dict:
-        """What the source's end of the channel answers.
+    def _moving(self) -> list[dict]:
+        return [self.params, *self.params["others"]]
 
-        :raises MigrationError: when it says that something went wrong, or says nothing.
-        """
-        container = self.params["container"]
-        try:
-            answer = _source.ask(self.params["channel"], dict(more, do=verb))
-        except (OSError, ValueError) as error:
-            raise MigrationError(
-                f"the channel {self.params['channel']} does not answer ({error})",
-                f"{container} runs, or is paused",
-                "look at the destination before you resume it with docker unpause",
-            ) from error
-        if "error" in answer:
-            state, remedy = _source.STATES[answer["state"]]
-            details = {"container_state": answer["state"]}
-            raise MigrationError(f"{container} could not be moved ({answer['error']})", state, remedy, **details)
-        return answer["result"]
+    def _held(self, wish: dict, inspect: dict) -> _move.Move:
+        held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
+        self._hold_restart_policy(wish["migration"], inspect["Id"], held)
+        return _move.Move(wish["container"], wish["channel"], wish["mode"], inspect["Id"], held)
 
-    def _look(self) -> tuple[dict, dict, str | None]:
-        name = self.params["container"]
+    def _look(self, name: str | None = None) -> tuple[dict, dict, str | None]:
+        name = name or self.params["container"]
         inspect = self.client.find_container(name)
         if inspect is None:
             raise MigrationError(
@@ -564,8 +579,9 @@ class Checkpointer:
 
     def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> None:
         """Raises with the reason where this checkpoint cannot work."""
-        unreadable = _host.unreadable_limits(inspect["State"].get("Pid") or 0)
-        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running)
+        process = inspect["State"].get("Pid") or 0
+        unreadable, stopped = _host.unreadable_limits(process), _host.stopped_below(process)
+        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running, stopped)
         if refusal:
             raise MigrationError(refusal[0], "nothing was changed", refusal[1])
 
@@ -589,7 +605,7 @@ class Checkpointer:
         if _rootfs.upper_directory(inspect) is None and self.client.diff(inspect["Id"]):
             driver = inspect.get("Driver", "this storage driver")
             raise MigrationError(
-                f"files in the root file system of {self.params['container']} were changed, "
+                f"files in the root file system of {inspect['Name'].lstrip('/')} were changed, "
                 f"which cannot be read from {driver}",
                 "nothing was changed",
                 "use the storage driver overlay2, or keep the data in a volume",
@@ -609,7 +625,7 @@ class Checkpointer:
         self._prepare_partial()
         held = _decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
         try:
-            self._hold_restart_policy(inspect["Id"], held)
+            self._hold_restart_policy(self.params["migration"], inspect["Id"], held)
             _journal.note(self.params["migration"], stage="checkpoint")
             return self._freeze_and_write(inspect, daemon, criu_version, held)
         except StillAtIt:
@@ -629,10 +645,10 @@ class Checkpointer:
                 criu_log=self.criu_log,
             ) from error
 
-    def _hold_restart_policy(self, container_id: str, held: dict | None) -> None:
+    def _hold_restart_policy(self, migration: str | None, container_id: str, held: dict | None) -> None:
         """A daemon that starts anew must not revive what is frozen here and runs elsewhere."""
         if held:
-            _journal.note(self.params["migration"], restart_policy=held)
+            _journal.note(migration, restart_policy=held)
             self.client.update_container(container_id, restart_policy={"Name": "no"})
 
     def _prepare_partial(self) -> None:
@@ -902,6 +918,12 @@ def summary(manifest: dict) -> dict:
 
 
 def main() -> None:
+    others = {
+        "container": {"type": "str", "required": True},
+        "channel": {"type": "path", "required": True},
+        "migration": {"type": "str", "required": True},
+        "mode": {"type": "str", "choices": list(_source.MODES), "default": "stop-and-copy"},
+    }
     module = _client.new_module(
         {
             "container": {"type": "str"},
@@ -910,11 +932,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent", "prepared", "encrypted"], "default": "present"},
             "encryption_key": {"type": "str", "no_log": True},
             "channel": {"type": "path"},
-            "mode": {
-                "type": "str",
-                "choices": ["stop-and-copy", "precopy", "postcopy", "hybrid"],
-                "default": "stop-and-copy",
-            },
+            "others": {"type": "list", "elements": "dict", "default": [], "options": others},
+            "mode": others["mode"],
             "mounts": {"type": "list", "elements": "str", "default": []},
             "log": {"type": "bool", "default": False},
             "migration": {"type": "str"},

@@ -46,7 +46,7 @@ migrations:
       source: fog1
       destination: fog2
       mode: precopy
-      now: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false}
+      now: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false, together: []}
 """
 
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError

@@ -78,6 +78,13 @@ options:
     description: Folder for checkpoints.
     type: path
     default: /var/lib/fog-migration/checkpoints
+  together:
+    description:
+      - For O(state=open), the names of the migrations of all containers that move together, this one's among them.
+        Either all of them run at the destination in the end, or none.
+    type: list
+    elements: str
+    default: []
   controller:
     description: Where the migration is steered from. The action plugin fills it in.
     type: dict
@@ -152,10 +159,11 @@ now:
   description:
     - How things really are. C(container) is Docker's word for the state of the container or V(absent), C(checkpoint)
       tells whether it could be resumed from files here, C(same_boot) whether the server has not been started anew
-      since the last note, C(programs) whether a program of the migration runs.
+      since the last note, C(programs) whether a program of the migration runs. C(together) has C(entry) and C(now) of
+      each that moves together with it and was not settled on this server yet.
   returned: when there is an entry and O(state=quiet)
   type: dict
-  sample: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false}
+  sample: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false, together: []}
 said:
   description: How the container is on this server now, as a clause.
   returned: with O(state=undone) and O(state=finished)
@@ -205,7 +213,7 @@ class Journal:
         return dict(changed=changed, entry=entry, diff=diff, **more)
 
     def _open(self) -> dict:
-        facts = {key: self.params[key] for key in (*OPENING, "directory", "controller")}
+        facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
         entry = {"id": self.params["id"], "stage": self.params["stage"] or "reservation", **facts}
         entry["made"] = self._made()
         other = _journal.open_entry(entry)
@@ -263,6 +271,7 @@ def main() -> None:
             "destination": {"type": "str"},
             "mode": {"type": "str", "choices": ["cold", "precopy", "postcopy", "hybrid"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
+            "together": {"type": "list", "elements": "str", "default": []},
             "controller": {"type": "dict"},
             "stage": {"type": "str"},
             "owner": {"type": "str", "choices": list(_journal.OWNERS)},

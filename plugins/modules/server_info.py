@@ -129,7 +129,7 @@ containers:
   description: All containers by name, with their ID and state.
   returned: success
   type: dict
-  sample: {looper100: {id: 4f9d..., state: running}}
+  sample: {looper100: {id: 4f9d..., state: running, labels: {}}}
 images:
   description: IDs of all images.
   returned: success
@@ -305,6 +305,11 @@ container:
       type: list
       elements: str
       sample: [the network namespace of web]
+    links:
+      description: Names of the containers that it is linked to (C(--link)) on Docker's default network.
+      type: list
+      elements: str
+      sample: [db]
     log_driver:
       description: The log driver that keeps what it says.
       type: str
@@ -381,11 +386,12 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
     process = inspect["State"].get("Pid") or 0
-    unreadable = _host.unreadable_limits(process)
-    refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, False) or (None, None)
+    unreadable, stopped = _host.unreadable_limits(process), _host.stopped_below(process)
+    facts = (criu_version, unreadable)
+    refusal = _decisions.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
     # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
     without_docker = dict(daemon, experimental=True)
-    live = _decisions.checkpoint_refusal(inspect, without_docker, criu_version, unreadable, True) or (None, None)
+    live = _decisions.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
     shm = f"/proc/{process}/root/dev/shm"
     others = neighbours(client, inspect)
@@ -411,6 +417,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "fixed_addresses": fixed,
         "mounts": describe_mounts(inspect, others),
         "shares": _decisions.shared_namespaces(inspect, others),
+        "links": [link.split(":", 1)[0].lstrip("/") for link in inspect["HostConfig"].get("Links") or []],
         "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
         "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
         "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),
@@ -435,7 +442,9 @@ def gather(client, params: dict) -> dict:
         },
         "listening": _host.listening_ports(),
         "containers": {
-            name.lstrip("/"): {"id": one["Id"], "state": one["State"]} for one in listed for name in one["Names"]
+            name.lstrip("/"): {"id": one["Id"], "state": one["State"], "labels": one.get("Labels") or {}}
+            for one in listed
+            for name in one["Names"]
         },
         "images": sorted(one["Id"] for one in client.images()),
         "layers": client.layers() if daemon["storage_driver"] in _decisions.GRAPH_DRIVERS else [],

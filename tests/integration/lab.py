@@ -148,6 +148,11 @@ class Lab:
         """What a container has written on this node so far, complete lines only."""
         return self.docker(node, "logs", name).split("\n")
 
+    def numbers(self, node: str, name: str, path: str) -> list[int]:
+        """The numbers, one on each line, of a file of a container, which need not run."""
+        archive = self.docker(node, "cp", f"{name}:{path}", "-")
+        return [int(line) for line in re.findall(r"(?:^|\0)(\d+)$", archive, re.MULTILINE)]
+
     def running_on(self, name: str) -> list[str]:
         """The fog servers on which a container of this name runs."""
         query = ["ps", "--filter", f"name=^{re.escape(name)}$", "--format", "{{.Names}}"]

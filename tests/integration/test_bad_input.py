@@ -174,7 +174,7 @@ def test_volumes_that_cannot_move(lab):
 def test_containers_that_share_a_namespace(lab, looper):
     lab.start("fog1", "guest", NATURALS, "--network", "container:looper100")
     refused = failure(lab.migrate("looper100", check=False))
-    one_sentence(refused, "it shares its network namespace with guest, which does not move with it alone")
+    one_sentence(refused, "it shares its network namespace with guest, which cannot be restored elsewhere")
     refused = failure(lab.migrate("guest", check=False))
     one_sentence(refused, "it shares the network namespace of looper100")
 

@@ -53,8 +53,7 @@ def writer(lab):
 
 def written(lab, node: str) -> list[list[int]]:
     """The numbers in each folder, of a container that stands still."""
-    logs = [lab.docker(node, "cp", f"mover:{folder}/log", "-") for folder in FOLDERS]
-    return [[int(line) for line in re.findall(r"(?:^|\0)(\d+)$", log, re.MULTILINE)] for log in logs]
+    return [lab.numbers(node, "mover", f"{folder}/log") for folder in FOLDERS]
 
 
 def lives_on(lab, node: str, followed) -> None:

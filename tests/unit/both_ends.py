@@ -57,7 +57,7 @@ class Ends:
         self.destination.pager = _pager.Pager(self.destination.store, 0, self.destination._need)
         ours, theirs = socket.socketpair()
         self.destination.pager.speak(ours)
-        threading.Thread(target=self.destination._hear_pages, daemon=True).start()
+        threading.Thread(target=self.destination._hear, args=(True,), daemon=True).start()
         return theirs
 
     def close(self):

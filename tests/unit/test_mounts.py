@@ -31,7 +31,10 @@ EMPTY = {**THERE, "empty": True}
 
 
 def plan(mount, paths=None, there=(), **options):
-    source, destination = {"container": {"mounts": [mount]}}, {"volumes": list(there), "paths": paths or {}}
+    source, destination = (
+        {"container": {"name": "mover", "mounts": [mount]}},
+        {"volumes": list(there), "paths": paths or {}},
+    )
     (found,) = mount_plans(source, destination, **options)
     assert bool(found["problem"]) == bool(found["remedy"])
     return found["way"], found["problem"]
@@ -47,6 +50,9 @@ def plan(mount, paths=None, there=(), **options):
         ({}, {"there": ["data"]}, "moves", "the destination has a volume data already"),
         ({"anonymous": True}, {"there": ["data"]}, "moves", ""),
         ({"users": ["web"]}, {}, "moves", "the volume data is used by web as well"),
+        ({"users": ["web", "db"]}, {"together": ["mover", "db"]}, "shared", ""),
+        ({"users": ["web"]}, {"together": ["mover", "web"]}, "moves", ""),
+        ({"users": ["web", "zoo"]}, {"together": ["mover", "web"]}, "moves", "the volume data is used by zoo as well"),
         ({"driver": "rexray"}, {}, "shared", ""),
         ({"file_system": NFS}, {}, "shared", ""),
         ({"file_system": {"type": "fuse.sshfs", "device": "x"}}, {"volumes": "refuse"}, "shared", ""),

@@ -20,6 +20,7 @@ LIVE = {
     "lazily": {"type": "bool", "default": True},
     "mounts": {"type": "list", "elements": "str", "default": []},
     "log": {"type": "bool", "default": False},
+    "together": {"type": "list", "elements": "str", "default": []},
     "memory": {"type": "int", "default": 0},
     "staging_limit": {"type": "int", "default": 0},
     "staging_directory": {"type": "str", "default": "/var/lib/fog-migration/staging"},

@@ -52,11 +52,22 @@ def volume_arguments(volume: dict) -> dict:
     }
 
 
+def of_group(mount: dict, name: str, together: list[str]) -> dict:
+    """A mount of a container that moves together with others: what they have in common, the first one of them moves.
+
+    :param mount: as C(plan) wants it.
+    :returns: the same with C(users) without those that move as well, and whether another one moves it (C(elsewhere)).
+    """
+    users = [one for one in mount["users"] if one in together]
+    others = [one for one in mount["users"] if one not in together]
+    return dict(mount, users=others, elsewhere=bool(users) and min(users) < name)
+
+
 def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) -> dict:
     """What becomes of one mount of a container that is to move.
 
     :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), and C(users), the
-        other containers at the source that have it.
+        other containers at the source that have it; and C(elsewhere), see C(of_group).
     :param there: what the destination has: C(volumes), the names of its volumes, and C(paths), by path whether it
         C(exists), is C(empty), and its C(file_system).
     :param volumes: V(move), V(shared) or V(refuse).
@@ -80,11 +91,13 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
     if not mount["is_folder"]:
         missing = f"the destination has no {path}, and single files do not move" if not known["exists"] else ""
         return _way("stays", missing, "put it there, or mount its folder")
+    if mount.get("elsewhere"):
+        return _way("shared")
     return _way("moves", _taken(known, mount, what), "remove it there, or leave it out of what moves")
 
 
 def _volume_plan(mount: dict, there: dict, volumes: str, what: str) -> dict:
-    if volumes == "shared" or mount["driver"] != "local":
+    if volumes == "shared" or mount["driver"] != "local" or mount.get("elsewhere"):
         return _way("shared")
     if volumes == "refuse":
         return _way("stays", f"the content of the {what} would not travel with it", "say -e migration_volumes=move")

@@ -18,6 +18,9 @@ destination     (in the source's entry) it was committed: the source must not ru
 At the source, an entry is opened first, and closed first when the migration ends well. At the destination, it is closed
 first when the migration is undone. So a missing entry says something as well.
 
+Of containers that move together, each has an entry of its own, with the IDs of all in C(together). Who has them is
+decided at the destination, in one instant for all of them: see C(decide).
+
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
 
@@ -202,6 +205,40 @@ def note_what_happened(identity, **facts):
     """As C(note), of what cannot be undone any more: a journal that cannot be written does not undo it either."""
     with contextlib.suppress(OSError, JournalError):
         note(identity, **facts)
+
+
+def decide(identity, together, goes):
+    """Whether the containers that move together run at the destination: one word for all, whoever asks, however often.
+
+    None of them has run there until one is noted as the destination's, which is the moment that decides. Whoever finds
+    that this cannot be any more notes that, or has no entry here: then none of the others goes.
+
+    :param together: the IDs of all of them.
+    :param goes: whether this one can run. If not, it is too late for it to say so when another one runs.
+    """
+    with _alone() as folder:
+        entries = [load(one) for one in together]
+        gone = any(went(entry) for entry in entries)
+        goes = gone or (goes and all(entry and not entry.get("stays") for entry in entries))
+        entry = load(identity)
+        if entry:
+            _decided(dict(entry, owner="destination") if goes else dict(entry, stays=True), folder)
+        return goes
+
+
+def went(entry):
+    """Whether this entry of the destination's says that its container has run there."""
+    return bool(entry) and entry["role"] == "destination" and entry["owner"] == "destination"
+
+
+def _decided(entry, folder):
+    """Where it cannot be written, the entry goes: without it, none goes."""
+    try:
+        _write(entry, folder)
+    except OSError:
+        os.unlink(path_of(entry["id"]))
+        os.fsync(folder)
+        raise
 
 
 def added(entry, facts):

@@ -23,7 +23,8 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 from ansible_collections.fog.migration.plugins.module_utils.channel import _door, _room
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _runtime, _start
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
+from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _together
+from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
 # Seconds between two looks.
@@ -51,8 +52,15 @@ def present(entry: dict, client: _client.CheckpointClient) -> dict:
 
     :returns: C(container) (Docker's word for its state, or C(absent)), C(id) of the container, C(checkpoint) (whether
         it could be resumed from files here), C(same_boot) (whether the server has not been started anew since the last
-        note), C(programs) (whether one of ours still runs).
+        note), C(programs) (whether one of ours still runs); and C(together), entry and C(now) of each that moves
+        together with it and was not settled here yet.
     """
+    others = (_journal.load(one) for one in entry.get("together", []) if one != entry["id"])
+    together = [{"entry": one, "now": _now(one, client)} for one in others if one]
+    return dict(_now(entry, client), together=together)
+
+
+def _now(entry: dict, client: _client.CheckpointClient) -> dict:
     inspect = container_of(entry, client)
     return {
         "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
@@ -158,10 +166,22 @@ def undo(entry: dict, client: _client.CheckpointClient, seconds: int) -> str:
     :param seconds: how long a restore from a checkpoint may take.
     :raises MigrationError: when the container could not go on; nothing was removed then.
     """
+    _keep_back(entry)
     said = _go_on(entry, client, seconds) if entry["role"] == "source" else _take_back(entry, client)
     sweep(entry, keep=False)
     _journal.close_entry(entry["id"])
     return said
+
+
+def _keep_back(entry: dict) -> None:
+    """None of what moves together with this one goes on at the destination any more."""
+    together = entry.get("together", [])
+    if not together or entry["role"] == "source" or _journal.went(entry):
+        return
+    if _journal.decide(entry["id"], together, goes=False):
+        raise MigrationError(
+            f"others that move together with {entry['name']} run here", "nothing was changed", "run recover.yml again"
+        )
 
 
 def _go_on(entry: dict, client: _client.CheckpointClient, seconds: int) -> str:
@@ -222,14 +242,14 @@ def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
         _host.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(_destination.RUNTIME, inspect["Id"]), ignore_errors=True)
-    for network in entry["made"].get("networks", []):
+    made = _now_noted(entry)["made"]
+
+    def remove_network(network):
         # One that somebody uses by now stays, whether that container runs or not.
-        with contextlib.suppress(*_client.FAILURES):
-            if not client.containers(all=True, filters={"network": network}):
-                client.remove_network(network)
-    for volume in entry["made"].get("volumes", []):
-        with contextlib.suppress(*_client.FAILURES):
-            client.remove_volume(volume)
+        return not client.containers(all=True, filters={"network": network}) and client.remove_network(network) is None
+
+    _remove(entry, "made", "networks", made, remove_network)
+    _remove(entry, "made", "volumes", made, lambda volume: client.remove_volume(volume) is None)
     for folder in entry["made"].get("folders", []):
         shutil.rmtree(folder, ignore_errors=True)
     return "nothing of it is left"
@@ -252,12 +272,24 @@ def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
         said = "nothing of it is left"
     else:
         if inspect:
+            _let_run(entry, inspect)
             _give_policy(entry, inspect, client)
             _give_oom_score(inspect)
         said = "runs" if inspect else "was removed meanwhile"
     sweep(entry, keep)
     _journal.close_entry(entry["id"])
     return said
+
+
+def _let_run(entry: dict, inspect: dict) -> None:
+    """What was restored to wait for others goes on; they know from now on that it does."""
+    for identity in entry.get("together", []):
+        _journal.note(identity, owner="destination")
+    if entry.get("together"):
+        with contextlib.suppress(OSError, _runtime.FreezeError):
+            if _together.waits(inspect["Id"]):
+                _together.resume(inspect["Id"])
+            _network.inside(_network.network_of(inspect["State"]["Pid"]), _network.unlock)
 
 
 def _let_go(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
@@ -271,12 +303,34 @@ def _let_go(entry: dict, inspect: dict, client: _client.CheckpointClient) -> Non
     if inspect["State"].get("Paused"):
         with contextlib.suppress(OSError, _runtime.FreezeError):
             _runtime.kill(inspect["Id"])
-    moved = entry.get("moving", {}).get("volumes", [])
     client.remove_container(inspect["Id"], force=True)
-    for volume in moved:
-        # One that another container has stays.
-        with contextlib.suppress(*_client.FAILURES):
-            client.remove_volume(volume)
+    moving = _now_noted(entry).get("moving", {})
+    # One that another container has stays.
+    _remove(entry, "moving", "volumes", moving, lambda volume: client.remove_volume(volume) is None)
+
+
+def _now_noted(entry: dict) -> dict:
+    """The entry as it is now: others that move together with it may have noted something."""
+    return _journal.load(entry["id"]) or entry
+
+
+def _remove(entry: dict, kind: str, what: str, noted: dict, remove) -> None:
+    """Removes what nobody uses. What one that moves together with it still uses is left to that one.
+
+    :param remove: removes one; whether it did, as far as it says.
+    """
+    for name in noted.get(what, []):
+        if not _removed(remove, name):
+            for other in set(entry.get("together", [])) - {entry["id"]}:
+                _journal.note(other, **{kind: {what: [name]}})
+            # That one may have been removed before it knew.
+            _removed(remove, name)
+
+
+def _removed(remove, name: str) -> bool:
+    with contextlib.suppress(*_client.FAILURES):
+        return remove(name)
+    return False
 
 
 def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:

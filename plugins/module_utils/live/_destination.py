@@ -17,6 +17,8 @@
     memory ... do: settle           ->              the last round, of a container that stands still
     file, data, end (any number)    ->              images into staging
     do: restore                     ->
+                                    <-      done: restored, if it moves together with others: none of it has run
+    do: go, or take back            ->              then, when all of them are
                                     <-      done: running, or refused with the reason
     need                            <-              pages that CRIU asks for and that only the source has
     pages                           ->
@@ -32,6 +34,7 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import select
 import shutil
 import sys
@@ -64,9 +67,9 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
 )
 from ansible_collections.fog.migration.plugins.module_utils.channel._listing import check_path
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages
-from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.live import _following, _pager, _staging
+from ansible_collections.fog.migration.plugins.module_utils.live import _following, _pager, _staging, _together
 from ansible_collections.fog.migration.plugins.module_utils.network import _guard
 
 RUNTIME = "/run/fog-migration/runtime"
@@ -139,6 +142,8 @@ class Destination:
         self.log = None
         # Whether the source has nothing more to send of its own accord, or will not.
         self._caught_up = threading.Event()
+        # What is to become of it, once it is restored: "go", "take back", or "" when the source has gone.
+        self._words = queue.Queue()
 
     def run(self):
         """Serves the source until it has no more wishes. Raises Refused (the source has been told) or Interrupted."""
@@ -194,9 +199,13 @@ class Destination:
 
     def _obey(self, wish):
         verbs = {"arm": self._arm, "layout": self._note_layout, "settle": self._settle}
+        verbs.update(dict.fromkeys(("go", "take back"), self._hear_word))
         if str(wish.get("do")) not in verbs:
             raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
         verbs[wish["do"]](wish)
+
+    def _hear_word(self, wish):
+        self._words.put(wish["do"])
 
     # Rounds
 
@@ -249,8 +258,13 @@ class Destination:
         answer = self._answer(60)
         if answer != "armed":
             raise Refused(self._docker_said("Docker did not come to the restore"))
-        self.guard.prepare()
+        self.guard.prepare(self._annotations())
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
+
+    def _annotations(self):
+        if not self.order.get("together"):
+            return {}
+        return _together.configuration(_together.configured(), os.path.join(self.prepared, "criu.conf"))
 
     def _write(self, name, text):
         with open(os.path.join(self.prepared, name), "w", encoding="utf-8") as stream:
@@ -297,8 +311,10 @@ class Destination:
             answer = self._outcome()
             if answer != "running":
                 raise Refused(self._why_not(answer))
-            self.guard.leave()
             seconds = round(time.monotonic() - began, 3)
+            if self.order.get("together"):
+                self._go_together()
+            self.guard.leave()
             statistics = _criu.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
@@ -306,6 +322,20 @@ class Destination:
         except (Refused, _pages.PagesError, _journal.JournalError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
+
+    def _go_together(self):
+        """Returns when it goes on here together with the others; until then, none of it has run.
+
+        :raises Refused: when it does not: then none of them does.
+        """
+        identity, together = self.order["migration"], self.order["together"]
+        _together.require_stopped(self.order["container"])
+        self._say(DONE, {"done": "restored"})
+        if not _journal.decide(identity, together, self._words.get() == "go"):
+            raise Refused("not all that moves together could go on")
+        # It has it from now on, whatever happens.
+        with contextlib.suppress(OSError, _runtime.FreezeError):
+            _together.resume(self.order["container"])
 
     def _outcome(self):
         """What the runtime says in the end. Before that, our hook in it says whose network is to be guarded."""
@@ -332,9 +362,10 @@ class Destination:
             self.pager.start(self.images, self.work)
             if not (wish.get("store") and wish.get("source")):
                 self._caught_up.set()
-            if wish.get("source"):
-                threading.Thread(target=self._hear_pages, daemon=True).start()
             places.append("--lazy-pages")
+        needs = bool(wish.get("lazily") and wish.get("source"))
+        if needs or self.order.get("together"):
+            threading.Thread(target=self._hear, args=(needs,), daemon=True).start()
         self._write("options", "\n".join([*places, *options]))
         self.fifos["order"].say("restore")
 
@@ -342,8 +373,11 @@ class Destination:
         need = {"image": request.image_id, "address": request.vaddr, "pages": request.pages}
         self.frames.write_json(NEED, need)
 
-    def _hear_pages(self):
-        """What the source sends after the order to restore."""
+    def _hear(self, needs):
+        """What the source sends after the order to restore.
+
+        :param needs: whether there are pages among it without which the container cannot run.
+        """
         try:
             while True:
                 kind, payload = self.frames.expect(PAGES, MEMORY, CURRENT, DO)
@@ -356,8 +390,10 @@ class Destination:
                 else:
                     self.pager.answer(*parse_memory(payload)[1:])
         except (ChannelError, _pages.PagesError, OSError) as exc:
-            self.pager.fail(exc)
+            if needs:
+                self.pager.fail(exc)
         finally:
+            self._words.put("")
             self._caught_up.set()
 
     def _why_not(self, answer):

@@ -9,7 +9,10 @@ transfer's private folder: one line of JSON asks, one line answers.
     copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
     progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
-    freeze    freezes, sends, has the destination restore; answers when the container runs there
+    ready     has the destination up to date, for the shortest freeze; of containers that move together
+    freeze    freezes, sends, has the destination restore; answers when the container runs there, or, of those that
+              move together, when it is restored there and waits
+    go        has what waits there run, since all the others can; answers when it runs
     finish    answers when Docker owns the container there and no page is missing any more; the agent ends
     give up   lets the container go on here, if the destination does not have it; the agent ends
     end       finishes or gives up, whichever it is time for; for a migration that nobody waits for any more
@@ -35,7 +38,7 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils import _host, _program
 from ansible_collections.fog.migration.plugins.module_utils.channel import _direct, _door, _listing, _stream
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import (
     ALIVE_EVERY,
@@ -123,6 +126,7 @@ class Source:
         # runs, paused, handed over (only the destination knows who has it), moved
         self.state = "runs"
         self._mode = None
+        self._began = 0.0
         # Whether the journal says that only the destination knows.
         self._announced = False
         # What the destination has said and nobody has asked for yet; and what it said when the container ran there.
@@ -230,24 +234,29 @@ class Source:
 
     # Freeze
 
-    def freeze(self, wish):
-        """From running here to running there. Whatever fails before the handover, it runs on here."""
-        for folder in (self.images, self.work):
-            os.makedirs(folder, 0o700, exist_ok=True)
-        mode = self._mode = wish["mode"]
-        # What was written since the last round would only make the downtime longer.
+    def ready(self, _wish):
+        """What was written since the last round would only make the downtime longer."""
         if self._copying:
             self._copying.result()
         self.files.catch_up()
         if self.rounds:
             self.rounds.until_enough(self.limits)
+        return {}
+
+    def freeze(self, wish):
+        """From running here to running there. Whatever fails before the handover, it runs on here."""
+        for folder in (self.images, self.work):
+            os.makedirs(folder, 0o700, exist_ok=True)
+        mode = self._mode = wish["mode"]
+        self.ready(wish)
         memory = self.rounds.figures[-1]["bytes_memory"] if self.rounds else 0
         self._lazily = is_lazy(mode, self.order["lazily"], memory)
         self.hold.settle()
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         sent = self.frames.sent
         self._docker("pause")
         self.state = "paused"
+        self._require_none_stopped()
         self._hurry(True)
         self.hold.lock()
         paused = time.monotonic()
@@ -267,11 +276,7 @@ class Source:
         arrived, handed_over = time.monotonic(), self.frames.sent
         self.state = "handed over"
         self.frames.write_json(DO, {"do": "restore", "options": self.order["options"], **self._pages_wish(mode)})
-        self._running = self._done("running")
-        end = time.monotonic()
-        self.state = "moved"
-        self._hurry(False)
-        self.hold.forsake()
+        there = self._stands() if self.order.get("together") else self._runs()
         return {
             "bytes_sent": handed_over - sent,
             "files_sent": self.files.figures,
@@ -281,10 +286,40 @@ class Source:
                 "dump": round(dumped - paused, 3),
                 "files": round(filed - dumped, 3),
                 "send": round(arrived - filed, 3),
-                "restore": _seconds(self._running),
-                "downtime": round(end - began, 3),
+                **there,
             },
         }
+
+    def _require_none_stopped(self):
+        """CRIU would wait for them until the container is thawed. What is only frozen is not told to be stopped."""
+        stopped = [_host.program(one) for one in _runtime.moving(self.container) if _host.is_stopped(one)]
+        if stopped:
+            raise _runtime.FreezeError(f"{', '.join(stopped)} in it was stopped by a signal")
+
+    def _stands(self):
+        """It is restored there, and waits for the others that move with it."""
+        self._done("restored")
+        return {"together": round(time.monotonic() - self._began, 3)}
+
+    def go(self, _wish):
+        """From waiting there to running there."""
+        self.frames.write_json(DO, {"do": "go"})
+        return self._runs()
+
+    def _runs(self):
+        """It runs there; how long that took."""
+        self._running = self._done("running")
+        end = time.monotonic()
+        self.state = "moved"
+        self._hurry(False)
+        self.hold.forsake()
+        return {"restore": _seconds(self._running), "downtime": round(end - self._began, 3)}
+
+    def _take_back(self):
+        """It goes on here, unless another one that moves together with it runs there already: then it does so too."""
+        self.frames.write_json(DO, {"do": "take back"})
+        with contextlib.suppress(Refused):
+            self._runs()
 
     def _announce(self):
         self._announced = True
@@ -344,13 +379,20 @@ class Source:
 
     def give_up(self, _wish):
         """Lets the container go on, unless only the destination can say who has it."""
+        if self._waits():
+            self._take_back()
         if self.state in ("handed over", "moved"):
             raise Interrupted("the destination may have the container already")
         self.close()
         return {}
 
+    def _waits(self):
+        return self.state == "handed over" and bool(self.order.get("together"))
+
     def end(self, wish):
         """The end of a migration that nobody waits for any more."""
+        if self._waits():
+            self._take_back()
         return self.finish(wish) if self.state == "moved" else self.give_up(wish)
 
     def close(self):
@@ -423,7 +465,9 @@ VERBS = {
     "copy": Source.copy,
     "progress": Source.progress,
     "arm": Source.arm,
+    "ready": Source.ready,
     "freeze": Source.freeze,
+    "go": Source.go,
     "finish": Source.finish,
     "give up": Source.give_up,
     "end": Source.end,

@@ -109,8 +109,11 @@ class Guard:
         self._plugs = []
         self._sysctls = {}
 
-    def prepare(self):
-        """To be called when the runtime is armed: it has not read the container's configuration yet."""
+    def prepare(self, annotations=None):
+        """To be called when the runtime is armed: it has not read the container's configuration yet.
+
+        :param annotations: what else the configuration gets.
+        """
         told = os.path.join(self._prepared, "bundle")
         lines = []
         with contextlib.suppress(FileNotFoundError), open(told, encoding="utf-8") as stream:
@@ -121,6 +124,8 @@ class Guard:
         path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
             config, self._plugs = with_hook(with_real_sources(json.load(stream)), self._prepared)
+        if annotations:
+            config["annotations"] = {**(config.get("annotations") or {}), **annotations}
         self._sysctls = (config.get("linux") or {}).get("sysctl") or {}
         with open(path + ".new", "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
