@@ -179,6 +179,34 @@ def test_containers_that_share_a_namespace(lab, looper):
     one_sentence(refused, "it shares the network namespace of looper100")
 
 
+def test_a_process_that_was_stopped(lab):
+    lab.start("fog1", "stopped", f"sleep 600 & sleep 1; kill -STOP $!; {NATURALS}")
+    wait_for(lambda: len(lab.lines("fog1", "stopped")) > 2, "the first numbers")
+    for mode in ("cold", "precopy"):
+        refused = failure(lab.migrate("stopped", check=False, migration_mode=mode))
+        one_sentence(refused, "has processes that were stopped by a signal (sleep)", "nothing was changed")
+    assert lab.running_on("stopped") == ["fog1"]
+
+
+def test_a_link_that_leads_to_nowhere(lab, looper):
+    lab.start("fog1", "linked", NATURALS, "--link", "looper100:other")
+    one_sentence(failure(lab.migrate("linked", check=False)), "it is linked to looper100 (--link)")
+
+
+def test_which_containers_are_meant(lab, looper):
+    def refused(**wish):
+        return failure(lab.playbook("migrate.yml", check=False, **wish))
+
+    one_sentence(
+        refused(containers="looper100,nobody"), "there is no server with all of looper100, nobody on fog1, fog2"
+    )
+    one_sentence(
+        refused(project="nothing"), "there is no running container with the label com.docker.compose.project=nothing"
+    )
+    one_sentence(refused(container="looper100", label="a"), "say either which container")
+    one_sentence(refused(containers="looper100", new_name="x"), "those that move together keep their names")
+
+
 @pytest.mark.parametrize("name", ["c", "a/b", "../up", ""])
 def test_names_of_checkpoints_that_docker_refuses(lab, looper, name):
     result = lab.module("fog1", "container_checkpoint", container="looper100", name=name)

@@ -102,6 +102,11 @@ def test_versions_that_can(inspect, version):
     )
 
 
+def test_what_was_stopped_cannot_be_dumped():
+    what, remedy = _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, leave_running=True, stopped=["vi"])
+    assert "(vi)" in what and "SIGCONT" in remedy
+
+
 def test_leave_running_allows_what_only_an_exit_would_spoil():
     inspect = changed("HostConfig.AutoRemove", True)
     assert (

@@ -63,6 +63,42 @@ def test_no_choice_is_one_sentence(servers, options, error):
     assert not chosen["source"]
 
 
+def running(**labels):
+    return {name: {"id": name, "state": "running", "labels": {"app": label}} for name, label in labels.items()}
+
+
+SHOP = {"containers": {**running(db="shop", web="shop", other="blog")}}
+SHOP["containers"]["old"] = {"id": "old", "state": "exited", "labels": {"app": "shop"}}
+
+
+@pytest.mark.parametrize(
+    ("wish", "containers"),
+    [
+        ({"containers": ["web", "db", "web"]}, ["web", "db"]),
+        ({"label": "app=shop"}, ["db", "web"]),
+        ({"label": "app"}, ["db", "other", "web"]),
+        ({"project": "shop"}, None),
+        ({"label": "app=nothing"}, None),
+        ({"containers": ["web", "nobody"]}, None),
+        ({"containers": ["web"], "label": "app"}, None),
+        ({}, None),
+    ],
+)
+def test_which_move_together(wish, containers):
+    chosen = choose_servers({"fog1": SHOP, "fog2": EMPTY}, **wish)
+    assert chosen["containers"] == (containers or [])
+    assert bool(chosen["error"]) == (containers is None)
+
+
+def test_a_compose_project():
+    project = {"id": "1", "state": "running", "labels": {"com.docker.compose.project": "shop"}}
+    servers = {"fog1": {"containers": {"shop-web-1": project}}, "fog2": EMPTY}
+    assert choose_servers(servers, project="shop")["containers"] == ["shop-web-1"]
+    assert "there is no running container with the label" in choose_servers(servers, project="blog")["error"]
+    both = choose_servers({**servers, "fog2": servers["fog1"]}, project="shop")["error"]
+    assert "a running container with the label com.docker.compose.project=shop is on fog1, fog2" in both
+
+
 LAN = {"driver": "macvlan", "subnets": ["192.0.2.0/24", "fd00::/64"], "used": []}
 ON_LAN = {
     "container.networks": ["lan"],
@@ -242,6 +278,11 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({"migrations": [{**OPEN, "role": "source", "container": "5a"}]}, {}, {}, []),
         ({}, {"migrations": [{**OPEN, "role": "destination"}]}, {}, ["journal"]),
         ({"container.shares": ["the network namespace of web"]}, {}, {}, ["namespaces"]),
+        ({}, {}, {"alone": False, "mode": "precopy"}, []),
+        ({}, {}, {"alone": False, "mode": "cold"}, ["group"]),
+        ({"container.links": ["db"]}, {}, {}, ["links"]),
+        ({"container.links": ["db"]}, {"containers": {"db": {"state": "exited"}}}, {}, ["links"]),
+        ({"container.links": ["db"]}, {"containers": {"db": {"state": "running"}}}, {}, []),
         ({"container.log_driver": "journald"}, {}, {}, []),
         ({"container.log_driver": "journald"}, {}, {"log": True}, ["log"]),
         ({}, {}, {"log": True}, []),

@@ -155,6 +155,76 @@ def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# What moves together
+
+TOGETHER = ["web-1", "db-1", "cache-1"]
+
+
+@pytest.fixture
+def group():
+    for number, identity in enumerate(TOGETHER):
+        facts = {"id": identity, "container": f"4f{number}", "name": identity, "role": "destination"}
+        _journal.open_entry({**FACTS, **facts, "together": TOGETHER})
+
+
+def owners() -> list[str]:
+    return [(_journal.load(identity) or {"owner": "nobody"})["owner"] for identity in TOGETHER]
+
+
+def test_all_go_when_all_can(group):
+    assert [_journal.decide(identity, TOGETHER, True) for identity in TOGETHER] == [True, True, True]
+    assert owners() == ["destination"] * 3
+
+
+def test_none_goes_when_one_has_said_that_it_stays(group):
+    assert not _journal.decide("db-1", TOGETHER, False)
+    assert not _journal.decide("web-1", TOGETHER, True)
+    assert not _journal.decide("cache-1", TOGETHER, True)
+    assert owners() == ["source"] * 3
+
+
+def test_none_stays_when_one_has_gone(group):
+    assert _journal.decide("web-1", TOGETHER, True)
+    assert _journal.decide("db-1", TOGETHER, False)
+    assert owners() == ["destination", "destination", "source"]
+
+
+def test_none_goes_when_one_was_undone_already(group):
+    _journal.close_entry("cache-1")
+    assert not _journal.decide("web-1", TOGETHER, True)
+    assert owners() == ["source", "source", "nobody"]
+
+
+def test_none_goes_when_it_cannot_be_written(group, monkeypatch):
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "rename", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            _journal.decide("web-1", TOGETHER, True)
+    assert not _journal.decide("db-1", TOGETHER, True)
+    assert owners() == ["nobody", "source", "source"]
+
+
+def full_disk(*_arguments):
+    raise OSError(28, "No space left on device")
+
+
+def test_they_decide_at_once_and_alike(group):
+    """Whoever asks first, and whatever they ask for: one word for all."""
+    told = []
+    wishes = [(identity, identity != "db-1" or number % 2 == 0) for number in range(2) for identity in TOGETHER]
+    threads = [
+        threading.Thread(target=lambda one=one, goes=goes: told.append(_journal.decide(one, TOGETHER, goes)))
+        for one, goes in wishes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(told)) == 1
+    assert set(owners()) == ({"destination"} if told[0] else {"source"})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Who has it
 
 SILENT = {"unreachable": True, "msg": "connection refused."}
@@ -163,6 +233,13 @@ NOTHING = {"entry": None}
 
 def answer(owner="source", container="running", programs=False, **more):
     return {"entry": {"owner": owner, **more}, "now": {"container": container, "programs": programs}}
+
+
+def member(owner="source", *others):
+    """The destination's answer of one that moves together with others."""
+    told = answer(owner, together=["web-1", "db-1"])
+    told["now"]["together"] = list(others)
+    return told
 
 
 @pytest.mark.parametrize(
@@ -191,6 +268,25 @@ def answer(owner="source", container="running", programs=False, **more):
         (answer("unknown", "paused"), answer(memory="arriving"), {}, "undo", ["fog2", "fog1"]),
         (answer("unknown", "paused"), answer(memory="arriving", programs=True), {}, "finish", ["fog1", "fog2"]),
         (answer("unknown", "paused"), answer(memory="complete"), {}, "finish", ["fog1", "fog2"]),
+        # What waits for others has not run; when another one has, it is to follow; and none goes without all of it.
+        (answer("unknown", "paused"), member(), {}, "undo", ["fog2", "fog1"]),
+        (answer("unknown", "paused"), member("destination"), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), member("source", answer("destination")), {}, "finish", ["fog1", "fog2"]),
+        (answer("unknown", "paused"), member("source", answer("source")), {}, "undo", ["fog2", "fog1"]),
+        (
+            answer("unknown", "paused"),
+            member("destination", answer("destination", "exited")),
+            {},
+            "undo",
+            ["fog2", "fog1"],
+        ),
+        (
+            answer("unknown", "paused"),
+            member("destination", answer("destination", memory="arriving")),
+            {},
+            "undo",
+            ["fog2", "fog1"],
+        ),
         # Committed: the source never runs it again.
         (answer("destination", "paused"), answer(container="exited"), {}, "finish", ["fog1", "fog2"]),
         (answer("destination", "paused"), SILENT, {}, "finish", ["fog1"]),
