@@ -16,7 +16,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -106,17 +105,8 @@ class Trial:
 
     def _migrate(self) -> int:
         """C(migrate.yml) with the fault in it; its exit code."""
-        extra = {"container": self.name, "source": self.source, "destination": self.destination}
-        command = ["ansible-playbook", "migrate.yml", "-e", json.dumps({**extra, "migration_mode": self.plan.mode})]
-        with subprocess.Popen(
-            command,
-            cwd=lab_module.PLAYBOOKS,
-            env={**lab_module.environment(), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as playbook:
+        where = {"source": self.source, "destination": self.destination}
+        with self.lab.begin(container=self.name, migration_mode=self.plan.mode, **where) as playbook:
             scene = faults.Scene(self.lab, self.source, self.destination, playbook)
             overdue = threading.Timer(LONGEST, os.killpg, (playbook.pid, signal.SIGKILL))
             overdue.start()
@@ -165,7 +155,7 @@ class Trial:
             return [f"it runs on {where[0]} and says nothing"]
         self.lab.docker(where[0], "pause", self.name)
         time.sleep(0.2)
-        words, written = self.witness.heard(self.name), [self._written(where[0], path) for path in FILES]
+        words, written = self.witness.heard(self.name), [self.lab.numbers(where[0], self.name, path) for path in FILES]
         lost = faults.FAULTS[self.plan.kind].loses
         address = self.lab.hostvars[getattr(self, lost)]["ansible_host"] if lost else None
         words, written, self._died = witness_module.without_lost_server(words, written, address)
@@ -177,10 +167,6 @@ class Trial:
         if policy != "on-failure":
             found.append(f"its restart policy is {policy}")
         return found + self._traces(where[0])
-
-    def _written(self, node: str, path: str) -> list[int]:
-        text = self.lab.docker(node, "cp", f"{self.name}:{path}", "-", check=False)
-        return [int(line) for line in re.findall(r"(?:^|\0)(\d+)$", text, re.MULTILINE)]
 
     def _traces(self, node: str) -> list[str]:
         """What is left of the migration, and copies of the container where it is not."""

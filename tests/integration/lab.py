@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -149,8 +150,8 @@ class Lab:
         return self.docker(node, "logs", name).split("\n")
 
     def numbers(self, node: str, name: str, path: str) -> list[int]:
-        """The numbers, one on each line, of a file of a container, which need not run."""
-        archive = self.docker(node, "cp", f"{name}:{path}", "-")
+        """The numbers, one on each line, of a file of a container, which need not run; none where there is no file."""
+        archive = self.docker(node, "cp", f"{name}:{path}", "-", check=False)
         return [int(line) for line in re.findall(r"(?:^|\0)(\d+)$", archive, re.MULTILINE)]
 
     def running_on(self, name: str) -> list[str]:
@@ -186,6 +187,27 @@ class Lab:
     def migrate(self, container: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
         """C(ansible-playbook migrate.yml -e container=...)."""
         return self.playbook("migrate.yml", *words, check=check, container=container, **extra)
+
+    @staticmethod
+    def begin(**extra) -> subprocess.Popen:
+        """C(migrate.yml) under way, in a process group of its own; what it says can be read line by line."""
+        return subprocess.Popen(
+            ["ansible-playbook", "migrate.yml", "-e", json.dumps(extra)],
+            cwd=PLAYBOOKS,
+            env={**environment(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def interrupt(self, task: str, **extra) -> None:
+        """A migration whose controller is killed when it begins with a task."""
+        with self.begin(**extra) as playbook:
+            for line in playbook.stdout:
+                if f": {task}]" in line:
+                    break
+            os.killpg(playbook.pid, signal.SIGKILL)
 
     def module(self, node: str, module: str, /, *words: str, **arguments) -> dict:
         """The result of one of our modules on a node; C(failed) tells whether it failed."""

@@ -5,13 +5,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import threading
 
-import lab as lab_module
 import programs
 import pytest
 from lab import failure, wait_for
@@ -37,23 +32,6 @@ def lives_on(lab, node: str, followed=None) -> None:
     assert numbers == list(range(len(numbers)))
     assert lab.inspect(node, "mover")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     wait_for(lambda: [lab.traces(one) for one in lab.servers()] == [[], []], "the end of all traces")
-
-
-def interrupted(lab, task: str, **extra) -> None:
-    """A migration whose controller is killed when it begins with a task."""
-    command = ["ansible-playbook", "migrate.yml", "-e", json.dumps({"container": "mover", **extra})]
-    with subprocess.Popen(
-        command,
-        cwd=lab_module.PLAYBOOKS,
-        env={**lab_module.environment(), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as playbook:
-        for line in playbook.stdout:
-            if f": {task}]" in line:
-                break
-        os.killpg(playbook.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mode", ["cold"])
@@ -103,7 +81,7 @@ def test_destination_lost_at_the_worst_moment(lab, start):
 def test_the_controller_dies(lab, start, mode, task, node):
     start(COUNTER, "--restart", "always")
     followed = lab.follow("fog1", "mover")
-    interrupted(lab, task, migration_mode=mode)
+    lab.interrupt(task, container="mover", migration_mode=mode)
     # Until it is settled, it is nobody else's.
     if lab.running_on("mover") == ["fog1"]:
         message = failure(lab.migrate("mover", check=False))

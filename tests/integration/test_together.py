@@ -151,6 +151,17 @@ def test_a_program_dies(lab, shop, runtime, slow, node):
     live_on(lab, node, shop if node == "fog2" else None)
 
 
+@pytest.mark.parametrize(
+    ("task", "node"), [("Open the channel", "fog1"), ("Look at the container at the destination", "fog2")]
+)
+def test_the_controller_dies(lab, shop, task, node):
+    lab.interrupt(task, project="shop")
+    done = lab.playbook("recover.yml")
+    assert done.stdout.count(f"at {node}, nothing is left over") == len(NAMES)
+    live_on(lab, node, shop if node == "fog2" else None)
+    assert "No migration is open" in lab.playbook("recover.yml").stdout
+
+
 def test_those_that_cannot_move_keep_the_others(lab, shop):
     lab.docker("fog1", "pause", "web")
     message = failure(lab.playbook("migrate.yml", check=False, containers="db,web"))
