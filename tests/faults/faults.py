@@ -178,6 +178,7 @@ class Plan(NamedTuple):
     mode: str
     moment: str
     delay: float  # seconds after the moment
+    together: int = 1  # how many containers move together
 
 
 def plans(seed: int, count: int) -> list[Plan]:
@@ -194,7 +195,8 @@ def plans(seed: int, count: int) -> list[Plan]:
         )
         # In the freeze, all that matters happens within a second.
         delay = dice.uniform(0, 16) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
-        found.append(Plan(kind, mode, moment, round(delay, 3)))
+        together = 1 if mode == "cold" else dice.choice([1, 1, 1, 2])
+        found.append(Plan(kind, mode, moment, round(delay, 3), together))
     return found
 
 

@@ -14,10 +14,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 _HEAD = """# What happens when it breaks
 
 A migration may be interrupted at any instant, by anything. This page is made by `make fault-test`, which migrates a
-real container between the lab's two servers again and again, and each time kills, fills or cuts something meanwhile.
+real container, or two together, between the lab's two servers again and again, and each time kills, fills or cuts
+something meanwhile.
 Then what was lost comes back, `ansible-playbook recover.yml` runs once, and these have to be true:
 
-- exactly one copy of the container runs, with its restart policy;
+- exactly one copy of the container runs, with its restart policy, and those that move together are on one server;
 - a witness outside of both servers has heard every number that it counts, once and in order, from wherever it was; a
   number that is said again after it was said at the destination counts as lost;
 - every number was on the disk before the witness heard of it, and still is; a checksum over its memory is what it was;
@@ -47,6 +48,7 @@ def text(results: list[dict]) -> str:
     lines += _table(results, "kind", "what was done")
     lines += _table(results, "moment", "when (`any`: at a random instant)")
     lines += _table(results, "mode", "mode")
+    lines += _table(results, "together", "containers that moved together")
     if lost:
         lines += ["What was lost:", ""]
         lines += [

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Does faults to migrations, and looks whether anything was lost: C(make fault-test).
 
-Every trial starts a container that a witness listens to, migrates it, does one fault, heals what is broken, runs
-C(recover.yml), and looks: exactly one copy runs, it has said every number once and in order, its files hold all numbers
-that it has said, and nothing of the migration is left. Results go into a file as they come, so that a run that was
-interrupted goes on; C(page.py) makes C(docs/reliability.md) of it.
+Every trial starts a container that a witness listens to, or some that move together, migrates it, does one fault, heals
+what is broken, runs C(recover.yml), and looks: exactly one copy runs, it has said every number once and in order, its
+files hold all numbers that it has said, and nothing of the migration is left. Results go into a file as they come, so
+that a run that was interrupted goes on; C(page.py) makes C(docs/reliability.md) of it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Trial:
         self, the_lab: lab_module.Lab, witness: witness_module.Witness, plan: faults.Plan, number: int
     ) -> None:
         self.lab, self.witness, self.plan = the_lab, witness, plan
-        self.name = f"{NAME}{number}"
+        self.names = [f"{NAME}{number}" + "b" * place for place in range(plan.together)]
         self.source, self.destination = "fog1", "fog2"
         self.output: list[str] = []
         self._died = False
@@ -69,7 +69,8 @@ class Trial:
         for node in self.lab.servers():
             self.lab.sh(node, CLEAR)
         # Large enough now and then for its memory to arrive after it.
-        self._start(48 if self.plan.delay * 1000 % 4 < 1 else 1)
+        for name in self.names:
+            self._start(name, 48 if self.plan.delay * 1000 % 4 < 1 else 1)
         playbook = self._migrate()
         faults.heal(self.lab)
         recovered, recovery = self._recover()
@@ -83,30 +84,17 @@ class Trial:
             "log": [*self.output[-60:], *recovery[-60:]] if problems else [],
         }
 
-    def _start(self, size: int) -> None:
-        where = [self.witness.address, str(self.witness.port), self.name, str(size)]
-        self.lab.docker(
-            self.source,
-            "run",
-            "-d",
-            "--name",
-            self.name,
-            "--restart",
-            "on-failure",
-            "-v",
-            f"{self.name}-data:/data",
-            programs.IMAGE,
-            *programs.COMMAND,
-            witness_module.GENERATOR,
-            *where,
-            *FILES,
-        )
-        lab_module.wait_for(lambda: len(self.witness.heard(self.name)) > 10, "the first numbers")
+    def _start(self, name: str, size: int) -> None:
+        options = ["--name", name, "--restart", "on-failure", "-v", f"{name}-data:/data"]
+        program = [*programs.COMMAND, witness_module.GENERATOR, self.witness.address, str(self.witness.port), name]
+        self.lab.docker(self.source, "run", "-d", *options, programs.IMAGE, *program, str(size), *FILES)
+        lab_module.wait_for(lambda: len(self.witness.heard(name)) > 10, "the first numbers")
 
     def _migrate(self) -> int:
         """C(migrate.yml) with the fault in it; its exit code."""
+        wish = {"containers": self.names} if self.plan.together > 1 else {"container": self.names[0]}
         where = {"source": self.source, "destination": self.destination}
-        with self.lab.begin(container=self.name, migration_mode=self.plan.mode, **where) as playbook:
+        with self.lab.begin(migration_mode=self.plan.mode, **wish, **where) as playbook:
             scene = faults.Scene(self.lab, self.source, self.destination, playbook)
             overdue = threading.Timer(LONGEST, os.killpg, (playbook.pid, signal.SIGKILL))
             overdue.start()
@@ -140,36 +128,43 @@ class Trial:
         return ([] if done.returncode == 0 else [f"recover.yml ended with {done.returncode}"]), lines
 
     def _outcome(self) -> str:
-        where = self.lab.running_on(self.name)
-        return "moved" if where == [self.destination] else "stayed" if where == [self.source] else f"on {where}"
+        where = [self.lab.running_on(name) for name in self.names]
+        known = {"moved": [self.destination], "stayed": [self.source]}
+        return next((what for what, node in known.items() if where == [node] * len(where)), f"on {where}")
 
     def _look(self) -> list[str]:
         """What is wrong now."""
-        where = self.lab.running_on(self.name)
+        found = [f"{name} {what}" for name in self.names for what in self._look_at(name)]
+        if not self._died and len({str(self.lab.running_on(name)) for name in self.names}) > 1:
+            found.append(f"they are {self._outcome()}")
+        return found + self._traces()
+
+    def _look_at(self, name: str) -> list[str]:
+        """What is wrong with one container."""
+        where = self.lab.running_on(name)
         if len(where) != 1:
-            return [f"it runs on {where or 'no server'}"]
-        seen = len(self.witness.heard(self.name))
+            return [f"runs on {where or 'no server'}"]
+        seen = len(self.witness.heard(name))
         try:
-            lab_module.wait_for(lambda: len(self.witness.heard(self.name)) > seen + 10, "more numbers", 20)
+            lab_module.wait_for(lambda: len(self.witness.heard(name)) > seen + 10, "more numbers", 20)
         except AssertionError:
-            return [f"it runs on {where[0]} and says nothing"]
-        self.lab.docker(where[0], "pause", self.name)
+            return [f"runs on {where[0]} and says nothing"]
+        self.lab.docker(where[0], "pause", name)
         time.sleep(0.2)
-        words, written = self.witness.heard(self.name), [self.lab.numbers(where[0], self.name, path) for path in FILES]
+        words, written = self.witness.heard(name), [self.lab.numbers(where[0], name, path) for path in FILES]
         lost = faults.FAULTS[self.plan.kind].loses
         address = self.lab.hostvars[getattr(self, lost)]["ansible_host"] if lost else None
-        words, written, self._died = witness_module.without_lost_server(words, written, address)
+        words, written, died = witness_module.without_lost_server(words, written, address)
+        self._died = self._died or died
         found = witness_module.complaints(words, written)
-        found += [f"memory: {word}" for word in self.witness.damaged]
+        found += [f"has other memory: {word}" for word in self.witness.damaged]
         self.witness.damaged.clear()
-        self.lab.docker(where[0], "unpause", self.name)
-        policy = self.lab.inspect(where[0], self.name)["HostConfig"]["RestartPolicy"]["Name"]
-        if policy != "on-failure":
-            found.append(f"its restart policy is {policy}")
-        return found + self._traces(where[0])
+        self.lab.docker(where[0], "unpause", name)
+        policy = self.lab.inspect(where[0], name)["HostConfig"]["RestartPolicy"]["Name"]
+        return found + ([f"has the restart policy {policy}"] if policy != "on-failure" else [])
 
-    def _traces(self, node: str) -> list[str]:
-        """What is left of the migration, and copies of the container where it is not."""
+    def _traces(self) -> list[str]:
+        """What is left of the migration, and copies of containers that do not run."""
 
         def left() -> list[str]:
             return [f"left at {one}: {trace}" for one in self.lab.servers() for trace in self.lab.traces(one)]
@@ -177,9 +172,11 @@ class Trial:
         deadline = time.monotonic() + 15
         while left() and time.monotonic() < deadline:
             time.sleep(0.5)
-        other = next(one for one in self.lab.servers() if one != node)
-        copies = self.lab.docker(other, "ps", "-a", "--format", "{{.Names}} {{.Status}}")
-        return left() + ([f"left at {other}: {copies}"] if copies else [])
+        there = {
+            one: self.lab.docker(one, "ps", "-a", "--format", "{{.Names}} {{.State}}") for one in self.lab.servers()
+        }
+        copies = [(one, line) for one, lines in there.items() for line in lines.splitlines() if "running" not in line]
+        return left() + [f"left at {one}: {line}" for one, line in copies]
 
 
 def main() -> int:
@@ -202,7 +199,7 @@ def main() -> int:
         place.write_text(json.dumps(results, indent=1) + "\n")
         told = "; ".join(result["problems"]) or "nothing lost"
         print(
-            f"{number + 1}/{wanted.count} {plan.kind} ({plan.mode}, {plan.moment} + {plan.delay}): "
+            f"{number + 1}/{wanted.count} {plan.kind} ({plan.together}, {plan.mode}, {plan.moment} + {plan.delay}): "
             f"{result['outcome']}, {told} ({result['seconds']} s)",
             flush=True,
         )

@@ -52,7 +52,8 @@ def require_stopped(container):
     :raises Refused: when one of them runs.
     """
     deadline = time.monotonic() + STOP_LIMIT
-    while not all(map(_host.is_stopped, _runtime.processes(container))):
+    # A health check may have begun in it already.
+    while not all(map(_host.is_stopped, _runtime.moving(container))):
         if time.monotonic() > deadline:
             raise Refused("the OCI runtime did not leave it stopped, so that it cannot wait for what moves with it")
         time.sleep(0.005)
