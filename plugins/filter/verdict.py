@@ -17,6 +17,7 @@ description:
   - Until the destination is about to be told to restore, the container is the source's. From then on the
     destination has it if it runs there, with all of its memory or with what brings it; if not, the source has it. If
     the destination cannot be asked then, nobody may run it.
+  - Once the source has let go of it, the destination has it, if it has ever run there, and also if it has ended since.
 positional: _input, destination
 options:
   _input:
@@ -77,6 +78,11 @@ def has_it(result: dict) -> bool:
     return not waits and all(map(_is_whole, everyone))
 
 
+def _has_run(entry: dict) -> bool:
+    """Whether it has run at the destination with all of its memory."""
+    return entry["owner"] == "destination" and entry.get("memory", "complete") == "complete"
+
+
 def _is_whole(one: dict) -> bool:
     """Whether it is there with all of its memory, or with what brings it."""
     entry, now = one["entry"], one["now"]
@@ -92,7 +98,8 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
     destination = {"entry": None} if there in lost else destination
     silent = {host: _silence(host, result) for host, result in zip(hosts, (source, destination), strict=True)}
     arrived = not silent[there] and bool(destination["entry"]) and has_it(destination) and not rejected
-    decided, why, order = _decide(source, silent, hosts, arrived)
+    ran = not silent[there] and bool(destination["entry"]) and _has_run(destination["entry"]) and not rejected
+    decided, why, order = _decide(source, silent, hosts, arrived, ran)
     now = [host for host in order if not silent[host] and host not in lost]
     missing = next((host for host in hosts if silent[host] or host in lost), "")
     return {
@@ -104,11 +111,14 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
     }
 
 
-def _decide(source: dict, silent: dict[str, str], hosts: list[str], arrived: bool) -> tuple[str, str, list[str]]:
+def _decide(
+    source: dict, silent: dict[str, str], hosts: list[str], arrived: bool, ran: bool
+) -> tuple[str, str, list[str]]:
     """The verdict, why, and on which servers it is done, in order, as far as they can be asked.
 
     :param silent: why a server cannot be asked, by name; empty where it has answered.
-    :param arrived: whether the destination has the container.
+    :param arrived: whether the destination has the container now.
+    :param ran: whether it has ever run there.
     """
     here, there = hosts
     finish, undo = [here, there], [there, here]
@@ -117,7 +127,8 @@ def _decide(source: dict, silent: dict[str, str], hosts: list[str], arrived: boo
             return "wait", silent[here], []
         return "undo", f"it does not run at {there}, and {silent[here]}", undo
     if not source["entry"]:
-        if arrived:
+        # The source undoes after the destination, and finishes before it.
+        if arrived or ran:
             return "finish", f"it was finished at {here}", finish
         return "undo", f"it was never begun at {here}, or was undone there", undo
     owner = source["entry"]["owner"]

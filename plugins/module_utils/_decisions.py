@@ -215,6 +215,12 @@ def restart_policy_to_hold(inspect: dict, leave_running: bool) -> dict | None:
     return policy if revives and not leave_running else None
 
 
+def revives(policy: dict, exit_code: int) -> bool:
+    """Whether Docker would start a container with this restart policy anew that has ended with this code."""
+    name = policy.get("Name", "no")
+    return name in ("always", "unless-stopped") or (name == "on-failure" and exit_code != 0)
+
+
 def image_reference(inspect: dict, image_id_by_tag: dict) -> str:
     """How the new container names its image: by the same tag where that means the same image, else by its id.
 

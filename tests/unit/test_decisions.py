@@ -102,6 +102,21 @@ def test_versions_that_can(inspect, version):
     )
 
 
+@pytest.mark.parametrize(
+    ("policy", "code", "again"),
+    [
+        ({"Name": "no"}, 255, False),
+        ({}, 255, False),
+        ({"Name": "always"}, 0, True),
+        ({"Name": "unless-stopped"}, 0, True),
+        ({"Name": "on-failure"}, 0, False),
+        ({"Name": "on-failure"}, 255, True),
+    ],
+)
+def test_what_docker_would_start_anew(policy, code, again):
+    assert _decisions.revives(policy, code) is again
+
+
 def test_what_was_stopped_cannot_be_dumped():
     what, remedy = _decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, leave_running=True, stopped=["vi"])
     assert "(vi)" in what and "SIGCONT" in remedy

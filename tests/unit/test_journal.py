@@ -294,6 +294,10 @@ def member(owner="source", *others):
         (answer("destination", "paused"), answer(), {"rejected": True}, "finish", ["fog1", "fog2"]),
         # The source closes its entry first when it is finished, and last when it is undone.
         (NOTHING, answer("destination"), {}, "finish", ["fog1", "fog2"]),
+        # Its server was lost with it after that, or it has ended by itself.
+        (NOTHING, answer("destination", "exited"), {}, "finish", ["fog1", "fog2"]),
+        (NOTHING, answer("destination", "exited", memory="arriving"), {}, "undo", ["fog2", "fog1"]),
+        (SILENT, answer("destination", "exited"), {"lost": ["fog1"]}, "finish", ["fog2"]),
         (NOTHING, answer(container="created"), {}, "undo", ["fog2", "fog1"]),
         (NOTHING, NOTHING, {}, "undo", ["fog2", "fog1"]),
         (NOTHING, SILENT, {}, "undo", ["fog1"]),

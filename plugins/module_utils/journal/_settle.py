@@ -273,9 +273,11 @@ def finish(entry: dict, client: _client.CheckpointClient, keep: bool) -> str:
     else:
         if inspect:
             _let_run(entry, inspect)
-            _give_policy(entry, inspect, client)
+            policy = _give_policy(entry, inspect, client)
             _give_oom_score(inspect)
-        said = "runs" if inspect else "was removed meanwhile"
+            said = _revived(inspect, policy, client)
+        else:
+            said = "was removed meanwhile"
     sweep(entry, keep)
     _journal.close_entry(entry["id"])
     return said
@@ -333,7 +335,7 @@ def _removed(remove, name: str) -> bool:
     return False
 
 
-def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> None:
+def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
     policy: dict = {}
     # Gone, it is only that its policy is not known.
@@ -342,6 +344,19 @@ def _give_policy(entry: dict, inspect: dict, client: _client.CheckpointClient) -
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
+        return policy
+    return now
+
+
+def _revived(inspect: dict, policy: dict, client: _client.CheckpointClient) -> str:
+    """What has ended since, with its server perhaps, is started anew if its policy says so; how it is now."""
+    state = inspect["State"]
+    if state.get("Running"):
+        return "runs"
+    if not _decisions.revives(policy, state.get("ExitCode", 0)):
+        return f"has ended with the code {state.get('ExitCode', 0)}"
+    client.start(inspect["Id"])
+    return "had ended with its daemon or its server, and was started anew, as its restart policy says"
 
 
 def _give_oom_score(inspect: dict) -> None:
