@@ -9,6 +9,7 @@ import json
 import os
 
 import pytest
+from checkpoints import describe
 
 from ansible_collections.fog.migration.plugins.module_utils import _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
@@ -20,18 +21,7 @@ def checkpoint(tmp_path):
     (tmp_path / "criu").mkdir()
     (tmp_path / "criu" / "pages-1.img").write_bytes(os.urandom(8192))
     (tmp_path / "container.json").write_text("{}")
-    manifest = {
-        "format": _manifest.FORMAT,
-        "version": _manifest.VERSION,
-        "id": "1",
-        "name": "checkpoint100",
-        "created": "2026-11-21T04:15:00Z",
-        "exit": True,
-        "architecture": "x86_64",
-        "container": {"id": "c", "name": "n", "image": "i"},
-        "files": _manifest.describe_files(str(tmp_path)),
-    }
-    _manifest.write(str(tmp_path), manifest)
+    describe(tmp_path)
     return tmp_path
 
 

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 
 import pytest
+from checkpoints import describe
 
 from ansible_collections.fog.migration.plugins.module_utils import _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
@@ -28,18 +29,7 @@ def plain(tmp_path):
     (folder / "container.json").write_bytes(b'{"Config": {"Env": ["' + SECRET + b'"]}}')
     (folder / "container.json").chmod(0o600)
     (folder / "empty").touch(0o640)
-    manifest = {
-        "format": _manifest.FORMAT,
-        "version": _manifest.VERSION,
-        "id": "1",
-        "name": "checkpoint100",
-        "created": "2026-11-21T04:15:00Z",
-        "exit": True,
-        "architecture": "x86_64",
-        "container": {"id": "c", "name": "n", "image": "i"},
-        "files": _manifest.describe_files(str(folder)),
-    }
-    _manifest.write(str(folder), manifest)
+    describe(folder)
     return folder
 
 
