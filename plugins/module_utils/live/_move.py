@@ -74,7 +74,7 @@ class Moves:
         """
         alone = len(self.members) == 1
         try:
-            for verb in ("arm", "freeze") if alone else ("arm", "ready", "freeze"):
+            for verb in ("arm", "freeze") if alone else ("arm", "ready", "pause", "freeze"):
                 self._each(verb)
         except MigrationError:
             self._give_up()

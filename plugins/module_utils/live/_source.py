@@ -10,6 +10,7 @@ transfer's private folder: one line of JSON asks, one line answers.
     progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
     ready     has the destination up to date, for the shortest freeze; of containers that move together
+    pause     has it stand still; of those that move together, so that none writes any more what others have as well
     freeze    freezes, sends, has the destination restore; answers when the container runs there, or, of those that
               move together, when it is restored there and waits
     go        has what waits there run, since all the others can; answers when it runs
@@ -126,7 +127,8 @@ class Source:
         # runs, paused, handed over (only the destination knows who has it), moved
         self.state = "runs"
         self._mode = None
-        self._began = 0.0
+        # When its pause began and ended, and the bytes that were sent until then.
+        self._paused = (0.0, 0.0, 0)
         # Whether the journal says that only the destination knows.
         self._announced = False
         # What the destination has said and nobody has asked for yet; and what it said when the container ran there.
@@ -243,23 +245,29 @@ class Source:
             self.rounds.until_enough(self.limits)
         return {}
 
-    def freeze(self, wish):
-        """From running here to running there. Whatever fails before the handover, it runs on here."""
-        for folder in (self.images, self.work):
-            os.makedirs(folder, 0o700, exist_ok=True)
-        mode = self._mode = wish["mode"]
-        self.ready(wish)
-        memory = self.rounds.figures[-1]["bytes_memory"] if self.rounds else 0
-        self._lazily = is_lazy(mode, self.order["lazily"], memory)
+    def pause(self, _wish):
+        """It stands still from now on, and its network with it."""
         self.hold.settle()
-        began = self._began = time.monotonic()
-        sent = self.frames.sent
+        began, sent = time.monotonic(), self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._require_none_stopped()
         self._hurry(True)
         self.hold.lock()
-        paused = time.monotonic()
+        self._paused = began, time.monotonic(), sent
+        return {}
+
+    def freeze(self, wish):
+        """From running here to running there. Whatever fails before the handover, it runs on here."""
+        for folder in (self.images, self.work):
+            os.makedirs(folder, 0o700, exist_ok=True)
+        mode = self._mode = wish["mode"]
+        if self.state == "runs":
+            self.ready(wish)
+            self.pause(wish)
+        began, paused, sent = self._paused
+        memory = self.rounds.figures[-1]["bytes_memory"] if self.rounds else 0
+        self._lazily = is_lazy(mode, self.order["lazily"], memory)
         looking = Task(self.files.look)
         looking.start()
         self._dump(mode)
@@ -299,7 +307,7 @@ class Source:
     def _stands(self):
         """It is restored there, and waits for the others that move with it."""
         self._done("restored")
-        return {"together": round(time.monotonic() - self._began, 3)}
+        return {"together": round(time.monotonic() - self._paused[0], 3)}
 
     def go(self, _wish):
         """From waiting there to running there."""
@@ -313,7 +321,7 @@ class Source:
         self.state = "moved"
         self._hurry(False)
         self.hold.forsake()
-        return {"restore": _seconds(self._running), "downtime": round(end - self._began, 3)}
+        return {"restore": _seconds(self._running), "downtime": round(end - self._paused[0], 3)}
 
     def _take_back(self):
         """It goes on here, unless another one that moves together with it runs there already: then it does so too."""
@@ -466,6 +474,7 @@ VERBS = {
     "progress": Source.progress,
     "arm": Source.arm,
     "ready": Source.ready,
+    "pause": Source.pause,
     "freeze": Source.freeze,
     "go": Source.go,
     "finish": Source.finish,
