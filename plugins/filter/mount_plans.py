@@ -39,6 +39,11 @@ options:
     type: list
     elements: str
     default: []
+  together:
+    description: Names of the containers that move together, this one among them. What they share, the first one moves.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""

@@ -48,6 +48,10 @@ options:
     description: Whether its log so far is to move.
     type: bool
     default: false
+  alone:
+    description: Whether it moves without others.
+    type: bool
+    default: true
   ignore:
     description: Names of checks whose failure is only a warning.
     type: list

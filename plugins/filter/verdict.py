@@ -80,14 +80,18 @@ def has_it(result: dict) -> bool:
 
 def _has_run(entry: dict) -> bool:
     """Whether it has run at the destination with all of its memory."""
-    return entry["owner"] == "destination" and entry.get("memory", "complete") == "complete"
+    return entry["owner"] == "destination" and _is_complete(entry)
+
+
+def _is_complete(entry: dict) -> bool:
+    """Whether none of its memory is on its way any more."""
+    return entry.get("memory", "complete") == "complete"
 
 
 def _is_whole(one: dict) -> bool:
     """Whether it is there with all of its memory, or with what brings it."""
     entry, now = one["entry"], one["now"]
-    complete = entry.get("memory", "complete") == "complete" or now["programs"]
-    return now["container"] in RUNS and complete
+    return now["container"] in RUNS and (_is_complete(entry) or now["programs"])
 
 
 def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:

@@ -126,7 +126,7 @@ listening:
   elements: str
   sample: [22/tcp]
 containers:
-  description: All containers by name, with their ID and state.
+  description: All containers by name, with their ID, state and labels.
   returned: success
   type: dict
   sample: {looper100: {id: 4f9d..., state: running, labels: {}}}

@@ -19,6 +19,7 @@ STATE = Path(os.environ.get("FOG_LAB_DIR") or "~/.local/state/fog-migration/lab"
 NAME = os.environ.get("FOG_LAB_NAME", "fog-lab")
 CHECKPOINTS = "/var/lib/fog-migration/checkpoints"
 IMAGE = "busybox:lab"
+RUNTIME = "/usr/local/sbin/fog-runc"
 
 # Every trace that a migration could leave on a node, one per line.
 _TRACES = r"""

@@ -12,13 +12,12 @@ import subprocess
 import programs
 import pytest
 from churn import CHURN, churn_line
-from lab import failure, wait_for
+from lab import RUNTIME, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
 COUNTER = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done"
 WRITER = "n=0; while :; do echo $n; echo $n >/file; n=$((n+1)); sleep 0.05; done"
-RUNTIME = "/usr/local/sbin/fog-runc"
 
 
 @pytest.fixture

@@ -145,13 +145,13 @@ def _line(name: str, value: str) -> str:
     return f"{name}={value}" if value else name
 
 
-def _runc_options() -> dict[str, str]:
-    """The options that CRIU takes from its configuration for runc."""
+def runc_configuration() -> str:
+    """What CRIU is told for the OCI runtime on this server."""
     try:
         with open("/etc/criu/runc.conf", encoding="utf-8", errors="replace") as stream:
-            return parse_options(stream.read())
+            return stream.read()
     except OSError:
-        return {}
+        return ""
 
 
 def _run(*command: str) -> tuple[int, str]:
@@ -204,7 +204,7 @@ def probe() -> dict:
     return {
         "path": path,
         "version": number,
-        "options": _runc_options(),
+        "options": parse_options(runc_configuration()),
         "works": why_not is None,
         "why_not": why_not,
         "features": features,

@@ -27,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.live import _destina
 from ansible_collections.fog.migration.plugins.module_utils.network import _network
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
+STARTED_ANEW = "had ended with its daemon or its server, and was started anew, as its restart policy says"
 # Seconds between two looks.
 _LOOK = 0.1
 # Seconds that a program gets after it was told to end.
@@ -224,7 +225,7 @@ def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: in
         return "was resumed and runs"
     if policy or _decisions.restart_policy_to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
-        return "had ended with its daemon or its server, and was started anew, as its restart policy says"
+        return STARTED_ANEW
     return "has ended, with nothing to resume it from"
 
 
@@ -242,14 +243,8 @@ def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
         _host.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(_destination.RUNTIME, inspect["Id"]), ignore_errors=True)
-    made = _now_noted(entry)["made"]
-
-    def remove_network(network):
-        # One that somebody uses by now stays, whether that container runs or not.
-        return not client.containers(all=True, filters={"network": network}) and client.remove_network(network) is None
-
-    _remove(entry, "made", "networks", made, remove_network)
-    _remove(entry, "made", "volumes", made, lambda volume: client.remove_volume(volume) is None)
+    _remove(entry, "made", "networks", client)
+    _remove(entry, "made", "volumes", client)
     for folder in entry["made"].get("folders", []):
         shutil.rmtree(folder, ignore_errors=True)
     return "nothing of it is left"
@@ -306,32 +301,34 @@ def _let_go(entry: dict, inspect: dict, client: _client.CheckpointClient) -> Non
         with contextlib.suppress(OSError, _runtime.FreezeError):
             _runtime.kill(inspect["Id"])
     client.remove_container(inspect["Id"], force=True)
-    moving = _now_noted(entry).get("moving", {})
-    # One that another container has stays.
-    _remove(entry, "moving", "volumes", moving, lambda volume: client.remove_volume(volume) is None)
+    _remove(entry, "moving", "volumes", client)
 
 
-def _now_noted(entry: dict) -> dict:
-    """The entry as it is now: others that move together with it may have noted something."""
-    return _journal.load(entry["id"]) or entry
-
-
-def _remove(entry: dict, kind: str, what: str, noted: dict, remove) -> None:
+def _remove(entry: dict, kind: str, what: str, client: _client.CheckpointClient) -> None:
     """Removes what nobody uses. What one that moves together with it still uses is left to that one.
 
-    :param remove: removes one; whether it did, as far as it says.
+    :param kind: under which name the entry has it.
+    :param what: C(networks) or C(volumes).
     """
-    for name in noted.get(what, []):
-        if not _removed(remove, name):
+    # As it is now: others that move together with it may have noted something.
+    noted = _journal.load(entry["id"]) or entry
+    for name in noted.get(kind, {}).get(what, []):
+        if not _removed(what, name, client):
             for other in set(entry.get("together", [])) - {entry["id"]}:
                 _journal.note(other, **{kind: {what: [name]}})
             # That one may have been removed before it knew.
-            _removed(remove, name)
+            _removed(what, name, client)
 
 
-def _removed(remove, name: str) -> bool:
+def _removed(what: str, name: str, client: _client.CheckpointClient) -> bool:
+    """Whether it was removed. One that somebody uses by now stays, whether that container runs or not."""
     with contextlib.suppress(*_client.FAILURES):
-        return remove(name)
+        if what == "volumes":
+            client.remove_volume(name)
+            return True
+        if not client.containers(all=True, filters={"network": name}):
+            client.remove_network(name)
+            return True
     return False
 
 
@@ -356,7 +353,7 @@ def _revived(inspect: dict, policy: dict, client: _client.CheckpointClient) -> s
     if not _decisions.revives(policy, state.get("ExitCode", 0)):
         return f"has ended with the code {state.get('ExitCode', 0)}"
     client.start(inspect["Id"])
-    return "had ended with its daemon or its server, and was started anew, as its restart policy says"
+    return STARTED_ANEW
 
 
 def _give_oom_score(inspect: dict) -> None:

@@ -264,7 +264,7 @@ class Destination:
     def _annotations(self):
         if not self.order.get("together"):
             return {}
-        return _together.configuration(_together.configured(), os.path.join(self.prepared, "criu.conf"))
+        return _together.configuration(os.path.join(self.prepared, "criu.conf"))
 
     def _write(self, name, text):
         with open(os.path.join(self.prepared, name), "w", encoding="utf-8") as stream:

@@ -84,22 +84,22 @@ class Moves:
             self._each(verb)
 
     def _each(self, verb: str) -> None:
-        with concurrent.futures.ThreadPoolExecutor(len(self.members)) as pool:
-            jobs = [(one, pool.submit(one.ask, verb)) for one in self.members]
-        failed = {one: error for one, error in ((one, job.exception()) for one, job in jobs) if error}
-        self.stayed += [one for one, error in failed.items() if _stays(error)]
-        for error in failed.values():
+        for error in self._ask(self.members, verb).values():
             raise error
 
     def _give_up(self) -> None:
         """Those that could have moved stay as well."""
-        for one in self.members:
-            if one not in self.stayed:
-                try:
-                    one.ask("give up")
-                    self.stayed.append(one)
-                except MigrationError as error:
-                    self.stayed += [one] if _stays(error) else []
+        others = [one for one in self.members if one not in self.stayed]
+        failed = self._ask(others, "give up")
+        self.stayed += [one for one in others if one not in failed]
+
+    def _ask(self, members: list[Move], verb: str) -> dict[Move, BaseException]:
+        """Asks them at the same time; those that could not do it, and why."""
+        with concurrent.futures.ThreadPoolExecutor(len(self.members)) as pool:
+            jobs = [(one, pool.submit(one.ask, verb)) for one in members]
+        failed = {one: error for one, error in ((one, job.exception()) for one, job in jobs) if error}
+        self.stayed += [one for one, error in failed.items() if _stays(error)]
+        return failed
 
 
 def _stays(error) -> bool:

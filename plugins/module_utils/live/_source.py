@@ -324,7 +324,9 @@ class Source:
         return {"restore": _seconds(self._running), "downtime": round(end - self._paused[0], 3)}
 
     def _take_back(self):
-        """It goes on here, unless another one that moves together with it runs there already: then it does so too."""
+        """What waits there goes on here, unless another one of its group runs there already: then it does so too."""
+        if self.state != "handed over" or not self.order.get("together"):
+            return
         self.frames.write_json(DO, {"do": "take back"})
         with contextlib.suppress(Refused):
             self._runs()
@@ -387,20 +389,15 @@ class Source:
 
     def give_up(self, _wish):
         """Lets the container go on, unless only the destination can say who has it."""
-        if self._waits():
-            self._take_back()
+        self._take_back()
         if self.state in ("handed over", "moved"):
             raise Interrupted("the destination may have the container already")
         self.close()
         return {}
 
-    def _waits(self):
-        return self.state == "handed over" and bool(self.order.get("together"))
-
     def end(self, wish):
         """The end of a migration that nobody waits for any more."""
-        if self._waits():
-            self._take_back()
+        self._take_back()
         return self.finish(wish) if self.state == "moved" else self.give_up(wish)
 
     def close(self):

@@ -22,28 +22,15 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
 
 ANNOTATION = "org.criu.config"
-RUNC_CONFIGURATION = "/etc/criu/runc.conf"
 # Seconds in which a process that got SIGSTOP before it could run at all has stopped.
 STOP_LIMIT = 5
 
 
-def configuration(text, path):
-    """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it.
-
-    :param text: the configuration that holds otherwise.
-    """
+def configuration(path):
+    """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(_criu.merge_options(text, {"leave-stopped": ""}))
+        stream.write(_criu.merge_options(_criu.runc_configuration(), {"leave-stopped": ""}))
     return {ANNOTATION: path}
-
-
-def configured():
-    """What CRIU is told for the OCI runtime on this server."""
-    try:
-        with open(RUNC_CONFIGURATION, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
 
 
 def require_stopped(container):
