@@ -81,6 +81,7 @@ import re
 
 from ansible_collections.fog.migration.plugins.module_utils._decisions import live_problems, under_way
 from ansible_collections.fog.migration.plugins.module_utils.docker._networks import PREDEFINED, difference, hindrance
+from ansible_collections.fog.migration.plugins.module_utils.docker._storage import DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.files._log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal._journal import rival
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
@@ -405,7 +406,11 @@ def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> lis
     # In live mode our runtime is told what the links lead to.
     linked = container["linked_mounts"] if mode == "cold" else []
     drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
-    lost = container["rootfs_size"] and drivers[1] != "overlay2"
+    lost = ""
+    if not container["rootfs_readable"]:
+        lost = f"its changed files cannot be read from the storage driver {drivers[0]}"
+    elif container["rootfs_size"] and drivers[1] not in DRIVERS:
+        lost = f"its changed files cannot be put into the storage driver {drivers[1]}"
     return [
         *_mounts(mounts),
         _check(
@@ -422,9 +427,9 @@ def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> lis
         ),
         _check(
             "storage_driver",
-            f"its changed files cannot be put into the storage driver {drivers[1]}" if lost else "",
+            lost,
             f"storage drivers {drivers[0]} and {drivers[1]}",
-            "use overlay2 at the destination",
+            f"use one of {', '.join(DRIVERS)} there",
         ),
     ]
 

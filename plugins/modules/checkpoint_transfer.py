@@ -609,8 +609,8 @@ def prepared_files(path, log):
     if not manifest.get("prepared"):
         raise Failure(f"{path} is no prepared checkpoint")
     inspect = _manifest.inspected(path, "nothing was sent")
-    upper = _rootfs.upper_directory(inspect)
-    trees = [{"place": "", "root": upper, "snapshot": os.path.join(path, _rootfs.SNAPSHOT)}] if upper else []
+    snapshot = os.path.join(path, _rootfs.SNAPSHOT)
+    trees = [{"place": "", "snapshot": snapshot}] if os.path.exists(snapshot) else []
     sources = _mounts.sources(inspect)
     trees += [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
     return trees, _log.path_of(inspect) if log else None

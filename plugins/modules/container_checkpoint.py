@@ -340,7 +340,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 import uuid
@@ -351,36 +350,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _runtime, _start
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    _client,
+    _containerd,
+    _layout,
+    _mounts,
+    _runtime,
+    _start,
+    _storage,
+)
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _move, _source
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
-_CONTAINERD_SOCKETS = (
-    "/run/containerd/containerd.sock",
-    "/run/docker/containerd/containerd.sock",
-    "/run/docker/containerd/docker-containerd.sock",
-)
-
-
-def collect_containerd_garbage() -> None:
-    """Lets containerd delete what an earlier checkpoint left in its content store.
-
-    Docker removes its temporary image after a checkpoint, but the blobs stay until containerd's collector comes by. A
-    second checkpoint of the same container before that fails with C(content sha256:... already exists), and the
-    container is then dead without images. Deleting a lease synchronously runs the collector at once.
-    """
-    ctr = shutil.which("ctr") or shutil.which("docker-containerd-ctr")
-    socket = next((place for place in _CONTAINERD_SOCKETS if os.path.exists(place)), None)
-    if not ctr or not socket:
-        return
-    lease = f"fog-migration-{uuid.uuid4()}"
-    for verb in (["create", "--id", lease], ["delete", "--sync", lease]):
-        command = [ctr, "--address", socket, "--namespace", "moby", "leases", *verb]
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(command, timeout=30, check=False, capture_output=True, stdin=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -602,15 +586,18 @@ class Checkpointer:
         raise MigrationError(problem, "nothing was changed", "give another name, or force: true to replace it")
 
     def _refuse_unsaved_files(self, inspect: dict) -> None:
-        """The diff can be read from overlay's upper directory only; elsewhere a changed file would be lost silently."""
-        if _rootfs.upper_directory(inspect) is None and self.client.diff(inspect["Id"]):
+        """Where the storage driver keeps its files is not known of all: a changed one would be lost silently."""
+        if self._stored(inspect) is None and self.client.diff(inspect["Id"]):
             driver = inspect.get("Driver", "this storage driver")
             raise MigrationError(
                 f"files in the root file system of {inspect['Name'].lstrip('/')} were changed, "
                 f"which cannot be read from {driver}",
                 "nothing was changed",
-                "use the storage driver overlay2, or keep the data in a volume",
+                f"use another storage driver ({', '.join(_storage.DRIVERS)}), or keep the data in a volume",
             )
+
+    def _stored(self, inspect: dict) -> _storage.Storage | None:
+        return _storage.of_container(inspect, self.client.info()["DockerRootDir"])
 
     def _diff(self, inspect: dict) -> dict:
         status = inspect["State"].get("Status", "running")
@@ -666,7 +653,7 @@ class Checkpointer:
         os.mkdir(directory, mode=0o700)
         self.work = tempfile.mkdtemp(prefix="fog-migration-", dir="/run")
         try:
-            collect_containerd_garbage()
+            _containerd.collect_garbage()
             begin = time.time()
             with self._standing_still(container_id, daemon):
                 with kept_work_folder(daemon["root"], container_id, self.work):
@@ -747,9 +734,23 @@ class Checkpointer:
         shutil.rmtree(os.path.join(self.partial, "docker"))
 
     def _save_rootfs(self, inspect: dict) -> None:
-        upper = _rootfs.upper_directory(inspect)
-        if upper:
-            self._save_files(upper, _rootfs.snapshot(upper))
+        storage = self._stored(inspect)
+        if storage:
+            self._save_storage(storage, inspect, _rootfs.snapshot(storage.folder))
+
+    def _save_storage(
+        self, storage: _storage.Storage, inspect: dict, entries: dict[bytes, _rootfs.Entry]
+    ) -> dict[bytes, _rootfs.Entry]:
+        """Saves what differs from the image; what the destination has then.
+
+        :param entries: a snapshot from before.
+        """
+        if storage.is_layer:
+            return _rootfs.held(entries, self._save_files(storage.folder, entries))
+        changes = _storage.changes(entries, self.client.diff(inspect["Id"]) or [])
+        seen = self._save_files(storage.folder, changes.names, layer=False, hidden=changes.hidden)
+        as_in_image = {name: entry for name, entry in entries.items() if name not in changes.names}
+        return {**as_in_image, **_rootfs.held(entries, seen)}
 
     def _save_mounts(self, inspect: dict) -> dict[str, str]:
         """Saves the content of the mounts that belong to the checkpoint; its files, by place in the container."""
@@ -776,10 +777,10 @@ class Checkpointer:
             )
 
     def _save_files(
-        self, upper: str, names: Iterable[bytes], archive: str = _rootfs.ARCHIVE
+        self, folder: str, names: Iterable[bytes], archive: str = _rootfs.ARCHIVE, **how
     ) -> dict[bytes, os.stat_result]:
         try:
-            return _files.save(upper, os.path.join(self.partial, archive), names)
+            return _files.save(folder, os.path.join(self.partial, archive), names, **how)
         except OSError as error:
             raise MigrationError(
                 f"the root file system diff cannot be saved ({error.strerror or error})",
@@ -789,17 +790,17 @@ class Checkpointer:
 
     def _save_running_rootfs(self, inspect: dict) -> None:
         """With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later."""
-        upper = _rootfs.upper_directory(inspect)
-        if not upper:
+        storage = self._stored(inspect)
+        if not storage:
             return
         try:
-            before = _rootfs.snapshot(upper, _runtime.processes(inspect["Id"]))
+            before = _rootfs.snapshot(storage.folder, _runtime.processes(inspect["Id"]))
         except _runtime.FreezeError as error:
             raise MigrationError(
                 f"{self.params['container']} cannot be moved live ({error})", STILL_RUNS, "move it in cold mode"
             ) from error
-        held = _rootfs.held(before, self._save_files(upper, before))
-        _rootfs.store(held, os.path.join(self.partial, _rootfs.SNAPSHOT))
+        held = self._save_storage(storage, inspect, before)
+        _rootfs.store(storage.folder, held, os.path.join(self.partial, _rootfs.SNAPSHOT))
 
     def _describe(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None, begin: float) -> dict:
         """Writes C(container.json) and returns the manifest of all files."""

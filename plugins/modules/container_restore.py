@@ -160,7 +160,7 @@ from ansible_collections.fog.migration.plugins.module_utils import _decisions, _
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _mounts, _start
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _mounts, _start, _storage
 from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _network
@@ -513,14 +513,14 @@ class Restorer:
         archive = os.path.join(self.folder, _rootfs.ARCHIVE)
         if not os.path.exists(archive):
             return
-        upper = _rootfs.upper_directory(self.client.inspect_container(container_id))
-        if upper is None:
+        storage = _storage.of_container(self.client.inspect_container(container_id), self.daemon["root"])
+        if storage is None:
             raise MigrationError(
-                f"the storage driver {self.daemon['storage_driver']} cannot take the root file system diff, "
-                "overlay2 can"
+                f"the root file system diff cannot be put into the storage driver {self.daemon['storage_driver']}, "
+                f"but into {', '.join(_storage.DRIVERS)}"
             )
         try:
-            _files.apply(archive, upper)
+            _files.apply(archive, storage.folder, storage.is_layer)
         except Refused as error:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
 

@@ -251,6 +251,10 @@ container:
       description: Bytes of its root file system diff.
       type: int
       sample: 0
+    rootfs_readable:
+      description: Whether the storage driver is one of those whose files can be read, or none of its files differ.
+      type: bool
+      sample: true
     ports:
       description: Host ports that it publishes by number.
       type: list
@@ -339,7 +343,7 @@ import os
 from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _networks
+from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _networks, _storage
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _survey
@@ -383,6 +387,18 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
     return mounts
 
 
+def describe_rootfs(client, inspect: dict, daemon: dict) -> dict:
+    """How much the container has changed in its root file system, and whether that can be read."""
+    storage = _storage.of_container(inspect, daemon["root"])
+    if storage is None:
+        return {"rootfs_size": 0, "rootfs_readable": not client.diff(inspect["Id"])}
+    if storage.is_layer:
+        return {"rootfs_size": _host.folder_bytes(storage.folder), "rootfs_readable": True}
+    there = _rootfs.snapshot(storage.folder)
+    names = _storage.changes(there, client.diff(inspect["Id"]) or []).names
+    return {"rootfs_size": sum(there[name].size for name in names), "rootfs_readable": True}
+
+
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
     process = inspect["State"].get("Pid") or 0
@@ -395,7 +411,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
     image = client.find_image(inspect["Image"]) or {}
     shm = f"/proc/{process}/root/dev/shm"
     others = neighbours(client, inspect)
-    upper, fixed = _rootfs.upper_directory(inspect), _decisions.fixed_addresses(inspect)
+    fixed = _decisions.fixed_addresses(inspect)
     return {
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),
@@ -410,7 +426,7 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "live_refusal": live[0],
         "live_remedy": live[1],
         "memory": _host.anonymous_memory(process) if process else 0,
-        "rootfs_size": _host.folder_bytes(upper) if upper else 0,
+        **describe_rootfs(client, inspect, daemon),
         "ports": _decisions.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
         "addresses": _decisions.addresses(inspect),

@@ -126,8 +126,8 @@ def test_a_snapshot(tmp_path):
     later = _rootfs.snapshot(str(tmp_path))
     assert all(entry.settled for entry in later.values())
     assert not _rootfs.difference(later, _rootfs.snapshot(str(tmp_path)))
-    _rootfs.store(later, str(tmp_path / "kept"))
-    assert _rootfs.load(str(tmp_path / "kept")) == later
+    _rootfs.store("/there", later, str(tmp_path / "kept"))
+    assert _rootfs.load(str(tmp_path / "kept")) == ("/there", later)
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
 
 
@@ -317,6 +317,30 @@ def test_a_layer_with_what_overlay_notes_in_it(trees, tmp_path):
     assert stat.S_ISCHR((there / "d" / "too").stat().st_mode) and (there / "deleted").stat().st_rdev == 0
     assert os.listxattr(there / "d") == ["trusted.overlay.opaque"]
     assert os.getxattr(there / "other", "trusted.overlay.redirect") == b"/e"
+    with pytest.raises(Refused, match="other is a renamed part of its image"):
+        _files.apply(str(tmp_path / "archive"), str(there), layer=False)
+
+
+@root_only
+def test_a_layer_on_top_of_all_files(trees, tmp_path):
+    here, there = trees
+    for name in ("d", "e"):
+        (here / name).mkdir()
+        (there / name).mkdir()
+        (there / name / "old").touch()
+    os.mknod(here / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    os.link(here / "deleted", here / "e" / "old")
+    (there / "deleted").mkdir()
+    (there / "deleted" / "f").touch()
+    os.setxattr(here / "d", "trusted.overlay.opaque", b"y")
+    os.setxattr(here / "d", "user.mine", b"x")
+    (here / "d" / "new").touch()
+    (there / "kept").touch()
+    _files.save(str(here), str(tmp_path / "archive"), _rootfs.snapshot(str(here)))
+    _files.apply(str(tmp_path / "archive"), str(there), layer=False)
+    assert sorted(os.listdir(there)) == ["d", "e", "kept"]
+    assert (os.listdir(there / "d"), os.listdir(there / "e")) == (["new"], [])
+    assert os.listxattr(there / "d") == ["user.mine"]
 
 
 def test_a_layer_without_an_end_is_refused(trees, tmp_path):
@@ -436,9 +460,9 @@ class Channel:
 
 def following(here, there, kept, meanwhile=lambda: None):
     """The source's end, that has sent nothing yet."""
-    kept.write_text("{}")
+    _rootfs.store(str(here), {}, str(kept))
     channel = Channel(there, meanwhile)
-    order = {"container": "c", "trees": [{"place": "", "root": str(here), "snapshot": str(kept)}]}
+    order = {"container": "c", "trees": [{"place": "", "snapshot": str(kept)}]}
     return _following.Following(order, channel, channel.done)
 
 

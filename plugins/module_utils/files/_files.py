@@ -41,6 +41,9 @@ _ATTRIBUTES = ("user.", "trusted.", "security.capability", "system.posix_acl_")
 _OVERLAY = "trusted.overlay."
 # Of those, handles of inodes of one file system, and what says that there are any: they mean nothing on another one.
 _FOREIGN = tuple(_OVERLAY + name for name in ("origin", "impure", "nlink", "uuid"))
+_OPAQUE, _REDIRECT, _METACOPY = (_OVERLAY + name for name in ("opaque", "redirect", "metacopy"))
+# What hides a name of the layers below.
+_WHITEOUT = {"mode": stat.S_IFCHR, "owner": [0, 0], "times": [0, 0], "attributes": {}, "device": [0, 0]}
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -113,16 +116,21 @@ def _belongs(name, layer):
     return name.startswith(_ATTRIBUTES)
 
 
-def save(layer, archive, names):
-    """Writes these names of a layer to a file that only root can read; the facts of what was there, by name."""
+def save(root, archive, names, layer=True, hidden=()):
+    """Writes these names of a layer to a file that only root can read; the facts of what was there, by name.
+
+    :param layer: whether I(root) is a layer; otherwise it holds all files, and these names are what differs.
+    :param hidden: what was deleted; a layer has whiteouts of its own.
+    """
     descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb", buffering=CHUNK) as stream:
-        return Packer(layer, stream.write, layer=True).pack([], sorted(names))
+        return Packer(root, stream.write, layer=layer).pack([], sorted(names), sorted(hidden))
 
 
-def apply(archive, layer):
+def apply(archive, root, layer=True):
     """Makes an empty layer equal to the one that was saved.
 
+    :param layer: whether I(root) is a layer; otherwise it holds all files of the image, and becomes what both make.
     :raises Refused: when something cannot be written, or the file is no such archive.
     """
     with open(archive, "rb") as stream:
@@ -133,7 +141,7 @@ def apply(archive, layer):
                 raise Refused("the archive of its files has no end")
             return data
 
-        Unpacker(layer, read, layer=True).unpack()
+        (Unpacker(root, read, layer=True) if layer else Merger(root, read)).unpack()
 
 
 def empty(folder):
@@ -165,8 +173,11 @@ class Packer:
         self._blocks = blocks
         self._links = {}
 
-    def pack(self, removed, made):
-        """Everything; the facts of what was made, by name. What is gone meanwhile is not among them."""
+    def pack(self, removed, made, hidden=()):
+        """Everything; the facts of what was made, by name. What is gone meanwhile is not among them.
+
+        :param hidden: for which names to make whiteouts.
+        """
         seen = {}
         with Tree(self._root) as tree:
             for name in removed:
@@ -184,6 +195,8 @@ class Packer:
                 except OSError as exc:
                     if exc.errno not in _GONE:
                         raise
+        for name in hidden:
+            self._head(dict(_WHITEOUT, name=text(name)))
         self._write(_LENGTH.pack(0))
         return seen
 
@@ -468,6 +481,28 @@ class Unpacker:
                 raise Refused(f"the source sent the attribute {name}")
             if there.get(name) != value:
                 os.setxattr(path, data(name), base64.b64decode(value, validate=True), follow_symlinks=False)
+
+
+class Merger(Unpacker):
+    """Reads what was saved of a layer, and makes of the files below it what both show together."""
+
+    def __init__(self, root, read):
+        super().__init__(root, read)
+        self._hidden = set()
+
+    def _obey(self, tree, head):
+        attributes = head.get("attributes") or {}
+        if _REDIRECT in attributes or _METACOPY in attributes:
+            raise Refused(f"{head['name']} is a renamed part of its image, which only overlay can take")
+        # One whiteout may have several names.
+        hides = head.get("link") in self._hidden or (stat.S_ISCHR(head.get("mode", 0)) and head["device"] == [0, 0])
+        if hides or _OPAQUE in attributes:
+            super()._obey(tree, {"remove": head["name"]})
+        if hides:
+            self._hidden.add(head["name"])
+        else:
+            own = {name: value for name, value in attributes.items() if not name.startswith(_OVERLAY)}
+            super()._obey(tree, dict(head, attributes=own))
 
 
 def _whole(value):

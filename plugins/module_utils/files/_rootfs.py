@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The root file system diff of a container: what overlay2's upper directory holds, and what has changed in it since.
+"""The root file system diff of a container: what overlay's upper directory holds, and what has changed in it since.
 
 Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay
-itself keeps for deletions.
+itself keeps for deletions. Where there is no overlay (see C(docker._storage)), the folder with all files of the
+container takes the place of the upper directory.
 
-A snapshot is what an upper directory holds, without contents: an entry for each name, which is relative to it, as
-bytes. Two snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's
-root file system.
+A snapshot is what such a folder holds, without contents: an entry for each name, which is relative to it, as bytes. Two
+snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's root file
+system.
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
@@ -29,11 +30,6 @@ from ansible_collections.fog.migration.plugins.module_utils._errors import Migra
 
 ARCHIVE = "rootfs.diff"
 SNAPSHOT = "rootfs.json"
-
-
-def upper_directory(inspect: dict) -> str | None:
-    """The folder that holds what the container has changed in its root file system; None where there is none."""
-    return ((inspect.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,16 +177,18 @@ def data(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def store(entries: dict[bytes, Entry], path: str) -> None:
-    """Keeps a snapshot in a file for root only."""
+def store(folder: str, entries: dict[bytes, Entry], path: str) -> None:
+    """Keeps a snapshot of a folder in a file for root only."""
+    names = {text(name): list(known) for name, known in entries.items()}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
-        json.dump({text(name): list(known) for name, known in entries.items()}, stream, separators=(",", ":"))
+        json.dump({"folder": folder, "names": names}, stream, separators=(",", ":"))
 
 
-def load(path: str) -> dict[bytes, Entry]:
-    """The snapshot that was kept."""
+def load(path: str) -> tuple[str, dict[bytes, Entry]]:
+    """The folder and its snapshot that was kept."""
     with open(path, encoding="ascii") as stream:
-        return {data(name): Entry(*known) for name, known in json.load(stream).items()}
+        kept = json.load(stream)
+    return kept["folder"], {data(name): Entry(*known) for name, known in kept["names"].items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -218,7 +216,7 @@ def difference(old: dict[bytes, Entry], new: dict[bytes, Entry]) -> Difference:
     removed |= anew | {name for name, before in old.items() if name not in new and not before.is_nothing}
     made = {name for name, now in new.items() if not now.is_nothing and _differs(old.get(name), now)}
     made |= {name for name, now in new.items() if anew and not now.is_nothing and _is_below(name, anew)}
-    made |= _other_names(made, new)
+    made |= other_names(made, new)
     # Whatever is removed or made in it, a folder's times are to be those that it has here.
     made |= {parent for parent in map(parent_of, removed | made) if parent in new and new[parent].is_directory}
     return Difference(sorted(removed), sorted(made))
@@ -267,8 +265,8 @@ def parent_of(name: bytes) -> bytes:
     return name.rpartition(b"/")[0] or ROOT
 
 
-def _other_names(names: set[bytes], entries: dict[bytes, Entry]) -> set[bytes]:
-    """All names of the files with several, of which one is among I(names): only together they stay one file."""
+def other_names(names: set[bytes], entries: dict[bytes, Entry]) -> set[bytes]:
+    """All names of the files with several names, of which one is among I(names): only together they stay one file."""
     inodes = {entries[name].inode for name in names if _has_several(entries[name])}
     return {name for name, known in entries.items() if _has_several(known) and known.inode in inodes}
 

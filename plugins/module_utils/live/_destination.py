@@ -297,7 +297,7 @@ class Destination:
             return self.mounts[place]
         if not self.start or not self.start.is_alive():
             raise Refused("the source sent files while nothing waited for a restore")
-        return _following.root_of(self.prepared, self.order["host"])
+        return _following.root_of(self.order["docker_socket"], self.prepared, self.order["host"])
 
     # Restore
 

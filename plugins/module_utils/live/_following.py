@@ -7,9 +7,9 @@
                                         <-      done: files N
 
 The root file system is made with the checkpoint that the destination is armed with, and only what is written since then
-travels here; a volume comes as a whole first. At the source the root file system is read from overlay's upper
-directory. At the destination it is written through the one that Docker has mounted for the restore: overlay allows
-nobody to write in its upper directory then. A volume is a folder on both sides.
+travels here; a volume comes as a whole first. At the source the root file system is read where the storage driver keeps
+what differs from the image, or all of it. At the destination it is written through the one that Docker has mounted for
+the restore: overlay allows nobody to write in its upper directory then. A volume is a folder on both sides.
 
 Private to the collection fog.migration. Laid down on servers by C(_program).
 """
@@ -32,7 +32,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     Interrupted,
     Refused,
 )
-from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime, _storage
 from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _log, _rootfs
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
@@ -198,19 +198,19 @@ class Tree:
     """One tree of files that is kept equal.
 
     :param place: where it is in the container, or empty for the root file system.
-    :param root: its folder here.
-    :param snapshot: the file that tells what of it was sent already; None where nothing was.
+    :param root: its folder here, where nothing of it was sent already.
+    :param snapshot: the file that tells of this folder, and what of it was sent, where something was.
     """
 
-    def __init__(self, following, place, root, snapshot=None):
+    def __init__(self, following, place, root="", snapshot=None):
         self.is_whole = snapshot is None
         self._following = following
-        self._place, self._root, self._snapshot = place, root, snapshot
+        # What the destination has, what there is here, and the difference.
+        self._root, self._there = (root, {}) if self.is_whole else _rootfs.load(snapshot)
+        self._place = place
         self._blocks = _blocks.Blocks()
         # Whether what the destination has there now is nothing of ours.
         self._fresh = self.is_whole
-        # What the destination has, what there is here, and the difference.
-        self._there = None
         self._here = {}
         self._difference = _rootfs.Difference([], [])
 
@@ -226,8 +226,6 @@ class Tree:
 
     def look(self, processes):
         """Finds what has changed."""
-        if self._there is None:
-            self._there = {} if self.is_whole else _rootfs.load(self._snapshot)
         self._here = _rootfs.snapshot(self._root, processes, self._place)
         try:
             self._difference = _rootfs.difference(self._there, self._here)
@@ -316,7 +314,7 @@ def mount_of(docker_socket, container, place, host):
     return found[0]
 
 
-def root_of(prepared, host):
+def root_of(docker_socket, prepared, host):
     """The mounted root file system of the container whose restore our OCI runtime is to begin."""
     try:
         with open(os.path.join(prepared, "bundle"), encoding="utf-8") as stream:
@@ -328,6 +326,12 @@ def root_of(prepared, host):
     with open(view + os.path.join(bundle, "config.json"), encoding="utf-8") as stream:
         root = view + os.path.join(bundle, json.load(stream)["root"]["path"])
     # Docker's own, and nothing else.
-    if not os.path.ismount(root) or os.path.samefile(root, "/"):
+    if os.path.samefile(root, "/") or not (os.path.ismount(root) or _is_driver_s(docker_socket, view, root)):
         raise Refused(f"the container's root file system is not mounted on {host}")
     return root
+
+
+def _is_driver_s(docker_socket, view, root):
+    """Whether this is the folder of a storage driver that mounts nothing."""
+    told, problem = _engine.ask(docker_socket, "/info")
+    return not problem and _storage.is_kept_whole(told.get("Driver"), view + told.get("DockerRootDir", ""), root)
