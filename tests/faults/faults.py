@@ -86,14 +86,13 @@ def _cut(*chains: str) -> Callable[[Scene], None]:
     return cut
 
 
+# The journal and the checkpoints get a disk of their own.
+_SMALL_DISK = "mkdir -p /var/lib/fog-migration && mount -t tmpfs -o size=256m,mode=755 fault /var/lib/fog-migration"
+
+
 def _full_disk(scene: Scene) -> None:
-    """The journal and the checkpoints are on a disk without room from now on; what was there is still there."""
-    scene.sh(
-        scene.destination,
-        "cp -a /var/lib/fog-migration /run/fault-copy && mount -t tmpfs -o size=24m fault /var/lib/fog-migration && "
-        "cp -a /run/fault-copy/. /var/lib/fog-migration/ && rm -rf /run/fault-copy; "
-        "cat /dev/zero > /var/lib/fog-migration/fault 2>/dev/null || true",
-    )
+    """That disk has no room from now on; what was there is still there."""
+    scene.sh(scene.destination, "cat /dev/zero > /var/lib/fog-migration/fault 2>/dev/null || true")
 
 
 def _full_memory(scene: Scene) -> None:
@@ -122,6 +121,7 @@ class Fault(NamedTuple):
 
     do: Callable[[Scene], None]
     loses: str | None = None
+    before: str = "true"  # what is done at the destination before the migration
 
 
 _RUNTIME = "pkill -KILL -x runc; true"
@@ -140,7 +140,7 @@ FAULTS = {
     "dockerd at the destination": Fault(_kill("destination", _DOCKERD)),
     "source node": Fault(_node("source"), loses="source"),
     "destination node": Fault(_node("destination"), loses="destination"),
-    "destination's disk full": Fault(_full_disk),
+    "destination's disk full": Fault(_full_disk, before=_SMALL_DISK),
     "destination's memory full": Fault(_full_memory),
     "network, both ways": Fault(_cut("INPUT", "OUTPUT")),
     "network, to the destination": Fault(_cut("OUTPUT")),
@@ -149,10 +149,7 @@ FAULTS = {
 
 _HEAL = """
 iptables-save | grep -v 'comment fault' | iptables-restore
-mountpoint -q /var/lib/fog-migration && {
-    rm -f /var/lib/fog-migration/fault; cp -a /var/lib/fog-migration /run/fault-copy
-    umount -l /var/lib/fog-migration; rm -rf /var/lib/fog-migration; mv /run/fault-copy /var/lib/fog-migration
-}
+rm -f /var/lib/fog-migration/fault
 systemctl reset-failed docker containerd ssh
 systemctl start containerd docker ssh
 timeout 60 sh -c 'until docker info >/dev/null 2>&1; do sleep 0.5; done'

@@ -39,6 +39,7 @@ LONGEST = 420
 CLEAR = """
 docker ps -aq | xargs -r docker rm -fv
 docker volume ls -q | xargs -r docker volume rm -f
+! mountpoint -q /var/lib/fog-migration || umount -l /var/lib/fog-migration
 """
 
 
@@ -66,8 +67,8 @@ class Trial:
     def run(self) -> dict:
         """The result, for the file."""
         began = time.monotonic()
-        for node in self.lab.servers():
-            self.lab.sh(node, CLEAR)
+        self._clear()
+        self.lab.sh(self.destination, faults.FAULTS[self.plan.kind].before)
         # Large enough now and then for its memory to arrive after it.
         for name in self.names:
             self._start(name, 48 if self.plan.delay * 1000 % 4 < 1 else 1)
@@ -75,6 +76,7 @@ class Trial:
         faults.heal(self.lab)
         recovered, recovery = self._recover()
         problems = recovered + self._look()
+        self._clear()
         return {
             **self.plan._asdict(),
             "outcome": "died with its server" if self._died else self._outcome(),
@@ -83,6 +85,10 @@ class Trial:
             "seconds": round(time.monotonic() - began, 1),
             "log": [*self.output[-60:], *recovery[-60:]] if problems else [],
         }
+
+    def _clear(self) -> None:
+        for node in self.lab.servers():
+            self.lab.sh(node, CLEAR)
 
     def _start(self, name: str, size: int) -> None:
         options = ["--name", name, "--restart", "on-failure", "-v", f"{name}-data:/data"]

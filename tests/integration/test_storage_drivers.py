@@ -30,14 +30,14 @@ json.dump(options, open("/etc/docker/daemon.json", "w"))
 END
 systemctl stop docker docker.socket containerd
 mkdir -p {OTHER}/containerd && mount --bind {OTHER}/containerd /var/lib/containerd
-systemctl start containerd docker.socket docker
+systemctl reset-failed; systemctl start containerd docker.socket docker
 """
 END = f"""
 docker ps -aq | xargs -r docker rm -fv
 systemctl stop docker docker.socket containerd
 umount /var/lib/containerd
 mv /root/daemon.json /etc/docker/daemon.json
-systemctl start containerd docker.socket docker
+systemctl reset-failed; systemctl start containerd docker.socket docker
 rm -rf {OTHER}
 """
 # Deletes, replaces and makes files of all kinds, of the image's and of its own, and goes on writing.
