@@ -76,10 +76,11 @@ class Trial:
         faults.heal(self.lab)
         recovered, recovery = self._recover()
         problems = recovered + self._look()
+        outcome = "died with its server" if self._died else self._outcome()
         self._clear()
         return {
             **self.plan._asdict(),
-            "outcome": "died with its server" if self._died else self._outcome(),
+            "outcome": outcome,
             "playbook": playbook,
             "problems": problems,
             "seconds": round(time.monotonic() - began, 1),
