@@ -11,6 +11,7 @@ import fcntl
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Iterable
@@ -254,3 +255,12 @@ def path_facts(path: str) -> dict:
     empty = not os.path.lexists(real) or (os.path.isdir(real) and not os.listdir(real))
     kind = file_system(real, parse_mounts(_read("/proc/self/mounts")))
     return {"exists": os.path.lexists(real), "empty": empty, "file_system": kind}
+
+
+def remove(path: str) -> None:
+    """Removes a file, or a folder with all that is in it, as far as that can be."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

@@ -139,6 +139,8 @@ def _complaint_of_facts(manifest: dict) -> str | None:
     mounts = manifest.get("mounts", {})
     if not isinstance(mounts, dict) or not all(one is None or isinstance(one, str) for one in mounts.values()):
         return "it gives mounts that are none"
+    if not isinstance(manifest.get("files_alone", []), list):
+        return "it does not tell which mounts are of a file"
     return None
 
 

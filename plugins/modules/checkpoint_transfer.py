@@ -141,7 +141,7 @@ options:
         type: bool
         default: true
       mounts:
-        description: Where in the container those volumes and folders are mounted whose content moves.
+        description: Where in the container those volumes, folders and files are mounted whose content moves.
         type: list
         elements: str
         default: []

@@ -123,7 +123,7 @@ options:
     default: stop-and-copy
   mounts:
     description:
-      - Where in the container those volumes and folders are mounted that belong to the checkpoint. Their content is
+      - Where in the container those volumes, folders and files are mounted that belong to the checkpoint. Their content is
         saved with it. With O(state=prepared), only which they are; their content follows over the channel.
       - Volumes are made again at the restore with the same driver, options and labels.
     type: list
@@ -756,10 +756,15 @@ class Checkpointer:
         """Saves the content of the mounts that belong to the checkpoint; its files, by place in the container."""
         saved = {}
         for number, place in enumerate(self.params["mounts"]):
-            folder = _mounts.sources(inspect)[place]
+            source = _mounts.sources(inspect)[place]
             saved[place] = f"mount-{number}.diff"
-            self._save_files(folder, _rootfs.snapshot(folder, place=place), saved[place])
+            self._save_files(_files.split(source)[0], _rootfs.snapshot(source, place=place), saved[place])
         return saved
+
+    def _files_alone(self, inspect: dict) -> list[str]:
+        """Which of the mounts that belong to the checkpoint are of a file."""
+        sources = _mounts.sources(inspect)
+        return [place for place in self.params["mounts"] if _mounts.is_file(sources[place])]
 
     def _save_log(self, inspect: dict) -> None:
         """In live mode it comes over the channel."""
@@ -833,6 +838,7 @@ class Checkpointer:
             "kernel": host["kernel"],
             "architecture": host["architecture"],
             "cpu_features": host["cpu_features"],
+            "files_alone": self._files_alone(inspect),
             "statistics": _criu.read_stats(statistics_file) if statistics_file else {},
             "files": files,
         }

@@ -447,7 +447,7 @@ class Restorer:
         return container_id
 
     def _make_mounts(self, inspect: dict) -> None:
-        """Makes the volumes that are not here yet, and the folders whose content comes with the container."""
+        """Makes the volumes that are not here yet, and the folders and files whose content comes with the container."""
         migration, there = self.params["migration"], {one["Name"] for one in self.client.volumes()["Volumes"] or []}
         for volume in self._volumes():
             if volume["Name"] not in there:
@@ -460,7 +460,11 @@ class Restorer:
             moves = mount["type"] == "bind" and mount["destination"] in self.manifest.get("mounts", {})
             if moves and not os.path.lexists(path):
                 _journal.note(migration, made={"folders": [path]})
-                os.makedirs(path, mode=0o700)
+                if mount["destination"] in self.manifest.get("files_alone", []):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                else:
+                    os.makedirs(path, mode=0o700)
                 self.made_folders.append(path)
 
     def _volumes(self) -> list[dict]:
@@ -486,9 +490,13 @@ class Restorer:
             # What has no file in it comes over the channel of a live migration.
             if archive not in self.manifest["files"]:
                 continue
+            folder, only = _files.split(sources[place])
+            if bool(only) != (place in self.manifest.get("files_alone", [])):
+                raise MigrationError(f"{sources[place]} has to be a {'folder' if only else 'file'} as at the source")
             try:
-                _files.empty(sources[place])
-                _files.apply(os.path.join(self.folder, archive), sources[place])
+                if not only:
+                    _files.empty(folder)
+                _files.apply(os.path.join(self.folder, archive), folder, only=only)
             except Refused as error:
                 raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
@@ -539,7 +547,7 @@ class Restorer:
             while self.made_volumes:
                 self.client.remove_volume(self.made_volumes.pop())
             while self.made_folders:
-                shutil.rmtree(self.made_folders.pop(), ignore_errors=True)
+                _host.remove(self.made_folders.pop())
         except _client.FAILURES as error:
             return f"what was made of it could not be removed ({_client.api_message(error)})"
         return "nothing of it is left on this host, the checkpoint is kept"

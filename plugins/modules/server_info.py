@@ -110,7 +110,8 @@ migrations:
   sample: []
 paths:
   description:
-    - Whether each of O(paths) C(exists), whether it is C(empty), and its C(file_system) (C(type) and C(device)).
+    - Whether each of O(paths) C(exists), whether it is C(empty), its C(file_system) (C(type) and C(device)), and the
+      C(checksum) (SHA-256) of a file of up to 64 MiB.
   returned: success
   type: dict
   sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
@@ -321,8 +322,9 @@ container:
     mounts:
       description:
         - Volumes and bind mounts, with C(type), C(name), C(driver), C(source) and C(destination), whether it is
-          C(anonymous) and whether it C(is_folder), its C(file_system) (C(type) and C(device)), the C(bytes) of
-          a volume, and the other containers that have it (C(users)).
+          C(anonymous) and whether it C(is_folder) or C(is_file), its C(file_system) (C(type) and C(device)), the
+          C(bytes) of a volume, the C(checksum) (SHA-256) of a file of up to 64 MiB, whether the container has another
+          file than the one that has this path by now (C(replaced)), and the other containers that have it (C(users)).
       type: list
       elements: dict
       sample: []
@@ -340,13 +342,16 @@ container:
 import itertools
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host
+from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
 from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
 from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _networks, _storage
 from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.network import _survey
+
+# Of a larger file no checksum is made.
+LARGEST = 64 * 1024 * 1024
 
 
 def network_settings(client) -> dict:
@@ -370,6 +375,21 @@ def neighbours(client, inspect: dict) -> list[dict]:
     return [one for one in found if one]
 
 
+def checksum(path: str) -> str | None:
+    """The SHA-256 of a file, if it is one, and not so large that it would take long."""
+    small = _mounts.is_file(path) and os.path.getsize(path) <= LARGEST
+    return _manifest.sha256_file(path) if small else None
+
+
+def _is_replaced(inspect: dict, mount: dict) -> bool:
+    """Whether the container has a file that has lost its path to another one since; a mount is of the file itself."""
+    process = inspect["State"].get("Pid")
+    inside = f"/proc/{process}/root{mount['destination']}"
+    if not process or not _mounts.is_file(mount["source"]) or not os.path.exists(inside):
+        return False
+    return not os.path.samefile(inside, mount["source"])
+
+
 def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
     """The container's volumes and bind mounts, as a migration has to know them.
 
@@ -380,6 +400,9 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
         path = mount["source"]
         mount.update(
             is_folder=os.path.isdir(path),
+            is_file=_mounts.is_file(path),
+            checksum=checksum(path),
+            replaced=_is_replaced(inspect, mount),
             bytes=_host.folder_bytes(path) if mount["type"] == "volume" else 0,
             file_system=_host.path_facts(path)["file_system"],
             users=sorted(one["Name"].lstrip("/") for one in others if path in _mounts.sources(one).values()),
@@ -469,7 +492,7 @@ def gather(client, params: dict) -> dict:
         "segments": segments(configured),
         "interfaces": _host.interfaces(),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
-        "paths": {path: _host.path_facts(path) for path in params["paths"]},
+        "paths": {path: {**_host.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
         "migrations": _journal.entries(),
         "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,

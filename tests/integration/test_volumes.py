@@ -20,7 +20,7 @@ cp /named/large /named/first
 mkdir /named/sub; ln -s sub /named/link; ln /named/first /named/sub/second; echo gone >/named/gone; echo x >/tmpfs/kept
 n=0
 while :; do
-    for folder in /named /anonymous /bind /; do echo $n >>$folder/log; done
+    for folder in /named /anonymous /bind /alone /; do echo $n >>$folder/log; done
     printf '%08d' $n | dd of=/named/large bs=8 seek=$((n % 3000000)) conv=notrunc 2>/dev/null
     [ $n != 20 ] || rm /named/gone
     echo $n
@@ -28,8 +28,9 @@ while :; do
     sleep 0.05
 done
 """
-MOUNTS = ["-v", "named:/named", "-v", "/anonymous", "-v", "/srv/bind:/bind", "--tmpfs", "/tmpfs:size=1m"]
-FOLDERS = ("/named", "/anonymous", "/bind", "")
+MOUNTS = ["-v", "named:/named", "-v", "/anonymous", "-v", "/srv/bind:/bind", "-v", "/srv/alone:/alone/log"]
+MOUNTS += ["--tmpfs", "/tmpfs:size=1m"]
+FOLDERS = ("/named", "/anonymous", "/bind", "/alone", "")
 SHOW = "cd /{}; find . | sort | xargs stat -c '%n %F %a %u %g %s %h'; find . -type f | sort | xargs md5sum"
 
 
@@ -40,11 +41,12 @@ def writer(lab):
     def clear() -> None:
         for node in lab.servers():
             lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; docker volume ls -q | xargs -r docker volume rm")
-            lab.sh(node, "rm -rf /srv/bind")
+            lab.sh(node, "rm -rf /srv/bind /srv/alone")
 
     clear()
     lab.docker("fog1", "volume", "create", "--label", "kept=yes", "named")
     lab.sh("fog1", "mkdir -p /srv/bind && chmod 751 /srv/bind && chown 1000:1001 /srv/bind")
+    lab.sh("fog1", "touch /srv/alone && chmod 640 /srv/alone && chown 1002 /srv/alone")
     lab.start("fog1", "mover", WRITER, *MOUNTS, "--restart", "always")
     wait_for(lambda: len(lab.lines("fog1", "mover")) > 25, "the first numbers")
     yield
@@ -78,16 +80,17 @@ def test_there_and_back(lab, writer, mode):
         extra = {"migration_mode": mode, "migration_binds": "all"}
         if source == "fog2":
             # The source keeps the folders of its host, and the destination's own are not written over.
-            assert "the destination has something in /srv/bind already" in failure(
-                lab.migrate("mover", check=False, **extra)
-            )
-            lab.sh("fog1", "rm -r /srv/bind")
+            message = failure(lab.migrate("mover", check=False, **extra))
+            for path in ("/srv/bind", "/srv/alone"):
+                assert f"the destination has something in {path} already" in message
+            lab.sh("fog1", "rm -r /srv/bind /srv/alone")
         done = lab.migrate("mover", **extra)
         lives_on(lab, destination, followed)
         there = json.loads(lab.docker(destination, "volume", "inspect", "named"))[0]
         assert (there["Labels"], there["Options"]) == (volume["Labels"], volume["Options"])
         assert lab.docker(source, "volume", "ls", "-q") == ""
         assert lab.sh(destination, "stat -c '%a %u %g' /srv/bind").strip() == "751 1000 1001"
+        assert lab.sh(destination, "stat -c '%a %u %F' /srv/alone").strip() == "640 1002 regular file"
         inside = lab.docker(
             destination, "exec", "mover", "sh", "-c", "ls /named; readlink /named/link; cat /tmpfs/kept"
         )
@@ -112,7 +115,7 @@ def test_what_is_undone_leaves_no_volume(lab, writer):
         lab.sh("fog2", f"mv /root/fog-runc {runtime}")
     assert lab.running_on("mover") == ["fog1"]
     assert lab.docker("fog2", "volume", "ls", "-q") == ""
-    assert lab.sh("fog2", "ls -d /srv/bind || true") == ""
+    assert lab.sh("fog2", "ls -d /srv/bind /srv/alone || true") == ""
     seen = len(lab.lines("fog1", "mover"))
     wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 5, "more numbers")
     lab.docker("fog1", "pause", "mover")

@@ -22,10 +22,14 @@ VOLUME = {
     "destination": "/data",
     "anonymous": False,
     "is_folder": True,
+    "is_file": False,
+    "checksum": None,
+    "replaced": False,
     "file_system": EXT4,
     "users": [],
 }
 BIND = {**VOLUME, "type": "bind", "name": "", "driver": "", "source": "/srv", "destination": "/srv"}
+FILE = {"is_folder": False, "is_file": True, "checksum": "1a"}
 THERE = {"exists": True, "empty": False, "file_system": EXT4}
 EMPTY = {**THERE, "empty": True}
 
@@ -76,7 +80,12 @@ def test_volumes(change, options, way, problem):
         ({}, THERE, {"binds": "listed", "listed": ["/other"]}, "stays", ""),
         ({}, THERE, {"binds": "all", "volumes": "shared"}, "stays", ""),
         ({"is_folder": False}, THERE, {"binds": "all"}, "stays", ""),
-        ({"is_folder": False}, None, {"binds": "all"}, "stays", "single files do not move"),
+        ({"is_folder": False}, None, {"binds": "all"}, "stays", "which is neither a folder nor a file"),
+        (FILE, None, {"binds": "all"}, "moves", ""),
+        (FILE, {**THERE, "checksum": "1a"}, {"binds": "all"}, "shared", ""),
+        (FILE, {**THERE, "checksum": "2b"}, {"binds": "all"}, "moves", "the destination has something in /srv already"),
+        ({**FILE, "checksum": None}, {**THERE, "checksum": None}, {"binds": "all"}, "moves", "the destination has"),
+        ({**FILE, "replaced": True}, None, {"binds": "all"}, "moves", "has another file than the one that is /srv"),
         ({"users": ["web"]}, None, {"binds": "all"}, "moves", "the bind /srv is used by web as well"),
         ({"file_system": NFS}, {**THERE, "file_system": NFS}, {"binds": "all"}, "shared", ""),
         ({"file_system": NFS}, THERE, {}, "shared", "is on nfs4, which the destination does not have there"),

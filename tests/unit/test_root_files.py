@@ -343,6 +343,33 @@ def test_a_layer_on_top_of_all_files(trees, tmp_path):
     assert os.listxattr(there / "d") == ["user.mine"]
 
 
+def test_a_file_alone(trees, tmp_path):
+    here, there = trees
+    (here / "one").write_text("first")
+    (here / "other").write_text("another's")
+    (there / "kept").write_text("kept")
+    assert set(_rootfs.snapshot(str(here / "one"))) == {b"one"}
+    assert _rootfs.snapshot(str(here / "none")) == {}
+    assert _files.split(str(here / "one")) == (str(here), b"one") and _files.split(str(here)) == (str(here), None)
+    _files.save(str(here), str(tmp_path / "archive"), _rootfs.snapshot(str(here / "one")))
+    _files.apply(str(tmp_path / "archive"), str(there), only=b"one")
+    assert {name.name: name.read_text() for name in there.iterdir()} == {"one": "first", "kept": "kept"}
+
+
+@pytest.mark.parametrize("names", [["other"], ["one", "other"], ["link"], ["folder"], [".", "one"]])
+def test_nothing_but_the_file(trees, tmp_path, names):
+    here, there = trees
+    (here / "one").touch()
+    (here / "other").touch()
+    (here / "link").symlink_to("/etc/shadow")
+    (here / "folder").mkdir()
+    _files.save(str(here), str(tmp_path / "archive"), {os.fsencode(name) for name in names})
+    for only in {b"one", os.fsencode(names[0])} - {b"other"}:
+        with pytest.raises(Refused, match="something else than the file"):
+            _files.apply(str(tmp_path / "archive"), str(there), only=only)
+    assert set(os.listdir(there)) <= {"one"}
+
+
 def test_a_layer_without_an_end_is_refused(trees, tmp_path):
     here, there = trees
     (here / "f").write_text("content")

@@ -4,12 +4,14 @@
 
 """A container's volumes and bind mounts: which there are, what makes them again, what becomes of each in a migration.
 
-Pure functions all of them.
+Pure functions all of them but C(is_file).
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 
 # File systems that several servers can have mounted at once.
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "ocfs2", "gfs2", "lustre", "afs")
@@ -42,6 +44,14 @@ def sources(inspect: dict) -> dict[str, str]:
     return {mount["destination"]: mount["source"] for mount in of_container(inspect)}
 
 
+def is_file(path: str) -> bool:
+    """Whether this is a file on this host, and nothing that leads to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def volume_arguments(volume: dict) -> dict:
     """What makes this volume again, as the SDK's C(create_volume) wants it, from its inspect data."""
     return {
@@ -66,10 +76,11 @@ def of_group(mount: dict, name: str, together: list[str]) -> dict:
 def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) -> dict:
     """What becomes of one mount of a container that is to move.
 
-    :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), and C(users), the
-        other containers at the source that have it; and C(elsewhere), see C(of_group).
+    :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), C(is_file), the
+        C(checksum) of a file, whether the container has another file than the one that has this path by now
+        (C(replaced)), and C(users), the other containers at the source that have it; and C(elsewhere), see C(of_group).
     :param there: what the destination has: C(volumes), the names of its volumes, and C(paths), by path whether it
-        C(exists), is C(empty), and its C(file_system).
+        C(exists), is C(empty), its C(file_system) and C(checksum).
     :param volumes: V(move), V(shared) or V(refuse).
     :param binds: V(none), V(listed) or V(all).
     :param listed: the paths that move with V(listed).
@@ -88,11 +99,14 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
     if volumes == "shared" or binds == "none" or (binds == "listed" and path not in listed):
         missing = f"the destination has no {path}, which is mounted in it" if not known["exists"] else ""
         return _way("stays", missing, "make it there, or have it moved with migration_binds=all")
-    if not mount["is_folder"]:
-        missing = f"the destination has no {path}, and single files do not move" if not known["exists"] else ""
-        return _way("stays", missing, "put it there, or mount its folder")
-    if mount.get("elsewhere"):
+    if not mount["is_folder"] and not mount["is_file"]:
+        missing = f"the destination has no {path}, which is neither a folder nor a file" if not known["exists"] else ""
+        return _way("stays", missing, "make it there")
+    if mount.get("elsewhere") or (mount["checksum"] and mount["checksum"] == known.get("checksum")):
         return _way("shared")
+    if mount["replaced"]:
+        remedy = "start the container again, or leave it out of what moves"
+        return _way("moves", f"the container has another file than the one that is {path} by now", remedy)
     return _way("moves", _taken(known, mount, what), "remove it there, or leave it out of what moves")
 
 

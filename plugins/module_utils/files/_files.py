@@ -127,10 +127,11 @@ def save(root, archive, names, layer=True, hidden=()):
         return Packer(root, stream.write, layer=layer).pack([], sorted(names), sorted(hidden))
 
 
-def apply(archive, root, layer=True):
+def apply(archive, root, layer=True, only=None):
     """Makes an empty layer equal to the one that was saved.
 
     :param layer: whether I(root) is a layer; otherwise it holds all files of the image, and becomes what both make.
+    :param only: see C(Unpacker).
     :raises Refused: when something cannot be written, or the file is no such archive.
     """
     with open(archive, "rb") as stream:
@@ -141,7 +142,12 @@ def apply(archive, root, layer=True):
                 raise Refused("the archive of its files has no end")
             return data
 
-        (Unpacker(root, read, layer=True) if layer else Merger(root, read)).unpack()
+        (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
+
+
+def split(path):
+    """What a mount is of, as a tree: a folder and None; or the folder that a file is in, and the file's name."""
+    return (path, None) if os.path.isdir(path) else (os.path.dirname(path), os.fsencode(os.path.basename(path)))
 
 
 def empty(folder):
@@ -303,12 +309,14 @@ class Unpacker:
 
     :param read: is called with a number, and returns so many bytes.
     :param layer: whether I(root) is a layer.
+    :param only: the name of the one file that the stream may be of; None where it may be of everything below I(root).
     """
 
-    def __init__(self, root, read, layer=False):
+    def __init__(self, root, read, layer=False, only=None):
         self._root = root
         self._read = read
         self._layer = layer
+        self._only = only
         self._folders = []
 
     def unpack(self):
@@ -356,6 +364,9 @@ class Unpacker:
         return head
 
     def _obey(self, tree, head):
+        # Anything else could be written over, or a link put where a file is to be mounted.
+        if self._only and (data(head.get("name", "")) != self._only or not stat.S_ISREG(head.get("mode", 0))):
+            raise Refused(f"the source sent something else than the file {text(self._only)}")
         if "remove" in head:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._remove(tree, data(head["remove"]))

@@ -95,11 +95,15 @@ def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Ent
 def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict[bytes, Entry]:
     """What I(upper) holds, without CRIU's own folders. What comes or goes meanwhile may be missing.
 
+    :param upper: a folder; or a file, whose snapshot is of its name alone.
     :param processes: the container's, if they run.
     :param place: where in the container it is; empty for the root file system.
     """
     now = time.time_ns()
-    mapped = below(os.fsencode(place), shared_mappings(processes))
+    shared = shared_mappings(processes)
+    if not os.path.isdir(upper):
+        return _snapshot_of_file(os.fsencode(upper), now, os.fsencode(place).strip(b"/") in shared)
+    mapped = below(os.fsencode(place), shared)
     top = os.fsencode(upper)
     facts = os.lstat(top)
     entries = {ROOT: entry(facts, settled=_is_old(facts.st_ctime_ns, now))}
@@ -119,6 +123,14 @@ def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict
                     if folder:
                         folders.append(name + b"/")
     return entries
+
+
+def _snapshot_of_file(path: bytes, now: int, mapped: bool) -> dict[bytes, Entry]:
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return {}
+    return {os.path.basename(path): entry(facts, settled=_is_old(facts.st_ctime_ns, now) and not mapped)}
 
 
 def _is_old(changed: int, now: int) -> bool:

@@ -246,7 +246,7 @@ def _take_back(entry: dict, client: _client.CheckpointClient) -> str:
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry["made"].get("folders", []):
-        shutil.rmtree(folder, ignore_errors=True)
+        _host.remove(folder)
     return "nothing of it is left"
 
 

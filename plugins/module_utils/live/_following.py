@@ -32,7 +32,7 @@ from ansible_collections.fog.migration.plugins.module_utils.channel._frames impo
     Interrupted,
     Refused,
 )
-from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _runtime, _storage
+from ansible_collections.fog.migration.plugins.module_utils.docker import _engine, _mounts, _runtime, _storage
 from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _log, _rootfs
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
@@ -198,7 +198,7 @@ class Tree:
     """One tree of files that is kept equal.
 
     :param place: where it is in the container, or empty for the root file system.
-    :param root: its folder here, where nothing of it was sent already.
+    :param root: its folder here, or a file that is mounted alone; where nothing of it was sent already.
     :param snapshot: the file that tells of this folder, and what of it was sent, where something was.
     """
 
@@ -207,6 +207,7 @@ class Tree:
         self._following = following
         # What the destination has, what there is here, and the difference.
         self._root, self._there = (root, {}) if self.is_whole else _rootfs.load(snapshot)
+        self._folder = _files.split(self._root)[0]
         self._place = place
         self._blocks = _blocks.Blocks()
         # Whether what the destination has there now is nothing of ours.
@@ -240,7 +241,7 @@ class Tree:
         stream = Outgoing(self._following.frames, bytes_per_second)
 
         def work():
-            seen = _files.Packer(self._root, stream.write, blocks=self._blocks).pack(*self._difference)
+            seen = _files.Packer(self._folder, stream.write, blocks=self._blocks).pack(*self._difference)
             stream.end()
             return seen
 
@@ -291,26 +292,27 @@ def log_of(docker_socket, container):
 
 
 def receive(frames, root, fresh):
-    """Takes what the source sends into a folder; how many names it was.
+    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
 
     :param fresh: whether all that is in it now is to be removed first.
     """
     stream = Incoming(frames)
-    if fresh:
-        _files.empty(root)
-    count = _files.Unpacker(root, stream.read).unpack()
+    folder, only = _files.split(root)
+    if fresh and not only:
+        _files.empty(folder)
+    count = _files.Unpacker(folder, stream.read, only=only).unpack()
     stream.end()
     return count
 
 
 def mount_of(docker_socket, container, place, host):
-    """The folder that a container has mounted at this place, as Docker tells."""
+    """The folder or the file that a container has mounted at this place, as Docker tells."""
     inspect, problem = _engine.ask(docker_socket, f"/containers/{container}/json")
     if problem:
         raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
     found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
-    if not found or not os.path.isdir(found[0]):
-        raise Refused(f"the container on {host} has no folder mounted at {place}")
+    if not found or not (os.path.isdir(found[0]) or _mounts.is_file(found[0])):
+        raise Refused(f"the container on {host} has no folder and no file mounted at {place}")
     return found[0]
 
 
