@@ -48,13 +48,13 @@ lab-down: setup ## remove the lab
 ##@ Test it
 
 .PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
-test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on the lab
+test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on two labs side by side
 	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
 	    molecule=0; $(MAKE) molecule || molecule=$$?; \
 	    checked=0; wait $$check || checked=$$?; cat .cache/check.log; exit $$((molecule + checked))
 	@$(call say,'Unit and integration tests')
-	@pytest
+	@pytest --numprocesses=2 --dist=loadfile
 
 unit: setup-dev ## unit tests, which need no lab
 	@pytest tests/unit $(ARGS)

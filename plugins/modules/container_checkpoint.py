@@ -123,8 +123,8 @@ options:
     default: stop-and-copy
   mounts:
     description:
-      - Where in the container those volumes, folders and files are mounted that belong to the checkpoint. Their content is
-        saved with it. With O(state=prepared), only which they are; their content follows over the channel.
+      - Where in the container those volumes, folders and files are mounted that belong to the checkpoint. Their content
+        is saved with it. With O(state=prepared), only which they are; their content follows over the channel.
       - Volumes are made again at the restore with the same driver, options and labels.
     type: list
     elements: str

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,27 +12,26 @@ import lab as lab_module
 import pytest
 
 
-def _lab_playbook(*words: str) -> None:
-    done = subprocess.run(
-        ["ansible-playbook", "lab.yml", "-e", f"lab_name={lab_module.NAME}", *words],
-        cwd=lab_module.PLAYBOOKS,
-        env=lab_module.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"the lab did not come up:\n{done.stdout}{done.stderr}"
-
-
 @pytest.fixture(scope="session")
-def _lab_is_up() -> Iterator[None]:
+def _lab_is_up() -> None:
     """A lab that is up is used as it is, so that one test again takes seconds, and stays up."""
-    was_up = lab_module.is_up()
-    if not was_up:
-        _lab_playbook()
-    yield
-    if not was_up:
-        _lab_playbook("-e", "lab_state=down")
+    with lab_module.alone():
+        if not lab_module.PLACE.is_up():
+            lab_module.PLACE.mark.touch()
+            lab_module.PLACE.playbook()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The processes that run tests have ended: what was brought up for them goes, last the one with the engine."""
+    if hasattr(session.config, "workerinput"):
+        return
+    count = getattr(session.config.option, "numprocesses", None) or 1
+    places = [lab_module.WANTED.beside(number) for number in range(count)]
+    for place in sorted(places, key=lambda place: (place.state / "engine").exists()):
+        if place.mark.exists():
+            place.playbook("-e", "lab_state=down")
+            place.mark.unlink()
 
 
 # What a test that failed in the midst of a migration leaves: its programs, and what they have mounted.

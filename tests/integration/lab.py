@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -13,10 +15,60 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-STATE = Path(os.environ.get("FOG_LAB_DIR") or "~/.local/state/fog-migration/lab").expanduser()
-NAME = os.environ.get("FOG_LAB_NAME", "fog-lab")
+
+
+class Place(NamedTuple):
+    """One lab: what its nodes in Docker are called, and the folder with its key and inventory."""
+
+    name: str
+    state: Path
+
+    def beside(self, number: int) -> Place:
+        """The lab of one of several processes that run tests side by side; the first has this one."""
+        return Place(f"{self.name}-{number}", self.beside_it(f"-{number}")) if number else self
+
+    def beside_it(self, what: str) -> Path:
+        """Something beside its folder."""
+        return self.state.with_name(self.state.name + what)
+
+    @property
+    def mark(self) -> Path:
+        """Is there when it was brought up for tests, behind which it is to be taken down."""
+        return self.beside_it(".for-tests")
+
+    def is_up(self) -> bool:
+        """Whether it was brought up and all its nodes run."""
+        try:
+            inventory = json.loads((self.state / "inventory.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        nodes = [f"{self.name}-{node}" for node in inventory["_meta"]["hostvars"]]
+        query = ["docker", "inspect", "--format", "{{.State.Running}}", *nodes]
+        done = subprocess.run(query, capture_output=True, text=True, check=False)
+        return done.returncode == 0 and set(done.stdout.split()) == {"true"}
+
+    def playbook(self, *words: str) -> None:
+        """C(lab.yml): brings it up, takes it down."""
+        done = subprocess.run(
+            ["ansible-playbook", "lab.yml", *words],
+            cwd=PLAYBOOKS,
+            env=environment(self),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(done.args)}\n{done.stdout}{done.stderr}"
+
+
+WANTED = Place(
+    os.environ.get("FOG_LAB_NAME", "fog-lab"),
+    Path(os.environ.get("FOG_LAB_DIR") or "~/.local/state/fog-migration/lab").expanduser(),
+)
+# Of pytest-xdist: gw0, gw1, ...; without it, there is one process.
+NAME, STATE = PLACE = WANTED.beside(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 CHECKPOINTS = "/var/lib/fog-migration/checkpoints"
 IMAGE = "busybox:lab"
 RUNTIME = "/usr/local/sbin/fog-runc"
@@ -37,15 +89,13 @@ true
 """
 
 
-def is_up() -> bool:
-    """Whether a lab was brought up and all its nodes run."""
-    try:
-        nodes = json.loads((STATE / "inventory.json").read_text(encoding="utf-8"))["_meta"]["hostvars"]
-    except FileNotFoundError:
-        return False
-    query = ["docker", "inspect", "--format", "{{.State.Running}}", *(f"{NAME}-{node}" for node in nodes)]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
-    return done.returncode == 0 and set(done.stdout.split()) == {"true"}
+@contextlib.contextmanager
+def alone():
+    """What is done to the engine and to the images of nodes, no two processes do at the same time."""
+    WANTED.state.parent.mkdir(parents=True, exist_ok=True)
+    with open(WANTED.beside_it(".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def wait_for(condition, what: str, seconds: float = 60.0):
@@ -93,15 +143,16 @@ class Lab:
         subprocess.run(["docker", "rm", "-f", *everything], capture_output=True, check=False)
         subprocess.run(["docker", "volume", "rm", "-f", *everything], capture_output=True, check=False)
         others = {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
-        self.playbook(
-            "lab.yml",
-            lab_name=NAME,
-            lab_provision=False,
-            lab_fog_servers=self.count("fog"),
-            lab_clients=self.count("client"),
-            lab_bare_servers=max(count, self.count("bare")),
-            lab_suites={**others, **dict.fromkeys(fresh, suite)},
-        )
+        with alone():
+            self.playbook(
+                "lab.yml",
+                lab_name=NAME,
+                lab_provision=False,
+                lab_fog_servers=self.count("fog"),
+                lab_clients=self.count("client"),
+                lab_bare_servers=max(count, self.count("bare")),
+                lab_suites={**others, **dict.fromkeys(fresh, suite)},
+            )
         self.read_inventory()
         return fresh
 
@@ -224,9 +275,11 @@ class Lab:
         return {"failed": match.group(1).endswith("!"), **json.loads(match.group(2))}
 
 
-def environment() -> dict[str, str]:
-    """The environment of a playbook run: plain, uncoloured, JSON results."""
-    return {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+def environment(place: Place | None = None) -> dict[str, str]:
+    """The environment of a playbook run: plain, uncoloured, JSON results, and a lab, by default this process's own."""
+    name, state = place or PLACE
+    plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    return {**os.environ, **plain, "FOG_LAB_NAME": name, "FOG_LAB_DIR": str(state)}
 
 
 def failure(done: subprocess.CompletedProcess) -> str:
