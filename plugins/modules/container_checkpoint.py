@@ -651,6 +651,7 @@ class Checkpointer:
         directory = os.path.join(self.partial, "docker")
         name, container_id = self.params["name"], inspect["Id"]
         os.mkdir(directory, mode=0o700)
+        storage = self._stored(inspect)
         self.work = tempfile.mkdtemp(prefix="fog-migration-", dir="/run")
         try:
             _containerd.collect_garbage()
@@ -661,7 +662,8 @@ class Checkpointer:
                 self._wait_for_exit(container_id)
                 checkpointed = time.time()
                 self._adopt(_layout.written_checkpoint(directory, container_id, name))
-                self._save_rootfs(inspect)
+                if storage:
+                    self._save_storage(storage, inspect, _rootfs.snapshot(storage.folder))
                 mounts = self._save_mounts(inspect)
                 self._save_log(inspect)
             saved = time.time()
@@ -732,11 +734,6 @@ class Checkpointer:
         if statistics:
             shutil.copy(statistics, os.path.join(target, "stats-dump"))
         shutil.rmtree(os.path.join(self.partial, "docker"))
-
-    def _save_rootfs(self, inspect: dict) -> None:
-        storage = self._stored(inspect)
-        if storage:
-            self._save_storage(storage, inspect, _rootfs.snapshot(storage.folder))
 
     def _save_storage(
         self, storage: _storage.Storage, inspect: dict, entries: dict[bytes, _rootfs.Entry]

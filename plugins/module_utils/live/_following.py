@@ -328,12 +328,12 @@ def root_of(docker_socket, prepared, host):
     with open(view + os.path.join(bundle, "config.json"), encoding="utf-8") as stream:
         root = view + os.path.join(bundle, json.load(stream)["root"]["path"])
     # Docker's own, and nothing else.
-    if os.path.samefile(root, "/") or not (os.path.ismount(root) or _is_driver_s(docker_socket, view, root)):
+    if os.path.samefile(root, "/") or not (os.path.ismount(root) or _is_kept_whole(docker_socket, view, root)):
         raise Refused(f"the container's root file system is not mounted on {host}")
     return root
 
 
-def _is_driver_s(docker_socket, view, root):
+def _is_kept_whole(docker_socket, view, root):
     """Whether this is the folder of a storage driver that mounts nothing."""
     told, problem = _engine.ask(docker_socket, "/info")
     return not problem and _storage.is_kept_whole(told.get("Driver"), view + told.get("DockerRootDir", ""), root)

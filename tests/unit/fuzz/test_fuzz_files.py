@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -41,10 +42,11 @@ heads = st.one_of(
     st.builds(lambda name: {"remove": name}, st.sampled_from(NAMES)),
     st.builds(lambda name, link: {"name": name, "link": link}, st.sampled_from(NAMES), st.sampled_from(NAMES)),
     st.builds(
-        lambda mode, name, target: head(mode, name=name, target=target),
+        lambda mode, name, target, attributes: head(mode, name=name, target=target, attributes=attributes),
         st.sampled_from(MODES),
         st.sampled_from(NAMES),
         st.sampled_from(TARGETS),
+        st.sampled_from([{}, {}, {"trusted.overlay.opaque": "eQ=="}, {"trusted.overlay.redirect": "L2I="}]),
     ),
 )
 odd_heads = st.one_of(
@@ -77,7 +79,16 @@ def outside(base: Path) -> dict:
     } | {"said": [(base / "canary").read_text(), (base / "home" / "secret").read_text(), sorted(os.listdir(base))]}
 
 
-def unpack(base: Path, stream: bytes, layer: bool) -> None:
+# All ways of reading a stream: into a folder, a layer, a folder that becomes what a layer shows, and a single file.
+WAYS = {
+    "folder": _files.Unpacker,
+    "layer": functools.partial(_files.Unpacker, layer=True),
+    "merged": _files.Merger,
+    "alone": functools.partial(_files.Unpacker, only=b"a"),
+}
+
+
+def unpack(base: Path, stream: bytes, way: str) -> None:
     """Unpacks into one of the folders there; only a refusal is allowed."""
     source = io.BytesIO(stream)
 
@@ -88,7 +99,7 @@ def unpack(base: Path, stream: bytes, layer: bool) -> None:
         return data
 
     try:
-        _files.Unpacker(str(base / "root"), read, layer).unpack()
+        WAYS[way](str(base / "root"), read).unpack()
     except Refused as refusal:
         assert "\n" not in str(refusal)
 
@@ -100,12 +111,14 @@ def swapped(mode: int) -> bytes:
     return record(folder) + record(link) + bytes(4)
 
 
-@given(streams, st.booleans())
-@example(swapped(0o777), True)
-@example(swapped(0o777), False)
-@example(record({"remove": "a/b", "name": 5}) + bytes(4), False)
-@example(record(None) + record({"remove": ".."}), False)
-def test_the_files_of_a_container(stream, layer):
+@given(streams, st.sampled_from(sorted(WAYS)))
+@example(swapped(0o777), "layer")
+@example(swapped(0o777), "folder")
+@example(swapped(0o777), "merged")
+@example(swapped(0o777), "alone")
+@example(record({"remove": "a/b", "name": 5}) + bytes(4), "folder")
+@example(record(None) + record({"remove": ".."}), "folder")
+def test_the_files_of_a_container(stream, way):
     with tempfile.TemporaryDirectory() as folder:
         assert len(folder) == len(BASE)
         base = Path(folder)
@@ -115,7 +128,7 @@ def test_the_files_of_a_container(stream, layer):
             (base / name).write_text("sings")
             (base / name).chmod(0o600)
         before = outside(base)
-        unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), layer)
+        unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), way)
         assert outside(base) == before
         os.system(f"rm -rf {folder}/root")
 
