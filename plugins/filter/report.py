@@ -96,6 +96,7 @@ def _failed(results: dict) -> list[str]:
 def _cold(stages: dict, checkpoint: dict, transfer: dict, restore: dict) -> list[str]:
     sent = f"{readable_bytes(transfer['bytes_sent'])} sent, {readable_bytes(transfer['bytes_received'])} back"
     return [
+        *([_row("pre-copy", stages["pre-copy"], "of what is in its volumes")] if "pre-copy" in stages else []),
         _row("stop-and-copy", stages["checkpoint"] + stages["stop-and-copy"]),
         _row("  checkpoint", checkpoint["seconds"]["total"], _criu_line(checkpoint["statistics"])),
         _row("  transfer", transfer["seconds"], f"{sent} ({transfer['mode']}, {transfer['compression']})"),

@@ -141,6 +141,10 @@ def _complaint_of_facts(manifest: dict) -> str | None:
         return "it gives mounts that are none"
     if not isinstance(manifest.get("files_alone", []), list):
         return "it does not tell which mounts are of a file"
+    if not isinstance(manifest.get("differences", []), list):
+        return "it does not tell of which mounts it has what has changed"
+    if not isinstance(manifest.get("since", ""), str) or not _ID.fullmatch(manifest.get("since", manifest["id"])):
+        return "it does not tell since when it has what has changed"
     return None
 
 

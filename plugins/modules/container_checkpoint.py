@@ -59,10 +59,12 @@ options:
       - V(present) makes the checkpoint, V(absent) deletes it. The container itself is never deleted.
       - V(prepared) makes a checkpoint without the memory, of a container that runs on. It has the configuration and the
         root file system diff, from which M(fog.migration.container_restore) arms the destination of a live migration.
+      - V(content) makes a checkpoint of nothing but what is in O(mounts), of a container that runs on. With a later one
+        that is O(since) this one, only what has changed has to travel. Anonymous volumes are left out.
       - V(encrypted) encrypts a checkpoint that is there already, with O(encryption_key). The container need not be
         there.
     type: str
-    choices: [present, absent, prepared, encrypted]
+    choices: [present, absent, prepared, content, encrypted]
     default: present
   encryption_key:
     description:
@@ -129,6 +131,12 @@ options:
     type: list
     elements: str
     default: []
+  since:
+    description:
+      - Folder of a checkpoint that O(state=content) has made of this container. Of the mounts that it has, only what
+        has changed since is saved. Such a checkpoint can be restored only where M(fog.migration.container_restore) has
+        filled them from that one.
+    type: path
   log:
     description:
       - Whether the container's log so far (C(docker logs)) belongs to the checkpoint, for the log driver json-file.
@@ -365,6 +373,7 @@ from ansible_collections.fog.migration.plugins.module_utils.live import _move, _
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
+STATES = ["present", "absent", "prepared", "content", "encrypted"]
 
 
 @contextlib.contextmanager
@@ -401,6 +410,8 @@ class Checkpointer:
         self.sealed = os.path.join(self.params["directory"], f".{self.params['name']}.sealed")
         self.work = ""
         self.criu_log: list[str] = []
+        # The manifest of what it is since.
+        self.before: dict = {}
 
     def run(self) -> dict:
         """Decides what is to be done and does it."""
@@ -409,7 +420,7 @@ class Checkpointer:
             return self._absent()
         if self.params["state"] == "encrypted":
             return self._encrypted()
-        if self.params["state"] == "prepared":
+        if self.params["state"] in ("prepared", "content"):
             return self._prepared()
         if self.params["channel"]:
             return self._moved()
@@ -419,6 +430,7 @@ class Checkpointer:
         self._refuse(inspect, daemon, criu_version, self.params["leave_running"])
         self._refuse_unsaved_files(inspect)
         self._refuse_mounts(inspect)
+        self._load_before(inspect)
         result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
         if not self.module.check_mode:
             result.update(self._make(inspect, daemon, criu_version))
@@ -512,11 +524,9 @@ class Checkpointer:
         if not self.module.check_mode:
             self._prepare_partial()
             try:
-                self._save_running_rootfs(inspect)
+                mounts = self._save_running(inspect)
                 manifest = self._describe(inspect, daemon, criu_version, None, time.time())
-                manifest["prepared"] = True
-                manifest["mounts"] = dict.fromkeys(self.params["mounts"])
-                self._publish(manifest)
+                self._publish(dict(manifest, prepared=True, mounts=mounts))
             finally:
                 shutil.rmtree(self.partial, ignore_errors=True)
             result.update(summary(manifest))
@@ -668,6 +678,8 @@ class Checkpointer:
                 self._save_log(inspect)
             saved = time.time()
             manifest = dict(self._describe(inspect, daemon, criu_version, held, begin), mounts=mounts)
+            if self.before:
+                manifest.update(since=self.before["id"], differences=sorted(set(mounts) & set(self.before["mounts"])))
             manifest = self._publish(manifest)
         except StillAtIt:
             raise
@@ -755,8 +767,44 @@ class Checkpointer:
         for number, place in enumerate(self.params["mounts"]):
             source = _mounts.sources(inspect)[place]
             saved[place] = f"mount-{number}.diff"
-            self._save_files(_files.split(source)[0], _rootfs.snapshot(source, place=place), saved[place])
+            now, before = _rootfs.snapshot(source, place=place), self.before.get("mounts", {}).get(place)
+            changed = _rootfs.Difference([], sorted(now))
+            if before:
+                changed = _rootfs.difference(_rootfs.load(self._snapshot(self.params["since"], before))[1], now)
+            self._save_files(_files.split(source)[0], changed.made, saved[place], removed=changed.removed)
         return saved
+
+    @staticmethod
+    def _snapshot(folder: str, archive: str) -> str:
+        """The file that tells what was there when this archive was made."""
+        return os.path.join(folder, archive.replace(".diff", ".json"))
+
+    def _save_running(self, inspect: dict) -> dict[str, str | None]:
+        """What can be saved while it runs; the mounts of which that is, by place, with their files if they have any."""
+        if self.params["state"] == "prepared":
+            self._save_running_rootfs(inspect)
+            return dict.fromkeys(self.params["mounts"])
+        saved: dict[str, str | None] = {}
+        named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
+        for one in (one for one in named if one["destination"] in self.params["mounts"]):
+            place, source, archive = one["destination"], one["source"], f"mount-{len(saved)}.diff"
+            before = _rootfs.snapshot(source, _runtime.processes(inspect["Id"]), place)
+            held = _rootfs.held(before, self._save_files(_files.split(source)[0], before, archive))
+            _rootfs.store(source, held, self._snapshot(self.partial, archive))
+            saved[place] = archive
+        return saved
+
+    def _load_before(self, inspect: dict) -> None:
+        """Looks at the checkpoint that this one is since."""
+        since = self.params["since"]
+        if since:
+            self.before = _manifest.load(since)
+            if self.before["container"]["id"] != inspect["Id"]:
+                raise MigrationError(
+                    f"{since} is of another container ({self.before['container']['name']})",
+                    "nothing was changed",
+                    "leave it out, or make one of this container",
+                )
 
     def _files_alone(self, inspect: dict) -> list[str]:
         """Which of the mounts that belong to the checkpoint are of a file."""
@@ -934,7 +982,8 @@ def main() -> None:
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "state": {"type": "str", "choices": ["present", "absent", "prepared", "encrypted"], "default": "present"},
+            "state": {"type": "str", "choices": STATES, "default": "present"},
+            "since": {"type": "path"},
             "encryption_key": {"type": "str", "no_log": True},
             "channel": {"type": "path"},
             "others": {"type": "list", "elements": "dict", "default": [], "options": others},
@@ -947,10 +996,10 @@ def main() -> None:
             "checkpoint_timeout": {"type": "int", "default": 900},
         },
         required_if=[
-            *(("state", state, ["container"]) for state in ("present", "prepared")),
+            *(("state", state, ["container"]) for state in ("present", "prepared", "content")),
             ("state", "encrypted", ["encryption_key"]),
         ],
-        mutually_exclusive=[("channel", "encryption_key")],
+        mutually_exclusive=[("channel", "encryption_key"), ("channel", "since")],
         supports_check_mode=True,
     )
     try:

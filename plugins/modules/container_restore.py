@@ -49,11 +49,13 @@ options:
       - V(absent) takes a restore back. It waits for one that is under way from the same O(path), removes the container
         that was made from this checkpoint, and sees to it that a restore that was ordered before does not begin after.
         The container that the checkpoint was taken of, and any other container of the same name, is never removed.
+      - V(filled) makes the volumes and folders of which O(path) has the content, and fills them, without any container;
+        O(path) was made with C(state=content) of M(fog.migration.container_checkpoint).
       - V(armed) makes the container and does not start it, so that a live migration can restore into it, through the
         OCI runtime of the role C(fog.migration.runtime). O(path) may be a prepared checkpoint, which has no memory.
         O(state=present) gives the container its restart policy, once it runs.
     type: str
-    choices: [present, absent, armed]
+    choices: [present, absent, armed, filled]
     default: present
   migration:
     description:
@@ -182,6 +184,11 @@ def _write_note(name: str, text: str) -> None:
         stream.write(text)
 
 
+def _mark_of_filled(identity: str) -> str:
+    """The file that tells that volumes were filled from the checkpoint with this ID."""
+    return f".filled-{identity}"
+
+
 class Restorer:
     """Restores one container; C(run) returns the module's result."""
 
@@ -206,7 +213,7 @@ class Restorer:
             if self.params["state"] == "absent":
                 return self._absent()
             with self._opened():
-                return {"present": self._present, "armed": self._armed}[self.params["state"]]()
+                return {"present": self._present, "armed": self._armed, "filled": self._filled}[self.params["state"]]()
 
     @contextlib.contextmanager
     def _opened(self):
@@ -330,6 +337,35 @@ class Restorer:
             self._note(container_id)
         return self._result(container_id, changed=True, in_place=False, after="created")
 
+    def _filled(self) -> dict:
+        """Has the volumes and folders filled before the container comes."""
+        self._refuse_withdrawn()
+        mark = _mark_of_filled(self.manifest["id"])
+        if os.path.exists(os.path.join(RESTORED, mark)):
+            return {"changed": False, "diff": {}}
+        _manifest.require_intact(self.folder, self.manifest, INTACT)
+        if not self.module.check_mode:
+            inspect = self._inspected()
+            try:
+                self._make_mounts(inspect)
+                self._apply_mounts(self._sources_here(inspect))
+            except Exception:
+                self._clean(None, in_place=False)
+                raise
+            _write_note(mark, "")
+        places = sorted(self.manifest.get("mounts", {}))
+        return {"changed": True, "diff": {"before": {"filled": []}, "after": {"filled": places}}}
+
+    def _sources_here(self, inspect: dict) -> dict[str, str]:
+        """The folder or file of this host behind each place of a mount that has a name or a path."""
+        named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
+        return {
+            one["destination"]: self.client.inspect_volume(one["name"])["Mountpoint"]
+            if one["type"] == "volume"
+            else one["source"]
+            for one in named
+        }
+
     def _came_from_here(self, existing: dict) -> bool:
         """Whether this container was restored from this very checkpoint."""
         try:
@@ -439,7 +475,7 @@ class Restorer:
             for network, endpoint in more_networks.items():
                 self._join(network, container_id, endpoint)
             self._apply_rootfs(container_id)
-            self._apply_mounts(container_id)
+            self._apply_mounts(_mounts.sources(self.client.inspect_container(container_id)))
             self._apply_log(container_id)
         except Exception:
             self._clean(container_id, in_place=False)
@@ -483,9 +519,14 @@ class Restorer:
             shutil.copyfile(saved, target)
             os.chmod(target, 0o640)
 
-    def _apply_mounts(self, container_id: str) -> None:
-        """Unpacks what the checkpoint has of volumes and folders into those of the new container."""
-        sources = _mounts.sources(self.client.inspect_container(container_id))
+    def _apply_mounts(self, sources: dict[str, str]) -> None:
+        """Unpacks what the checkpoint has of volumes and folders into those here.
+
+        :param sources: the folder or file of this host behind each place.
+        """
+        differences = self.manifest.get("differences", [])
+        if differences and not os.path.exists(os.path.join(RESTORED, _mark_of_filled(self.manifest["since"]))):
+            raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
         for place, archive in self.manifest.get("mounts", {}).items():
             # What has no file in it comes over the channel of a live migration.
             if archive not in self.manifest["files"]:
@@ -494,7 +535,7 @@ class Restorer:
             if bool(only) != (place in self.manifest.get("files_alone", [])):
                 raise MigrationError(f"{sources[place]} has to be a {'folder' if only else 'file'} as at the source")
             try:
-                if not only:
+                if not only and place not in differences:
                     _files.empty(folder)
                 _files.apply(os.path.join(self.folder, archive), folder, only=only)
             except Refused as error:
@@ -608,7 +649,7 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent", "armed"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "armed", "filled"], "default": "present"},
             "migration": {"type": "str"},
             "encryption_key": {"type": "str", "no_log": True},
             "restore_timeout": {"type": "int", "default": 600},

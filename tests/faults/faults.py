@@ -20,6 +20,9 @@ import lab as lab_module
 MOMENTS = {
     "cold": {
         "reservation": "Open the journal at the source",
+        "preparation": "Save what is in its volumes",
+        "pre-copy": "Transfer that to the destination",
+        "filling": "Fill the volumes at the destination",
         "checkpoint": "Freeze the container into a checkpoint",
         "transfer": "Transfer the checkpoint to the destination",
         "handover": "Hand over",

@@ -25,6 +25,7 @@ PLANS = [
     pytest.param(Plan("source node", "cold", "activation", 0.0), marks=pytest.mark.slow),
     Plan("destination node", "precopy", "pre-copy", 0.3),
     Plan("dockerd at the destination", "cold", "restore", 0.5),
+    pytest.param(Plan("destination node", "cold", "filling", 0.3), marks=pytest.mark.slow),
 ]
 
 

@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from lab import failure, wait_for
+from lab import CHECKPOINTS, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -72,7 +72,7 @@ def lives_on(lab, node: str, followed) -> None:
     lab.docker(node, "unpause", "mover")
 
 
-@pytest.mark.parametrize("mode", ["precopy", pytest.param("cold", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["precopy", "cold"])
 def test_there_and_back(lab, writer, mode):
     volume = json.loads(lab.docker("fog1", "volume", "inspect", "named"))[0]
     for source, destination in (("fog1", "fog2"), ("fog2", "fog1")):
@@ -102,7 +102,42 @@ def test_there_and_back(lab, writer, mode):
             # Of the file of 24 MiB that changes all the time, whole only once.
             sizes = re.search(r"/named \d+ differences: ([^;]*);", done.stdout).group(1).split(", ")
             assert [size.endswith("MiB") for size in sizes].count(True) == 1, sizes
+        else:
+            # The other file of that size travelled before.
+            size = float(re.search(r"checkpoint +([0-9.]+) MiB in", done.stdout).group(1))
+            assert 24 < size < 40, size
     wait_for(lambda: [lab.traces(node) for node in lab.servers()] == [[], []], "the end of all traces")
+
+
+def test_what_has_changed_is_nothing_without_the_rest(lab, writer):
+    """A checkpoint since another one is restored only where the volumes were filled from that."""
+    before, after = (f"{CHECKPOINTS}/{name}" for name in ("before", "after"))
+
+    def done(node: str, module: str, **arguments) -> dict:
+        result = lab.module(node, module, **arguments)
+        assert not result["failed"], result
+        return result
+
+    lab.copy_image()
+    mounts = {"container": "mover", "mounts": ["/named"]}
+    assert done("fog1", "container_checkpoint", name="before", state="content", **mounts)["changed"]
+    assert not done("fog1", "container_checkpoint", name="before", state="content", **mounts)["changed"]
+    done("fog1", "container_checkpoint", name="after", since=before, **mounts)
+    for path in (before, after):
+        done("fog1", "checkpoint_transfer", path=path, destination="fog2")
+    refused = lab.module("fog2", "container_restore", path=after)
+    assert refused["failed"] and "volumes that were not filled here before" in refused["msg"]
+    assert lab.docker("fog2", "volume", "ls", "-q") == ""
+    assert done("fog2", "container_restore", path=before, state="filled")["changed"]
+    assert not done("fog2", "container_restore", path=before, state="filled")["changed"]
+    lab.sh("fog2", "mkdir -p /srv/bind; touch /srv/alone")
+    done("fog2", "container_restore", path=after)
+    wait_for(lambda: len(lab.lines("fog2", "mover")) > 5, "more numbers")
+    lab.docker("fog2", "pause", "mover")
+    numbers = lab.numbers("fog2", "mover", "/named/log")
+    assert numbers == list(range(len(numbers))) and numbers[-1] >= int(lab.lines("fog1", "mover")[-1])
+    lab.docker("fog2", "unpause", "mover")
+    assert lab.docker("fog2", "exec", "mover", "ls", "/named").split() == ["first", "large", "link", "log", "sub"]
 
 
 def test_what_is_undone_leaves_no_volume(lab, writer):

@@ -509,3 +509,8 @@ def test_report_tells_the_phases_and_the_downtime():
     ):
         assert expected in text
     assert "files at the destination could not" not in text
+    assert "pre-copy" not in text
+    measured["clock"]["pre-copy"] = 104.0
+    text = "\n".join(report(measured))
+    assert "pre-copy            1.000 s  of what is in its volumes" in text
+    assert "downtime            2.750 s" in text

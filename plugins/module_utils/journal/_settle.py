@@ -35,13 +35,28 @@ _END = 20
 
 
 def places(entry: dict) -> dict[str, list[str]]:
-    """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others)."""
+    """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others).
+
+    Those in C(busy) are locked while a module makes or restores something there. C(unfinished) is a checkpoint that
+    Docker has made and that is not complete.
+    """
     identity, directory = entry["id"], entry["directory"]
     images = os.path.join(os.path.dirname(directory), "images")
-    hidden = [f".{identity}.{kind}" for kind in ("partial", "incoming")]
-    others = [os.path.join(directory, name) for name in hidden]
-    others += [os.path.join(images, name) for name in (identity, *hidden)]
-    return {"checkpoint": [os.path.join(directory, identity)], "others": others}
+
+    def under(folder: str, *names: str) -> list[str]:
+        return [os.path.join(folder, name) for name in names]
+
+    checkpoint, unfinished = under(directory, identity, f".{identity}.partial")
+    # What was in its volumes before.
+    before = under(directory, f"{identity}.before", f".{identity}.before.partial")
+    incoming = under(directory, f".{identity}.incoming", f".{identity}.before.incoming")
+    image = under(images, identity, f".{identity}.partial", f".{identity}.incoming")
+    return {
+        "checkpoint": [checkpoint],
+        "unfinished": [unfinished],
+        "busy": [checkpoint, unfinished, *before],
+        "others": [unfinished, *before, *incoming, *image],
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,7 +101,7 @@ def container_of(entry: dict, client: _client.CheckpointClient) -> dict | None:
 
 def _images(entry: dict) -> str | None:
     """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
-    for folder in (*places(entry)["checkpoint"], places(entry)["others"][0]):
+    for folder in (*places(entry)["checkpoint"], *places(entry)["unfinished"]):
         found = _layout.find_file(folder, "inventory.img")
         if found:
             return os.path.dirname(found)
@@ -115,7 +130,7 @@ def quiet(entry: dict, client: _client.CheckpointClient, patience: int) -> None:
         raise MigrationError(
             f"{entry['name']} is still being dumped", "nothing was changed", "wait for its end and run recover.yml"
         )
-    for folder in (*places(entry)["checkpoint"], places(entry)["others"][0]):
+    for folder in places(entry)["busy"]:
         _wait_for_lock(folder, deadline)
 
 

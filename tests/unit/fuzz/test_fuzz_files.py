@@ -182,6 +182,10 @@ MANIFEST = {
     "architecture": "x86_64",
     "cpu_features": ["sse"],
     "statistics": {},
+    "mounts": {"/data": "mount-0.diff", "/etc/one": None},
+    "files_alone": ["/etc/one"],
+    "since": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c2",
+    "differences": ["/data"],
     "files": {"container.json": {"size": 2, "sha256": SHA256, "mode": 0o600}},
 }
 
@@ -194,6 +198,8 @@ def use(manifest: dict, folder: str) -> None:
         assert isinstance(manifest[key], str)
     assert "/" not in manifest["id"] + manifest["name"] and manifest["name"] not in (".", "..")
     assert isinstance(manifest["exit"], bool)
+    assert "/" not in manifest.get("since", "")
+    assert all(isinstance(manifest.get(key, []), list) for key in ("files_alone", "differences"))
     container = manifest["container"]
     assert all(isinstance(container[key], str) for key in ("id", "name", "image"))
     ", ".join(container.get("image_tags") or [])
