@@ -367,7 +367,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     _start,
     _storage,
 )
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _log, _rootfs
 from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
 from ansible_collections.fog.migration.plugins.module_utils.live import _move, _source
 
@@ -768,16 +768,18 @@ class Checkpointer:
             source = _mounts.sources(inspect)[place]
             saved[place] = f"mount-{number}.diff"
             now, before = _rootfs.snapshot(source, place=place), self.before.get("mounts", {}).get(place)
-            changed = _rootfs.Difference([], sorted(now))
+            changed, blocks = _rootfs.Difference([], sorted(now)), None
             if before:
-                changed = _rootfs.difference(_rootfs.load(self._snapshot(self.params["since"], before))[1], now)
-            self._save_files(_files.split(source)[0], changed.made, saved[place], removed=changed.removed)
+                snapshot, checksums = self._beside(self.params["since"], before)
+                changed, blocks = _rootfs.difference(_rootfs.load(snapshot)[1], now), _blocks.Blocks.load(checksums)
+            how = {"removed": changed.removed, "blocks": blocks}
+            self._save_files(_files.split(source)[0], changed.made, saved[place], **how)
         return saved
 
     @staticmethod
-    def _snapshot(folder: str, archive: str) -> str:
-        """The file that tells what was there when this archive was made."""
-        return os.path.join(folder, archive.replace(".diff", ".json"))
+    def _beside(folder: str, archive: str) -> list[str]:
+        """The files that tell what was there when this archive was made, and of which blocks its large files were."""
+        return [os.path.join(folder, archive.replace(".diff", kind)) for kind in (".json", ".blocks")]
 
     def _save_running(self, inspect: dict) -> dict[str, str | None]:
         """What can be saved while it runs; the mounts of which that is, by place, with their files if they have any."""
@@ -788,9 +790,11 @@ class Checkpointer:
         named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
         for one in (one for one in named if one["destination"] in self.params["mounts"]):
             place, source, archive = one["destination"], one["source"], f"mount-{len(saved)}.diff"
-            before = _rootfs.snapshot(source, _runtime.processes(inspect["Id"]), place)
-            held = _rootfs.held(before, self._save_files(_files.split(source)[0], before, archive))
-            _rootfs.store(source, held, self._snapshot(self.partial, archive))
+            before, blocks = _rootfs.snapshot(source, _runtime.processes(inspect["Id"]), place), _blocks.Blocks()
+            held = _rootfs.held(before, self._save_files(_files.split(source)[0], before, archive, blocks=blocks))
+            snapshot, checksums = self._beside(self.partial, archive)
+            _rootfs.store(source, held, snapshot)
+            blocks.store(checksums)
             saved[place] = archive
         return saved
 

@@ -54,6 +54,16 @@ def test_only_the_blocks_that_changed(both):
     assert send("data") < 1000
 
 
+def test_what_is_kept_of_it(tmp_path):
+    known = _blocks.Blocks()
+    known.note(b"a/\xff", 5, bytearray(b"\x00\xfe" * 16))
+    known.note(b"b", 6, b"")
+    known.store(str(tmp_path / "kept"))
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
+    again = _blocks.Blocks.load(str(tmp_path / "kept"))
+    assert (again.state(b"a/\xff", 5), again.state(b"b", 6), again.state(b"b", 5)) == (b"\x00\xfe" * 16, b"", None)
+
+
 @pytest.mark.parametrize("size", [MIB, 2 * MIB - 1, 6 * MIB + 1, 1000])
 def test_it_grows_and_shrinks(both, size):
     here, _there, send = both

@@ -10,8 +10,12 @@ Private to the collection fog.migration. Laid down on servers by C(_program).
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
+
+from ansible_collections.fog.migration.plugins.module_utils.files._rootfs import data, text
 
 BLOCK = 64 * 1024
 # Bytes. A smaller file travels whole.
@@ -37,6 +41,23 @@ class Blocks:
     def note(self, name, inode, state):
         """The destination has it like this now."""
         self._known[name] = (inode, bytes(state))
+
+    def store(self, path):
+        """Keeps them in a file for root only."""
+        known = {
+            text(name): [inode, base64.b64encode(state).decode("ascii")] for name, (inode, state) in self._known.items()
+        }
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+            json.dump(known, stream, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, path):
+        """Those that were kept."""
+        blocks = cls()
+        with open(path, encoding="ascii") as stream:
+            for name, (inode, state) in json.load(stream).items():
+                blocks.note(data(name), inode, base64.b64decode(state))
+        return blocks
 
 
 def digest(block):

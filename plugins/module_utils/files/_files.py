@@ -116,16 +116,17 @@ def _belongs(name, layer):
     return name.startswith(_ATTRIBUTES)
 
 
-def save(root, archive, names, layer=True, hidden=(), removed=()):
+def save(root, archive, names, layer=True, hidden=(), removed=(), blocks=None):
     """Writes these names of a layer to a file that only root can read; the facts of what was there, by name.
 
     :param layer: whether I(root) is a layer; otherwise it holds all files, and these names are what differs.
     :param hidden: what was deleted; a layer has whiteouts of its own.
     :param removed: names to remove where this is applied.
+    :param blocks: what there is of large files where this is applied, see C(Packer).
     """
     descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb", buffering=CHUNK) as stream:
-        return Packer(root, stream.write, layer=layer).pack(removed, sorted(names), sorted(hidden))
+        return Packer(root, stream.write, layer=layer, blocks=blocks).pack(removed, sorted(names), sorted(hidden))
 
 
 def apply(archive, root, layer=True, only=None):
