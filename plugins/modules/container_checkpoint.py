@@ -202,6 +202,20 @@ EXAMPLES = r"""
     leave_running: true
     encryption_key: "{{ vault_checkpoint_key }}"
 
+- name: Save what is in a volume while the container runs
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: before
+    state: content
+    mounts: [/data]
+
+- name: Freeze it, with only what has changed in the volume since
+  fog.migration.container_checkpoint:
+    container: looper100
+    name: checkpoint100
+    mounts: [/data]
+    since: /var/lib/fog-migration/checkpoints/before
+
 - name: Encrypt a checkpoint that is there already
   fog.migration.container_checkpoint:
     name: nightly

@@ -32,7 +32,9 @@ attributes:
     description: Shows the state of the container before and after.
   idempotent:
     support: full
-    description: A container that runs and was restored from this very checkpoint is left alone.
+    description:
+      - A container that runs and was restored from this very checkpoint is left alone, and so are volumes that were
+        filled from it.
 options:
   path:
     description:
@@ -87,6 +89,11 @@ EXAMPLES = r"""
 - name: Restore the container under its own name
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
+
+- name: Fill its volumes before it comes
+  fog.migration.container_restore:
+    path: /var/lib/fog-migration/checkpoints/before
+    state: filled
 
 - name: Take the restore back
   fog.migration.container_restore:

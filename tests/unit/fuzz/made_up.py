@@ -67,7 +67,8 @@ def like(draw: st.DrawFn, value: object) -> object:
         for key in way:
             inside = inside[key]
         if draw(st.booleans()):
-            inside[last] = draw(values)
+            # A copy: it may be changed next, and what is drawn from a list is the same object each time.
+            inside[last] = copy.deepcopy(draw(values))
         else:
             del inside[last]
     return changed
