@@ -424,6 +424,8 @@ class Checkpointer:
         self.sealed = os.path.join(self.params["directory"], f".{self.params['name']}.sealed")
         self.work = ""
         self.criu_log: list[str] = []
+        # Where the files of the container are that differ from its image.
+        self.storage: _storage.Storage | None = None
         # The manifest of what it is since.
         self.before: dict = {}
 
@@ -442,7 +444,7 @@ class Checkpointer:
         if os.path.lexists(self.folder) and not self.params["force"]:
             return self._present_already(inspect)
         self._refuse(inspect, daemon, criu_version, self.params["leave_running"])
-        self._refuse_unsaved_files(inspect)
+        self._find_files(inspect, daemon)
         self._refuse_mounts(inspect)
         self._load_before(inspect)
         result = {"changed": True, "path": self.folder, "diff": self._diff(inspect)}
@@ -531,7 +533,7 @@ class Checkpointer:
             )
         # The runtime's checkpoints need no experimental mode of Docker's.
         self._refuse(inspect, dict(daemon, experimental=True), criu_version, leave_running=True)
-        self._refuse_unsaved_files(inspect)
+        self._find_files(inspect, daemon)
         self._refuse_mounts(inspect)
         diff = {"before": {"checkpoint": "absent"}, "after": {"checkpoint": "prepared"}}
         result = {"changed": True, "path": self.folder, "diff": diff}
@@ -552,10 +554,10 @@ class Checkpointer:
         result = {"changed": True, "path": self.folder, "diff": diff}
         if self.module.check_mode:
             return result
-        inspects = [self._look(one["container"])[0] for one in self._moving()]
-        for inspect in inspects:
-            self._refuse_unsaved_files(inspect)
-        moves = _move.Moves([self._held(one, inspect) for one, inspect in zip(self._moving(), inspects, strict=True)])
+        looks = [self._look(one["container"]) for one in self._moving()]
+        for inspect, daemon, _criu_version in looks:
+            self._find_files(inspect, daemon)
+        moves = _move.Moves([self._held(one, look[0]) for one, look in zip(self._moving(), looks, strict=True)])
         try:
             moves.run()
         except MigrationError as error:
@@ -609,9 +611,10 @@ class Checkpointer:
             return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
         raise MigrationError(problem, "nothing was changed", "give another name, or force: true to replace it")
 
-    def _refuse_unsaved_files(self, inspect: dict) -> None:
+    def _find_files(self, inspect: dict, daemon: dict) -> None:
         """Where the storage driver keeps its files is not known of all: a changed one would be lost silently."""
-        if self._stored(inspect) is None and self.client.diff(inspect["Id"]):
+        self.storage = _storage.of_container(inspect, daemon["root"])
+        if self.storage is None and self.client.diff(inspect["Id"]):
             driver = inspect.get("Driver", "this storage driver")
             raise MigrationError(
                 f"files in the root file system of {inspect['Name'].lstrip('/')} were changed, "
@@ -619,9 +622,6 @@ class Checkpointer:
                 "nothing was changed",
                 f"use another storage driver ({', '.join(_storage.DRIVERS)}), or keep the data in a volume",
             )
-
-    def _stored(self, inspect: dict) -> _storage.Storage | None:
-        return _storage.of_container(inspect, self.client.info()["DockerRootDir"])
 
     def _diff(self, inspect: dict) -> dict:
         status = inspect["State"].get("Status", "running")
@@ -675,7 +675,6 @@ class Checkpointer:
         directory = os.path.join(self.partial, "docker")
         name, container_id = self.params["name"], inspect["Id"]
         os.mkdir(directory, mode=0o700)
-        storage = self._stored(inspect)
         self.work = tempfile.mkdtemp(prefix="fog-migration-", dir="/run")
         try:
             _containerd.collect_garbage()
@@ -686,8 +685,8 @@ class Checkpointer:
                 self._wait_for_exit(container_id)
                 checkpointed = time.time()
                 self._adopt(_layout.written_checkpoint(directory, container_id, name))
-                if storage:
-                    self._save_storage(storage, inspect, _rootfs.snapshot(storage.folder))
+                if self.storage:
+                    self._save_storage(self.storage, inspect, _rootfs.snapshot(self.storage.folder))
                 mounts = self._save_mounts(inspect)
                 self._save_log(inspect)
             saved = time.time()
@@ -804,7 +803,7 @@ class Checkpointer:
         named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
         for one in (one for one in named if one["destination"] in self.params["mounts"]):
             place, source, archive = one["destination"], one["source"], f"mount-{len(saved)}.diff"
-            before, blocks = _rootfs.snapshot(source, _runtime.processes(inspect["Id"]), place), _blocks.Blocks()
+            before, blocks = _rootfs.snapshot(source, self._processes(inspect), place), _blocks.Blocks()
             held = _rootfs.held(before, self._save_files(_files.split(source)[0], before, archive, blocks=blocks))
             snapshot, checksums = self._beside(self.partial, archive)
             _rootfs.store(source, held, snapshot)
@@ -858,17 +857,22 @@ class Checkpointer:
 
     def _save_running_rootfs(self, inspect: dict) -> None:
         """With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later."""
-        storage = self._stored(inspect)
-        if not storage:
-            return
+        if self.storage:
+            before = _rootfs.snapshot(self.storage.folder, self._processes(inspect))
+            held = self._save_storage(self.storage, inspect, before)
+            _rootfs.store(self.storage.folder, held, os.path.join(self.partial, _rootfs.SNAPSHOT))
+
+    def _processes(self, inspect: dict) -> list[int]:
+        """Those of the container, whose files may change without showing it."""
         try:
-            before = _rootfs.snapshot(storage.folder, _runtime.processes(inspect["Id"]))
+            return _runtime.processes(inspect["Id"])
         except _runtime.FreezeError as error:
+            problem, remedy = "be moved live", "move it in cold mode"
+            if self.params["state"] == "content":
+                problem, remedy = "be saved while it runs", "make a whole checkpoint of it"
             raise MigrationError(
-                f"{self.params['container']} cannot be moved live ({error})", STILL_RUNS, "move it in cold mode"
+                f"{self.params['container']} cannot {problem} ({error})", STILL_RUNS, remedy
             ) from error
-        held = self._save_storage(storage, inspect, before)
-        _rootfs.store(storage.folder, held, os.path.join(self.partial, _rootfs.SNAPSHOT))
 
     def _describe(self, inspect: dict, daemon: dict, criu_version: str | None, held: dict | None, begin: float) -> dict:
         """Writes C(container.json) and returns the manifest of all files."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import IMAGE, failure, wait_for
+from lab import IMAGE, RUNTIME, failure, wait_for
 from peer import Peers
 
 from ansible_collections.fog.migration.plugins.module_utils import _program
@@ -134,12 +134,11 @@ def test_nobody_is_refused(lab, lan):
 def test_a_move_that_fails_costs_no_connection(lab, lan):
     endpoint = start_server(lab)
     peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
-    runtime = "/usr/local/sbin/fog-runc"
-    lab.sh("fog2", f"cp {runtime} /root/; sed -i 's/restore --detach/restore --nonsense/' {runtime}")
+    lab.sh("fog2", f"cp {RUNTIME} /root/; sed -i 's/restore --detach/restore --nonsense/' {RUNTIME}")
     try:
         message = failure(lab.migrate("mover", check=False))
     finally:
-        lab.sh("fog2", f"mv /root/fog-runc {runtime}")
+        lab.sh("fog2", f"mv /root/fog-runc {RUNTIME}")
     assert "nonsense" in message
     peers.require_more()
     result = peers.end()

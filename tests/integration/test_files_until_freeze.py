@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from lab import CHECKPOINTS, failure, wait_for
+from lab import CHECKPOINTS, RUNTIME, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
-RUNTIME = "/usr/local/sbin/fog-runc"
 # Numbers into a log, each once, and whatever else can be done to files; in /var, folders of the image are concerned.
 WRITER = r"""
 mkdir /w; cd /w; touch log fixed; mkdir kept

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from lab import failure, wait_for
+from lab import RUNTIME, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -22,7 +22,6 @@ FRONT = (
 BACK = "--subnet 203.0.113.0/24 --internal back"
 # Whose MAC is of its own, on the network of the nodes without their addresses.
 SIDE = "-d macvlan -o parent=eth0 --subnet 192.0.2.0/24 side"
-RUNTIME = "/usr/local/sbin/fog-runc"
 
 
 @pytest.fixture

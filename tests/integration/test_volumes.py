@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from lab import CHECKPOINTS, failure, wait_for
+from lab import CHECKPOINTS, RUNTIME, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -142,12 +142,11 @@ def test_what_has_changed_is_nothing_without_the_rest(lab, writer):
 
 def test_what_is_undone_leaves_no_volume(lab, writer):
     """And the source has all of its own."""
-    runtime = "/usr/local/sbin/fog-runc"
-    lab.sh("fog2", f"cp {runtime} /root/; sed -i 's/restore --detach/restore --no/' {runtime}")
+    lab.sh("fog2", f"cp {RUNTIME} /root/; sed -i 's/restore --detach/restore --no/' {RUNTIME}")
     try:
         failure(lab.migrate("mover", check=False, migration_mode="precopy", migration_binds="all"))
     finally:
-        lab.sh("fog2", f"mv /root/fog-runc {runtime}")
+        lab.sh("fog2", f"mv /root/fog-runc {RUNTIME}")
     assert lab.running_on("mover") == ["fog1"]
     assert lab.docker("fog2", "volume", "ls", "-q") == ""
     assert lab.sh("fog2", "ls -d /srv/bind /srv/alone || true") == ""
