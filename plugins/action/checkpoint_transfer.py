@@ -14,7 +14,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport import transfer as _transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
 

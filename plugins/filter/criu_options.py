@@ -38,7 +38,7 @@ _value:
   sample: "manage-cgroups=ignore\n"
 """
 
-from ansible_collections.fog.migration.plugins.module_utils.criu._criu import merge_options
+from ansible_collections.fog.migration.plugins.module_utils.criu.tool import merge_options
 
 
 class FilterModule:

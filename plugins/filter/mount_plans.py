@@ -62,7 +62,7 @@ _value:
   sample: [{type: volume, name: data, destination: /data, way: moves, problem: "", remedy: ""}]
 """
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import _mounts
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
 
 
 def mount_plans(

@@ -384,21 +384,24 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _host, _manifest, _program
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.channel import (
-    _direct,
-    _door,
-    _frames,
-    _listing,
-    _room,
-    _stream,
-    _transfer,
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination, source
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.transport import (
+    compression,
+    framing,
+    listing,
+    ssh_access,
+    ssh_connection,
+    transfer,
+    work_dir,
 )
-from ansible_collections.fog.migration.plugins.module_utils.docker import _mounts
-from ansible_collections.fog.migration.plugins.module_utils.files import _log, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source, _staging
+from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 
 EXPIRY_MARGIN = 300
 OPEN_SECONDS = 30
@@ -419,26 +422,26 @@ def open_source(module, orders):
     path = module.params["path"]
     if os.path.islink(path) or not os.path.isdir(path):
         raise Failure(f"{path} is not a directory")
-    entries = _listing.scan(path)
-    login, current = _door.login_user(orders.get("user")), _door.current_user()
+    entries = listing.scan(path)
+    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
     facts = {
-        "bytes": _listing.total_size(entries),
-        "files": len(_listing.files_of(entries)),
+        "bytes": listing.total_size(entries),
+        "files": len(listing.files_of(entries)),
         "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")),
-        "has_zstd": bool(_stream.zstd_program()),
+        "has_zstd": bool(compression.zstd_program()),
         "reachable": False,
     }
     if orders["mode"] != "relay":
-        problem = _host.unreachable(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
+        problem = host.unreachable(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
         facts.update(reachable=problem is None, unreachable_reason=problem)
     if module.check_mode:
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
     if orders["mode"] == "relay":
-        problem = _door.sudo_problem(login, current)
+        problem = ssh_access.sudo_problem(login, current)
         if problem:
             raise Failure(problem)
-        facts["directory"] = _room.make(orders["id"], "source", expires, module.params["migration"], login)
+        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
         order = {
             "role": "send",
             "path": path,
@@ -447,27 +450,27 @@ def open_source(module, orders):
             "rate_limit": int(module.params["rate_limit"] * 1024 * 1024),
             "idle_limit": module.params["timeout"],
         }
-        program = _program.lay_down(facts["directory"], order)
-        facts["command"] = _door.shell_line(_door.as_login_user(login, current) + program)
+        program = deploy.lay_down(facts["directory"], order)
+        facts["command"] = ssh_access.shell_line(ssh_access.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
-        facts["directory"] = _room.make(orders["id"], "source", expires, module.params["migration"], login)
-        facts["public_key"] = _door.make_key(facts["directory"])
+        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
+        facts["public_key"] = ssh_access.make_key(facts["directory"])
     return facts
 
 
 def open_destination(module, orders):
     """What the destination has already; its receiver, and (unless relayed) the line that admits the source."""
     final = orders["final"]
-    login, current = _door.login_user(orders.get("user")), _door.current_user()
-    settings = _door.read_sshd_settings(login)
-    host_keys = _door.read_host_keys(settings)
+    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
+    settings = ssh_access.read_sshd_settings(login)
+    host_keys = ssh_access.read_host_keys(settings)
     facts = {
         "user": login,
         "host_keys": host_keys,
-        "has_zstd": bool(_stream.zstd_program()),
+        "has_zstd": bool(compression.zstd_program()),
         "exists": os.path.lexists(final),
-        "sudo_problem": _door.sudo_problem(login, current),
-        "door_problem": _door.door_problem(settings, _door.home_of(login)),
+        "sudo_problem": ssh_access.sudo_problem(login, current),
+        "door_problem": ssh_access.door_problem(settings, ssh_access.home_of(login)),
     }
     if not host_keys:
         facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
@@ -478,20 +481,21 @@ def open_destination(module, orders):
     if module.check_mode or facts["sudo_problem"]:
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
-    facts["directory"] = _room.make(orders["id"], "destination", expires, module.params["migration"], login)
+    facts["directory"] = work_dir.make(orders["id"], "destination", expires, module.params["migration"], login)
     if live:
-        facts["staging"] = make_staging(facts["directory"], module.params, *_transfer.copies_there(live["mode"]))
+        facts["staging"] = make_staging(facts["directory"], module.params, *transfer.copies_there(live["mode"]))
     program = lay_down_receiver(facts["directory"], orders, module.params)
-    command = _door.shell_line(_door.as_login_user(login, current) + program)
+    command = ssh_access.shell_line(ssh_access.as_login_user(login, current) + program)
     facts["command"] = command
     if orders.get("public_key") and not facts["door_problem"]:
-        version, now = _door.installed_ssh_version(), time.time()
-        line = _door.authorized_line(orders["public_key"], command, orders["id"], expires, version)
+        version, now = ssh_access.installed_ssh_version(), time.time()
+        line = ssh_access.authorized_line(orders["public_key"], command, orders["id"], expires, version)
         try:
-            _door.edit_authorized_keys(
-                login, lambda old: _door.with_line(_door.without_transfer(old, None, now), line.encode("ascii"))
+            ssh_access.edit_authorized_keys(
+                login,
+                lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line.encode("ascii")),
             )
-        except _door.DoorError as exc:
+        except ssh_access.DoorError as exc:
             facts["door_problem"] = str(exc)
     return facts
 
@@ -505,32 +509,32 @@ def lay_down_receiver(directory, orders, params):
             "final": orders["final"],
             "host": orders["host"],
             "replace": orders["replace"],
-            "idle_limit": _frames.IDLE_LIMIT,
+            "idle_limit": framing.IDLE_LIMIT,
         }
-        return _program.lay_down(directory, order)
+        return deploy.lay_down(directory, order)
     order = {
         "container": live["armed"],
         "mounts": live["mounts"],
         "log": live["log"],
         "together": live["together"],
         "migration": params["migration"],
-        "staging": os.path.join(directory, _room.STAGING),
+        "staging": os.path.join(directory, work_dir.STAGING),
         "docker_socket": live["docker_socket"],
-        "patience": _destination.PATIENCE,
+        "patience": destination.PATIENCE,
         "restore_limit": live["restore_timeout"],
         "host": orders["host"],
     }
-    return _program.lay_down(directory, order, "live._destination")
+    return deploy.lay_down(directory, order, "migration.destination")
 
 
 def make_staging(directory, params, most, expected):
     """Room for the memory on its way."""
     live, migration = params["live"], params["migration"]
-    path, limit = os.path.join(directory, _room.STAGING), live["staging_limit"] * MIB
+    path, limit = os.path.join(directory, work_dir.STAGING), live["staging_limit"] * MIB
     made = _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
     if made["kind"] == "disk":
         # What is below /run, a restart of the server removes; this it does not.
-        _journal.note(migration, made={"scratch": [os.path.realpath(path)]})
+        journal.note(migration, made={"scratch": [os.path.realpath(path)]})
     return made
 
 
@@ -539,11 +543,11 @@ def open_channel(module, orders):
     directory, live = orders["directory"], module.params["live"]
     key, hosts_file = os.path.join(directory, "key"), os.path.join(directory, "known_hosts")
     with open(hosts_file, "w", encoding="ascii") as stream:
-        stream.write(_door.known_hosts(orders["host_keys"]))
+        stream.write(ssh_access.known_hosts(orders["host_keys"]))
     ssh = {"key": key, "hosts_file": hosts_file, **{name: orders[name] for name in ("user", "address", "port")}}
     order = {
         "container": live["container"],
-        "staging": os.path.join(directory, _room.STAGING),
+        "staging": os.path.join(directory, work_dir.STAGING),
         "docker_socket": live["docker_socket"],
         "options": ["--tcp-established", "--ext-unix-sk", "--file-locks"],
         "lazily": live["lazily"],
@@ -555,12 +559,12 @@ def open_channel(module, orders):
         "lifetime": module.params["timeout"] * 2,
         "ssh": ssh,
     }
-    staging = make_staging(directory, module.params, *_transfer.copies_here(live["mode"], live["lazily"]))
+    staging = make_staging(directory, module.params, *transfer.copies_here(live["mode"], live["lazily"]))
     order["trees"], order["log"] = prepared_files(module.params["path"], live["log"])
-    words = _program.lay_down(directory, order, "live._source")
+    words = deploy.lay_down(directory, order, "migration.source")
     log = os.path.join(directory, "log")
-    program = _program.spawn(words, log)
-    channel = os.path.join(directory, _source.SOCKET)
+    program = deploy.spawn(words, log)
+    channel = os.path.join(directory, source.SOCKET)
     deadline = time.monotonic() + OPEN_SECONDS
     while not os.path.exists(channel):
         if program.poll() is not None or time.monotonic() > deadline:
@@ -572,8 +576,8 @@ def open_channel(module, orders):
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
-    memory = live["mode"] in _transfer.PRECOPY_MODES
-    if _transfer.copies_beforehand(live):
+    memory = live["mode"] in transfer.PRECOPY_MODES
+    if transfer.copies_beforehand(live):
         limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
         ask(channel, {"do": "copy", "memory": memory, "limits": limits})
     return {"channel": channel, "staging": staging}
@@ -582,7 +586,7 @@ def open_channel(module, orders):
 def ask(channel, wish):
     """What the source's end of a live migration answers."""
     try:
-        answer = _source.ask(channel, wish)
+        answer = source.ask(channel, wish)
     except (OSError, ValueError) as exc:
         raise Failure(f"the source's end of the channel does not answer ({exc})") from exc
     if "error" in answer:
@@ -609,17 +613,18 @@ def prepared_files(path, log):
     if not manifest.get("prepared"):
         raise Failure(f"{path} is no prepared checkpoint")
     inspect = _manifest.inspected(path, "nothing was sent")
-    snapshot = os.path.join(path, _rootfs.SNAPSHOT)
+    snapshot = os.path.join(path, _snapshot.SNAPSHOT)
     trees = [{"place": "", "snapshot": snapshot}] if os.path.exists(snapshot) else []
-    sources = _mounts.sources(inspect)
+    sources = mounts.sources(inspect)
     trees += [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
-    return trees, _log.path_of(inspect) if log else None
+    return trees, container_log.path_of(inspect) if log else None
 
 
 def close_door(module, orders):
     """Takes the source's key out again, and leaves what has come through the door alone."""
-    _door.edit_authorized_keys(
-        _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time())
+    ssh_access.edit_authorized_keys(
+        ssh_access.login_user(orders.get("user")),
+        lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
     )
     return {}
 
@@ -627,17 +632,17 @@ def close_door(module, orders):
 def fingerprint_of(path, trust_manifest):
     """Checksum and size of a whole directory; None for its checksum when it is not one that can be compared."""
     try:
-        entries = _listing.listing(path, trust_manifest)
-    except _frames.Refused as exc:
+        entries = listing.listing(path, trust_manifest)
+    except framing.Refused as exc:
         if trust_manifest:
             raise
         return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
     except NotADirectoryError:
         return {"digest": None, "files": 0, "bytes": 0, "problem": f"{path} is not a directory"}
     return {
-        "digest": _listing.digest(entries),
-        "files": len(_listing.files_of(entries)),
-        "bytes": _listing.total_size(entries),
+        "digest": listing.digest(entries),
+        "files": len(listing.files_of(entries)),
+        "bytes": listing.total_size(entries),
     }
 
 
@@ -652,26 +657,27 @@ def send(module, orders):
         orders["key"] = os.path.join(directory, "key")
         orders["hosts_file"] = os.path.join(directory, "known_hosts")
         with open(orders["hosts_file"], "w", encoding="ascii") as stream:
-            stream.write(_door.known_hosts(orders["host_keys"]))
-        return _direct.DirectSending(module.params, orders).run()
+            stream.write(ssh_access.known_hosts(orders["host_keys"]))
+        return ssh_connection.DirectSending(module.params, orders).run()
     finally:
-        _room.remove(directory)
+        work_dir.remove(directory)
 
 
 def close(module, orders):
     """Leaves nothing of this transfer on this host but what has arrived."""
-    for directory in _room.find(orders["id"], orders["role"]):
-        _program.dismiss(directory)
-        _room.remove(directory)
+    for directory in work_dir.find(orders["id"], orders["role"]):
+        deploy.dismiss(directory)
+        work_dir.remove(directory)
     if orders["role"] == "destination":
-        _door.edit_authorized_keys(
-            _door.login_user(orders.get("user")), lambda old: _door.without_transfer(old, orders["id"], time.time())
+        ssh_access.edit_authorized_keys(
+            ssh_access.login_user(orders.get("user")),
+            lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
         )
     return {}
 
 
 def main():
-    module = AnsibleModule(argument_spec=_transfer.argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=transfer.argument_spec(), supports_check_mode=True)
     step = module.params["step"]
     steps = {
         "open_source": open_source,
@@ -687,9 +693,9 @@ def main():
         module.fail_json(msg="checkpoint_transfer needs its action plugin on the controller; nothing was done.")
     try:
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
-    except _direct.SendingFailed as exc:
+    except ssh_connection.SendingFailed as exc:
         module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, _frames.ChannelError, _door.DoorError, MigrationError) as exc:
+    except (Failure, framing.ChannelError, ssh_access.DoorError, MigrationError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

@@ -369,21 +369,26 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, encryption
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
-    _client,
-    _containerd,
-    _layout,
-    _mounts,
-    _runtime,
-    _start,
-    _storage,
+    api,
+    checkpoint_layout,
+    containerd,
+    runc,
+    storage_drivers,
 )
-from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files, _log, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.live import _move, _source
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration
+from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.system import host as _host
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
@@ -397,7 +402,7 @@ def kept_work_folder(root: str, container_id: str, keep: str):
     containerd's shim gives CRIU the working folder C(criu-work) and deletes it afterwards. Where that name is a
     symbolic link, the deletion takes the link only.
     """
-    folder = _layout.task_folder(root, container_id)
+    folder = checkpoint_layout.task_folder(root, container_id)
     link = os.path.join(folder, "criu-work") if folder else None
     if link and not os.path.lexists(link):
         os.symlink(keep, link)
@@ -415,7 +420,7 @@ class StillAtIt(MigrationError):
 class Checkpointer:
     """Makes or deletes one checkpoint; C(run) returns the module's result."""
 
-    def __init__(self, module: AnsibleModule, client: _client.CheckpointClient) -> None:
+    def __init__(self, module: AnsibleModule, client: api.CheckpointClient) -> None:
         self.module = module
         self.params = module.params
         self.client = client
@@ -425,7 +430,7 @@ class Checkpointer:
         self.work = ""
         self.criu_log: list[str] = []
         # Where the files of the container are that differ from its image.
-        self.storage: _storage.Storage | None = None
+        self.storage: storage_drivers.Storage | None = None
         # The manifest of what it is since.
         self.before: dict = {}
 
@@ -453,7 +458,7 @@ class Checkpointer:
         return result
 
     def _check_arguments(self) -> None:
-        refusal = _decisions.name_refusal("the checkpoint", self.params["name"])
+        refusal = decisions.name_refusal("the checkpoint", self.params["name"])
         if refusal:
             raise MigrationError(refusal, "nothing was changed", "give another name")
         if not os.path.isabs(self.params["directory"]):
@@ -470,10 +475,10 @@ class Checkpointer:
             raise MigrationError(
                 f"an encryption_key has no use with state {state}", "nothing was changed", "leave it out"
             )
-        refusal = _sealed.key_refusal(key)
+        refusal = encryption.key_refusal(key)
         if refusal:
             raise MigrationError(refusal, "nothing was changed", "give a longer one")
-        _sealed.program()
+        encryption.program()
 
     def _absent(self) -> dict:
         there = os.path.lexists(self.folder)
@@ -492,12 +497,12 @@ class Checkpointer:
         """Puts an encrypted checkpoint in the place of a plain one."""
         manifest, key = _manifest.load(self.folder), self.params["encryption_key"]
         if manifest.get("encryption"):
-            _sealed.authenticate(self.folder, manifest, key)
+            encryption.authenticate(self.folder, manifest, key)
             return {"changed": False, "path": self.folder, "diff": {}, **summary(manifest)}
         _manifest.require_intact(self.folder, manifest, "nothing was changed")
         if not self.module.check_mode:
             with self._not_in_use():
-                manifest = _sealed.seal(self.folder, manifest, key, self.sealed)
+                manifest = encryption.seal(self.folder, manifest, key, self.sealed)
                 shutil.rmtree(self.partial, ignore_errors=True)
                 os.rename(self.folder, self.partial)
                 os.rename(self.sealed, self.folder)
@@ -557,7 +562,7 @@ class Checkpointer:
         looks = [self._look(one["container"]) for one in self._moving()]
         for inspect, daemon, _criu_version in looks:
             self._find_files(inspect, daemon)
-        moves = _move.Moves([self._held(one, look[0]) for one, look in zip(self._moving(), looks, strict=True)])
+        moves = group_migration.Moves([self._held(one, look[0]) for one, look in zip(self._moving(), looks)])
         try:
             moves.run()
         except MigrationError as error:
@@ -572,10 +577,10 @@ class Checkpointer:
     def _moving(self) -> list[dict]:
         return [self.params, *self.params["others"]]
 
-    def _held(self, wish: dict, inspect: dict) -> _move.Move:
-        held = _decisions.restart_policy_to_hold(inspect, leave_running=False)
+    def _held(self, wish: dict, inspect: dict) -> group_migration.Move:
+        held = decisions.restart_policy_to_hold(inspect, leave_running=False)
         self._hold_restart_policy(wish["migration"], inspect["Id"], held)
-        return _move.Move(wish["container"], wish["channel"], wish["mode"], inspect["Id"], held)
+        return group_migration.Move(wish["container"], wish["channel"], wish["mode"], inspect["Id"], held)
 
     def _look(self, name: str | None = None) -> tuple[dict, dict, str | None]:
         name = name or self.params["container"]
@@ -584,15 +589,15 @@ class Checkpointer:
             raise MigrationError(
                 f"there is no container {name}", "nothing was changed", "look for its name with docker ps"
             )
-        daemon = _client.daemon_facts(self.client)
-        _client.require_local(daemon["root"], inspect["Id"])
-        return inspect, daemon, _criu.version()
+        daemon = api.daemon_facts(self.client)
+        api.require_local(daemon["root"], inspect["Id"])
+        return inspect, daemon, tool.version()
 
     def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> None:
         """Raises with the reason where this checkpoint cannot work."""
         process = inspect["State"].get("Pid") or 0
         unreadable, stopped = _host.unreadable_limits(process), _host.stopped_below(process)
-        refusal = _decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running, stopped)
+        refusal = decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running, stopped)
         if refusal:
             raise MigrationError(refusal[0], "nothing was changed", refusal[1])
 
@@ -613,14 +618,14 @@ class Checkpointer:
 
     def _find_files(self, inspect: dict, daemon: dict) -> None:
         """Where the storage driver keeps its files is not known of all: a changed one would be lost silently."""
-        self.storage = _storage.of_container(inspect, daemon["root"])
+        self.storage = storage_drivers.of_container(inspect, daemon["root"])
         if self.storage is None and self.client.diff(inspect["Id"]):
             driver = inspect.get("Driver", "this storage driver")
             raise MigrationError(
                 f"files in the root file system of {inspect['Name'].lstrip('/')} were changed, "
                 f"which cannot be read from {driver}",
                 "nothing was changed",
-                f"use another storage driver ({', '.join(_storage.DRIVERS)}), or keep the data in a volume",
+                f"use another storage driver ({', '.join(storage_drivers.DRIVERS)}), or keep the data in a volume",
             )
 
     def _diff(self, inspect: dict) -> dict:
@@ -635,10 +640,10 @@ class Checkpointer:
     def _make(self, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
         """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
         self._prepare_partial()
-        held = _decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
+        held = decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
         try:
             self._hold_restart_policy(self.params["migration"], inspect["Id"], held)
-            _journal.note(self.params["migration"], stage="checkpoint")
+            journal.note(self.params["migration"], stage="checkpoint")
             return self._freeze_and_write(inspect, daemon, criu_version, held)
         except StillAtIt:
             raise
@@ -650,8 +655,8 @@ class Checkpointer:
                 error.state = state
                 raise
             raise MigrationError(
-                f"the checkpoint of {self.params['container']} failed ({_client.api_message(error)})"
-                + _criu.reason(self.criu_log),
+                f"the checkpoint of {self.params['container']} failed ({api.api_message(error)})"
+                + tool.reason(self.criu_log),
                 state,
                 "mend the cause and try again",
                 criu_log=self.criu_log,
@@ -660,7 +665,7 @@ class Checkpointer:
     def _hold_restart_policy(self, migration: str | None, container_id: str, held: dict | None) -> None:
         """A daemon that starts anew must not revive what is frozen here and runs elsewhere."""
         if held:
-            _journal.note(migration, restart_policy=held)
+            journal.note(migration, restart_policy=held)
             self.client.update_container(container_id, restart_policy={"Name": "no"})
 
     def _prepare_partial(self) -> None:
@@ -677,16 +682,16 @@ class Checkpointer:
         os.mkdir(directory, mode=0o700)
         self.work = tempfile.mkdtemp(prefix="fog-migration-", dir="/run")
         try:
-            _containerd.collect_garbage()
+            containerd.collect_garbage()
             begin = time.time()
             with self._standing_still(container_id, daemon):
                 with kept_work_folder(daemon["root"], container_id, self.work):
                     self._order(container_id, name, directory)
                 self._wait_for_exit(container_id)
                 checkpointed = time.time()
-                self._adopt(_layout.written_checkpoint(directory, container_id, name))
+                self._adopt(checkpoint_layout.written_checkpoint(directory, container_id, name))
                 if self.storage:
-                    self._save_storage(self.storage, inspect, _rootfs.snapshot(self.storage.folder))
+                    self._save_storage(self.storage, inspect, _snapshot.snapshot(self.storage.folder))
                 mounts = self._save_mounts(inspect)
                 self._save_log(inspect)
             saved = time.time()
@@ -713,7 +718,7 @@ class Checkpointer:
     @contextlib.contextmanager
     def _standing_still(self, container_id: str, daemon: dict):
         """A container that runs on stands still until its files are saved, too; CRIU leaves it as it was: paused."""
-        pauses = self.params["leave_running"] and _decisions.checkpoints_paused(daemon["version"])
+        pauses = self.params["leave_running"] and decisions.checkpoints_paused(daemon["version"])
         if pauses:
             self.client.pause(container_id)
         try:
@@ -731,7 +736,7 @@ class Checkpointer:
         seconds = self.params["checkpoint_timeout"]
         try:
             self.client.create_checkpoint(container_id, name, directory, self.params["leave_running"], seconds)
-        except _client.READ_TIMEOUT as error:
+        except api.READ_TIMEOUT as error:
             raise StillAtIt(
                 f"Docker has not finished the checkpoint of {self.params['container']} within {seconds} seconds",
                 f"it goes on with it and writes to {directory}, the container "
@@ -755,24 +760,24 @@ class Checkpointer:
         target = os.path.join(self.partial, "criu")
         for entry in os.listdir(written):
             os.rename(os.path.join(written, entry), os.path.join(target, entry))
-        statistics = _layout.find_file(self.work, "stats-dump")
+        statistics = checkpoint_layout.find_file(self.work, "stats-dump")
         if statistics:
             shutil.copy(statistics, os.path.join(target, "stats-dump"))
         shutil.rmtree(os.path.join(self.partial, "docker"))
 
     def _save_storage(
-        self, storage: _storage.Storage, inspect: dict, entries: dict[bytes, _rootfs.Entry]
-    ) -> dict[bytes, _rootfs.Entry]:
+        self, storage: storage_drivers.Storage, inspect: dict, entries: dict[bytes, _snapshot.Entry]
+    ) -> dict[bytes, _snapshot.Entry]:
         """Saves what differs from the image; what the destination has then.
 
         :param entries: a snapshot from before.
         """
         if storage.is_layer:
-            return _rootfs.held(entries, self._save_files(storage.folder, entries))
-        changes = _storage.changes(entries, self.client.diff(inspect["Id"]) or [])
+            return _snapshot.held(entries, self._save_files(storage.folder, entries))
+        changes = storage_drivers.changes(entries, self.client.diff(inspect["Id"]) or [])
         seen = self._save_files(storage.folder, changes.names, layer=False, hidden=changes.hidden)
         as_in_image = {name: entry for name, entry in entries.items() if name not in changes.names}
-        return {**as_in_image, **_rootfs.held(entries, seen)}
+        return {**as_in_image, **_snapshot.held(entries, seen)}
 
     def _save_mounts(self, inspect: dict) -> dict[str, str]:
         """Saves the content of the mounts that belong to the checkpoint; its files, by place in the container."""
@@ -780,13 +785,13 @@ class Checkpointer:
         for number, place in enumerate(self.params["mounts"]):
             source = _mounts.sources(inspect)[place]
             saved[place] = f"mount-{number}.diff"
-            now, before = _rootfs.snapshot(source, place=place), self.before.get("mounts", {}).get(place)
-            changed, blocks = _rootfs.Difference([], sorted(now)), None
+            now, before = _snapshot.snapshot(source, place=place), self.before.get("mounts", {}).get(place)
+            changed, blocks = _snapshot.Difference([], sorted(now)), None
             if before:
                 snapshot, checksums = self._beside(self.params["since"], before)
-                changed, blocks = _rootfs.difference(_rootfs.load(snapshot)[1], now), _blocks.Blocks.load(checksums)
+                changed, blocks = _snapshot.difference(_snapshot.load(snapshot)[1], now), _blocks.Blocks.load(checksums)
             how = {"removed": changed.removed, "blocks": blocks}
-            self._save_files(_files.split(source)[0], changed.made, saved[place], **how)
+            self._save_files(_archive.split(source)[0], changed.made, saved[place], **how)
         return saved
 
     @staticmethod
@@ -803,10 +808,10 @@ class Checkpointer:
         named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
         for one in (one for one in named if one["destination"] in self.params["mounts"]):
             place, source, archive = one["destination"], one["source"], f"mount-{len(saved)}.diff"
-            before, blocks = _rootfs.snapshot(source, self._processes(inspect), place), _blocks.Blocks()
-            held = _rootfs.held(before, self._save_files(_files.split(source)[0], before, archive, blocks=blocks))
+            before, blocks = _snapshot.snapshot(source, self._processes(inspect), place), _blocks.Blocks()
+            held = _snapshot.held(before, self._save_files(_archive.split(source)[0], before, archive, blocks=blocks))
             snapshot, checksums = self._beside(self.partial, archive)
-            _rootfs.store(source, held, snapshot)
+            _snapshot.store(source, held, snapshot)
             blocks.store(checksums)
             saved[place] = archive
         return saved
@@ -830,8 +835,10 @@ class Checkpointer:
 
     def _save_log(self, inspect: dict) -> None:
         """In live mode it comes over the channel."""
-        if self.params["log"] and not _log.save(inspect, os.path.join(self.partial, _log.NAME)):
-            raise MigrationError(f"the log of {self.params['container']} is not kept by the log driver {_log.DRIVER}")
+        if self.params["log"] and not container_log.save(inspect, os.path.join(self.partial, container_log.NAME)):
+            raise MigrationError(
+                f"the log of {self.params['container']} is not kept by the log driver {container_log.DRIVER}"
+            )
 
     def _refuse_mounts(self, inspect: dict) -> None:
         """A place at which nothing is mounted would be left out silently."""
@@ -844,10 +851,10 @@ class Checkpointer:
             )
 
     def _save_files(
-        self, folder: str, names: Iterable[bytes], archive: str = _rootfs.ARCHIVE, **how
+        self, folder: str, names: Iterable[bytes], archive: str = _snapshot.ARCHIVE, **how
     ) -> dict[bytes, os.stat_result]:
         try:
-            return _files.save(folder, os.path.join(self.partial, archive), names, **how)
+            return _archive.save(folder, os.path.join(self.partial, archive), names, **how)
         except OSError as error:
             raise MigrationError(
                 f"the root file system diff cannot be saved ({error.strerror or error})",
@@ -858,15 +865,15 @@ class Checkpointer:
     def _save_running_rootfs(self, inspect: dict) -> None:
         """With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later."""
         if self.storage:
-            before = _rootfs.snapshot(self.storage.folder, self._processes(inspect))
+            before = _snapshot.snapshot(self.storage.folder, self._processes(inspect))
             held = self._save_storage(self.storage, inspect, before)
-            _rootfs.store(self.storage.folder, held, os.path.join(self.partial, _rootfs.SNAPSHOT))
+            _snapshot.store(self.storage.folder, held, os.path.join(self.partial, _snapshot.SNAPSHOT))
 
     def _processes(self, inspect: dict) -> list[int]:
         """Those of the container, whose files may change without showing it."""
         try:
-            return _runtime.processes(inspect["Id"])
-        except _runtime.FreezeError as error:
+            return runc.processes(inspect["Id"])
+        except runc.FreezeError as error:
             problem, remedy = "be moved live", "move it in cold mode"
             if self.params["state"] == "content":
                 problem, remedy = "be saved while it runs", "make a whole checkpoint of it"
@@ -884,7 +891,7 @@ class Checkpointer:
             json.dump(inspect, stream, indent=2, sort_keys=True)
         self._save_volumes(inspect)
         files = _manifest.describe_files(self.partial)
-        statistics_file = _layout.find_file(os.path.join(self.partial, "criu"), "stats-dump")
+        statistics_file = checkpoint_layout.find_file(os.path.join(self.partial, "criu"), "stats-dump")
         host = _host.facts()
         return {
             "format": _manifest.FORMAT,
@@ -906,7 +913,7 @@ class Checkpointer:
             "architecture": host["architecture"],
             "cpu_features": host["cpu_features"],
             "files_alone": self._files_alone(inspect),
-            "statistics": _criu.read_stats(statistics_file) if statistics_file else {},
+            "statistics": tool.read_stats(statistics_file) if statistics_file else {},
             "files": files,
         }
 
@@ -919,7 +926,7 @@ class Checkpointer:
             os.fchmod(stream.fileno(), 0o600)
             json.dump(volumes, stream, indent=2, sort_keys=True)
         moving = [one for one in mounts if one["type"] == "volume" and one["destination"] in self.params["mounts"]]
-        _journal.note(self.params["migration"], moving={"volumes": [one["name"] for one in moving]})
+        journal.note(self.params["migration"], moving={"volumes": [one["name"] for one in moving]})
 
     def _publish(self, manifest: dict) -> dict:
         """Gives the complete checkpoint its final name in one step; its manifest, which is another one if encrypted."""
@@ -927,7 +934,7 @@ class Checkpointer:
         ready = self.partial
         if self.params["encryption_key"]:
             ready = self.sealed
-            manifest = _sealed.seal(self.partial, manifest, self.params["encryption_key"], ready)
+            manifest = encryption.seal(self.partial, manifest, self.params["encryption_key"], ready)
         if os.path.lexists(self.folder):
             shutil.rmtree(self.folder)
         os.rename(ready, self.folder)
@@ -951,18 +958,18 @@ class Checkpointer:
             kept = os.path.join(self.params["directory"], f"{self.params['name']}.rescued-{int(time.time())}")
             os.rename(self.partial, kept)
             return (
-                f"the container is stopped and could not be resumed ({_client.api_message(error)}), "
+                f"the container is stopped and could not be resumed ({api.api_message(error)}), "
                 f"what was written is kept in {kept}"
             )
         return STILL_RUNS if running else "the container was resumed from what had been written and runs"
 
     def _start_from_partial(self, inspect: dict, daemon: dict) -> None:
         """Resumes a frozen container from Docker's files, whether they were already moved or not."""
-        images = _layout.find_file(self.partial, "inventory.img")
+        images = checkpoint_layout.find_file(self.partial, "inventory.img")
         if images is None:
             raise MigrationError("there are no images to resume it from")
         checkpoint = {"name": self.params["name"], "created": ""}
-        _start.from_checkpoint(
+        docker_restore.from_checkpoint(
             self.client,
             daemon["root"],
             inspect["Id"],
@@ -973,10 +980,10 @@ class Checkpointer:
 
     def _dump_log(self) -> list[str]:
         for folder in (self.work, self.partial):
-            path = _layout.find_file(folder, "dump.log")
+            path = checkpoint_layout.find_file(folder, "dump.log")
             if path:
                 with open(path, encoding="utf-8", errors="replace") as stream:
-                    return _criu.log_tail(stream.read())
+                    return tool.log_tail(stream.read())
         return []
 
 
@@ -999,7 +1006,7 @@ def main() -> None:
         "migration": {"type": "str", "required": True},
         "mode": {"type": "str", "choices": list(_source.MODES), "default": "stop-and-copy"},
     }
-    module = _client.new_module(
+    module = api.new_module(
         {
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},
@@ -1025,11 +1032,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**Checkpointer(module, _client.connect(module.params)).run())
+        module.exit_json(**Checkpointer(module, api.connect(module.params)).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except _client.FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
+    except api.FAILURES as error:
+        module.fail_json(msg=MigrationError(api.api_message(error)).sentence(STAGE))
 
 
 if __name__ == "__main__":

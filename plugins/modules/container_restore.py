@@ -165,14 +165,16 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest, _sealed
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _mounts, _start, _storage
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _log, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.network import _network
+from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, encryption, manifest
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
+from ansible_collections.fog.migration.plugins.module_utils.network import namespace
+from ansible_collections.fog.migration.plugins.module_utils.system import host as _host
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -182,7 +184,7 @@ RESTORED = "/var/lib/fog-migration/restored"
 STARTED = time.time()
 DAY = 24 * 60 * 60
 # What a restore can fail with: our own refusals, and what a call of the API can raise.
-FAILURES: tuple[type[Exception], ...] = (MigrationError, *_client.FAILURES)
+FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
 
 
 def _write_note(name: str, text: str) -> None:
@@ -199,7 +201,7 @@ def _mark_of_filled(identity: str) -> str:
 class Restorer:
     """Restores one container; C(run) returns the module's result."""
 
-    def __init__(self, module: AnsibleModule, client: _client.CheckpointClient) -> None:
+    def __init__(self, module: AnsibleModule, client: api.CheckpointClient) -> None:
         self.module = module
         self.params = module.params
         self.client = client
@@ -236,12 +238,12 @@ class Restorer:
         if not key:
             raise MigrationError(f"the checkpoint {path} is encrypted", INTACT, "give its encryption_key")
         if self.module.check_mode:
-            _sealed.authenticate(path, self.manifest, key)
+            encryption.authenticate(path, self.manifest, key)
             yield
             return
         target = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.opened")
         try:
-            self.manifest = _sealed.unseal(path, self.manifest, key, target)
+            self.manifest = encryption.unseal(path, self.manifest, key, target)
             self.folder = target
             yield
         finally:
@@ -250,8 +252,8 @@ class Restorer:
     @contextlib.contextmanager
     def _alone(self):
         """Waits until no other restore from this folder is under way, and keeps others waiting."""
-        deadline = time.monotonic() + self.params["restore_timeout"] + _start.ANSWER_MARGIN
-        _manifest.load(self.params["path"])
+        deadline = time.monotonic() + self.params["restore_timeout"] + docker_restore.ANSWER_MARGIN
+        manifest.load(self.params["path"])
         descriptor = os.open(self.params["path"], os.O_RDONLY)
         try:
             while not _host.lock(descriptor):
@@ -267,12 +269,12 @@ class Restorer:
             os.close(descriptor)
 
     def _look(self) -> None:
-        self.manifest = _manifest.load(self.params["path"])
+        self.manifest = manifest.load(self.params["path"])
         self.name = self.params["name"] or self.manifest["container"]["name"]
-        refusal = _decisions.name_refusal("the container", self.name)
+        refusal = decisions.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
-        self.daemon = _client.daemon_facts(self.client)
+        self.daemon = api.daemon_facts(self.client)
 
     def _absent(self) -> dict:
         """Removes what a restore has made, and marks that what was ordered before now must not begin any more."""
@@ -296,7 +298,7 @@ class Restorer:
         """A restore whose order was taken back while it was on its way, its connection lost perhaps, must not begin."""
         mark = os.path.join(RESTORED, self._withdrawal())
         migration = self.params["migration"]
-        ended = migration and _journal.load(migration) is None
+        ended = migration and journal.load(migration) is None
         if ended or (os.path.exists(mark) and os.path.getmtime(mark) >= STARTED):
             raise MigrationError("the order to restore was taken back", INTACT)
 
@@ -315,7 +317,7 @@ class Restorer:
                 "restore into it by a live migration, or make a whole checkpoint",
             )
         in_place = self._may_resume(existing)
-        _manifest.require_intact(self.folder, self.manifest, INTACT)
+        manifest.require_intact(self.folder, self.manifest, INTACT)
         self.verified = time.monotonic()
         self._refuse_incompatible()
         if self.module.check_mode:
@@ -330,11 +332,11 @@ class Restorer:
             return self._result(existing["Id"], changed=False, in_place=False)
         if existing:
             self._may_resume(dict(existing, State={"Running": True}))
-        _manifest.require_intact(self.folder, self.manifest, INTACT)
+        manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
-        if _decisions.RUNTIME not in self.daemon["runtimes"]:
+        if decisions.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
-                f"Docker here does not know the OCI runtime {_decisions.RUNTIME}",
+                f"Docker here does not know the OCI runtime {decisions.RUNTIME}",
                 INTACT,
                 "install it with the role fog.migration.runtime",
             )
@@ -350,7 +352,7 @@ class Restorer:
         mark = _mark_of_filled(self.manifest["id"])
         if os.path.exists(os.path.join(RESTORED, mark)):
             return {"changed": False, "diff": {}}
-        _manifest.require_intact(self.folder, self.manifest, INTACT)
+        manifest.require_intact(self.folder, self.manifest, INTACT)
         if not self.module.check_mode:
             inspect = self._inspected()
             try:
@@ -365,7 +367,7 @@ class Restorer:
 
     def _sources_here(self, inspect: dict) -> dict[str, str]:
         """The folder or file of this host behind each place of a mount that has a name or a path."""
-        named = [one for one in _mounts.of_container(inspect) if not one["anonymous"]]
+        named = [one for one in mounts.of_container(inspect) if not one["anonymous"]]
         return {
             one["destination"]: self.client.inspect_volume(one["name"])["Mountpoint"]
             if one["type"] == "volume"
@@ -409,7 +411,7 @@ class Restorer:
                 INTACT,
                 'set "experimental": true in /etc/docker/daemon.json and restart Docker',
             )
-        if not _criu.version():
+        if not tool.version():
             raise MigrationError(
                 "criu is not installed, and Docker restores with it", INTACT, "install criu on this host"
             )
@@ -427,9 +429,9 @@ class Restorer:
             if container_id is None:
                 container_id = self._create()
             self._note(container_id)
-            _journal.note(self.params["migration"], stage="restore")
+            journal.note(self.params["migration"], stage="restore")
             created = time.monotonic()
-            lines, statistics = _start.from_checkpoint(
+            lines, statistics = docker_restore.from_checkpoint(
                 self.client,
                 self.daemon["root"],
                 container_id,
@@ -438,13 +440,13 @@ class Restorer:
                 self.params["restore_timeout"],
             )
             self._require_running(container_id)
-            _journal.note_what_happened(self.params["migration"], owner="destination")
+            journal.note_what_happened(self.params["migration"], owner="destination")
         except FAILURES as error:
-            what = _client.api_message(error)
+            what = api.api_message(error)
             if isinstance(error, MigrationError):
                 what, lines = error.what, error.details.get("criu_log", lines)
             raise MigrationError(
-                f"the container {self.name} could not be restored ({what}){_criu.reason(lines)}",
+                f"the container {self.name} could not be restored ({what}){tool.reason(lines)}",
                 self._clean(container_id, in_place),
                 "mend the cause and restore it again",
                 criu_log=lines,
@@ -462,7 +464,7 @@ class Restorer:
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
-        return _manifest.inspected(self.folder, INTACT)
+        return manifest.inspected(self.folder, INTACT)
 
     def _create(self, armed: bool = False) -> str:
         inspect = self._inspected()
@@ -470,19 +472,19 @@ class Restorer:
             tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
         }
         try:
-            image = _decisions.image_reference(inspect, tags)
-            body, more_networks = _decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
+            image = decisions.image_reference(inspect, tags)
+            body, more_networks = decisions.creation_body(inspect, image, armed, self._moving_networks(inspect))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
         container_id = None
         try:
             self._make_mounts(inspect)
             container_id = self.client.create_from_body(self.name, body)
-            _journal.note(self.params["migration"], made={"container": container_id})
+            journal.note(self.params["migration"], made={"container": container_id})
             for network, endpoint in more_networks.items():
                 self._join(network, container_id, endpoint)
             self._apply_rootfs(container_id)
-            self._apply_mounts(_mounts.sources(self.client.inspect_container(container_id)))
+            self._apply_mounts(mounts.sources(self.client.inspect_container(container_id)))
             self._apply_log(container_id)
         except Exception:
             self._clean(container_id, in_place=False)
@@ -495,14 +497,14 @@ class Restorer:
         for volume in self._volumes():
             if volume["Name"] not in there:
                 # Before it is made: it is removed when this is undone.
-                _journal.note(migration, made={"volumes": [volume["Name"]]})
-                self.client.create_volume(**_mounts.volume_arguments(volume))
+                journal.note(migration, made={"volumes": [volume["Name"]]})
+                self.client.create_volume(**mounts.volume_arguments(volume))
                 self.made_volumes.append(volume["Name"])
-        for mount in _mounts.of_container(inspect):
+        for mount in mounts.of_container(inspect):
             path = mount["source"]
             moves = mount["type"] == "bind" and mount["destination"] in self.manifest.get("mounts", {})
             if moves and not os.path.lexists(path):
-                _journal.note(migration, made={"folders": [path]})
+                journal.note(migration, made={"folders": [path]})
                 if mount["destination"] in self.manifest.get("files_alone", []):
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -512,16 +514,16 @@ class Restorer:
 
     def _volumes(self) -> list[dict]:
         try:
-            with open(os.path.join(self.folder, _mounts.VOLUMES), encoding="utf-8") as stream:
+            with open(os.path.join(self.folder, mounts.VOLUMES), encoding="utf-8") as stream:
                 return json.load(stream)
         except FileNotFoundError:
             return []
 
     def _apply_log(self, container_id: str) -> None:
         """Docker goes on behind what is in its file already."""
-        saved = os.path.join(self.folder, _log.NAME)
+        saved = os.path.join(self.folder, container_log.NAME)
         if os.path.exists(saved):
-            folder = _client.require_local(self.daemon["root"], container_id)
+            folder = api.require_local(self.daemon["root"], container_id)
             target = os.path.join(folder, f"{container_id}-json.log")
             shutil.copyfile(saved, target)
             os.chmod(target, 0o640)
@@ -538,13 +540,13 @@ class Restorer:
             # What has no file in it comes over the channel of a live migration.
             if archive not in self.manifest["files"]:
                 continue
-            folder, only = _files.split(sources[place])
+            folder, only = _archive.split(sources[place])
             if bool(only) != (place in self.manifest.get("files_alone", [])):
                 raise MigrationError(f"{sources[place]} has to be a {'folder' if only else 'file'} as at the source")
             try:
                 if not only and place not in differences:
-                    _files.empty(folder)
-                _files.apply(os.path.join(self.folder, archive), folder, only=only)
+                    _archive.empty(folder)
+                _archive.apply(os.path.join(self.folder, archive), folder, only=only)
             except Refused as error:
                 raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
@@ -566,17 +568,17 @@ class Restorer:
         self.client._raise_for_status(self.client._post_json(url, data=body))
 
     def _apply_rootfs(self, container_id: str) -> None:
-        archive = os.path.join(self.folder, _rootfs.ARCHIVE)
+        archive = os.path.join(self.folder, snapshot.ARCHIVE)
         if not os.path.exists(archive):
             return
-        storage = _storage.of_container(self.client.inspect_container(container_id), self.daemon["root"])
+        storage = storage_drivers.of_container(self.client.inspect_container(container_id), self.daemon["root"])
         if storage is None:
             raise MigrationError(
                 f"the root file system diff cannot be put into the storage driver {self.daemon['storage_driver']}, "
-                f"but into {', '.join(_storage.DRIVERS)}"
+                f"but into {', '.join(storage_drivers.DRIVERS)}"
             )
         try:
-            _files.apply(archive, storage.folder, storage.is_layer)
+            _archive.apply(archive, storage.folder, storage.is_layer)
         except Refused as error:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
 
@@ -596,8 +598,8 @@ class Restorer:
                 self.client.remove_volume(self.made_volumes.pop())
             while self.made_folders:
                 _host.remove(self.made_folders.pop())
-        except _client.FAILURES as error:
-            return f"what was made of it could not be removed ({_client.api_message(error)})"
+        except api.FAILURES as error:
+            return f"what was made of it could not be removed ({api.api_message(error)})"
         return "nothing of it is left on this host, the checkpoint is kept"
 
     def _settle(self, container_id: str, now: dict | None = None) -> bool:
@@ -613,9 +615,9 @@ class Restorer:
             return False
         try:
             self.client.update_container(container_id, restart_policy=policy)
-        except _client.FAILURES as error:
+        except api.FAILURES as error:
             self.module.warn(
-                f"{self.name} runs, but its restart policy {policy['Name']} is not back ({_client.api_message(error)})"
+                f"{self.name} runs, but its restart policy {policy['Name']} is not back ({api.api_message(error)})"
             )
             return False
         return True
@@ -625,7 +627,7 @@ class Restorer:
         process, host = self.client.inspect_container(container_id)["State"]["Pid"], self._inspected()["HostConfig"]
         try:
             _host.settle_oom_score(process, host.get("OomScoreAdj") or 0)
-            _network.inside(f"/proc/{process}/ns/net", _network.set_sysctls, host.get("Sysctls") or {})
+            namespace.inside(f"/proc/{process}/ns/net", namespace.set_sysctls, host.get("Sysctls") or {})
         except (OSError, ValueError) as error:
             self.module.warn(f"{self.name} runs, but not all of its settings are back ({error})")
 
@@ -652,7 +654,7 @@ class Restorer:
 
 
 def main() -> None:
-    module = _client.new_module(
+    module = api.new_module(
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
@@ -664,11 +666,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**Restorer(module, _client.connect(module.params)).run())
+        module.exit_json(**Restorer(module, api.connect(module.params)).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
     except FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error), INTACT).sentence(STAGE))
+        module.fail_json(msg=MigrationError(api.api_message(error), INTACT).sentence(STAGE))
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ size:
 
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _image
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 STAGE = "Image"
 INTACT = "nothing was changed"
@@ -102,22 +102,22 @@ INTACT = "nothing was changed"
 def kept(path: str, image: dict, layers: set[str]) -> bool:
     """Whether this very archive is there already."""
     try:
-        archive = _image.Archive(path)
+        archive = images.Archive(path)
     except (OSError, ValueError):
         return False
     tags = sorted(image.get("RepoTags") or [])
     return (archive.id, archive.tags) == (image["Id"], tags) and archive.serves(layers)
 
 
-def save(client: _client.CheckpointClient, image: dict, path: str, layers: set[str]) -> None:
+def save(client: api.CheckpointClient, image: dict, path: str, layers: set[str]) -> None:
     """Docker's archive of the image, then without what is not wanted; I(path) is there when it is complete."""
     whole, partial = f"{path}.whole", f"{path}.partial"
     try:
         # Saved by its ID, an image has no tags in the archive.
         client.save_images(image.get("RepoTags") or [image["Id"]], whole)
-        left_out = _image.Archive(whole).to_leave_out(layers)
+        left_out = images.Archive(whole).to_leave_out(layers)
         if left_out:
-            _image.copy_without(whole, partial, left_out)
+            images.copy_without(whole, partial, left_out)
         os.replace(partial if left_out else whole, path)
     except ValueError as error:
         raise MigrationError(
@@ -129,7 +129,7 @@ def save(client: _client.CheckpointClient, image: dict, path: str, layers: set[s
                 os.unlink(rest)
 
 
-def export(client: _client.CheckpointClient, params: dict, check_mode: bool) -> dict:
+def export(client: api.CheckpointClient, params: dict, check_mode: bool) -> dict:
     """The module's result."""
     path, layers = params["path"], set(params["layers"])
     image = client.find_image(params["image"])
@@ -145,13 +145,13 @@ def export(client: _client.CheckpointClient, params: dict, check_mode: bool) -> 
         "changed": changed,
         "image": {"id": image["Id"], "tags": image.get("RepoTags") or []},
         "layers": len(diff_ids),
-        "layers_left_out": _image.layers_there(diff_ids, layers),
+        "layers_left_out": images.layers_there(diff_ids, layers),
         "size": 0 if changed and check_mode else os.path.getsize(path),
     }
 
 
 def main() -> None:
-    module = _client.new_module(
+    module = api.new_module(
         {
             "image": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
@@ -160,11 +160,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**export(_client.connect(module.params), module.params, module.check_mode))
+        module.exit_json(**export(api.connect(module.params), module.params, module.check_mode))
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except _client.FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error), INTACT).sentence(STAGE))
+    except api.FAILURES as error:
+        module.fail_json(msg=MigrationError(api.api_message(error), INTACT).sentence(STAGE))
 
 
 if __name__ == "__main__":

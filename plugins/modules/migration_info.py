@@ -49,27 +49,27 @@ migrations:
       now: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false, together: []}
 """
 
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal, _settle
+from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 
 def look(entries: list[dict], params: dict) -> list[dict]:
     """The entries, each with how things really are."""
-    client = _client.connect(params)
-    return [dict(entry, now=_settle.present(entry, client)) for entry in entries]
+    client = api.connect(params)
+    return [dict(entry, now=recovery.present(entry, client)) for entry in entries]
 
 
 def main() -> None:
-    module = _client.new_module({"container": {"type": "str"}}, supports_check_mode=True)
+    module = api.new_module({"container": {"type": "str"}}, supports_check_mode=True)
     wanted = module.params["container"]
     try:
-        entries = [entry for entry in _journal.entries() if wanted in (None, entry["name"])]
+        entries = [entry for entry in journal.entries() if wanted in (None, entry["name"])]
         module.exit_json(changed=False, migrations=look(entries, module.params) if entries else [])
     except MigrationError as error:
         module.fail_json(**error.result("Info"))
-    except _client.FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
+    except api.FAILURES as error:
+        module.fail_json(msg=MigrationError(api.api_message(error)).sentence("Info"))
 
 
 if __name__ == "__main__":

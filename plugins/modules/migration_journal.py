@@ -178,10 +178,9 @@ other:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal, _settle
+from ansible_collections.fog.migration.plugins.module_utils import decisions, journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 STAGE = "Journal"
 SETTLED = "is as it was"
@@ -196,7 +195,7 @@ class Journal:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params = module.params
-        self.before = _journal.load(self.params["id"])
+        self.before = journal.load(self.params["id"])
 
     def run(self) -> dict:
         """Does it."""
@@ -216,11 +215,11 @@ class Journal:
         facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
         entry = {"id": self.params["id"], "stage": self.params["stage"] or "reservation", **facts}
         entry["made"] = self._made()
-        other = _journal.open_entry(entry)
+        other = journal.open_entry(entry)
         if other:
-            what, remedy = _decisions.under_way(other, None)
+            what, remedy = decisions.under_way(other, None)
             raise MigrationError(what, "nothing was changed", remedy, other=other)
-        return self._result(self.before is None, _journal.load(self.params["id"]))
+        return self._result(self.before is None, journal.load(self.params["id"]))
 
     def _made(self) -> dict:
         return {key: value for key, value in (self.params["made"] or {}).items() if value}
@@ -229,42 +228,42 @@ class Journal:
         facts = {key: self.params[key] for key in FACTS if self.params[key]}
         if "made" in facts:
             facts["made"] = self._made()
-        entry = _journal.note(self.params["id"], **facts)
+        entry = journal.note(self.params["id"], **facts)
         return self._result(entry != self.before, entry)
 
-    def _client(self) -> _client.CheckpointClient:
-        return _client.connect(self.params)
+    def _client(self) -> api.CheckpointClient:
+        return api.connect(self.params)
 
     def _quiet(self) -> dict:
         if not self.before:
             return self._result(False, None)
         client = self._client()
-        _settle.quiet(self.before, client, self.params["patience"])
+        recovery.quiet(self.before, client, self.params["patience"])
         # What has ended may have noted something.
-        entry = _journal.load(self.params["id"])
-        now = _settle.present(entry, client) if entry else {}
+        entry = journal.load(self.params["id"])
+        now = recovery.present(entry, client) if entry else {}
         return self._result(entry != self.before, entry, now=now)
 
     def _undone(self) -> dict:
         if not self.before:
             return self._result(False, None, said=SETTLED)
-        said = _settle.undo(self.before, self._client(), self.params["restore_timeout"])
+        said = recovery.undo(self.before, self._client(), self.params["restore_timeout"])
         return self._result(True, self.before, said=said)
 
     def _finished(self) -> dict:
         if not self.before:
             return self._result(False, None, said=SETTLED)
-        said = _settle.finish(self.before, self._client(), self.params["keep_checkpoint"])
+        said = recovery.finish(self.before, self._client(), self.params["keep_checkpoint"])
         return self._result(True, self.before, said=said)
 
 
 def main() -> None:
     made = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volumes")}
-    module = _client.new_module(
+    module = api.new_module(
         {
             "id": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["open", "noted", "quiet", "undone", "finished"], "required": True},
-            "role": {"type": "str", "choices": list(_journal.ROLES)},
+            "role": {"type": "str", "choices": list(journal.ROLES)},
             "container": {"type": "str"},
             "name": {"type": "str"},
             "source": {"type": "str"},
@@ -274,7 +273,7 @@ def main() -> None:
             "together": {"type": "list", "elements": "str", "default": []},
             "controller": {"type": "dict"},
             "stage": {"type": "str"},
-            "owner": {"type": "str", "choices": list(_journal.OWNERS)},
+            "owner": {"type": "str", "choices": list(journal.OWNERS)},
             "made": {"type": "dict", "options": made},
             "keep_checkpoint": {"type": "bool", "default": False},
             "patience": {"type": "int", "default": 120},
@@ -287,8 +286,8 @@ def main() -> None:
         module.exit_json(**Journal(module).run())
     except MigrationError as error:
         module.fail_json(**error.result(STAGE))
-    except _client.FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence(STAGE))
+    except api.FAILURES as error:
+        module.fail_json(msg=MigrationError(api.api_message(error)).sentence(STAGE))
 
 
 if __name__ == "__main__":

@@ -342,13 +342,20 @@ container:
 import itertools
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils import _decisions, _host, _manifest
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
-from ansible_collections.fog.migration.plugins.module_utils.docker import _client, _layout, _mounts, _networks, _storage
-from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
-from ansible_collections.fog.migration.plugins.module_utils.network import _survey
+from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    checkpoint_layout,
+    networks,
+    storage_drivers,
+)
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 # Of a larger file no checksum is made.
 LARGEST = 64 * 1024 * 1024
@@ -357,15 +364,15 @@ LARGEST = 64 * 1024 * 1024
 def network_settings(client) -> dict:
     """How each network was made that has addresses, by name."""
     found = [one for one in client.networks() if one["Name"] not in ("host", "none")]
-    return {one["Name"]: _networks.settings(client.inspect_network(one["Id"])) for one in found}
+    return {one["Name"]: networks.settings(client.inspect_network(one["Id"])) for one in found}
 
 
 def segments(configured: dict) -> dict:
     """The networks on which containers have addresses of their own, by name."""
     return {
-        name: {"driver": one["driver"], "subnets": _networks.subnets(one), "used": one["used"]}
+        name: {"driver": one["driver"], "subnets": networks.subnets(one), "used": one["used"]}
         for name, one in configured.items()
-        if one["driver"] in _networks.MOVABLE_DRIVERS
+        if one["driver"] in networks.MOVABLE_DRIVERS
     }
 
 
@@ -378,7 +385,7 @@ def neighbours(client, inspect: dict) -> list[dict]:
 def checksum(path: str) -> str | None:
     """The SHA-256 of a file, if it is one, and not so large that it would take long."""
     small = _mounts.is_file(path) and os.path.getsize(path) <= LARGEST
-    return _manifest.sha256_file(path) if small else None
+    return manifest.sha256_file(path) if small else None
 
 
 def _is_replaced(inspect: dict, mount: dict) -> bool:
@@ -403,8 +410,8 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
             is_file=_mounts.is_file(path),
             checksum=checksum(path),
             replaced=_is_replaced(inspect, mount),
-            bytes=_host.folder_bytes(path) if mount["type"] == "volume" else 0,
-            file_system=_host.path_facts(path)["file_system"],
+            bytes=host.folder_bytes(path) if mount["type"] == "volume" else 0,
+            file_system=host.path_facts(path)["file_system"],
             users=sorted(one["Name"].lstrip("/") for one in others if path in _mounts.sources(one).values()),
         )
     return mounts
@@ -412,29 +419,29 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
 
 def describe_rootfs(client, inspect: dict, daemon: dict) -> dict:
     """How much the container has changed in its root file system, and whether that can be read."""
-    storage = _storage.of_container(inspect, daemon["root"])
+    storage = storage_drivers.of_container(inspect, daemon["root"])
     if storage is None:
         return {"rootfs_size": 0, "rootfs_readable": not client.diff(inspect["Id"])}
     if storage.is_layer:
-        return {"rootfs_size": _host.folder_bytes(storage.folder), "rootfs_readable": True}
-    there = _rootfs.snapshot(storage.folder)
-    names = _storage.changes(there, client.diff(inspect["Id"]) or []).names
+        return {"rootfs_size": host.folder_bytes(storage.folder), "rootfs_readable": True}
+    there = snapshot.snapshot(storage.folder)
+    names = storage_drivers.changes(there, client.diff(inspect["Id"]) or []).names
     return {"rootfs_size": sum(there[name].size for name in names), "rootfs_readable": True}
 
 
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
     process = inspect["State"].get("Pid") or 0
-    unreadable, stopped = _host.unreadable_limits(process), _host.stopped_below(process)
+    unreadable, stopped = host.unreadable_limits(process), host.stopped_below(process)
     facts = (criu_version, unreadable)
-    refusal = _decisions.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
+    refusal = decisions.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
     # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
     without_docker = dict(daemon, experimental=True)
-    live = _decisions.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
+    live = decisions.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
     shm = f"/proc/{process}/root/dev/shm"
     others = neighbours(client, inspect)
-    fixed = _decisions.fixed_addresses(inspect)
+    fixed = decisions.fixed_addresses(inspect)
     return {
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),
@@ -448,59 +455,59 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "remedy": refusal[1],
         "live_refusal": live[0],
         "live_remedy": live[1],
-        "memory": _host.anonymous_memory(process) if process else 0,
+        "memory": host.anonymous_memory(process) if process else 0,
         **describe_rootfs(client, inspect, daemon),
-        "ports": _decisions.published_ports(inspect),
+        "ports": decisions.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
-        "addresses": _decisions.addresses(inspect),
+        "addresses": decisions.addresses(inspect),
         "fixed_addresses": fixed,
         "mounts": describe_mounts(inspect, others),
-        "shares": _decisions.shared_namespaces(inspect, others),
+        "shares": decisions.shared_namespaces(inspect, others),
         "links": [link.split(":", 1)[0].lstrip("/") for link in inspect["HostConfig"].get("Links") or []],
         "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
-        "shm_outside": 0 if not process or _decisions.keeps_shared_memory(inspect) else _host.folder_bytes(shm),
-        "linked_mounts": _layout.linked_mounts(_layout.bundle(inspect["Id"])),
-        **_survey.survey(
-            inspect["Id"], process, {*itertools.chain(*fixed.values())}, _decisions.health_command(inspect)
+        "shm_outside": 0 if not process or decisions.keeps_shared_memory(inspect) else host.folder_bytes(shm),
+        "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
+        **probe_connections.survey(
+            inspect["Id"], process, {*itertools.chain(*fixed.values())}, decisions.health_command(inspect)
         ),
     }
 
 
 def gather(client, params: dict) -> dict:
     """The module's result."""
-    daemon, criu = _client.daemon_facts(client), _criu.probe()
+    daemon, criu = api.daemon_facts(client), tool.probe()
     inspect = client.find_container(params["container"]) if params["container"] else None
     listed, configured = client.containers(all=True), network_settings(client)
     return {
-        "host": _host.facts(),
+        "host": host.facts(),
         "docker": daemon,
         "criu": criu,
         "free": {
-            "checkpoints": _host.free_bytes(params["directory"]),
-            "docker": _host.free_bytes(daemon["root"]),
+            "checkpoints": host.free_bytes(params["directory"]),
+            "docker": host.free_bytes(daemon["root"]),
         },
-        "listening": _host.listening_ports(),
+        "listening": host.listening_ports(),
         "containers": {
             name.lstrip("/"): {"id": one["Id"], "state": one["State"], "labels": one.get("Labels") or {}}
             for one in listed
             for name in one["Names"]
         },
         "images": sorted(one["Id"] for one in client.images()),
-        "layers": client.layers() if daemon["storage_driver"] in _decisions.GRAPH_DRIVERS else [],
+        "layers": client.layers() if daemon["storage_driver"] in decisions.GRAPH_DRIVERS else [],
         "networks": sorted(one["Name"] for one in client.networks()),
         "network_settings": configured,
         "segments": segments(configured),
-        "interfaces": _host.interfaces(),
+        "interfaces": host.interfaces(),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
-        "paths": {path: {**_host.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
-        "migrations": _journal.entries(),
-        "peer": {"problem": params["peer_address"] and _host.unreachable(params["peer_address"], params["peer_port"])},
+        "paths": {path: {**host.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
+        "migrations": journal.entries(),
+        "peer": {"problem": params["peer_address"] and host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
     }
 
 
 def main() -> None:
-    module = _client.new_module(
+    module = api.new_module(
         {
             "container": {"type": "str"},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
@@ -511,11 +518,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(changed=False, **gather(_client.connect(module.params), module.params))
+        module.exit_json(changed=False, **gather(api.connect(module.params), module.params))
     except MigrationError as error:
         module.fail_json(**error.result("Info"))
-    except _client.FAILURES as error:
-        module.fail_json(msg=MigrationError(_client.api_message(error)).sentence("Info"))
+    except api.FAILURES as error:
+        module.fail_json(msg=MigrationError(api.api_message(error)).sentence("Info"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _door
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 KeyPolicy: Any = object
 try:
@@ -93,7 +93,7 @@ def proxy_command(settings, hostname, port, user):
         *before, last = jumps.split(",")
         command = ["ssh"] + (["-J", ",".join(before)] if before else [])
         target = last if last.startswith("ssh://") else f"ssh://{last}"
-        return _door.shell_line([*command, "-W", f"[{hostname}]:{port}", target])
+        return ssh_access.shell_line([*command, "-W", f"[{hostname}]:{port}", target])
     command = settings.get("proxycommand", [""])[0]
     if is_set(command):
         for token, value in (("%h", hostname), ("%p", str(port)), ("%r", user or ""), ("%%", "%")):
@@ -425,7 +425,7 @@ def relay(source, destination, retries, timeout):
                 return dict(books, failed=True, interrupted=False, msg=end["error"])
         problem = problem or complaint or report.get("error") or "the connection was cut"
         late = time.monotonic() >= deadline
-        if hopeless or _door.is_hopeless(problem) or late or books["attempts"] > retries:
+        if hopeless or ssh_access.is_hopeless(problem) or late or books["attempts"] > retries:
             over = f" (the timeout of {timeout} s is over)" if late else ""
             return dict(books, failed=True, interrupted=True, msg=f"{problem}{over}")
         time.sleep(min(2.0 ** books["attempts"], 15, max(0.0, deadline - time.monotonic())))

@@ -28,8 +28,8 @@ import time
 from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.live import _freeze, _pager
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
+from ansible_collections.fog.migration.plugins.module_utils.migration import dump as _dump
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -53,7 +53,7 @@ class Freeze:
         self.last_round()
         same.append(self.digests())
         if "restore" not in self.wish:
-            _freeze.dump(self.container, self.folder("full"), self.folder("work-full"))
+            _dump.dump(self.container, self.folder("full"), self.folder("work-full"))
             self.compare(memory_in(self.folder("full")))
         self.answer["rounds"] = self.ends.rounds.figures
         self.answer["same"] = [here == there for here, there in same]
@@ -73,7 +73,7 @@ class Freeze:
         """As the source's program does it."""
         mode, images = self.wish["mode"], self.folder("images")
         frozen = self.ends.freeze(images)
-        dump = _freeze.Dump(self.container, images, self.folder("work"), mode != "stop-and-copy")
+        dump = _dump.Dump(self.container, images, self.folder("work"), mode != "stop-and-copy")
         dump.start()
         if mode == "precopy":
             frozen.compare()
@@ -102,14 +102,14 @@ class Freeze:
     def images(self):
         """What travels of the dump, in a directory of its own: everything but the pages."""
         target = f"{HERE}/completed"
-        shutil.copytree(f"{HERE}/images", target, ignore=lambda _path, names: [*filter(_pages.holds_pages, names)])
+        shutil.copytree(f"{HERE}/images", target, ignore=lambda _path, names: [*filter(pages.holds_pages, names)])
         return target
 
     def compare(self, full):
         """The destination's store and the images that it makes, beside the dump of everything."""
         lazy = memory_in(f"{HERE}/images")
         there = memory_of(self.ends.destination.store)
-        figures = _pages.complete(self.images(), self.ends.destination.store, False)
+        figures = pages.complete(self.images(), self.ends.destination.store, False)
         completed = memory_in(f"{HERE}/completed")
         self.answer.update(
             figures=figures,
@@ -142,14 +142,14 @@ class Freeze:
     def restore(self):
         """From what the destination has, and nothing else."""
         target, destination = self.images(), self.ends.destination
-        self.answer["figures"] = _pages.complete(target, destination.store, self.wish["lazily"])
+        self.answer["figures"] = pages.complete(target, destination.store, self.wish["lazily"])
         self.answer["images"] = sum(
-            os.stat(f"{target}/{name}").st_size for name in os.listdir(target) if _pages.holds_pages(name)
+            os.stat(f"{target}/{name}").st_size for name in os.listdir(target) if pages.holds_pages(name)
         )
         subprocess.run(self.wish["kill"], stdout=subprocess.DEVNULL, check=True)
         for name in ("images", "here"):
             shutil.rmtree(f"{HERE}/{name}")
-        pager = _pager.Pager(destination.store, _pager.EVERYTHING, None)
+        pager = lazy_pages.Pager(destination.store, lazy_pages.EVERYTHING, None)
         if self.wish["lazily"]:
             pager.start(target, self.folder("work-there"))
         command = self.wish["restore"].replace("IMAGES", target).replace("WORK", self.folder("work-there"))

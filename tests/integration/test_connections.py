@@ -15,7 +15,7 @@ import pytest
 from lab import IMAGE, RUNTIME, failure, wait_for
 from peer import Peers
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 pytestmark = pytest.mark.lab
 
@@ -166,7 +166,7 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
     endpoint = start_server(lab)
     container = lab.inspect("fog1", "mover")["Id"]
     peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
-    _program.lay_down(str(tmp_path), {}, "network._hold")
+    deploy.lay_down(str(tmp_path), {}, "network.network_lock")
     archive = subprocess.run(["tar", "-C", str(tmp_path), "-c", "."], capture_output=True, check=True).stdout
     lab.sh("fog1", "mkdir -p /run/fog-migration-hold")
     subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-hold", "-x"], input=archive, check=True)

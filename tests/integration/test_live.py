@@ -14,9 +14,9 @@ import lab as lab_module
 import pytest
 from churn import CHURN, churn_line
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
-from ansible_collections.fog.migration.plugins.module_utils.channel import _door
-from ansible_collections.fog.migration.plugins.module_utils.live import _source
+from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 pytestmark = pytest.mark.lab
 
@@ -55,9 +55,9 @@ class Live:
         address = self.lab.hostvars["fog2"]["ansible_host"]
         ssh = {"key": f"{PLACE}/key", "hosts_file": f"{PLACE}/known_hosts", "user": "root", "address": address}
         source = {**common, "container": self.container, "options": options, "ssh": {**ssh, "port": 22}, "lazily": True}
-        self._lay_down("fog1", "live._source", source)
+        self._lay_down("fog1", "migration.source", source)
         self._lay_down(
-            "fog2", "live._destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
+            "fog2", "migration.destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
         )
         self._open_door()
         command = [*self.lab.exec_command("fog1"), "python3", "-I", f"{PLACE}/channel.py"]
@@ -71,7 +71,7 @@ class Live:
     def _lay_down(self, node: str, part: str, order: dict) -> None:
         folder = self.folder / node
         folder.mkdir()
-        _program.lay_down(str(folder), order, part)
+        deploy.lay_down(str(folder), order, part)
         self.lab.sh(node, f"mkdir -p {PLACE}")
         archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
         subprocess.run([*self.lab.exec_command(node), "tar", "-C", PLACE, "-x"], input=archive, check=True)
@@ -82,9 +82,9 @@ class Live:
             self.lab.sh("fog1", f"cat {PLACE}/key.pub"),
             self.lab.sh("fog2", "cat /etc/ssh/ssh_host_ed*.pub"),
         )
-        hosts = _door.known_hosts([host_key])
+        hosts = ssh_access.known_hosts([host_key])
         self.lab.sh("fog1", f"printf '%s' '{hosts}' >{PLACE}/known_hosts")
-        line = _door.authorized_line(key, f"python3 -I {PLACE}/channel.py", "live-test", 4102444800, (8, 0))
+        line = ssh_access.authorized_line(key, f"python3 -I {PLACE}/channel.py", "live-test", 4102444800, (8, 0))
         self.lab.sh("fog2", f"mkdir -p /root/.ssh; cat >>/root/.ssh/authorized_keys <<'END'\n{line}END")
 
     def copy(self) -> None:

@@ -20,7 +20,7 @@ from test_bad_input import FORGE
 from test_migrate import NATURALS, counted
 from test_transfer import BASE, MIB, Nodes, result_of
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The key of a transfer
@@ -37,7 +37,7 @@ def nodes(lab) -> Iterator[Nodes]:
 def said(*frames: tuple[bytes, object]) -> str:
     """Frames as the shell's printf takes them."""
     data = b"".join(
-        _frames.HEADER.pack(kind, len(text)) + text
+        framing.HEADER.pack(kind, len(text)) + text
         for kind, text in ((kind, json.dumps(value).encode("ascii")) for kind, value in frames)
     )
     return base64.b64encode(data).decode("ascii")
@@ -60,9 +60,9 @@ def test_the_key_feeds_one_folder_and_stays_where_it_was_made(nodes):
         {"path": f"../../..{BASE}/elsewhere", "size": 1, "mode": 384, "sha256": hashlib.sha256(b"x").hexdigest()},
     ]
     lies = said(
-        (_frames.HELLO, _frames.greeting("sender", compression="none")),
-        (_frames.LISTING, entries),
-        (_frames.LISTING, []),
+        (framing.HELLO, framing.greeting("sender", compression="none")),
+        (framing.LISTING, entries),
+        (framing.LISTING, []),
     )
     order = f"python3 /run/fog-migration/channel.py {BASE}/elsewhere"
     answer = nodes.sh(

@@ -12,12 +12,12 @@ import os
 import socket
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Frames
-from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _pager
-from ansible_collections.fog.migration.plugins.module_utils.live._rounds import Frozen, Rounds
-from ansible_collections.fog.migration.plugins.module_utils.live._source import Source
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination
+from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Frozen, Rounds
+from ansible_collections.fog.migration.plugins.module_utils.migration.source import Source
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Frames
 
 
 class Ends:
@@ -28,7 +28,7 @@ class Ends:
         self.container = container
         self._writers = (here_out, there_out)
         order = {"container": container, "host": "there", "staging": f"{folder}/there", "options": []}
-        self.destination = _destination.Destination(Frames(there_in, there_out, 60), order)
+        self.destination = destination.Destination(Frames(there_in, there_out, 60), order)
         self.source = Source(Frames(here_in, here_out, 60), {**order, "staging": f"{folder}/here"})
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -42,7 +42,7 @@ class Ends:
             self.destination._greet()
             while self.destination._serve():
                 pass
-        except (ChannelError, _pages.PagesError) as exc:
+        except (ChannelError, pages.PagesError) as exc:
             self.destination._tell(str(exc))
 
     def freeze(self, images):
@@ -52,9 +52,9 @@ class Ends:
 
     def follow(self):
         """From the order to restore on: the destination has a pager, and this is where CRIU would ask it for pages."""
-        self.source.frames.write_json(_frames.DO, {"do": "give up"})
+        self.source.frames.write_json(framing.DO, {"do": "give up"})
         self._thread.join()
-        self.destination.pager = _pager.Pager(self.destination.store, 0, self.destination._need)
+        self.destination.pager = lazy_pages.Pager(self.destination.store, 0, self.destination._need)
         ours, theirs = socket.socketpair()
         self.destination.pager.speak(ours)
         threading.Thread(target=self.destination._hear, args=(True,), daemon=True).start()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.fog.migration.plugins.module_utils import _manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 
 
 def describe(folder) -> None:

@@ -11,8 +11,8 @@ import random
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils.files import _blocks, _files
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 MIB = 1 << 20
 
@@ -23,15 +23,15 @@ def both(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    known = _blocks.Blocks()
+    known = blocks.Blocks()
 
     def send(*names: str, removed: tuple = ()) -> int:
         stream = io.BytesIO()
-        packer = _files.Packer(str(here), stream.write, blocks=known)
+        packer = archive.Packer(str(here), stream.write, blocks=known)
         packer.pack([name.encode() for name in removed], [name.encode() for name in names])
         size = stream.tell()
         stream.seek(0)
-        _files.Unpacker(str(there), stream.read).unpack()
+        archive.Unpacker(str(there), stream.read).unpack()
         for name in names:
             assert (there / name).read_bytes() == (here / name).read_bytes()
         return size
@@ -48,19 +48,19 @@ def test_only_the_blocks_that_changed(both):
     with open(here / "data", "r+b") as stream:
         stream.seek(3 * MIB + 5)
         stream.write(b"x")
-    assert send("data") < 2 * _blocks.BLOCK
+    assert send("data") < 2 * blocks.BLOCK
     # Who has it open at the destination has it still.
     assert (there / "data").stat().st_ino == inode
     assert send("data") < 1000
 
 
 def test_what_is_kept_of_it(tmp_path):
-    known = _blocks.Blocks()
+    known = blocks.Blocks()
     known.note(b"a/\xff", 5, bytearray(b"\x00\xfe" * 16))
     known.note(b"b", 6, b"")
     known.store(str(tmp_path / "kept"))
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
-    again = _blocks.Blocks.load(str(tmp_path / "kept"))
+    again = blocks.Blocks.load(str(tmp_path / "kept"))
     assert (again.state(b"a/\xff", 5), again.state(b"b", 6), again.state(b"b", 5)) == (b"\x00\xfe" * 16, b"", None)
 
 
@@ -83,15 +83,15 @@ def test_holes(both):
     with open(here / "data", "wb") as stream:
         stream.seek(20 * MIB)
         stream.write(b"end")
-    assert send("data") < 2 * _blocks.BLOCK
+    assert send("data") < 2 * blocks.BLOCK
     assert (there / "data").stat().st_blocks * 512 < MIB
     with open(here / "data", "r+b") as stream:
         stream.seek(7 * MIB)
-        stream.write(os.urandom(3 * _blocks.BLOCK))
-    assert 3 * _blocks.BLOCK < send("data") < 6 * _blocks.BLOCK
+        stream.write(os.urandom(3 * blocks.BLOCK))
+    assert 3 * blocks.BLOCK < send("data") < 6 * blocks.BLOCK
     with open(here / "data", "r+b") as stream:
         stream.seek(7 * MIB)
-        stream.write(bytes(2 * _blocks.BLOCK))
+        stream.write(bytes(2 * blocks.BLOCK))
     send("data")
 
 
@@ -142,7 +142,7 @@ def test_a_part_of_what_is_no_file_is_refused(tmp_path, made):
         len(head).to_bytes(4, "big") + head + bytes(7) + b"\0" + b"\0\0\0\x03abc" + bytes(12) + bytes(4)
     )
     with pytest.raises(Refused):
-        _files.Unpacker(str(there), stream.read).unpack()
+        archive.Unpacker(str(there), stream.read).unpack()
     assert secret.read_bytes() == b"secret"
 
 
@@ -153,4 +153,4 @@ def test_a_block_beyond_the_end_is_refused(tmp_path):
     block = (8).to_bytes(8, "big") + (2).to_bytes(4, "big") + b"ab"
     stream = io.BytesIO(len(head).to_bytes(4, "big") + head + block + bytes(16))
     with pytest.raises(Refused, match="more of a file than there is"):
-        _files.Unpacker(str(tmp_path), stream.read).unpack()
+        archive.Unpacker(str(tmp_path), stream.read).unpack()

@@ -16,13 +16,14 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _listing, _stream
-from ansible_collections.fog.migration.plugins.module_utils.channel._channel import Receiver, Sender
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import compression as _compression
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing, listing
+from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver, Sender
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Interrupted, Refused
 
 MIB = 1024 * 1024
-NEEDS_ZSTD = pytest.mark.skipif(not _stream.zstd_program(), reason="needs the zstd program")
+NEEDS_ZSTD = pytest.mark.skipif(not _compression.zstd_program(), reason="needs the zstd program")
 
 
 def noise(count, seed=1):
@@ -89,7 +90,7 @@ def transfer(root, final, compression="none", entries=None, replace=False, snap=
     ends = Ends()
     if snap is not None:
         ends.sender.budget = snap
-    sender = Sender(ends.sender, str(root), _listing.listing(str(root)) if entries is None else entries, compression)
+    sender = Sender(ends.sender, str(root), listing.listing(str(root)) if entries is None else entries, compression)
 
     def receive():
         try:
@@ -121,7 +122,7 @@ class SnappingFrames(Frames):
     budget = float("inf")
 
     def write(self, kind, payload=b""):
-        if kind == _frames.DATA and self.sent + len(payload) > self.budget:
+        if kind == framing.DATA and self.sent + len(payload) > self.budget:
             Ends.hang_up(self)
             raise Interrupted("snapped")
         super().write(kind, payload)
@@ -301,13 +302,13 @@ def test_one_directory_has_one_receiver(checkpoint, tmp_path, monkeypatch):
     first, second = Ends(), Ends()
     receiver = Receiver(first.receiver, str(tmp_path / "there"), host="fog2")
     received = in_background(receiver.run)
-    assert first.sender.expect_object(_frames.HELLO)["role"] == "receiver"
-    first.sender.write_json(_frames.HELLO, _frames.greeting("sender", compression="none"))
-    first.sender.write_list(_frames.LISTING, _listing.listing(str(checkpoint)))
-    first.sender.expect_list(_frames.WANTS)
+    assert first.sender.expect_object(framing.HELLO)["role"] == "receiver"
+    first.sender.write_json(framing.HELLO, framing.greeting("sender", compression="none"))
+    first.sender.write_list(framing.LISTING, listing.listing(str(checkpoint)))
+    first.sender.expect_list(framing.WANTS)
     refused = in_background(Receiver(second.receiver, str(tmp_path / "there"), host="fog2").run)
     with pytest.raises(Refused, match=r"another transfer to .*there is under way on fog2"):
-        Sender(second.sender, str(checkpoint), _listing.listing(str(checkpoint)), "none").run()
+        Sender(second.sender, str(checkpoint), listing.listing(str(checkpoint)), "none").run()
     second.hang_up(second.sender)
     assert isinstance(refused(), Refused)
     first.hang_up(first.sender)
@@ -326,18 +327,18 @@ class Speaker:
         self.final = tmp_path / "there"
         receiver = Receiver(self.ends.receiver, str(self.final), host="fog2")
         self.received = in_background(receiver.run)
-        self.frames.expect_object(_frames.HELLO)
-        self.frames.write_json(_frames.HELLO, _frames.greeting("sender", compression=compression))
-        self.frames.write_list(_frames.LISTING, entries)
+        self.frames.expect_object(framing.HELLO)
+        self.frames.write_json(framing.HELLO, framing.greeting("sender", compression=compression))
+        self.frames.write_list(framing.LISTING, entries)
 
     def plan(self):
-        wants = self.frames.expect_list(_frames.WANTS)
-        self.frames.write_list(_frames.PLAN, [{"index": want["index"], "offset": 0} for want in wants])
+        wants = self.frames.expect_list(framing.WANTS)
+        self.frames.write_list(framing.PLAN, [{"index": want["index"], "offset": 0} for want in wants])
 
     def refusal(self):
         """The reason that the receiver sends; it must come to its end by itself after that."""
         with pytest.raises(Refused) as refused:
-            self.frames.expect(_frames.VERDICT)
+            self.frames.expect(framing.VERDICT)
         self.ends.hang_up(self.frames)
         assert isinstance(self.received(), Refused)
         assert not self.final.exists()
@@ -397,8 +398,8 @@ def test_other_content_than_was_listed_is_refused(tmp_path, compression, content
     speaker.plan()
     if compression == "zstd":
         content = subprocess.run(["zstd", "-q", "-c"], input=content, capture_output=True, check=True).stdout
-    speaker.frames.write(_frames.DATA, content)
-    speaker.frames.write_json(_frames.END, {})
+    speaker.frames.write(framing.DATA, content)
+    speaker.frames.write_json(framing.END, {})
     assert reason in speaker.refusal()
 
 
@@ -407,8 +408,8 @@ def test_a_bomb_does_not_go_off(tmp_path):
     speaker = Speaker(tmp_path, [TOP, entry("a", bytes(MIB))], "zstd")
     speaker.plan()
     bomb = subprocess.run(["zstd", "-q", "-c"], input=bytes(256 * MIB), capture_output=True, check=True).stdout
-    speaker.frames.write(_frames.DATA, bomb)
-    speaker.frames.write_json(_frames.END, {})
+    speaker.frames.write(framing.DATA, bomb)
+    speaker.frames.write_json(framing.END, {})
     assert "more bytes came than were announced" in speaker.refusal()
     # The file itself was complete; nothing is on disk beyond what was announced.
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= MIB
@@ -418,22 +419,22 @@ def test_a_bomb_does_not_go_off(tmp_path):
 def test_a_damaged_compressed_stream_is_refused(tmp_path):
     speaker = Speaker(tmp_path, [TOP, entry("a")], "zstd")
     speaker.plan()
-    speaker.frames.write(_frames.DATA, b"this is not zstd at all")
-    speaker.frames.write_json(_frames.END, {})
+    speaker.frames.write(framing.DATA, b"this is not zstd at all")
+    speaker.frames.write_json(framing.END, {})
     assert "compressed stream was damaged" in speaker.refusal()
 
 
 def test_a_plan_that_was_not_asked_for_is_refused(tmp_path):
     speaker = Speaker(tmp_path, [TOP, entry("a")])
-    speaker.frames.expect_list(_frames.WANTS)
-    speaker.frames.write_list(_frames.PLAN, [{"index": 0, "offset": 3}])
+    speaker.frames.expect_list(framing.WANTS)
+    speaker.frames.write_list(framing.PLAN, [{"index": 0, "offset": 3}])
     assert "plan is not what was wanted" in speaker.refusal()
 
 
 def test_a_stream_that_ends_early_leaves_nothing_final(tmp_path):
     speaker = Speaker(tmp_path, [TOP, entry("a", noise(MIB))])
     speaker.plan()
-    speaker.frames.write(_frames.DATA, noise(MIB)[:1000])
+    speaker.frames.write(framing.DATA, noise(MIB)[:1000])
     speaker.ends.hang_up(speaker.frames)
     assert isinstance(speaker.received(), Interrupted)
     assert not speaker.final.exists()
@@ -459,9 +460,9 @@ def test_garbage_is_refused_at_both_ends(tmp_path, noise_on_the_line, reason):
     ends = Ends()
     received = in_background(Receiver(ends.receiver, str(tmp_path / "there"), host="fog2").run)
     os.write(ends.sender.fd_out, noise_on_the_line)
-    ends.sender.expect_object(_frames.HELLO)
+    ends.sender.expect_object(framing.HELLO)
     with pytest.raises(Refused, match=reason):
-        ends.sender.expect_object(_frames.HELLO)
+        ends.sender.expect_object(framing.HELLO)
     ends.hang_up(ends.sender)
     assert isinstance(received(), Refused)
     assert os.listdir(tmp_path) == []
@@ -473,7 +474,7 @@ def test_garbage_is_refused_at_both_ends(tmp_path, noise_on_the_line, reason):
 
 
 def test_every_kind_of_frame_has_a_limit():
-    for kind, limit in _frames.LIMITS.items():
+    for kind, limit in framing.LIMITS.items():
         ends = Ends()
         ends.receiver._heard = True
         os.write(ends.sender.fd_out, struct.pack(">cI", kind, limit + 1))
@@ -483,11 +484,11 @@ def test_every_kind_of_frame_has_a_limit():
 
 def test_signs_of_life_are_skipped():
     ends = Ends()
-    ends.sender.write_json(_frames.HELLO, {})
-    ends.sender.write(_frames.ALIVE)
-    ends.sender.write(_frames.DATA, b"x")
-    assert ends.receiver.read() == (_frames.HELLO, b"{}")
-    assert ends.receiver.read() == (_frames.DATA, b"x")
+    ends.sender.write_json(framing.HELLO, {})
+    ends.sender.write(framing.ALIVE)
+    ends.sender.write(framing.DATA, b"x")
+    assert ends.receiver.read() == (framing.HELLO, b"{}")
+    assert ends.receiver.read() == (framing.DATA, b"x")
 
 
 def test_a_silent_end_is_given_up():
@@ -498,7 +499,7 @@ def test_a_silent_end_is_given_up():
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_noticed(checkpoint, tmp_path):
-    entries = _listing.listing(str(checkpoint))
+    entries = listing.listing(str(checkpoint))
     os.truncate(checkpoint / "criu" / "pages-2.img", MIB)
     sent, received, _sender = transfer(checkpoint, tmp_path / "there", entries=entries)
     assert "became shorter" in str(sent)
@@ -507,7 +508,7 @@ def test_a_file_that_shrinks_while_it_is_sent_is_noticed(checkpoint, tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_sent_is_noticed(checkpoint, tmp_path):
-    entries = _listing.listing(str(checkpoint))
+    entries = listing.listing(str(checkpoint))
     (checkpoint / "criu" / "core-1.img").write_bytes(noise(1847, 4))
     sent, _received, _sender = transfer(checkpoint, tmp_path / "there", entries=entries)
     assert "criu/core-1.img arrived with another checksum" in str(sent)
@@ -527,11 +528,11 @@ def write_manifest(root, **changes):
 def test_checksums_come_from_the_manifest(checkpoint, tmp_path, monkeypatch):
     write_manifest(checkpoint)
     hashed = []
-    original = _listing.hash_file
-    monkeypatch.setattr(_listing, "hash_file", lambda path, *more: hashed.append(path) or original(path, *more))
-    from_manifest = _listing.listing(str(checkpoint))
+    original = listing.hash_file
+    monkeypatch.setattr(listing, "hash_file", lambda path, *more: hashed.append(path) or original(path, *more))
+    from_manifest = listing.listing(str(checkpoint))
     assert hashed == [str(checkpoint / "manifest.json")]
-    assert _listing.digest(from_manifest) == _listing.digest(_listing.listing(str(checkpoint), trust_manifest=False))
+    assert listing.digest(from_manifest) == listing.digest(listing.listing(str(checkpoint), trust_manifest=False))
 
 
 def test_content_that_is_not_what_its_manifest_says_does_not_arrive(checkpoint, tmp_path):
@@ -554,7 +555,7 @@ def test_content_that_is_not_what_its_manifest_says_does_not_arrive(checkpoint, 
 def test_a_directory_that_its_manifest_does_not_fit_is_not_sent(checkpoint, change, reason):
     write_manifest(checkpoint, **change)
     with pytest.raises(Refused, match=f"looper100 is damaged and was not sent: {reason}"):
-        _listing.listing(str(checkpoint))
+        listing.listing(str(checkpoint))
 
 
 @pytest.mark.parametrize(
@@ -582,7 +583,7 @@ def test_anything_but_files_and_directories_is_not_carried(checkpoint, kind):
         os.mkfifo(checkpoint / "fifo")
         name = "fifo"
     with pytest.raises(Refused, match=f"{name} is neither a plain file nor a directory"):
-        _listing.listing(str(checkpoint))
+        listing.listing(str(checkpoint))
 
 
 # Disks
@@ -630,20 +631,20 @@ def test_a_disk_that_fills_up_gets_its_room_back(checkpoint, small_disk, monkeyp
     ],
 )
 def test_compression_is_chosen(wanted, sender, receiver, chosen):
-    assert _stream.choose_compression(wanted, sender, {"zstd": receiver, "host": "fog2"}) == chosen
+    assert _compression.choose_compression(wanted, sender, {"zstd": receiver, "host": "fog2"}) == chosen
 
 
 @pytest.mark.parametrize(("sender", "receiver", "where"), [(False, True, "the source"), (True, False, "fog2")])
 def test_compression_that_is_not_there_is_refused(sender, receiver, where):
     with pytest.raises(Refused, match=f"no zstd on {where}"):
-        _stream.choose_compression("zstd", sender, {"zstd": receiver, "host": "fog2"})
+        _compression.choose_compression("zstd", sender, {"zstd": receiver, "host": "fog2"})
 
 
 def test_a_pace_is_kept(monkeypatch):
     clock = {"now": 100.0}
-    monkeypatch.setattr(_stream.time, "monotonic", lambda: clock["now"])
-    monkeypatch.setattr(_stream.time, "sleep", lambda seconds: clock.update(now=clock["now"] + seconds))
-    pace = _stream.Pace(1000)
+    monkeypatch.setattr(_compression.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(_compression.time, "sleep", lambda seconds: clock.update(now=clock["now"] + seconds))
+    pace = _compression.Pace(1000)
     for _number in range(10):
         pace.wait(500)
     assert clock["now"] == pytest.approx(105.0)
@@ -654,7 +655,7 @@ def test_a_pace_is_kept(monkeypatch):
 
 def lay_down(directory, order):
     directory.mkdir()
-    return _program.lay_down(str(directory), dict(order, idle_limit=30))
+    return deploy.lay_down(str(directory), dict(order, idle_limit=30))
 
 
 def test_the_file_runs_as_a_program_on_both_sides(checkpoint, tmp_path):
@@ -680,13 +681,13 @@ def test_a_receiver_that_lost_its_sender_gives_way_to_its_successor(checkpoint, 
         tmp_path / "r", {"role": "receive", "final": str(tmp_path / "there"), "host": "fog2", "replace": False}
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
-    entries = _listing.listing(str(checkpoint))
+    entries = listing.listing(str(checkpoint))
     lost = subprocess.Popen(receive, **pipes)
     frames = Frames(lost.stdout.fileno(), lost.stdin.fileno())
-    frames.expect_object(_frames.HELLO)
-    frames.write_json(_frames.HELLO, _frames.greeting("sender", compression="none"))
-    frames.write_list(_frames.LISTING, entries)
-    frames.expect_list(_frames.WANTS)
+    frames.expect_object(framing.HELLO)
+    frames.write_json(framing.HELLO, framing.greeting("sender", compression="none"))
+    frames.write_list(framing.LISTING, entries)
+    frames.expect_list(framing.WANTS)
     successor = subprocess.Popen(receive, **pipes)
     frames = Frames(successor.stdout.fileno(), successor.stdin.fileno())
     verdict = Sender(frames, str(checkpoint), entries, "none").run()

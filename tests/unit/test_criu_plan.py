@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.criu_plan import criu_plan, needed_version, numbers
-from ansible_collections.fog.migration.plugins.module_utils import _decisions
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils import decisions
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 
 NOTHING = {
     "kernel": "6.1.0-30-amd64",
@@ -127,7 +127,7 @@ FULL = "tcp-established\next-unix-sk\nmanage-cgroups=ignore\n"
 
 
 def test_options_into_an_empty_file():
-    assert _criu.merge_options("", OPTIONS) == FULL
+    assert tool.merge_options("", OPTIONS) == FULL
 
 
 @pytest.mark.parametrize(
@@ -135,20 +135,20 @@ def test_options_into_an_empty_file():
     [FULL, "manage-cgroups=ignore\nleave-stopped # mine\n\n# a comment\ntcp-established\next-unix-sk\n"],
 )
 def test_options_that_are_there_stay_as_they_are(text):
-    assert _criu.merge_options(text, OPTIONS) == text
+    assert tool.merge_options(text, OPTIONS) == text
 
 
 def test_options_with_another_value_are_replaced_in_their_place():
     mine = "# mine\nmanage-cgroups soft\nlog-file /tmp/x.log\ntcp-established\nmanage-cgroups=full"
-    merged = _criu.merge_options(mine, OPTIONS)
+    merged = tool.merge_options(mine, OPTIONS)
     assert merged == "# mine\nmanage-cgroups=ignore\nlog-file /tmp/x.log\ntcp-established\next-unix-sk\n"
-    assert _criu.merge_options(merged, OPTIONS) == merged
+    assert tool.merge_options(merged, OPTIONS) == merged
 
 
 def test_a_value_that_criu_does_not_take_is_none():
     """criu 4.1.1 is content with "manage-cgroups nonsense", and refuses "manage-cgroups=nonsense"."""
-    assert _criu.parse_options("manage-cgroups ignore") == {"manage-cgroups": ""}
-    assert _criu.merge_options("manage-cgroups ignore", {"manage-cgroups": "ignore"}) == "manage-cgroups=ignore\n"
+    assert tool.parse_options("manage-cgroups ignore") == {"manage-cgroups": ""}
+    assert tool.merge_options("manage-cgroups ignore", {"manage-cgroups": "ignore"}) == "manage-cgroups=ignore\n"
 
 
 # --- Features and modes
@@ -157,7 +157,7 @@ def test_a_value_that_criu_does_not_take_is_none():
 def features(**refused) -> dict:
     """All features work, but those that are named do not."""
     return {
-        name: {"works": name not in refused, "why_not": refused.get(name)} for name in (*_decisions.FEATURES, *refused)
+        name: {"works": name not in refused, "why_not": refused.get(name)} for name in (*decisions.FEATURES, *refused)
     }
 
 
@@ -166,35 +166,33 @@ def possible(modes: dict) -> set[str]:
 
 
 def test_all_modes_with_all_features():
-    modes = _decisions.migration_modes(True, None, features())
+    modes = decisions.migration_modes(True, None, features())
     assert possible(modes) == {"cold", "precopy", "postcopy", "hybrid"}
     assert {one["why_not"] for one in modes.values()} == {None}
 
 
 def test_no_mode_without_criu():
-    modes = _decisions.migration_modes(False, "criu is not installed", {})
+    modes = decisions.migration_modes(False, "criu is not installed", {})
     assert not possible(modes)
     assert {one["why_not"] for one in modes.values()} == {"criu is not installed"}
 
 
 def test_precopy_on_arm():
-    why = _decisions.feature_refusal("mem_dirty_track", "Warn  (criu/cr-check.c:824): Dirty", "4.2.1", "armv7l")
+    why = decisions.feature_refusal("mem_dirty_track", "Warn  (criu/cr-check.c:824): Dirty", "4.2.1", "armv7l")
     assert why.endswith("(CONFIG_MEM_SOFT_DIRTY), which no ARM kernel can")
-    modes = _decisions.migration_modes(True, None, features(mem_dirty_track=why))
+    modes = decisions.migration_modes(True, None, features(mem_dirty_track=why))
     # It is told, but pre-copy finds out by itself what has changed.
     assert possible(modes) == {"cold", "precopy", "postcopy", "hybrid"}
 
 
 def test_no_postcopy_without_userfaultfd_says_so_once():
-    refused = {name: _decisions.FEATURES[name] for name in ("mem_dirty_track", "uffd", "uffd-noncoop")}
-    modes = _decisions.migration_modes(True, None, features(**refused))
+    refused = {name: decisions.FEATURES[name] for name in ("mem_dirty_track", "uffd", "uffd-noncoop")}
+    modes = decisions.migration_modes(True, None, features(**refused))
     assert possible(modes) == {"cold", "precopy"}
-    assert modes["postcopy"]["why_not"] == modes["hybrid"]["why_not"] == _decisions.FEATURES["uffd"]
+    assert modes["postcopy"]["why_not"] == modes["hybrid"]["why_not"] == decisions.FEATURES["uffd"]
 
 
 def test_an_old_criu_does_not_know_every_feature():
     said = "Error (criu/cr-check.c:1901): Unknown feature cgroupns"
-    assert (
-        _decisions.feature_refusal("cgroupns", said, "2.0", "x86_64") == "CRIU 2.0 does not know the feature cgroupns"
-    )
-    assert _decisions.feature_refusal("cgroupns", None, "2.0", "x86_64") is None
+    assert decisions.feature_refusal("cgroupns", said, "2.0", "x86_64") == "CRIU 2.0 does not know the feature cgroupns"
+    assert decisions.feature_refusal("cgroupns", None, "2.0", "x86_64") is None

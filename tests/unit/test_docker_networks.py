@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import _networks
+from ansible_collections.fog.migration.plugins.module_utils.docker import networks
 
 # As Docker 26.1 shows it.
 INSPECT = {
@@ -38,7 +38,7 @@ INSPECT = {
     "Options": {"com.docker.network.bridge.name": "br77"},
     "Labels": {"x": "y"},
 }
-FRONT = _networks.settings(INSPECT)
+FRONT = networks.settings(INSPECT)
 
 
 def front(**changes) -> dict:
@@ -71,15 +71,15 @@ def test_settings():
         "scope": "local",
         "used": ["198.51.100.130", "fd00:77::2"],
     }
-    assert _networks.subnets(FRONT) == ["198.51.100.0/24", "fd00:77::/64"]
+    assert networks.subnets(FRONT) == ["198.51.100.0/24", "fd00:77::/64"]
 
 
 def test_settings_of_other_versions():
     old = {"Driver": "bridge", "IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1/16"}]}}
-    assert _networks.settings(old)["ipam_config"] == [{"subnet": "172.18.0.0/16", "gateway": "172.18.0.1"}]
-    assert "enable_ipv4" not in _networks.settings({**INSPECT, "EnableIPv4": True})
-    assert _networks.settings({**INSPECT, "EnableIPv4": False})["enable_ipv4"] is False
-    assert _networks.settings({"Driver": "null", "IPAM": None})["ipam_config"] == []
+    assert networks.settings(old)["ipam_config"] == [{"subnet": "172.18.0.0/16", "gateway": "172.18.0.1"}]
+    assert "enable_ipv4" not in networks.settings({**INSPECT, "EnableIPv4": True})
+    assert networks.settings({**INSPECT, "EnableIPv4": False})["enable_ipv4"] is False
+    assert networks.settings({"Driver": "null", "IPAM": None})["ipam_config"] == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_settings_of_other_versions():
     ],
 )
 def test_a_network_of_the_same_name(there, addresses, problem):
-    found = _networks.difference("front", FRONT, front(**there), addresses)
+    found = networks.difference("front", FRONT, front(**there), addresses)
     assert problem in found and bool(problem) == bool(found)
 
 
@@ -131,5 +131,5 @@ LAN = {"driver": "macvlan", "driver_options": {"parent": "eth0.10"}, "ipam_confi
     ],
 )
 def test_a_network_to_make(wanted, others, problem):
-    found = _networks.hindrance("front", front(**wanted), others, ["bridge", "macvlan"], ["eth0", "lo"])
+    found = networks.hindrance("front", front(**wanted), others, ["bridge", "macvlan"], ["eth0", "lo"])
     assert problem in found and bool(problem) == bool(found)

@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _door
-from ansible_collections.fog.migration.plugins.module_utils.channel._door import DoorError
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
+from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access import DoorError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN5aFSJix5saS1GqeYzgRNrI3ubAnOkDIidDgPM62pCa"
 OTHERS = (
@@ -29,7 +29,7 @@ NEEDS_SSH = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs Ope
 
 
 def line(transfer_id="ab12", expires=2000000000, version=(9, 2), command="python3 channel.py"):
-    return _door.authorized_line(KEY, command, transfer_id, expires, version)
+    return ssh_access.authorized_line(KEY, command, transfer_id, expires, version)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def line(transfer_id="ab12", expires=2000000000, version=(9, 2), command="python
     ],
 )
 def test_the_version_of_openssh(text, version):
-    assert _door.ssh_version(text) == version
+    assert ssh_access.ssh_version(text) == version
 
 
 def test_a_line_restricts_its_key_to_one_command_until_it_expires():
@@ -64,7 +64,7 @@ def test_a_line_restricts_its_key_to_one_command_until_it_expires():
 def test_a_line_says_only_what_this_sshd_understands(version, expires, restrict):
     text = line(version=version)
     assert ("expiry-time" in text) is expires
-    assert text.startswith("restrict" if restrict else _door.LEGACY_RESTRICTIONS)
+    assert text.startswith("restrict" if restrict else ssh_access.LEGACY_RESTRICTIONS)
     assert 'command="python3 channel.py"' in text
 
 
@@ -74,33 +74,33 @@ WORDS = ['with "quotes"', "with 'quotes'", "back\\slash", "a blank", "$(reboot)"
 @pytest.mark.parametrize("word", WORDS)
 def test_a_command_survives_the_quoting(word):
     """Undoes sshd's own quoting, then the shell's, as sshd and the shell do."""
-    text = line(command=_door.shell_line(["python3", word]))
+    text = line(command=ssh_access.shell_line(["python3", word]))
     quoted = text.partition('command="')[2].partition('" ssh-ed25519')[0]
     assert shlex.split(re.sub(r"\\(.)", r"\1", quoted)) == ["python3", word]
 
 
 @pytest.mark.parametrize("old", [b"", OTHERS, OTHERS + b"ssh-rsa AAAA no newline at the end"])
 def test_a_line_comes_and_goes_and_the_others_stay(old):
-    new = _door.with_line(old, line().encode())
+    new = ssh_access.with_line(old, line().encode())
     assert new.startswith(old)
     assert new.count(b"fog-migration:ab12:2000000000") == 1
-    assert _door.without_transfer(new, "ab12") == (old if old.endswith(b"\n") or not old else old + b"\n")
+    assert ssh_access.without_transfer(new, "ab12") == (old if old.endswith(b"\n") or not old else old + b"\n")
 
 
 def test_only_this_transfers_line_goes():
-    both = _door.with_line(_door.with_line(OTHERS, line("ab12").encode()), line("cd34").encode())
-    assert _door.without_transfer(both, "ab12") == _door.with_line(OTHERS, line("cd34").encode())
-    assert _door.without_transfer(both, "ab1") == both
+    both = ssh_access.with_line(ssh_access.with_line(OTHERS, line("ab12").encode()), line("cd34").encode())
+    assert ssh_access.without_transfer(both, "ab12") == ssh_access.with_line(OTHERS, line("cd34").encode())
+    assert ssh_access.without_transfer(both, "ab1") == both
 
 
 def test_lines_that_have_expired_go_too():
-    both = _door.with_line(_door.with_line(OTHERS, line("old", 1000).encode()), line("new", 3000).encode())
-    assert _door.without_transfer(both, None, now=2000) == _door.with_line(OTHERS, line("new", 3000).encode())
-    assert _door.without_transfer(both, None) == both
+    both = ssh_access.with_line(ssh_access.with_line(OTHERS, line("old", 1000).encode()), line("new", 3000).encode())
+    assert ssh_access.without_transfer(both, None, now=2000) == ssh_access.with_line(OTHERS, line("new", 3000).encode())
+    assert ssh_access.without_transfer(both, None) == both
 
 
 def test_known_hosts_name_the_destination_by_an_alias():
-    assert _door.known_hosts([KEY + " root@fog2", KEY]) == f"fog-migration-destination {KEY}\n" * 2
+    assert ssh_access.known_hosts([KEY + " root@fog2", KEY]) == f"fog-migration-destination {KEY}\n" * 2
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_known_hosts_name_the_destination_by_an_alias():
 )
 def test_what_is_no_public_key_is_refused(text):
     with pytest.raises(DoorError, match="not a public key"):
-        _door.check_public_key(text)
+        ssh_access.check_public_key(text)
 
 
 SSHD = """port 22
@@ -128,9 +128,9 @@ hostkey /etc/ssh/ssh_host_ed25519_key
 
 
 def test_what_sshd_says_of_itself():
-    settings = _door.sshd_settings(SSHD)
-    assert _door.host_key_files(settings) == ["/etc/ssh/ssh_host_rsa_key.pub", "/etc/ssh/ssh_host_ed25519_key.pub"]
-    assert _door.door_problem(settings, "/root") is None
+    settings = ssh_access.sshd_settings(SSHD)
+    assert ssh_access.host_key_files(settings) == ["/etc/ssh/ssh_host_rsa_key.pub", "/etc/ssh/ssh_host_ed25519_key.pub"]
+    assert ssh_access.door_problem(settings, "/root") is None
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_what_sshd_says_of_itself():
     ],
 )
 def test_why_a_door_cannot_be_opened(text, problem):
-    found = _door.door_problem(_door.sshd_settings(text), "/root")
+    found = ssh_access.door_problem(ssh_access.sshd_settings(text), "/root")
     assert found is None if problem is None else problem in found
 
 
 def test_ssh_is_told_to_trust_and_offer_nothing_else():
-    command = _door.ssh_command("/run/k", "/run/h", "pi", "fd00::1", 2222)
+    command = ssh_access.ssh_command("/run/k", "/run/h", "pi", "fd00::1", 2222)
     assert command[:3] == ["ssh", "-F", "/dev/null"]
     assert command[-6:] == ["-p", "2222", "-l", "pi", "fd00::1", "transfer"]
     for option in (
@@ -172,8 +172,8 @@ def test_traffic_is_what_ssh_says():
         "Bytes per second: sent 357800.1, received 26080.5\n",
         "debug1: Exit status 0\n",
     ]
-    assert _door.ssh_traffic(said) == (35780, 2608)
-    assert _door.ssh_traffic(said[:1]) is None
+    assert ssh_access.ssh_traffic(said) == (35780, 2608)
+    assert ssh_access.ssh_traffic(said[:1]) is None
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_traffic_is_what_ssh_says():
     ],
 )
 def test_complaints_are_told_from_the_diary(said, complaint, hopeless):
-    assert _door.ssh_complaint(said) == complaint
-    assert _door.is_hopeless(complaint) is hopeless
+    assert ssh_access.ssh_complaint(said) == complaint
+    assert ssh_access.is_hopeless(complaint) is hopeless
 
 
 @pytest.mark.parametrize(
@@ -213,17 +213,17 @@ def test_complaints_are_told_from_the_diary(said, complaint, hopeless):
     ],
 )
 def test_the_login_user_becomes_what_ansible_became(login, current, words):
-    assert _door.as_login_user(login, current) == words
+    assert ssh_access.as_login_user(login, current) == words
 
 
 @NEEDS_SSH
 def test_a_key_is_made_and_its_private_half_stays_private(tmp_path):
-    public = _door.make_key(str(tmp_path))
+    public = ssh_access.make_key(str(tmp_path))
     assert public.startswith("ssh-ed25519 ")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE KEY" in (tmp_path / "key").read_bytes()
     with pytest.raises(DoorError, match="ssh-keygen failed"):
-        _door.make_key(str(tmp_path / "nowhere"))
+        ssh_access.make_key(str(tmp_path / "nowhere"))
 
 
 # The file itself
@@ -241,7 +241,7 @@ def test_an_edit_keeps_owner_and_mode(tmp_path, ssh_folder):
     path.write_bytes(OTHERS)
     path.chmod(0o640)
     before = path.stat()
-    _door._edit_as_self(str(tmp_path), lambda old: old + b"more\n")
+    ssh_access._edit_as_self(str(tmp_path), lambda old: old + b"more\n")
     after = path.stat()
     assert path.read_bytes() == OTHERS + b"more\n"
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
@@ -253,32 +253,32 @@ def test_an_edit_that_changes_nothing_touches_nothing(tmp_path, ssh_folder):
     path = ssh_folder / "authorized_keys"
     path.write_bytes(OTHERS)
     before = path.stat()
-    _door._edit_as_self(str(tmp_path), lambda old: old)
+    ssh_access._edit_as_self(str(tmp_path), lambda old: old)
     assert path.stat() == before or path.stat().st_ino == before.st_ino
 
 
 def test_a_file_that_was_not_there_comes_and_goes(tmp_path):
-    _door._edit_as_self(str(tmp_path), lambda old: old)
+    ssh_access._edit_as_self(str(tmp_path), lambda old: old)
     assert os.listdir(tmp_path) == []
-    _door._edit_as_self(str(tmp_path), lambda old: _door.with_line(old, line().encode()))
+    ssh_access._edit_as_self(str(tmp_path), lambda old: ssh_access.with_line(old, line().encode()))
     path = tmp_path / ".ssh" / "authorized_keys"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    _door._edit_as_self(str(tmp_path), lambda old: _door.without_transfer(old, "ab12"))
+    ssh_access._edit_as_self(str(tmp_path), lambda old: ssh_access.without_transfer(old, "ab12"))
     assert not path.exists()
 
 
 def test_a_link_is_kept_a_link(tmp_path, ssh_folder):
     (tmp_path / "managed").write_bytes(OTHERS)
     (ssh_folder / "authorized_keys").symlink_to(tmp_path / "managed")
-    _door._edit_as_self(str(tmp_path), lambda old: old + b"more\n")
+    ssh_access._edit_as_self(str(tmp_path), lambda old: old + b"more\n")
     assert (ssh_folder / "authorized_keys").is_symlink()
     assert (tmp_path / "managed").read_bytes() == OTHERS + b"more\n"
 
 
 def test_edits_side_by_side_do_not_lose_each_other(tmp_path, ssh_folder):
     def edit(number):
-        _door._edit_as_self(str(tmp_path), lambda old: _door.with_line(old, line(f"t{number}").encode()))
+        ssh_access._edit_as_self(str(tmp_path), lambda old: ssh_access.with_line(old, line(f"t{number}").encode()))
 
     threads = [threading.Thread(target=edit, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -298,12 +298,12 @@ class TestAsAnotherUser:
         os.mkdir(home, 0o700)
         os.chown(home, account.pw_uid, account.pw_gid)
         moved = pwd.struct_passwd((*account[:5], home, *account[6:]))
-        monkeypatch.setattr(_door.pwd, "getpwnam", lambda name: moved)
+        monkeypatch.setattr(ssh_access.pwd, "getpwnam", lambda name: moved)
         yield home
         shutil.rmtree(home)
 
     def test_root_edits_as_the_user(self, home):
-        _door.edit_authorized_keys("nobody", lambda old: _door.with_line(old, line().encode()))
+        ssh_access.edit_authorized_keys("nobody", lambda old: ssh_access.with_line(old, line().encode()))
         path = os.path.join(home, ".ssh", "authorized_keys")
         assert os.stat(path).st_uid == os.stat(home).st_uid
         assert os.geteuid() == 0
@@ -313,7 +313,7 @@ class TestAsAnotherUser:
         tmp_path.chmod(0o700)
         os.symlink(tmp_path, os.path.join(home, ".ssh"))
         with pytest.raises(DoorError):
-            _door.edit_authorized_keys("nobody", lambda old: _door.with_line(old, line().encode()))
+            ssh_access.edit_authorized_keys("nobody", lambda old: ssh_access.with_line(old, line().encode()))
         assert os.listdir(tmp_path) == []
 
     def test_a_file_of_another_user_is_left_alone(self, home):
@@ -322,7 +322,7 @@ class TestAsAnotherUser:
         with open(os.path.join(folder, "authorized_keys"), "wb") as stream:
             stream.write(OTHERS)
         with pytest.raises(DoorError, match="belongs to another user"):
-            _door.edit_authorized_keys("nobody", lambda old: old + b"more\n")
+            ssh_access.edit_authorized_keys("nobody", lambda old: old + b"more\n")
         with open(os.path.join(folder, "authorized_keys"), "rb") as stream:
             assert stream.read() == OTHERS
 
@@ -331,7 +331,9 @@ class TestAsAnotherUser:
 def test_openssh_reads_the_line(tmp_path):
     """ssh-keygen reads authorized_keys as sshd does, options and all."""
     path = tmp_path / "authorized_keys"
-    path.write_text(line(command=_door.shell_line(["sudo", "-n", "python3", "-I", '/run/it\'s "here"/channel.py'])))
+    path.write_text(
+        line(command=ssh_access.shell_line(["sudo", "-n", "python3", "-I", '/run/it\'s "here"/channel.py']))
+    )
     read = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True, check=False)
     assert "fog-migration:ab12:2000000000 (ED25519)" in read.stdout
 
@@ -346,7 +348,7 @@ def test_openssh_reads_the_line(tmp_path):
     ],
 )
 def test_the_fastest_cipher_of_a_processor(cpuinfo, first):
-    wanted = _door.ciphers(cpuinfo).split(",")
+    wanted = ssh_access.ciphers(cpuinfo).split(",")
     assert wanted[0] == first
     known = subprocess.run(["ssh", "-Q", "cipher"], capture_output=True, text=True, check=True).stdout.split()
     assert set(wanted) <= set(known)

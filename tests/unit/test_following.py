@@ -12,9 +12,10 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Refused
-from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination
+from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Refused
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def ends():
     """The two ends of a channel that have greeted each other."""
     (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
     here, there = Frames(here_in, here_out, 10), Frames(there_in, there_out, 10)
-    here.write_json(_frames.HELLO, {})
-    there.expect(_frames.HELLO)
+    here.write_json(framing.HELLO, {})
+    there.expect(framing.HELLO)
     yield here, there
     for descriptor in (there_in, here_out, here_in, there_out):
         os.close(descriptor)
@@ -31,12 +32,12 @@ def ends():
 
 def receive(there, staging):
     """The next file."""
-    kind, payload = there.expect(_frames.FILE)
-    assert kind == _frames.FILE
-    _destination.receive_file(there, str(staging), _frames.parse_object(payload))
+    kind, payload = there.expect(framing.FILE)
+    assert kind == framing.FILE
+    destination.receive_file(there, str(staging), framing.parse_object(payload))
 
 
-@pytest.mark.parametrize("size", [0, 1, _frames.CHUNK, 3 * _frames.CHUNK + 5])
+@pytest.mark.parametrize("size", [0, 1, framing.CHUNK, 3 * framing.CHUNK + 5])
 def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
     here, there = ends
     content = random.Random(size).randbytes(size)
@@ -55,7 +56,7 @@ def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "images/../../x", "", None, "a\0b"])
 def test_a_path_that_leaves_staging_is_refused(ends, tmp_path, path):
     here, there = ends
-    here.write_json(_frames.FILE, {"path": path, "size": 1})
+    here.write_json(framing.FILE, {"path": path, "size": 1})
     with pytest.raises(Refused, match="the source sends"):
         receive(there, tmp_path / "staging")
     assert list(tmp_path.iterdir()) == []
@@ -64,24 +65,24 @@ def test_a_path_that_leaves_staging_is_refused(ends, tmp_path, path):
 @pytest.mark.parametrize("size", [-1, "1", None, True, 1.5])
 def test_a_size_that_is_none_is_refused(ends, tmp_path, size):
     here, there = ends
-    here.write_json(_frames.FILE, {"path": "x", "size": size})
+    here.write_json(framing.FILE, {"path": "x", "size": size})
     with pytest.raises(Refused, match="without a size"):
         receive(there, tmp_path / "staging")
 
 
 def test_more_than_was_announced_is_refused(ends, tmp_path):
     here, there = ends
-    here.write_json(_frames.FILE, {"path": "x", "size": 1})
-    here.write(_frames.DATA, b"xx")
+    here.write_json(framing.FILE, {"path": "x", "size": 1})
+    here.write(framing.DATA, b"xx")
     with pytest.raises(Refused, match="more bytes of x came"):
         receive(there, tmp_path)
 
 
 def test_another_checksum_is_refused(ends, tmp_path):
     here, there = ends
-    here.write_json(_frames.FILE, {"path": "x", "size": 1})
-    here.write(_frames.DATA, b"x")
-    here.write_json(_frames.END, {"sha256": hashlib.sha256(b"y").hexdigest()})
+    here.write_json(framing.FILE, {"path": "x", "size": 1})
+    here.write(framing.DATA, b"x")
+    here.write_json(framing.END, {"sha256": hashlib.sha256(b"y").hexdigest()})
     with pytest.raises(Refused, match="damaged on the way"):
         receive(there, tmp_path)
 
@@ -90,7 +91,7 @@ def test_a_link_that_waits_in_staging_is_not_followed(ends, tmp_path):
     here, there = ends
     (tmp_path / "staging").mkdir()
     (tmp_path / "staging" / "x").symlink_to(tmp_path / "elsewhere")
-    here.write_json(_frames.FILE, {"path": "x", "size": 0})
+    here.write_json(framing.FILE, {"path": "x", "size": 0})
     with pytest.raises(OSError, match="symbolic links"):
         receive(there, tmp_path / "staging")
     assert not (tmp_path / "elsewhere").exists()

@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _host
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 # A stats-dump that CRIU 4.2.1 wrote for a busybox counter.
 STATS_DUMP = bytes.fromhex(
@@ -27,7 +27,7 @@ DUMP_LOG = """\
 
 
 def test_statistics_of_a_real_dump():
-    statistics = _criu.decode_stats(STATS_DUMP)
+    statistics = tool.decode_stats(STATS_DUMP)
     assert statistics["pages_scanned"] >= statistics["pages_written"] > 0
     assert 0 < statistics["freezing_time"] < statistics["frozen_time"]
 
@@ -35,22 +35,22 @@ def test_statistics_of_a_real_dump():
 @pytest.mark.parametrize("cut", [0, 4, 11, 12, 20])
 def test_truncated_statistics(cut):
     with pytest.raises(ValueError, match="statistics"):
-        _criu.decode_stats(STATS_DUMP[:cut])
+        tool.decode_stats(STATS_DUMP[:cut])
 
 
 def test_other_images_are_no_statistics():
     with pytest.raises(ValueError, match="not a statistics image"):
-        _criu.decode_stats(struct.pack("<III", _criu.SERVICE_MAGIC, 0x1, 0))
+        tool.decode_stats(struct.pack("<III", tool.SERVICE_MAGIC, 0x1, 0))
     with pytest.raises(ValueError, match="malformed"):
-        _criu.decode_stats(struct.pack("<III", _criu.SERVICE_MAGIC, _criu.STATS_MAGIC, 2) + b"\x0a\xff")
+        tool.decode_stats(struct.pack("<III", tool.SERVICE_MAGIC, tool.STATS_MAGIC, 2) + b"\x0a\xff")
 
 
 def test_the_first_error_is_the_reason():
-    lines = _criu.log_tail(DUMP_LOG)
+    lines = tool.log_tail(DUMP_LOG)
     assert len(lines) == 3
-    assert _criu.reason(lines) == ", CRIU said: (criu/cr-dump.c:389): Can't get rlimit 0: Operation not permitted"
-    assert _criu.reason([]) == ""
-    assert _criu.log_tail("one\ntwo\n") == ["one", "two"]
+    assert tool.reason(lines) == ", CRIU said: (criu/cr-dump.c:389): Can't get rlimit 0: Operation not permitted"
+    assert tool.reason([]) == ""
+    assert tool.log_tail("one\ntwo\n") == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ def test_the_first_error_is_the_reason():
     ],
 )
 def test_version(text, version):
-    assert _criu.parse_version(text) == version
+    assert tool.parse_version(text) == version
 
 
 def test_options_for_runc():
     text = "# for all\ntcp-established\nmanage-cgroups=ignore  # of its own\nghost-limit 1M\n\n"
-    assert _criu.parse_options(text) == {"tcp-established": "", "manage-cgroups": "ignore", "ghost-limit": "1M"}
+    assert tool.parse_options(text) == {"tcp-established": "", "manage-cgroups": "ignore", "ghost-limit": "1M"}
 
 
 def test_cpu_features_of_x86_and_arm():
-    assert _host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == [
+    assert host.parse_cpu_features("processor\t: 0\nflags\t\t: fpu sse2 avx\n\nflags: other\n") == [
         "avx",
         "fpu",
         "sse2",
     ]
-    assert _host.parse_cpu_features("Features\t: half thumb vfp neon\n") == ["half", "neon", "thumb", "vfp"]
-    assert _host.parse_cpu_features("") == []
+    assert host.parse_cpu_features("Features\t: half thumb vfp neon\n") == ["half", "neon", "thumb", "vfp"]
+    assert host.parse_cpu_features("") == []
 
 
 def test_listening_ports():
@@ -86,12 +86,12 @@ def test_listening_ports():
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
    1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 0 10 -1
 """
-    assert _host.parse_listening(table) == {22}
+    assert host.parse_listening(table) == {22}
 
 
 def test_descendants():
-    assert _host.descendants({1: 0, 2: 1, 3: 2, 4: 1, 9: 8}, 2) == {2, 3}
-    assert _host.descendants({1: 0, 2: 1, 3: 2, 4: 1}, 1) == {1, 2, 3, 4}
+    assert host.descendants({1: 0, 2: 1, 3: 2, 4: 1, 9: 8}, 2) == {2, 3}
+    assert host.descendants({1: 0, 2: 1, 3: 2, 4: 1}, 1) == {1, 2, 3, 4}
 
 
 ROOT = {"Uid": "0 0 0 0", "Gid": "0 0 0 0", "CapEff": "000001fffeffffff"}
@@ -110,4 +110,4 @@ USER = {"Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000"}
     ],
 )
 def test_whose_limits_can_be_read(own, others, readable):
-    assert _host.limits_readable(own, others) is readable
+    assert host.limits_readable(own, others) is readable

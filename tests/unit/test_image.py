@@ -12,21 +12,21 @@ import tarfile
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import _image
+from ansible_collections.fog.migration.plugins.module_utils.docker import images
 
 A, B, C = (f"sha256:{hashlib.sha256(letter.encode()).hexdigest()}" for letter in "abc")
 
 
 def chain(*diff_ids: str) -> str:
-    return _image.chain_ids(list(diff_ids))[-1]
+    return images.chain_ids(list(diff_ids))[-1]
 
 
 def test_chain_ids():
     # As the OCI image specification defines them.
     second = "sha256:" + hashlib.sha256(f"{A} {B}".encode()).hexdigest()
     third = "sha256:" + hashlib.sha256(f"{second} {C}".encode()).hexdigest()
-    assert _image.chain_ids([A, B, C]) == [A, second, third]
-    assert _image.chain_ids([]) == []
+    assert images.chain_ids([A, B, C]) == [A, second, third]
+    assert images.chain_ids([]) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_chain_ids():
     ],
 )
 def test_layers_there(there, count):
-    assert _image.layers_there([A, B, C], there) == count
+    assert images.layers_there([A, B, C], there) == count
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_layers_there(there, count):
     ],
 )
 def test_files_to_leave_out(files, links, count, left_out):
-    assert _image.files_to_leave_out(files, links, count) == left_out
+    assert images.files_to_leave_out(files, links, count) == left_out
 
 
 CONFIG = json.dumps({"rootfs": {"type": "layers", "diff_ids": [A, B, A]}}).encode()
@@ -89,14 +89,14 @@ FROM_25 = (f"blobs/sha256/{ID}", [f"blobs/sha256/{one[7:]}" for one in (A, B, A)
 @pytest.mark.parametrize("tags", [None, ["looper:1.0", "a:b"]])
 def test_an_archive_without_some_layers(tmp_path, form, tags):
     whole, target = archive(tmp_path / "whole", *form, tags), str(tmp_path / "target")
-    read = _image.Archive(whole)
+    read = images.Archive(whole)
     assert (read.id, read.tags, read.diff_ids) == (f"sha256:{ID}", sorted(tags or []), [A, B, A])
     assert read.serves([]) and not read.serves([A, chain(A, B)])
 
     left_out = read.to_leave_out([A, chain(A, B)])
     assert left_out == {form[1][1]}
-    _image.copy_without(whole, target, left_out)
-    short = _image.Archive(target)
+    images.copy_without(whole, target, left_out)
+    short = images.Archive(target)
     assert (short.id, short.tags, short.files) == (read.id, read.tags, read.files)
     assert short.names == read.names - left_out
     assert short.serves([A, chain(A, B)]) and not short.serves([])
@@ -106,8 +106,8 @@ def test_an_archive_without_some_layers(tmp_path, form, tags):
 
 
 def test_all_layers_there(tmp_path):
-    read = _image.Archive(archive(tmp_path / "whole", *FROM_25, None))
-    assert read.to_leave_out(_image.chain_ids([A, B, A])) == set(FROM_25[1])
+    read = images.Archive(archive(tmp_path / "whole", *FROM_25, None))
+    assert read.to_leave_out(images.chain_ids([A, B, A])) == set(FROM_25[1])
 
 
 def test_no_archive(tmp_path):
@@ -116,4 +116,4 @@ def test_no_archive(tmp_path):
         pass
     for name in ("text", "empty"):
         with pytest.raises(ValueError, match="it is no archive of one image"):
-            _image.Archive(str(tmp_path / name))
+            images.Archive(str(tmp_path / name))

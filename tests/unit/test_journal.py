@@ -13,8 +13,8 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
 from ansible_collections.fog.migration.plugins.filter.verdict import verdict
-from ansible_collections.fog.migration.plugins.module_utils._decisions import under_way
-from ansible_collections.fog.migration.plugins.module_utils.journal import _journal
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.decisions import under_way
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
 FACTS = {
@@ -32,38 +32,38 @@ FACTS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(_journal, "FOLDER", str(tmp_path / "journal"))
+    monkeypatch.setattr(journal, "FOLDER", str(tmp_path / "journal"))
     return tmp_path / "journal"
 
 
 def test_an_entry_from_its_begin_to_its_end(folder):
-    assert _journal.open_entry(FACTS) is None
+    assert journal.open_entry(FACTS) is None
     assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
-    entry = _journal.load("looper100-1")
+    entry = journal.load("looper100-1")
     assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
-    assert entry["boot"] == _journal.boot()
-    _journal.note("looper100-1", owner="unknown", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
-    _journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
-    entry = _journal.load("looper100-1")
+    assert entry["boot"] == journal.boot()
+    journal.note("looper100-1", owner="unknown", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
+    journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
+    entry = journal.load("looper100-1")
     assert entry["made"] == {"volumes": ["a", "b"], "networks": ["n"]}
     assert (entry["owner"], entry["transfers"]) == ("unknown", [{"id": "1"}, {"id": "2"}])
-    assert _journal.close_entry("looper100-1")
-    assert not _journal.close_entry("looper100-1")
-    assert (_journal.load("looper100-1"), _journal.entries()) == (None, [])
+    assert journal.close_entry("looper100-1")
+    assert not journal.close_entry("looper100-1")
+    assert (journal.load("looper100-1"), journal.entries()) == (None, [])
     assert os.listdir(folder) == []
 
 
 def test_opening_it_again_forgets_nothing():
-    _journal.open_entry(FACTS)
-    _journal.note("looper100-1", owner="unknown")
-    assert _journal.open_entry(FACTS) is None
-    assert _journal.load("looper100-1")["owner"] == "unknown"
+    journal.open_entry(FACTS)
+    journal.note("looper100-1", owner="unknown")
+    assert journal.open_entry(FACTS) is None
+    assert journal.load("looper100-1")["owner"] == "unknown"
 
 
 def test_what_is_not_open_is_not_noted():
-    assert _journal.note("looper100-1", owner="destination") is None
-    assert _journal.note(None, owner="destination") is None
-    assert _journal.entries() == []
+    assert journal.note("looper100-1", owner="destination") is None
+    assert journal.note(None, owner="destination") is None
+    assert journal.entries() == []
 
 
 @pytest.mark.parametrize(
@@ -76,24 +76,24 @@ def test_what_is_not_open_is_not_noted():
     ],
 )
 def test_one_migration_of_a_container_at_a_time(change, in_the_way):
-    _journal.open_entry(FACTS)
-    other = _journal.open_entry({**FACTS, **change, "id": "looper100-2"})
+    journal.open_entry(FACTS)
+    other = journal.open_entry({**FACTS, **change, "id": "looper100-2"})
     assert (other is not None and other["id"] == "looper100-1") == in_the_way
-    assert (_journal.load("looper100-2") is None) == in_the_way
+    assert (journal.load("looper100-2") is None) == in_the_way
 
 
 def test_one_migration_to_a_name_at_a_time():
     there = {**FACTS, "role": "destination"}
-    _journal.open_entry(there)
-    assert _journal.open_entry({**there, "id": "other-1", "container": "5a"})["id"] == "looper100-1"
-    assert _journal.open_entry({**there, "id": "other-2", "container": "5a", "name": "other"}) is None
+    journal.open_entry(there)
+    assert journal.open_entry({**there, "id": "other-1", "container": "5a"})["id"] == "looper100-1"
+    assert journal.open_entry({**there, "id": "other-2", "container": "5a", "name": "other"}) is None
 
 
 def test_of_many_at_once_one_is_opened():
     results = []
 
     def begin(number):
-        results.append(_journal.open_entry({**FACTS, "id": f"looper100-{number}"}))
+        results.append(journal.open_entry({**FACTS, "id": f"looper100-{number}"}))
 
     threads = [threading.Thread(target=begin, args=(number,)) for number in range(12)]
     for thread in threads:
@@ -101,56 +101,56 @@ def test_of_many_at_once_one_is_opened():
     for thread in threads:
         thread.join()
     assert results.count(None) == 1
-    assert len(_journal.entries()) == 1
+    assert len(journal.entries()) == 1
 
 
 def test_notes_of_many_at_once_are_all_there():
-    _journal.open_entry(FACTS)
-    note = [threading.Thread(target=_journal.note, args=("looper100-1",), kwargs={f"n{n}": n}) for n in range(12)]
+    journal.open_entry(FACTS)
+    note = [threading.Thread(target=journal.note, args=("looper100-1",), kwargs={f"n{n}": n}) for n in range(12)]
     for thread in note:
         thread.start()
     for thread in note:
         thread.join()
-    assert {_journal.load("looper100-1")[f"n{n}"] for n in range(12)} == set(range(12))
+    assert {journal.load("looper100-1")[f"n{n}"] for n in range(12)} == set(range(12))
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": _journal.FORMAT, "version": 99}), "\xff\xfe"],
+    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": journal.FORMAT, "version": 99}), "\xff\xfe"],
 )
 def test_what_is_no_entry_is_told(folder, text):
     folder.mkdir()
     (folder / "looper100-1.json").write_text(text, encoding="latin-1")
-    for look in (lambda: _journal.load("looper100-1"), _journal.entries):
-        with pytest.raises(_journal.JournalError, match=r"looper100-1\.json cannot be read"):
+    for look in (lambda: journal.load("looper100-1"), journal.entries):
+        with pytest.raises(journal.JournalError, match=r"looper100-1\.json cannot be read"):
             look()
 
 
 @pytest.mark.parametrize(("field", "value"), [("role", "both"), ("owner", "me"), ("transfers", {}), ("id", 1)])
 def test_an_entry_that_lies_is_told(folder, field, value):
-    _journal.open_entry(FACTS)
+    journal.open_entry(FACTS)
     path = folder / "looper100-1.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
-    with pytest.raises(_journal.JournalError):
-        _journal.load("looper100-1")
+    with pytest.raises(journal.JournalError):
+        journal.load("looper100-1")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
 def test_names_that_lead_elsewhere(name):
-    with pytest.raises(_journal.JournalError, match="no name of a migration"):
-        _journal.load(name)
+    with pytest.raises(journal.JournalError, match="no name of a migration"):
+        journal.load(name)
 
 
 def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
-    _journal.open_entry(FACTS)
+    journal.open_entry(FACTS)
 
     def full(_descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        _journal.note("looper100-1", owner="unknown")
-    assert _journal.load("looper100-1")["owner"] == "source"
+        journal.note("looper100-1", owner="unknown")
+    assert journal.load("looper100-1")["owner"] == "source"
     assert os.listdir(folder) == ["looper100-1.json"]
 
 
@@ -164,34 +164,34 @@ TOGETHER = ["web-1", "db-1", "cache-1"]
 def group():
     for number, identity in enumerate(TOGETHER):
         facts = {"id": identity, "container": f"4f{number}", "name": identity, "role": "destination"}
-        _journal.open_entry({**FACTS, **facts, "together": TOGETHER})
+        journal.open_entry({**FACTS, **facts, "together": TOGETHER})
 
 
 def owners() -> list[str]:
-    return [(_journal.load(identity) or {"owner": "nobody"})["owner"] for identity in TOGETHER]
+    return [(journal.load(identity) or {"owner": "nobody"})["owner"] for identity in TOGETHER]
 
 
 def test_all_go_when_all_can(group):
-    assert [_journal.decide(identity, TOGETHER, True) for identity in TOGETHER] == [True, True, True]
+    assert [journal.decide(identity, TOGETHER, True) for identity in TOGETHER] == [True, True, True]
     assert owners() == ["destination"] * 3
 
 
 def test_none_goes_when_one_has_said_that_it_stays(group):
-    assert not _journal.decide("db-1", TOGETHER, False)
-    assert not _journal.decide("web-1", TOGETHER, True)
-    assert not _journal.decide("cache-1", TOGETHER, True)
+    assert not journal.decide("db-1", TOGETHER, False)
+    assert not journal.decide("web-1", TOGETHER, True)
+    assert not journal.decide("cache-1", TOGETHER, True)
     assert owners() == ["source"] * 3
 
 
 def test_none_stays_when_one_has_gone(group):
-    assert _journal.decide("web-1", TOGETHER, True)
-    assert _journal.decide("db-1", TOGETHER, False)
+    assert journal.decide("web-1", TOGETHER, True)
+    assert journal.decide("db-1", TOGETHER, False)
     assert owners() == ["destination", "destination", "source"]
 
 
 def test_none_goes_when_one_was_undone_already(group):
-    _journal.close_entry("cache-1")
-    assert not _journal.decide("web-1", TOGETHER, True)
+    journal.close_entry("cache-1")
+    assert not journal.decide("web-1", TOGETHER, True)
     assert owners() == ["source", "source", "nobody"]
 
 
@@ -199,8 +199,8 @@ def test_none_goes_when_it_cannot_be_written(group, monkeypatch):
     with monkeypatch.context() as disk:
         disk.setattr(os, "rename", full_disk)
         with pytest.raises(OSError, match="No space"):
-            _journal.decide("web-1", TOGETHER, True)
-    assert not _journal.decide("db-1", TOGETHER, True)
+            journal.decide("web-1", TOGETHER, True)
+    assert not journal.decide("db-1", TOGETHER, True)
     assert owners() == ["nobody", "source", "source"]
 
 
@@ -213,7 +213,7 @@ def test_they_decide_at_once_and_alike(group):
     told = []
     wishes = [(identity, identity != "db-1" or number % 2 == 0) for number in range(2) for identity in TOGETHER]
     threads = [
-        threading.Thread(target=lambda one=one, goes=goes: told.append(_journal.decide(one, TOGETHER, goes)))
+        threading.Thread(target=lambda one=one, goes=goes: told.append(journal.decide(one, TOGETHER, goes)))
         for one, goes in wishes
     ]
     for thread in threads:
@@ -321,7 +321,7 @@ def test_who_has_it(source, destination, more, wanted, where):
 def test_never_both():
     """Whatever is answered, it is never given to both, nor taken from both while one of them might have it."""
     answers = [SILENT, NOTHING]
-    for owner in _journal.OWNERS:
+    for owner in journal.OWNERS:
         for container in ("running", "paused", "exited", "created", "absent"):
             for memory in ("arriving", "complete"):
                 answers.append(answer(owner, container, memory=memory))

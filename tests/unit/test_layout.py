@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import _layout
+from ansible_collections.fog.migration.plugins.module_utils.docker import checkpoint_layout
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def checkpoint(tmp_path):
     folder = tmp_path / "checkpoint"
     (folder / "criu.work").mkdir(parents=True)
     (folder / "inventory.img").write_bytes(b"inventory")
-    (folder / "pages-1.img").write_bytes(os.urandom(3 * _layout._TELLING))
+    (folder / "pages-1.img").write_bytes(os.urandom(3 * checkpoint_layout._TELLING))
     (folder / "criu.work" / "dump.log").write_bytes(b"log")
     return folder
 
@@ -66,8 +66,10 @@ def test_copies_that_containerd_leaves(tmp_path, checkpoint, change, is_removed)
     shutil.copytree(checkpoint, temporary / "something else")
     change(copy)
     # Those of earlier restores are left alone.
-    assert _layout.remove_copies(str(checkpoint), [str(temporary)], time.time() + 1) == []
-    assert _layout.remove_copies(str(checkpoint), [str(temporary)], began) == ([str(copy)] if is_removed else [])
+    assert checkpoint_layout.remove_copies(str(checkpoint), [str(temporary)], time.time() + 1) == []
+    assert checkpoint_layout.remove_copies(str(checkpoint), [str(temporary)], began) == (
+        [str(copy)] if is_removed else []
+    )
     assert copy.exists() != is_removed
     assert (temporary / "something else").exists() and checkpoint.exists()
 
@@ -80,5 +82,5 @@ def test_mounts_of_links(tmp_path):
         {"type": "bind", "source": str(tmp_path), "destination": "/srv"},
     ]
     (tmp_path / "config.json").write_text(json.dumps({"mounts": mounts}))
-    assert _layout.linked_mounts(str(tmp_path)) == ["/sbin/docker-init"]
-    assert _layout.linked_mounts(None) == []
+    assert checkpoint_layout.linked_mounts(str(tmp_path)) == ["/sbin/docker-init"]
+    assert checkpoint_layout.linked_mounts(None) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils.files import _log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
 
 
 def write(path, text: str) -> None:
@@ -29,13 +29,13 @@ def turn(path, compress: bool = False) -> None:
         os.unlink(f"{path}.1")
 
 
-def rest(reader: _log.Reader) -> str:
+def rest(reader: container_log.Reader) -> str:
     return b"".join(reader.rest()).decode()
 
 
 def test_it_is_read_on(tmp_path):
     path = tmp_path / "c-json.log"
-    reader = _log.Reader(str(path))
+    reader = container_log.Reader(str(path))
     assert rest(reader) == ""
     write(path, "one\n")
     assert rest(reader) == "one\n"
@@ -47,7 +47,7 @@ def test_it_is_read_on(tmp_path):
 
 def test_from_file_to_file(tmp_path):
     path = tmp_path / "c-json.log"
-    reader = _log.Reader(str(path))
+    reader = container_log.Reader(str(path))
     for number in range(12):
         write(path, f"{number}\n")
         if number in (1, 3, 4):
@@ -63,7 +63,7 @@ def test_from_file_to_file(tmp_path):
 
 def test_the_last_file_is_gone(tmp_path):
     path = tmp_path / "c-json.log"
-    reader = _log.Reader(str(path))
+    reader = container_log.Reader(str(path))
     write(path, "one\n")
     assert rest(reader) == "one\n"
     os.rename(path, tmp_path / "gone")
@@ -76,16 +76,16 @@ def test_more_than_nine_files_are_in_order(tmp_path):
     for number in range(12, 0, -1):
         write(f"{path}.{number}", f"{number}\n")
     write(path, "0\n")
-    assert rest(_log.Reader(str(path))) == "".join(f"{number}\n" for number in range(12, -1, -1))
+    assert rest(container_log.Reader(str(path))) == "".join(f"{number}\n" for number in range(12, -1, -1))
 
 
 def test_which_logs_can_be_read(tmp_path):
     inspect = {"LogPath": "/x", "HostConfig": {"LogConfig": {"Type": "json-file"}}}
-    assert _log.path_of(inspect) == "/x"
-    assert _log.path_of({**inspect, "LogPath": ""}) is None
-    assert _log.path_of({**inspect, "HostConfig": {"LogConfig": {"Type": "journald"}}}) is None
+    assert container_log.path_of(inspect) == "/x"
+    assert container_log.path_of({**inspect, "LogPath": ""}) is None
+    assert container_log.path_of({**inspect, "HostConfig": {"LogConfig": {"Type": "journald"}}}) is None
     target = tmp_path / "saved"
-    assert not _log.save({}, str(target))
+    assert not container_log.save({}, str(target))
     write(tmp_path / "log", "said\n")
-    assert _log.save({**inspect, "LogPath": str(tmp_path / "log")}, str(target))
+    assert container_log.save({**inspect, "LogPath": str(tmp_path / "log")}, str(target))
     assert (target.read_text(), target.stat().st_mode & 0o777) == ("said\n", 0o600)

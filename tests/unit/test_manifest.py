@@ -11,8 +11,8 @@ import os
 import pytest
 from checkpoints import describe
 
-from ansible_collections.fog.migration.plugins.module_utils import _manifest
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 
 @pytest.fixture

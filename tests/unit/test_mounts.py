@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
-from ansible_collections.fog.migration.plugins.module_utils import _host
-from ansible_collections.fog.migration.plugins.module_utils.docker._mounts import volume_arguments
-from ansible_collections.fog.migration.plugins.module_utils.files import _rootfs
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import volume_arguments
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 EXT4 = {"type": "ext4", "device": "/dev/sda1"}
 NFS = {"type": "nfs4", "device": "store:/export"}
@@ -110,23 +110,23 @@ def test_a_volume_is_made_as_it_was():
 
 def test_the_file_system_of_a_path():
     table = "/dev/sda1 / ext4 rw 0 0\nstore:/e /srv/a\\040b nfs4 rw 0 0\nnone /srv tmpfs rw 0 0\nover /srv xfs rw 0 0\n"
-    mounts = _host.parse_mounts(table)
-    assert _host.file_system("/srv/a b/c", mounts)["type"] == "nfs4"
-    assert _host.file_system("/srv/x", mounts) == {"type": "xfs", "device": "over"}
-    assert _host.file_system("/srvx", mounts)["type"] == "ext4"
-    assert _host.file_system("/", mounts)["type"] == "ext4"
-    assert _host.file_system("/x", [])["type"] == "unknown"
+    mounts = host.parse_mounts(table)
+    assert host.file_system("/srv/a b/c", mounts)["type"] == "nfs4"
+    assert host.file_system("/srv/x", mounts) == {"type": "xfs", "device": "over"}
+    assert host.file_system("/srvx", mounts)["type"] == "ext4"
+    assert host.file_system("/", mounts)["type"] == "ext4"
+    assert host.file_system("/x", [])["type"] == "unknown"
 
 
 def test_what_is_known_of_a_path(tmp_path):
-    assert _host.path_facts(str(tmp_path / "absent"))["exists"] is False
-    assert _host.path_facts(str(tmp_path))["empty"]
+    assert host.path_facts(str(tmp_path / "absent"))["exists"] is False
+    assert host.path_facts(str(tmp_path))["empty"]
     (tmp_path / "file").touch()
-    found = _host.path_facts(str(tmp_path))
+    found = host.path_facts(str(tmp_path))
     assert (found["exists"], found["empty"]) == (True, False)
 
 
 def test_mapped_files_below_a_mount():
     names = {b"data/file", b"data2/file", b"file"}
-    assert _rootfs.below(b"/data", names) == {b"file"}
-    assert _rootfs.below(b"", names) == names
+    assert snapshot.below(b"/data", names) == {b"file"}
+    assert snapshot.below(b"", names) == names

@@ -18,15 +18,21 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _host
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.network import _guard, _netlink, _network, _sockets, _survey
+from ansible_collections.fog.migration.plugins.module_utils.network import (
+    namespace,
+    netlink,
+    probe_connections,
+    restore_network,
+)
+from ansible_collections.fog.migration.plugins.module_utils.network import sockets as _sockets
+from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 
 MAC = bytes.fromhex("02420ad586c0")
 MOVED = {"192.0.2.5", "fd00::5"}
 
 
-def sock(local, remote=("0.0.0.0", 0), state=_network.ESTABLISHED, protocol=socket.IPPROTO_TCP, **more):
+def sock(local, remote=("0.0.0.0", 0), state=namespace.ESTABLISHED, protocol=socket.IPPROTO_TCP, **more):
     """A socket as the kernel's list of them tells it."""
     return {"local": local, "remote": remote, "state": state, "protocol": protocol, "inode": 7, "waiting": 0, **more}
 
@@ -46,14 +52,14 @@ def sock(local, remote=("0.0.0.0", 0), state=_network.ESTABLISHED, protocol=sock
     ],
 )
 def test_a_connection_goes_where_its_address_goes(local, remote, survives):
-    assert _network.survives(sock((local, 80), (remote, 40000)), MOVED) == survives
+    assert namespace.survives(sock((local, 80), (remote, 40000)), MOVED) == survives
 
 
 def test_an_address_that_is_only_lent_does_not_move():
     lan = {"kind": "macvlan", "flags": 0x1043, "addresses": ["192.0.2.5"]}
-    assert _network.moved_addresses([lan, {**lan, "kind": "veth", "addresses": ["172.17.0.2"]}]) == {"192.0.2.5"}
+    assert namespace.moved_addresses([lan, {**lan, "kind": "veth", "addresses": ["172.17.0.2"]}]) == {"192.0.2.5"}
     # An ipvlan of layer 3.
-    assert _network.moved_addresses([{**lan, "kind": "ipvlan", "flags": 0x10C3}]) == set()
+    assert namespace.moved_addresses([{**lan, "kind": "ipvlan", "flags": 0x10C3}]) == set()
 
 
 def test_what_is_said_beforehand():
@@ -62,15 +68,15 @@ def test_what_is_said_beforehand():
         sock(("172.17.0.2", 80), ("192.0.2.7", 40001)),
         sock(("127.0.0.1", 5432), ("127.0.0.1", 40002)),
         sock(("fd00::5", 80), ("fd00::7", 40003)),
-        sock(("0.0.0.0", 80), state=_network.LISTEN),
-        sock(("192.0.2.5", 81), state=_network.LISTEN),
-        sock(("172.17.0.2", 82), state=_network.LISTEN),
-        sock(("10.1.0.7", 83), state=_network.LISTEN),
-        sock(("127.0.0.1", 4000), state=_network.LISTEN),
-        sock(("224.0.0.251", 5353), state=_network.CLOSED, protocol=socket.IPPROTO_UDP),
+        sock(("0.0.0.0", 80), state=namespace.LISTEN),
+        sock(("192.0.2.5", 81), state=namespace.LISTEN),
+        sock(("172.17.0.2", 82), state=namespace.LISTEN),
+        sock(("10.1.0.7", 83), state=namespace.LISTEN),
+        sock(("127.0.0.1", 4000), state=namespace.LISTEN),
+        sock(("224.0.0.251", 5353), state=namespace.CLOSED, protocol=socket.IPPROTO_UDP),
         sock(("172.17.0.2", 53), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
     ]
-    said = _survey.classify(sockets, MOVED, {"10.1.0.7"})
+    said = probe_connections.classify(sockets, MOVED, {"10.1.0.7"})
     assert [(one["local"], one["remote"], one["survives"]) for one in said["connections"]] == [
         ("172.17.0.2:80", "192.0.2.7:40001", False),
         ("192.0.2.5:80", "192.0.2.7:40000", True),
@@ -86,20 +92,24 @@ def test_unix_sockets_of_others():
     listed = [unix(1, 2), unix(2, 1), unix(3, 9), unix(9, 3, "/run/docker.sock")]
     listed += [unix(4, 8), unix(5, 0, "/mine"), unix(7, 9)]
     sockets = {one["inode"]: one for one in listed}
-    assert _survey.unix_outside(sockets, {1, 2, 5}) == []
-    assert _survey.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
+    assert probe_connections.unix_outside(sockets, {1, 2, 5}) == []
+    assert probe_connections.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
 
 
 def test_sessions_are_what_was_started_from_outside():
     shell = ["sh", "-c", "sleep 60; :"]
     with subprocess.Popen(shell, start_new_session=True) as one, subprocess.Popen(["sleep", "61"]) as other:
         try:
-            while len(everyone := sorted(_host.processes_below(one.pid) | {other.pid})) < 3:
+            while len(everyone := sorted(host.processes_below(one.pid) | {other.pid})) < 3:
                 time.sleep(0.01)
-            assert _survey.sessions(everyone, []) == ["sh", "sleep"]
-            assert _survey.sessions(everyone, ["sleep", "61"]) == _survey.sessions([one.pid], []) == ["sh"]
-            assert _survey.sessions(everyone, ["sleep 60; :"]) == ["sleep"]
-            assert _survey.sessions([], ["x"]) == _survey.sessions([2**22 + 1], []) == []
+            assert probe_connections.sessions(everyone, []) == ["sh", "sleep"]
+            assert (
+                probe_connections.sessions(everyone, ["sleep", "61"])
+                == probe_connections.sessions([one.pid], [])
+                == ["sh"]
+            )
+            assert probe_connections.sessions(everyone, ["sleep 60; :"]) == ["sleep"]
+            assert probe_connections.sessions([], ["x"]) == probe_connections.sessions([2**22 + 1], []) == []
         finally:
             other.kill()
             os.killpg(one.pid, signal.SIGKILL)
@@ -107,8 +117,8 @@ def test_sessions_are_what_was_started_from_outside():
 
 def test_what_criu_cannot_take_along():
     links = ["anon_inode:[eventpoll]", "socket:[4711]", "pipe:[4]", "/dev/null", "/a:[io_uring]b"]
-    assert _survey.unknown(links) == []
-    assert _survey.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
+    assert probe_connections.unknown(links) == []
+    assert probe_connections.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
 
 
 def test_deleted_files(tmp_path):
@@ -122,23 +132,23 @@ def test_deleted_files(tmp_path):
         links[f"/proc/self/fd/{half.fileno()}"] = "/half (deleted)"
         links.update({str(tmp_path / "whole"): "/whole", "/dev/null": "/n (deleted)", "/none": "/none (deleted)"})
         links[str(tmp_path / "memory")] = "/memfd:m (deleted)"
-        assert _survey.deleted(links) == ({"/gone": 5}, ["/half"])
+        assert probe_connections.deleted(links) == ({"/gone": 5}, ["/half"])
 
 
 def test_what_belongs_to_the_kernel_alone():
-    assert not _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000)))
-    assert _network.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0))
-    assert _network.half_open(sock(("0.0.0.0", 80), state=_network.LISTEN, waiting=2))
-    assert not _network.half_open(sock(("0.0.0.0", 80), state=_network.LISTEN))
+    assert not namespace.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000)))
+    assert namespace.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0))
+    assert namespace.half_open(sock(("0.0.0.0", 80), state=namespace.LISTEN, waiting=2))
+    assert not namespace.half_open(sock(("0.0.0.0", 80), state=namespace.LISTEN))
 
 
 def test_announcements():
-    arp = _network.announcement(MAC, "192.0.2.5")
+    arp = namespace.announcement(MAC, "192.0.2.5")
     packed = bytes([192, 0, 2, 5])
     assert arp[:14] == b"\xff" * 6 + MAC + b"\x08\x06"
     assert arp[14:] == bytes.fromhex("0001080006040001") + MAC + packed + bytes(6) + packed
 
-    advertisement = _network.announcement(MAC, "fd00::5")
+    advertisement = namespace.announcement(MAC, "fd00::5")
     source, target = ipaddress.ip_address("fd00::5").packed, ipaddress.ip_address("ff02::1").packed
     assert advertisement[:14] == bytes.fromhex("333300000001") + MAC + b"\x86\xdd"
     assert advertisement[22:54] == source + target
@@ -146,31 +156,31 @@ def test_announcements():
     assert (icmp[0], icmp[4], icmp[8:24], icmp[24:]) == (136, 0x20, source, b"\x02\x01" + MAC)
     assert advertisement[18:22] == struct.pack("!HBB", len(icmp), 58, 255)
     # The checksum of what contains its own is nothing.
-    assert _network.checksum(source + target + struct.pack("!II", len(icmp), 58) + icmp) == 0
+    assert namespace.checksum(source + target + struct.pack("!II", len(icmp), 58) + icmp) == 0
 
 
 def test_netlink_attributes_there_and_back():
-    data = _netlink.text(1, "lan") + _netlink.number(2, -450) + _netlink.nested(3, _netlink.number(1, 7))
-    found = _netlink.attributes_of(data)
+    data = netlink.text(1, "lan") + netlink.number(2, -450) + netlink.nested(3, netlink.number(1, 7))
+    found = netlink.attributes_of(data)
     assert found[1] == b"lan\0"
     assert struct.unpack(">i", found[2]) == (-450,)
-    assert _netlink.attributes_of(found[3]) == {1: b"\0\0\0\7"}
+    assert netlink.attributes_of(found[3]) == {1: b"\0\0\0\7"}
 
 
 def test_netlink_messages():
-    data = _netlink.message(18, _netlink.NLM_F_DUMP, b"12345") + b"\0\0\0" + _netlink.message(2, 0, bytes(4), 9)
-    assert list(_netlink.messages_of(data)) == [(18, 1, b"12345"), (2, 9, bytes(4))]
+    data = netlink.message(18, netlink.NLM_F_DUMP, b"12345") + b"\0\0\0" + netlink.message(2, 0, bytes(4), 9)
+    assert list(netlink.messages_of(data)) == [(18, 1, b"12345"), (2, 9, bytes(4))]
 
 
 def test_our_hook_comes_first_where_there_is_a_network_to_guard():
     docker = {"path": "/proc/1/exe", "args": ["libnetwork-setkey"]}
     config = {"hooks": {"prestart": [docker]}, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}
-    guarded, plugs = _guard.with_hook(config, "/run/x")
+    guarded, plugs = restore_network.with_hook(config, "/run/x")
     hooks = guarded["hooks"]["prestart"]
     assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:], plugs) == ("/bin/sh", "/run/x", [docker], [])
     shared = {"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}
     for other in (shared, {"linux": {"namespaces": [{"type": "mount"}]}}):
-        assert _guard.with_hook(other, "/run/x") == (other, [])
+        assert restore_network.with_hook(other, "/run/x") == (other, [])
 
 
 class Daemon:
@@ -198,11 +208,11 @@ class Daemon:
 def test_what_dockers_hook_would_say_is_said_for_it(tmp_path, answer, problem):
     daemon, other = Daemon(tmp_path, answer), {"path": "/bin/true", "args": ["true"]}
     config = {"hooks": {"prestart": [daemon.hook, other]}, "linux": {"namespaces": [{"type": "network"}]}}
-    guarded, (plug,) = _guard.with_hook(config, "/run/x")
+    guarded, (plug,) = restore_network.with_hook(config, "/run/x")
     assert guarded["hooks"]["prestart"][1:] == [other]
     serving = threading.Thread(target=daemon.serve)
     serving.start()
-    expected = pytest.raises(_frames.Refused, match=problem) if problem else contextlib.nullcontext()
+    expected = pytest.raises(framing.Refused, match=problem) if problem else contextlib.nullcontext()
     with expected:
         plug.into(7)
     serving.join()
@@ -218,7 +228,7 @@ def words(address):
     return struct.unpack(f"={len(packed) // 4}I", packed)
 
 
-def entry(local, remote, state=_network.ESTABLISHED, protocol=socket.IPPROTO_TCP):
+def entry(local, remote, state=namespace.ESTABLISHED, protocol=socket.IPPROTO_TCP):
     """A socket in an image."""
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     numbers = [(1, 11), (2, 4000), (3, family), (4, 1), (5, protocol), (6, state), (7, local[1]), (8, remote[1])]
@@ -251,20 +261,20 @@ def test_a_connection_is_taken_from_the_images(tmp_path):
     over = entry(("::ffff:172.17.0.2", 80), ("::ffff:192.0.2.7", 40000))
     path.write_bytes(
         image(
-            entry(("0.0.0.0", 80), ("0.0.0.0", 0), _network.LISTEN),
+            entry(("0.0.0.0", 80), ("0.0.0.0", 0), namespace.LISTEN),
             over,
             entry(("192.0.2.5", 80), ("192.0.2.7", 40001)),
             entry(("172.17.0.2", 999), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
         )
     )
     left = _sockets.detach(
-        str(tmp_path), lambda one, _all: _network.is_connected(one) and not _network.survives(one, MOVED)
+        str(tmp_path), lambda one, _all: namespace.is_connected(one) and not namespace.survives(one, MOVED)
     )
     assert [one["local"] for one in left] == [("172.17.0.2", 80), ("172.17.0.2", 999)]
     listening, closed, kept, datagrams = sockets_of(path)
-    assert listening["state"] == _network.LISTEN
-    assert (closed["state"], closed["local"], closed["remote"]) == (_network.CLOSED, ("::", 0), ("::", 0))
-    assert (kept["state"], kept["remote"]) == (_network.ESTABLISHED, ("192.0.2.7", 40001))
+    assert listening["state"] == namespace.LISTEN
+    assert (closed["state"], closed["local"], closed["remote"]) == (namespace.CLOSED, ("::", 0), ("::", 0))
+    assert (kept["state"], kept["remote"]) == (namespace.ESTABLISHED, ("192.0.2.7", 40001))
     assert (datagrams["local"], datagrams["remote"]) == (("0.0.0.0", 999), ("192.0.2.9", 53))
     # All else of it is as it was, but that it was shut down.
     assert _sockets.message(14, b"\x08\x01") in _sockets.detached(over)
@@ -294,5 +304,5 @@ def test_mounts_of_links_become_mounts_of_what_they_lead_to(tmp_path):
     other = {"type": "proc", "source": "proc", "destination": "/proc"}
     bind = {"type": "bind", "destination": "/sbin/docker-init", "options": ["bind", "ro"]}
     config = {"root": {}, "mounts": [other, {**bind, "source": link}]}
-    assert _guard.with_real_sources(config) == {"root": {}, "mounts": [other, {**bind, "source": real}]}
-    assert _guard.with_real_sources({})["mounts"] == []
+    assert restore_network.with_real_sources(config) == {"root": {}, "mounts": [other, {**bind, "source": real}]}
+    assert restore_network.with_real_sources({})["mounts"] == []

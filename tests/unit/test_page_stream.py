@@ -12,8 +12,8 @@ import zlib
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _stream
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import CHUNK, MEMORY, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport import compression, framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, MEMORY, Refused
 
 NAME = "pagemap-1.img"
 MIB = 1024 * 1024
@@ -32,23 +32,23 @@ MIB = 1024 * 1024
     ],
 )
 def test_when_it_pays(link, speed, ratio, worth):
-    assert _stream.pays(link, speed, ratio) is worth
+    assert compression.pays(link, speed, ratio) is worth
 
 
 def ends():
     (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
-    here, there = _frames.Frames(here_in, here_out), _frames.Frames(there_in, there_out)
-    here.write_json(_frames.HELLO, _frames.greeting("source"))
-    there.expect_object(_frames.HELLO)
+    here, there = framing.Frames(here_in, here_out), framing.Frames(there_in, there_out)
+    here.write_json(framing.HELLO, framing.greeting("source"))
+    there.expect_object(framing.HELLO)
     return here, there
 
 
 def sent_through(chunks, monkeypatch, decision):
     """What arrives of these chunks, and the stream that took them."""
-    monkeypatch.setattr(_stream, "pays", lambda *_measured: decision)
-    monkeypatch.setattr(_stream.PageStream, "WINDOW", CHUNK)
+    monkeypatch.setattr(compression, "pays", lambda *_measured: decision)
+    monkeypatch.setattr(compression.PageStream, "WINDOW", CHUNK)
     here, there = ends()
-    stream = _stream.PageStream(here, "auto")
+    stream = compression.PageStream(here, "auto")
 
     def write():
         for index, chunk in enumerate(chunks):
@@ -56,7 +56,7 @@ def sent_through(chunks, monkeypatch, decision):
 
     writer = threading.Thread(target=write)
     writer.start()
-    got = [_frames.parse_memory(there.expect(MEMORY)[1]) for _chunk in chunks]
+    got = [framing.parse_memory(there.expect(MEMORY)[1]) for _chunk in chunks]
     writer.join()
     assert [(name, vaddr) for name, vaddr, _data in got] == [(NAME, index * CHUNK) for index in range(len(chunks))]
     return [bytes(data) for _name, _vaddr, data in got], stream
@@ -90,10 +90,10 @@ def test_what_grows_goes_plain(monkeypatch):
 )
 def test_what_is_no_chunk_is_refused(data):
     with pytest.raises(Refused):
-        _frames.parse_memory(_frames.memory_head(NAME, 0, True) + data)
+        framing.parse_memory(framing.memory_head(NAME, 0, True) + data)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\0\5\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff"])
 def test_memory_of_nobody_is_refused(payload):
     with pytest.raises(Refused, match="memory of nobody"):
-        _frames.parse_memory(payload)
+        framing.parse_memory(payload)

@@ -14,10 +14,15 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.live import _pager
-from ansible_collections.fog.migration.plugins.module_utils.live._pager import EVERYTHING, Pager, Request, layout_of
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.memory.lazy_pages import (
+    EVERYTHING,
+    Pager,
+    Request,
+    layout_of,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Interrupted, Refused
 
 PAGE = _pages.PAGE
 HEAP = 0x55D0_0000_0000
@@ -162,7 +167,7 @@ def test_pages_in_pieces(make):
 def test_a_large_request_is_answered_in_part(make):
     """So that a process does not wait long for its page behind pages that nobody waits for."""
     pager, client, _asked = make()
-    most = _pager.MOST_PAGES
+    most = lazy_pages.MOST_PAGES
     for number in range(40, most + 1):
         pager.put(NAME, HEAP + number * PAGE, content(number))
     client.ask(HEAP, 1024)
@@ -396,7 +401,7 @@ def test_whatever_goes_wrong_is_told(make, monkeypatch):
 def test_there_is_no_criu(make, monkeypatch, tmp_path):
     """One reason among others why a restore fails, and the container is taken back for it."""
     pager, _client, _asked = make()
-    monkeypatch.setattr(_pager.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(lazy_pages.shutil, "which", lambda _name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="criu"):
         pager.start(str(tmp_path), str(tmp_path))

@@ -32,8 +32,8 @@ from image_sets import (
     write_set,
 )
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.criu._pages import (
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.memory.pages import (
     LAZY,
     PARENT,
     PRESENT,

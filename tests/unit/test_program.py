@@ -12,24 +12,24 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
-from ansible_collections.fog.migration.plugins.module_utils.docker import _engine
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 
 def test_what_a_source_text_imports():
     text = f"""
 import os
-from {_program.PACKAGE} import _one, _two
-from {_program.PACKAGE}._three import (
-    name,
+from {deploy.PACKAGE} import errors, recovery
+from {deploy.PACKAGE}.journal import (
+    load,
 )
-from {_program.PACKAGE}.room import _four, _five
-from {_program.PACKAGE}.room._six import name
-import {_program.PACKAGE}_not_ours
-from {_program.PACKAGE}_not_ours import _seven
-from elsewhere import _four
+from {deploy.PACKAGE}.docker import api, runc
+from {deploy.PACKAGE}.docker.mounts import plan
+import {deploy.PACKAGE}_not_ours
+from {deploy.PACKAGE}_not_ours import mounts
+from elsewhere import framing
 """
-    assert _program.imported(text) == {"_one", "_two", "_three", "room._four", "room._five", "room._six"}
+    assert deploy.imported(text) == {"errors", "recovery", "journal", "docker.api", "docker.runc", "docker.mounts"}
 
 
 def outside(text):
@@ -38,18 +38,18 @@ def outside(text):
     for node in ast.walk(ast.parse(text, feature_version=(3, 8))):
         if isinstance(node, ast.Import):
             words |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith(_program.PACKAGE):
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith(deploy.PACKAGE):
             words.add(node.module)
     return {word for word in words if word.split(".")[0] not in sys.stdlib_module_names}
 
 
 def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
-    assert set(_program.sources("channel._channel")) == {
-        "_program",
-        "channel._channel",
-        "channel._frames",
-        "channel._listing",
-        "channel._stream",
+    assert set(deploy.sources("transport.directory_transfer")) == {
+        "system.deploy",
+        "transport.directory_transfer",
+        "transport.framing",
+        "transport.listing",
+        "transport.compression",
     }
     assert outside("import os, docker.api\nfrom ansible.module_utils import basic") == {
         "docker.api",
@@ -57,9 +57,11 @@ def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
     }
 
 
-@pytest.mark.parametrize("part", ["channel._channel", "live._source", "live._destination", "network._hold"])
+@pytest.mark.parametrize(
+    "part", ["transport.directory_transfer", "migration.source", "migration.destination", "network.network_lock"]
+)
 def test_a_program_needs_nothing_that_servers_lack(part):
-    found = {name: outside(text) for name, text in _program.sources(part).items()}
+    found = {name: outside(text) for name, text in deploy.sources(part).items()}
     assert part in found and not any(found.values()), found
 
 
@@ -67,7 +69,7 @@ def test_it_is_private_and_wins_over_what_is_installed(tmp_path):
     folder = tmp_path / "program"
     folder.mkdir(0o700)
     order = {"role": "receive", "final": str(tmp_path / "x"), "host": "fog2", "replace": False, "idle_limit": 1}
-    command = _program.lay_down(str(folder), order)
+    command = deploy.lay_down(str(folder), order)
     assert json.loads((folder / "order.json").read_text())["role"] == "receive"
     for path in folder.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -89,8 +91,8 @@ def test_it_is_private_and_wins_over_what_is_installed(tmp_path):
     ],
 )
 def test_what_docker_answers(answer, why_not):
-    assert _engine.refusal(answer) == why_not
+    assert engine.refusal(answer) == why_not
 
 
 def test_no_docker(tmp_path):
-    assert "Docker does not answer" in _engine.order(str(tmp_path / "none.sock"), "POST", "/x")
+    assert "Docker does not answer" in engine.order(str(tmp_path / "none.sock"), "POST", "/x")

@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
-from ansible_collections.fog.migration.plugins.module_utils.channel import _channel, _door, _transfer
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import directory_transfer, ssh_access, transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay
 
 paramiko = pytest.importorskip("paramiko")
@@ -154,7 +154,7 @@ def test_paramiko_is_asked_for(monkeypatch):
 
 def program(directory, **order):
     directory.mkdir()
-    return _door.shell_line(_program.lay_down(str(directory), dict(order, idle_limit=30)))
+    return ssh_access.shell_line(deploy.lay_down(str(directory), dict(order, idle_limit=30)))
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_the_last_words_of_a_program():
     ],
 )
 def test_the_mode_is_chosen(wanted, source, destination, mode, why):
-    chosen, reason = _transfer.choose_mode(wanted, source, destination)
+    chosen, reason = transfer.choose_mode(wanted, source, destination)
     assert chosen == mode
     assert reason is None if why is None else why in reason
 
@@ -264,14 +264,14 @@ def test_the_mode_is_chosen(wanted, source, destination, mode, why):
 def test_what_two_ways_cost_is_added_up():
     first = {"failed": True, "msg": "no", "bytes_sent": 10, "bytes_received": 1, "seconds": 0.5, "attempts": 3}
     second = {"bytes_sent": 100, "bytes_received": 2, "seconds": 1.0, "attempts": 1, "resumed_bytes": 0}
-    assert _transfer.added_up(first, second) == {
+    assert transfer.added_up(first, second) == {
         "bytes_sent": 110,
         "bytes_received": 3,
         "seconds": 1.5,
         "attempts": 4,
         "resumed_bytes": 0,
     }
-    assert _transfer.added_up({}, second) == second
+    assert transfer.added_up({}, second) == second
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_what_two_ways_cost_is_added_up():
     ],
 )
 def test_ends_that_never_met(result, never):
-    assert _transfer.never_met(result) is never
+    assert transfer.never_met(result) is never
 
 
 OPTIONS = {"path": "/a", "dest_path": None, "compression_level": 1, "rate_limit": 0.0, "retries": 2, "timeout": 60}
@@ -306,15 +306,15 @@ OPTIONS = {"path": "/a", "dest_path": None, "compression_level": 1, "rate_limit"
     ],
 )
 def test_options_are_checked(change, problem):
-    found = _transfer.check_options(dict(OPTIONS, **change))
+    found = transfer.check_options(dict(OPTIONS, **change))
     assert found is None if problem is None else problem in found
 
 
 def test_staging_is_beside_the_final_name():
-    assert _transfer.staging("/a/b") == _channel.staging_of("/a/b") == "/a/.b.incoming"
-    assert os.path.dirname(_transfer.staging("/a")) == "/"
+    assert transfer.staging("/a/b") == directory_transfer.staging_of("/a/b") == "/a/.b.incoming"
+    assert os.path.dirname(transfer.staging("/a")) == "/"
 
 
 def test_a_rate_is_no_division_by_zero():
-    assert _transfer.rate(100, 0.0) == 0.0
-    assert _transfer.rate(100, 2.0) == 50.0
+    assert transfer.rate(100, 0.0) == 0.0
+    assert transfer.rate(100, 2.0) == 50.0

@@ -17,12 +17,13 @@ import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
-from ansible_collections.fog.migration.plugins.module_utils.files import _files, _rootfs
-from ansible_collections.fog.migration.plugins.module_utils.live import _following
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.migration import file_sync
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 NOBODY = 2**32 - 1
@@ -31,7 +32,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files 
 
 def known(mode=FILE, inode=1, changed=1, **more):
     facts = {"uid": 0, "gid": 0, "size": 0, "device": 0, "links": 1, **more}
-    return _rootfs.Entry(mode=mode, inode=inode, changed=changed, **facts)
+    return snapshot.Entry(mode=mode, inode=inode, changed=changed, **facts)
 
 
 WHITEOUT = known(stat.S_IFCHR, inode=9)
@@ -100,15 +101,15 @@ TOP = {b".": known(FOLDER, inode=2)}
     ],
 )
 def test_differences(old, new, removed, made):
-    assert _rootfs.difference({**TOP, **old}, {**TOP, **new}) == (removed, made)
-    assert bool(_rootfs.difference({**TOP, **old}, {**TOP, **new})) == bool(removed or made)
+    assert snapshot.difference({**TOP, **old}, {**TOP, **new}) == (removed, made)
+    assert bool(snapshot.difference({**TOP, **old}, {**TOP, **new})) == bool(removed or made)
 
 
 def test_a_renamed_folder_of_the_image_is_refused():
     new = {**TOP, b"d": known(FOLDER, overlay="redirect /e")}
     with pytest.raises(MigrationError, match="renamed a folder of its image to /d"):
-        _rootfs.difference(TOP, new)
-    assert not _rootfs.difference(new, new)
+        snapshot.difference(TOP, new)
+    assert not snapshot.difference(new, new)
 
 
 def test_a_snapshot(tmp_path):
@@ -117,17 +118,17 @@ def test_a_snapshot(tmp_path):
     os.symlink("f", tmp_path / "d" / "l")
     odd = os.fsencode(tmp_path) + b"/d/\xff\n\\"
     os.close(os.open(odd, os.O_CREAT | os.O_WRONLY))
-    entries = _rootfs.snapshot(str(tmp_path))
+    entries = snapshot.snapshot(str(tmp_path))
     assert set(entries) == {b".", b"d", b"d/f", b"d/l", b"d/\xff\n\\"}
     assert entries[b"d/f"].size == 1 and stat.S_ISLNK(entries[b"d/l"].mode)
     # All of it is too fresh to be sure.
     assert not any(entry.settled for entry in entries.values())
-    time.sleep(_rootfs.FRESH / 1e9)
-    later = _rootfs.snapshot(str(tmp_path))
+    time.sleep(snapshot.FRESH / 1e9)
+    later = snapshot.snapshot(str(tmp_path))
     assert all(entry.settled for entry in later.values())
-    assert not _rootfs.difference(later, _rootfs.snapshot(str(tmp_path)))
-    _rootfs.store("/there", later, str(tmp_path / "kept"))
-    assert _rootfs.load(str(tmp_path / "kept")) == ("/there", later)
+    assert not snapshot.difference(later, snapshot.snapshot(str(tmp_path)))
+    snapshot.store("/there", later, str(tmp_path / "kept"))
+    assert snapshot.load(str(tmp_path / "kept")) == ("/there", later)
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
 
 
@@ -143,17 +144,17 @@ def test_a_snapshot(tmp_path):
 )
 def test_what_was_changed_just_now_may_change_again(changed, settled):
     """Whole seconds may be all that the file system knows."""
-    assert _rootfs._is_old(changed, 10_000_000_000) == settled
+    assert snapshot._is_old(changed, 10_000_000_000) == settled
 
 
 def test_a_file_that_is_mapped_is_never_settled(tmp_path):
     path = tmp_path / "a b"
     path.write_bytes(bytes(4096))
     with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 4096):
-        assert os.fsencode(path).lstrip(b"/") in _rootfs.shared_mappings([os.getpid()])
+        assert os.fsencode(path).lstrip(b"/") in snapshot.shared_mappings([os.getpid()])
         with mmap.mmap(stream.fileno(), 4096, prot=mmap.PROT_READ), mmap.mmap(-1, 4096):
             pass
-    assert os.fsencode(path).lstrip(b"/") not in _rootfs.shared_mappings([os.getpid(), 2**22 + 1])
+    assert os.fsencode(path).lstrip(b"/") not in snapshot.shared_mappings([os.getpid(), 2**22 + 1])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -163,17 +164,17 @@ def test_a_file_that_is_mapped_is_never_settled(tmp_path):
 def carry(source, there, removed=(), made=()):
     """Sends this from the one tree to the other."""
     stream = io.BytesIO()
-    seen = _files.Packer(str(source), stream.write).pack(removed, made)
+    seen = _archive.Packer(str(source), stream.write).pack(removed, made)
     stream.seek(0)
-    count = _files.Unpacker(str(there), stream.read).unpack()
+    count = _archive.Unpacker(str(there), stream.read).unpack()
     assert stream.read() == b""
     return seen, count
 
 
 def equalize(source, there, before):
     """Makes the one tree the other by their difference, as a migration does."""
-    now = _rootfs.snapshot(str(source))
-    carry(source, there, *_rootfs.difference(before, now))
+    now = snapshot.snapshot(str(source))
+    carry(source, there, *snapshot.difference(before, now))
     return now
 
 
@@ -257,9 +258,9 @@ def test_all_kinds_of_files(trees):
     os.rename(here / "moved", here / "fifo")
     before = equalize(here, there, before)
     assert tree_of(there) == tree_of(here)
-    time.sleep(_rootfs.FRESH / 1e9)
+    time.sleep(snapshot.FRESH / 1e9)
     before = equalize(here, there, before)
-    assert not _rootfs.difference(before, _rootfs.snapshot(str(here)))
+    assert not snapshot.difference(before, snapshot.snapshot(str(here)))
 
 
 @root_only
@@ -288,16 +289,16 @@ def test_what_only_root_can_make(trees):
 
 def saved(layer, there, archive):
     """Has the one empty folder become the other layer, as in a checkpoint; what the other holds by then."""
-    before = _rootfs.snapshot(str(layer))
-    held = _rootfs.held(before, _files.save(str(layer), str(archive), before))
-    _files.apply(str(archive), str(there))
+    before = snapshot.snapshot(str(layer))
+    held = snapshot.held(before, _archive.save(str(layer), str(archive), before))
+    _archive.apply(str(archive), str(there))
     return held
 
 
 def test_a_layer_of_all_kinds_of_files(trees, tmp_path):
     here, there = trees
     fill(here)
-    assert saved(here, there, tmp_path / "archive") == _rootfs.snapshot(str(here))
+    assert saved(here, there, tmp_path / "archive") == snapshot.snapshot(str(here))
     assert tree_of(there) == tree_of(here)
     assert (there / "sparse").stat().st_blocks * 512 < 1 << 20
     assert (tmp_path / "archive").stat().st_mode & 0o777 == 0o600
@@ -318,7 +319,7 @@ def test_a_layer_with_what_overlay_notes_in_it(trees, tmp_path):
     assert os.listxattr(there / "d") == ["trusted.overlay.opaque"]
     assert os.getxattr(there / "other", "trusted.overlay.redirect") == b"/e"
     with pytest.raises(Refused, match="other is a renamed part of its image"):
-        _files.apply(str(tmp_path / "archive"), str(there), layer=False)
+        _archive.apply(str(tmp_path / "archive"), str(there), layer=False)
 
 
 @root_only
@@ -336,8 +337,8 @@ def test_a_layer_on_top_of_all_files(trees, tmp_path):
     os.setxattr(here / "d", "user.mine", b"x")
     (here / "d" / "new").touch()
     (there / "kept").touch()
-    _files.save(str(here), str(tmp_path / "archive"), _rootfs.snapshot(str(here)))
-    _files.apply(str(tmp_path / "archive"), str(there), layer=False)
+    _archive.save(str(here), str(tmp_path / "archive"), snapshot.snapshot(str(here)))
+    _archive.apply(str(tmp_path / "archive"), str(there), layer=False)
     assert sorted(os.listdir(there)) == ["d", "e", "kept"]
     assert (os.listdir(there / "d"), os.listdir(there / "e")) == (["new"], [])
     assert os.listxattr(there / "d") == ["user.mine"]
@@ -348,11 +349,11 @@ def test_a_file_alone(trees, tmp_path):
     (here / "one").write_text("first")
     (here / "other").write_text("another's")
     (there / "kept").write_text("kept")
-    assert set(_rootfs.snapshot(str(here / "one"))) == {b"one"}
-    assert _rootfs.snapshot(str(here / "none")) == {}
-    assert _files.split(str(here / "one")) == (str(here), b"one") and _files.split(str(here)) == (str(here), None)
-    _files.save(str(here), str(tmp_path / "archive"), _rootfs.snapshot(str(here / "one")))
-    _files.apply(str(tmp_path / "archive"), str(there), only=b"one")
+    assert set(snapshot.snapshot(str(here / "one"))) == {b"one"}
+    assert snapshot.snapshot(str(here / "none")) == {}
+    assert _archive.split(str(here / "one")) == (str(here), b"one") and _archive.split(str(here)) == (str(here), None)
+    _archive.save(str(here), str(tmp_path / "archive"), snapshot.snapshot(str(here / "one")))
+    _archive.apply(str(tmp_path / "archive"), str(there), only=b"one")
     assert {name.name: name.read_text() for name in there.iterdir()} == {"one": "first", "kept": "kept"}
 
 
@@ -363,10 +364,10 @@ def test_nothing_but_the_file(trees, tmp_path, names):
     (here / "other").touch()
     (here / "link").symlink_to("/etc/shadow")
     (here / "folder").mkdir()
-    _files.save(str(here), str(tmp_path / "archive"), {os.fsencode(name) for name in names})
+    _archive.save(str(here), str(tmp_path / "archive"), {os.fsencode(name) for name in names})
     for only in {b"one", os.fsencode(names[0])} - {b"other"}:
         with pytest.raises(Refused, match="something else than the file"):
-            _files.apply(str(tmp_path / "archive"), str(there), only=only)
+            _archive.apply(str(tmp_path / "archive"), str(there), only=only)
     assert set(os.listdir(there)) <= {"one"}
 
 
@@ -378,7 +379,7 @@ def test_a_layer_without_an_end_is_refused(trees, tmp_path):
     for size in range(len(whole)):
         (tmp_path / "archive").write_bytes(whole[:size])
         with pytest.raises(Refused, match="has no end"):
-            _files.apply(str(tmp_path / "archive"), str(there))
+            _archive.apply(str(tmp_path / "archive"), str(there))
 
 
 GROWING = """
@@ -416,7 +417,7 @@ def test_what_is_held_is_what_was_sent(sent):
         {"st_ctime_ns": sent.changed, "st_rdev": sent.device, "st_ctime": 0.0},
     )
     before = {**TOP, b"a": known(), b"gone": known()}
-    assert _rootfs.held(before, {b"a": facts}) == {b"a": sent.unsettled()}
+    assert snapshot.held(before, {b"a": facts}) == {b"a": sent.unsettled()}
 
 
 def test_what_is_in_a_folder_that_was_a_file_just_now_does_not_go_along(trees):
@@ -431,10 +432,10 @@ def test_what_is_in_a_folder_that_was_a_file_just_now_does_not_go_along(trees):
             (here / "d").mkdir()
             (here / "d" / "f").touch()
 
-    seen = _files.Packer(str(here), write).pack([], [b".", b"d", b"d/f"])
+    seen = _archive.Packer(str(here), write).pack([], [b".", b"d", b"d/f"])
     assert sorted(seen) == [b".", b"d"]
     stream.seek(0)
-    _files.Unpacker(str(there), stream.read).unpack()
+    _archive.Unpacker(str(there), stream.read).unpack()
     assert (there / "d").is_file()
 
 
@@ -459,9 +460,9 @@ def test_a_file_that_becomes_shorter(trees):
             os.truncate(here / "f", 5)
         stream.write(part)
 
-    _files.Packer(str(here), write).pack([], [b"f"])
+    _archive.Packer(str(here), write).pack([], [b"f"])
     stream.seek(0)
-    _files.Unpacker(str(there), stream.read).unpack()
+    _archive.Unpacker(str(there), stream.read).unpack()
     assert (there / "f").stat().st_size == 600_000
 
 
@@ -473,7 +474,7 @@ class Channel:
         self._stream = io.BytesIO()
 
     def write_json(self, kind, _value):
-        if kind == _frames.DO:
+        if kind == framing.DO:
             self._stream = io.BytesIO()
             self._meanwhile()
 
@@ -482,24 +483,24 @@ class Channel:
 
     def done(self, _what):
         self._stream.seek(0)
-        _files.Unpacker(str(self._there), self._stream.read).unpack()
+        _archive.Unpacker(str(self._there), self._stream.read).unpack()
 
 
 def following(here, there, kept, meanwhile=lambda: None):
     """The source's end, that has sent nothing yet."""
-    _rootfs.store(str(here), {}, str(kept))
+    snapshot.store(str(here), {}, str(kept))
     channel = Channel(there, meanwhile)
     order = {"container": "c", "trees": [{"place": "", "snapshot": str(kept)}]}
-    return _following.Following(order, channel, channel.done)
+    return file_sync.Following(order, channel, channel.done)
 
 
 def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatch):
     here, there = trees
-    monkeypatch.setattr(_runtime, "processes", lambda _container: [])
+    monkeypatch.setattr(runc, "processes", lambda _container: [])
     for name in ("deleted", "exchanged", "rewritten", "folder/moved", "image/deleted"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text("first")
-    carry(here, there, *_rootfs.difference({}, _rootfs.snapshot(str(here))))
+    carry(here, there, *snapshot.difference({}, snapshot.snapshot(str(here))))
 
     def meanwhile():
         if (here / "deleted").exists():
@@ -520,9 +521,9 @@ def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatc
 def test_a_folder_that_goes_and_comes_back_while_it_is_sent(trees, tmp_path, monkeypatch):
     """What is in it has not changed, but at the destination it went with the folder."""
     here, there = trees
-    monkeypatch.setattr(_runtime, "processes", lambda _container: [])
-    monkeypatch.setattr(_rootfs, "FRESH", 0)
-    monkeypatch.setattr(_rootfs, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(runc, "processes", lambda _container: [])
+    monkeypatch.setattr(snapshot, "FRESH", 0)
+    monkeypatch.setattr(snapshot, "FRESH_SECONDS", 0)
     (here / "folder" / "deep").mkdir(parents=True)
     (here / "folder" / "deep" / "kept").write_text("kept")
 
@@ -557,7 +558,7 @@ def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypa
         (here / "folder").mkdir(exist_ok=True)
         follower = following(here, there, tmp_path / "kept", change)
         follower.look()
-        with pytest.raises(_runtime.FreezeError, match="changed while it stood still"):
+        with pytest.raises(runc.FreezeError, match="changed while it stood still"):
             follower.send()
 
 
@@ -647,7 +648,7 @@ def test_a_stream_that_is_not_ours(trees, heads):
     (there / "d").mkdir()
     before = tree_of(outside)
     with pytest.raises(Refused):
-        _files.Unpacker(str(there), stream_of(*heads).read).unpack()
+        _archive.Unpacker(str(there), stream_of(*heads).read).unpack()
     assert tree_of(outside) == before
     assert not [name for name, facts in tree_of(there).items() if facts[1] == b"secret"]
 
@@ -660,7 +661,7 @@ def test_removing_does_not_follow_links(trees):
     os.symlink("../outside", there / "way")
     (there / "d").mkdir()
     os.symlink("../../outside", there / "d" / "way")
-    _files.Unpacker(str(there), stream_of({"remove": "way/secret"}, {"remove": "d"}, {"remove": "way"}).read).unpack()
+    _archive.Unpacker(str(there), stream_of({"remove": "way/secret"}, {"remove": "d"}, {"remove": "way"}).read).unpack()
     assert os.listdir(there) == [] and (outside / "secret").read_text() == "secret"
 
 
@@ -675,7 +676,7 @@ def test_the_source_does_not_follow_links_either(trees):
 
 def test_a_head_that_is_too_long_is_refused(trees):
     with pytest.raises(Refused, match="describes a file with"):
-        _files.Unpacker(str(trees[1]), io.BytesIO(b"\xff\xff\xff\xff").read).unpack()
+        _archive.Unpacker(str(trees[1]), io.BytesIO(b"\xff\xff\xff\xff").read).unpack()
 
 
 @pytest.fixture

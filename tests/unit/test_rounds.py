@@ -20,12 +20,12 @@ import pytest
 from both_ends import Ends
 from image_sets import differences, entries_in, layout_of, memory_in, memory_of, write_set
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils.criu import _pages
-from ansible_collections.fog.migration.plugins.module_utils.docker import _runtime
-from ansible_collections.fog.migration.plugins.module_utils.live import _rounds
-from ansible_collections.fog.migration.plugins.module_utils.live._rounds import Limits, why_enough
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.migration import precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Limits, why_enough
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 PAGE = _pages.PAGE
 LAZY = _pages.LAZY
@@ -168,7 +168,7 @@ def ends(tmp_path, monkeypatch):
     def make(count=1):
         processes.extend(Process() for _number in range(count))
         made.append(Container(tmp_path, processes))
-        monkeypatch.setattr(_runtime, "moving", lambda _container: [process.pid for process in processes])
+        monkeypatch.setattr(runc, "moving", lambda _container: [process.pid for process in processes])
         return made[-1]
 
     yield make
@@ -331,7 +331,7 @@ def test_a_frozen_page_that_cannot_be_read(ends):
     (both.folder / "images").rename(both.folder / "before")
     both.images = both.folder / "images"
     write_set(both.images, left_of({both.processes[0].name: held}))
-    with pytest.raises(_runtime.FreezeError, match=f"not all of the {len(held)} pages of {both.processes[0].name}"):
+    with pytest.raises(runc.FreezeError, match=f"not all of the {len(held)} pages of {both.processes[0].name}"):
         frozen.finish(later=False)
 
 
@@ -359,7 +359,7 @@ def test_pages_that_are_asked_for(ends):
             memory[vaddr + index * PAGE][0] for index in range(pages)
         )
         assert parts[0][0] == vaddr
-        assert all(len(data) <= _frames.CHUNK for _vaddr, data in parts)
+        assert all(len(data) <= framing.CHUNK for _vaddr, data in parts)
     with pytest.raises(OSError, match="error"):
         list(frozen.read(both.processes[0].pid, 1 << 20, 1))
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -391,7 +391,7 @@ class Asker:
 def test_the_rest_follows_while_pages_are_asked_for(ends, seed, monkeypatch):
     """The restore begins with what is there; whatever it asks for, and whenever, is the page of the freeze."""
     # It is told often how far it is, and the rest comes slowly.
-    monkeypatch.setattr(_rounds, "STRIDE", 16)
+    monkeypatch.setattr(precopy, "STRIDE", 16)
     rng, both = random.Random(seed), ends(2)
     both.rounds.once()
     for process in both.processes:

@@ -14,8 +14,9 @@ import tarfile
 import pytest
 from checkpoints import describe
 
-from ansible_collections.fog.migration.plugins.module_utils import _manifest, _sealed
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 KEY, SECRET = "correct horse battery staple", b"PASSWORD=hunter2"
 
@@ -36,13 +37,13 @@ def plain(tmp_path):
 @pytest.fixture
 def sealed(plain, tmp_path):
     """The same, encrypted."""
-    _sealed.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "sealed"))
+    encryption.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "sealed"))
     return tmp_path / "sealed"
 
 
 def unseal(folder, key=KEY):
     target = folder.parent / "opened"
-    return _sealed.unseal(str(folder), _manifest.load(str(folder)), key, str(target)), target
+    return encryption.unseal(str(folder), _manifest.load(str(folder)), key, str(target)), target
 
 
 def everything(folder):
@@ -71,7 +72,7 @@ def test_nothing_of_it_can_be_read(sealed):
 
 
 def test_it_is_never_encrypted_the_same_way_twice(plain, sealed, tmp_path):
-    _sealed.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "again"))
+    encryption.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "again"))
     first, second = ((folder / "sealed.tar").read_bytes() for folder in (sealed, tmp_path / "again"))
     assert len(first) == len(second)
     # Two streams with one key and one counter would show where the contents are equal.
@@ -115,8 +116,8 @@ def flip_and_forge(folder):
         (lambda folder: (folder / "sealed.tar").unlink(), "sealed.tar is missing"),
         (lambda folder: (folder / "more").touch(), "more is not listed"),
         (change(encryption={}), "not known here"),
-        (change(encryption={"method": _sealed.METHOD, "salt": "zz", "check": "", "tag": ""}), "not known here"),
-        (change(encryption={"method": _sealed.METHOD, "salt": "00", "check": "\u00e4", "tag": 1}), "not known here"),
+        (change(encryption={"method": encryption.METHOD, "salt": "zz", "check": "", "tag": ""}), "not known here"),
+        (change(encryption={"method": encryption.METHOD, "salt": "00", "check": "\u00e4", "tag": 1}), "not known here"),
         (change(encryption={"method": "rot13", "salt": "00", "check": "00", "tag": "00"}), "not known here"),
     ],
 )
@@ -134,7 +135,7 @@ def test_names_in_it_lead_nowhere_else(tmp_path, name):
     with tarfile.open(fileobj=stream, mode="w|") as archive:
         archive.addfile(tarfile.TarInfo(name))
     with pytest.raises(ValueError, match="it holds"):
-        _sealed._unpack(io.BytesIO(stream.getvalue()), str(tmp_path / "opened"))
+        encryption._unpack(io.BytesIO(stream.getvalue()), str(tmp_path / "opened"))
     assert not (tmp_path / "canary").exists()
 
 
@@ -145,7 +146,7 @@ def test_links_in_it_are_refused(tmp_path):
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(entry)
     with pytest.raises(ValueError, match="no file"):
-        _sealed._unpack(io.BytesIO(stream.getvalue()), str(tmp_path))
+        encryption._unpack(io.BytesIO(stream.getvalue()), str(tmp_path))
 
 
 def test_the_key_is_on_no_command_line(plain, tmp_path, monkeypatch):
@@ -157,12 +158,12 @@ def test_the_key_is_on_no_command_line(plain, tmp_path, monkeypatch):
         return popen(command, **options)
 
     monkeypatch.setattr(subprocess, "Popen", look)
-    _sealed.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "sealed"))
+    encryption.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "sealed"))
     unseal(tmp_path / "sealed")
     assert len(begun) == 2
     for command, environment in begun:
         assert environment is None
-        assert command[:2] == [_sealed.program(), "enc"] and "-pass" in command and "-K" not in command
+        assert command[:2] == [encryption.program(), "enc"] and "-pass" in command and "-K" not in command
         # What is derived from it is as long as that.
         assert all(len(word) < 64 and KEY not in word for word in command[1:])
 
@@ -171,10 +172,10 @@ def test_a_file_that_cannot_be_read_leaves_nothing(plain, tmp_path):
     manifest = _manifest.load(str(plain))
     (plain / "empty").unlink()
     with pytest.raises(MigrationError, match="could not be encrypted"):
-        _sealed.seal(str(plain), manifest, KEY, str(tmp_path / "sealed"))
+        encryption.seal(str(plain), manifest, KEY, str(tmp_path / "sealed"))
     assert sorted(os.listdir(tmp_path)) == ["checkpoint100"]
 
 
 def test_a_short_key_is_refused():
-    assert "fewer than 12" in _sealed.key_refusal("hunter2")
-    assert _sealed.key_refusal(KEY) is None
+    assert "fewer than 12" in encryption.key_refusal("hunter2")
+    assert encryption.key_refusal(KEY) is None

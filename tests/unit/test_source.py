@@ -9,9 +9,9 @@ import os
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Frames, Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.live._source import SMALL, Source, is_lazy
+from ansible_collections.fog.migration.plugins.module_utils.migration.source import SMALL, Source, is_lazy
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Interrupted, Refused
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def handed_over(tmp_path):
     """A source that waits for the destination's word, and the destination's end of the channel."""
     (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
     there = Frames(there_in, there_out, 10)
-    there.write_json(_frames.HELLO, _frames.greeting("destination"))
+    there.write_json(framing.HELLO, framing.greeting("destination"))
     source = Source(Frames(here_in, here_out, 10), {"container": "c", "staging": str(tmp_path), "options": []})
     source.greet()
     source.state = "handed over"
@@ -29,7 +29,7 @@ def handed_over(tmp_path):
 
 def test_a_refusal_gives_the_container_back(handed_over):
     source, there, _descriptor = handed_over
-    there.write_json(_frames.REFUSED, {"reason": "no restore"})
+    there.write_json(framing.REFUSED, {"reason": "no restore"})
     with pytest.raises(Refused, match="no restore"):
         source._done("running")
     assert source.state == "paused"

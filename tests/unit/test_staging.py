@@ -10,9 +10,8 @@ import stat
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _transfer
-from ansible_collections.fog.migration.plugins.module_utils.live import _staging
-from ansible_collections.fog.migration.plugins.module_utils.live._staging import MIB
+from ansible_collections.fog.migration.plugins.module_utils.transport import staging, transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport.staging import MIB
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ from ansible_collections.fog.migration.plugins.module_utils.live._staging import
     ],
 )
 def test_memory_or_disk(memory, most, expected, available, limit, why):
-    told = _staging.why_not_in_memory(memory, most, expected, available, limit)
+    told = staging.why_not_in_memory(memory, most, expected, available, limit)
     assert (told is None) if why is None else (why in told)
 
 
@@ -40,7 +39,7 @@ def test_it_comes_and_goes(tmp_path, limit):
     """In memory where this machine lets us mount, else on disk, and always with nobody else in it."""
     path, disk = tmp_path / "transfer-1" / "staging", tmp_path / "disk"
     path.parent.mkdir()
-    made = _staging.make(str(path), str(disk), memory=1000, most=1, expected=1, limit=limit)
+    made = staging.make(str(path), str(disk), memory=1000, most=1, expected=1, limit=limit)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
     (path / "secret").write_bytes(b"from memory")
     if made["kind"] == "memory":
@@ -49,9 +48,9 @@ def test_it_comes_and_goes(tmp_path, limit):
         assert made["why_not_memory"] and (disk / "transfer-1" / "secret").exists()
         assert stat.S_IMODE(os.stat(disk).st_mode) == 0o700
     assert limit == 0 or made["kind"] == "disk"
-    _staging.remove(str(path))
+    staging.remove(str(path))
     assert not os.path.lexists(path) and not (disk / "transfer-1").exists()
-    _staging.remove(str(path))
+    staging.remove(str(path))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +64,8 @@ def test_it_comes_and_goes(tmp_path, limit):
     ],
 )
 def test_copies(mode, lazily, here, there):
-    assert (_transfer.copies_here(mode, lazily), _transfer.copies_there(mode)) == (here, there)
+    assert (transfer.copies_here(mode, lazily), transfer.copies_there(mode)) == (here, there)
 
 
 def test_this_machine_tells_what_is_free():
-    assert _staging.available_memory() > 0
+    assert staging.available_memory() > 0

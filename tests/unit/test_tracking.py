@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import _tracking
+from ansible_collections.fog.migration.plugins.module_utils.memory import soft_dirty
 
 DIRTY, PRESENT = 1 << 55, 1 << 63
 
@@ -28,17 +28,17 @@ DIRTY, PRESENT = 1 << 55, 1 << 63
     ],
 )
 def test_entries(entries, found):
-    assert _tracking.dirty_entries(struct.pack(f"={len(entries)}Q", *entries)) == found
+    assert soft_dirty.dirty_entries(struct.pack(f"={len(entries)}Q", *entries)) == found
 
 
 def test_a_process_is_its_pid_and_its_start():
     with subprocess.Popen(["sleep", "60"]) as process:
-        assert _tracking.started(process.pid) == _tracking.started(process.pid) >= _tracking.started(os.getpid())
+        assert soft_dirty.started(process.pid) == soft_dirty.started(process.pid) >= soft_dirty.started(os.getpid())
         process.kill()
-    assert _tracking.started(process.pid) is None
+    assert soft_dirty.started(process.pid) is None
 
 
 def test_it_is_known_whether_the_kernel_tracks():
     """Whatever the kernel of this machine can: asking twice tells the same and harms nothing."""
-    assert _tracking.works() in (True, False)
-    assert _tracking.works() is _tracking.works()
+    assert soft_dirty.works() in (True, False)
+    assert soft_dirty.works() is soft_dirty.works()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 
 # Depths and lengths at which parsers that recurse or allocate give way.
 DEEP = 20_000
@@ -76,13 +76,13 @@ def like(draw: st.DrawFn, value: object) -> object:
 
 def frame(kind: bytes, payload: bytes, length: int | None = None) -> bytes:
     """One frame, of which the length may be a lie."""
-    return _frames.HEADER.pack(kind, len(payload) if length is None else length) + payload
+    return framing.HEADER.pack(kind, len(payload) if length is None else length) + payload
 
 
 lengths = st.one_of(st.none(), st.sampled_from([0, 1, 2**16, 2**18 + 1, 2**22, 2**22 + 1, 2**31, 2**32 - 1]))
-kinds = st.one_of(st.sampled_from(sorted(_frames.LIMITS)), st.binary(min_size=1, max_size=1))
+kinds = st.one_of(st.sampled_from(sorted(framing.LIMITS)), st.binary(min_size=1, max_size=1))
 frames = st.builds(frame, kinds, payloads, lengths)
-HELLO = frame(_frames.HELLO, b"{}")
+HELLO = frame(framing.HELLO, b"{}")
 # Whatever comes, the first frames of some are in order.
 any_stream = st.one_of(
     st.binary(max_size=300),
@@ -113,7 +113,7 @@ NOWHERE = os.open(os.devnull, os.O_RDWR)
 
 
 @contextlib.contextmanager
-def hearing(stream: bytes) -> Iterator[_frames.Frames]:
+def hearing(stream: bytes) -> Iterator[framing.Frames]:
     """The end of a channel at which all of these bytes arrive, and then nothing more; what it says is lost."""
     (inner, outer), silence = os.pipe(), os.open(os.devnull, os.O_WRONLY)
 
@@ -125,7 +125,7 @@ def hearing(stream: bytes) -> Iterator[_frames.Frames]:
 
     speaker = threading.Thread(target=speak)
     try:
-        channel = _frames.Frames(inner, silence, 30)
+        channel = framing.Frames(inner, silence, 30)
         speaker.start()
         yield channel
     finally:

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.fog.migration.plugins.module_utils import _program
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames, _listing
-from ansible_collections.fog.migration.plugins.module_utils.channel._channel import Receiver, Sender
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing, listing
+from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver, Sender
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Refused
 from fuzz.made_up import (
     HELLO,
     any_stream,
@@ -42,19 +42,19 @@ ENTRIES = [
     {"path": "empty", "size": 0, "mode": 0o600, "sha256": hashlib.sha256().hexdigest()},
 ]
 SENT = [
-    (_frames.HELLO, _frames.greeting("sender", compression="none")),
-    (_frames.LISTING, ENTRIES),
-    (_frames.LISTING, []),
-    (_frames.PLAN, [{"index": 0, "offset": 0}, {"index": 1, "offset": 0}]),
-    (_frames.PLAN, []),
-    (_frames.DATA, CONTENT),
-    (_frames.END, {"files": 2}),
+    (framing.HELLO, framing.greeting("sender", compression="none")),
+    (framing.LISTING, ENTRIES),
+    (framing.LISTING, []),
+    (framing.PLAN, [{"index": 0, "offset": 0}, {"index": 1, "offset": 0}]),
+    (framing.PLAN, []),
+    (framing.DATA, CONTENT),
+    (framing.END, {"files": 2}),
 ]
 ANSWERED = [
-    (_frames.HELLO, _frames.greeting("receiver", host="fog2", zstd=False)),
-    (_frames.WANTS, [{"index": 0, "offset": 5, "sha256": "0" * 64}, {"index": 1, "offset": 0, "sha256": ""}]),
-    (_frames.WANTS, []),
-    (_frames.VERDICT, {"verified": True, "resumed_bytes": 0}),
+    (framing.HELLO, framing.greeting("receiver", host="fog2", zstd=False)),
+    (framing.WANTS, [{"index": 0, "offset": 5, "sha256": "0" * 64}, {"index": 1, "offset": 0, "sha256": ""}]),
+    (framing.WANTS, []),
+    (framing.VERDICT, {"verified": True, "resumed_bytes": 0}),
 ]
 
 
@@ -67,32 +67,32 @@ def test_frames(stream):
 
 @given(st.lists(payloads, max_size=4))
 def test_lists(parts):
-    stream = HELLO + b"".join(frame(_frames.LISTING, part) for part in parts)
+    stream = HELLO + b"".join(frame(framing.LISTING, part) for part in parts)
     with hearing(stream) as channel, pytest.raises(ChannelError):
         channel.read()
         while True:
-            assert isinstance(channel.expect_list(_frames.LISTING), list)
+            assert isinstance(channel.expect_list(framing.LISTING), list)
 
 
 @given(payloads)
 def test_objects(payload):
     try:
-        assert isinstance(_frames.parse_object(payload), dict)
+        assert isinstance(framing.parse_object(payload), dict)
     except Refused as refusal:
         assert "\n" not in str(refusal)
 
 
 @given(
-    st.one_of(st.binary(max_size=100), st.builds(_frames.memory_head, st.text("pagem-1.i", max_size=80), st.just(0)))
+    st.one_of(st.binary(max_size=100), st.builds(framing.memory_head, st.text("pagem-1.i", max_size=80), st.just(0)))
 )
 def test_memory(payload):
     try:
-        _frames.parse_memory(payload)
+        framing.parse_memory(payload)
     except Refused:
         return
 
 
-@pytest.mark.parametrize("kind", sorted(_frames.LIMITS))
+@pytest.mark.parametrize("kind", sorted(framing.LIMITS))
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 2**24])
 def test_a_length_that_is_not_allowed_takes_no_memory(kind, length):
     with hearing(HELLO + frame(kind, b"", length)) as channel, little_memory(1 << 20):
@@ -103,18 +103,18 @@ def test_a_length_that_is_not_allowed_takes_no_memory(kind, length):
 
 def test_a_list_without_end_takes_no_memory_without_end():
     """Few entries in each frame, which are large."""
-    part = frame(_frames.LISTING, as_json([{"path": "x" * (3 << 20)}]))
-    with hearing(HELLO + part * 100) as channel, little_memory(2 * _frames.MAX_LIST):
+    part = frame(framing.LISTING, as_json([{"path": "x" * (3 << 20)}]))
+    with hearing(HELLO + part * 100) as channel, little_memory(2 * framing.MAX_LIST):
         channel.read()
         with pytest.raises(Refused, match="more than"):
-            channel.expect_list(_frames.LISTING)
+            channel.expect_list(framing.LISTING)
 
 
 def test_every_conversation_that_is_cut_off_is_an_interruption():
     stream = b"".join(frame(kind, data if isinstance(data, bytes) else as_json(data)) for kind, data in SENT)
     for end in range(len(stream)):
         with tempfile.TemporaryDirectory() as folder:
-            with hearing(stream[:end]) as channel, pytest.raises(_frames.Interrupted):
+            with hearing(stream[:end]) as channel, pytest.raises(framing.Interrupted):
                 Receiver(channel, f"{folder}/name", "fog2").run()
             assert not Path(folder, "name").exists()
     with tempfile.TemporaryDirectory() as folder, hearing(stream) as channel:
@@ -155,7 +155,7 @@ def test_a_manifest_beside_what_is_sent(text):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "manifest.json").write_bytes(text)
         try:
-            _listing.listing(folder)
+            listing.listing(folder)
         except Refused as refusal:
             assert "is damaged" in str(refusal)
 
@@ -171,17 +171,17 @@ def test_folders_without_end():
             deep = below
         os.close(deep)
         with pytest.raises(Refused, match="levels"):
-            _listing.listing(folder)
+            listing.listing(folder)
         os.system(f"rm -rf {folder}/d")
     with pytest.raises(Refused, match="levels"):
-        _listing.check_listing([{"path": "d/" * 1500 + "d", "dir": True, "mode": 0}])
+        listing.check_listing([{"path": "d/" * 1500 + "d", "dir": True, "mode": 0}])
 
 
 def listing_of(*entries: dict) -> bytes:
     """What a sender says up to its listing."""
-    hello = frame(_frames.HELLO, as_json(SENT[0][1]))
+    hello = frame(framing.HELLO, as_json(SENT[0][1]))
     parts = [[{"path": ".", "dir": True, "mode": 0o700}, *entries], []]
-    return hello + b"".join(frame(_frames.LISTING, as_json(part)) for part in parts)
+    return hello + b"".join(frame(framing.LISTING, as_json(part)) for part in parts)
 
 
 def entry(path: str) -> dict:
@@ -192,12 +192,12 @@ def entry(path: str) -> dict:
 SAID = {
     "nothing": (b"", "closed the channel"),
     "garbage": (b"SSH-2.0-OpenSSH_9.2\r\n" * 100, "does not speak this protocol"),
-    "a frame that is too large": (frame(_frames.HELLO, b"", 2**32 - 1), "more than the"),
+    "a frame that is too large": (frame(framing.HELLO, b"", 2**32 - 1), "more than the"),
     "a name above": (listing_of(entry("../canary")), "leaves the directory"),
     "an absolute name": (listing_of(entry("/etc/canary")), "absolute path"),
     "a name that is none": (listing_of(entry("\ud800")), "cannot be that of a file"),
     "a depth": (listing_of(entry("a/" * 5000 + "a")), "levels deep"),
-    "nested JSON": (frame(_frames.HELLO, b"[" * 60000), "not JSON"),
+    "nested JSON": (frame(framing.HELLO, b"[" * 60000), "not JSON"),
 }
 
 
@@ -207,7 +207,7 @@ def test_the_program_itself(tmp_path, what):
     stream, problem = SAID[what]
     (tmp_path / "program").mkdir(0o700)
     order = {"role": "receive", "final": f"{tmp_path}/in/name", "host": "fog2", "replace": False, "idle_limit": 30}
-    words = _program.lay_down(str(tmp_path / "program"), order)
+    words = deploy.lay_down(str(tmp_path / "program"), order)
     done = subprocess.run(words, input=stream, capture_output=True, check=False, timeout=60)
     said = done.stderr.decode("utf-8")
     assert done.returncode == 1 and said.count("\n") == 1, said

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ansible_collections.fog.migration.plugins.module_utils import _manifest
-from ansible_collections.fog.migration.plugins.module_utils._errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import Refused
-from ansible_collections.fog.migration.plugins.module_utils.files import _files
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 from fuzz.made_up import as_json, like, little_memory, odd_json, payloads, values
 
 # In the place of the folder that is made for a test, whose name has as many letters.
@@ -81,10 +81,10 @@ def outside(base: Path) -> dict:
 
 # All ways of reading a stream: into a folder, a layer, a folder that becomes what a layer shows, and a single file.
 WAYS = {
-    "folder": _files.Unpacker,
-    "layer": functools.partial(_files.Unpacker, layer=True),
-    "merged": _files.Merger,
-    "alone": functools.partial(_files.Unpacker, only=b"a"),
+    "folder": archive.Unpacker,
+    "layer": functools.partial(archive.Unpacker, layer=True),
+    "merged": archive.Merger,
+    "alone": functools.partial(archive.Unpacker, only=b"a"),
 }
 
 
@@ -138,7 +138,7 @@ def test_a_declared_length_takes_no_memory(tmp_path, length):
     (tmp_path / "archive").write_bytes(struct.pack(">I", length))
     (tmp_path / "root").mkdir()
     with little_memory((1 << 24) + (1 << 20)), pytest.raises(Refused):
-        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+        archive.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
 
 
 def test_a_file_of_any_size_takes_no_memory(tmp_path):
@@ -146,7 +146,7 @@ def test_a_file_of_any_size_takes_no_memory(tmp_path):
     (tmp_path / "archive").write_bytes(stream)
     (tmp_path / "root").mkdir()
     with little_memory(4 << 20), pytest.raises(Refused, match="no end"):
-        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+        archive.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
 
 
 def test_a_tree_that_is_deeper_than_one_can_go(tmp_path):
@@ -155,7 +155,7 @@ def test_a_tree_that_is_deeper_than_one_can_go(tmp_path):
     (tmp_path / "archive").write_bytes(folders + record({"remove": "d"}) + bytes(4))
     (tmp_path / "root").mkdir()
     try:
-        _files.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+        archive.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
     except Refused as refusal:
         assert "\n" not in str(refusal)
     finally:

@@ -20,14 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_sets import MAGICS, PAGE, new_entry, old_entry, pagemap
 
-from ansible_collections.fog.migration.plugins.module_utils.channel import _frames
-from ansible_collections.fog.migration.plugins.module_utils.channel._frames import ChannelError, Frames, Refused
-from ansible_collections.fog.migration.plugins.module_utils.criu import _criu, _pages, _protobuf
-from ansible_collections.fog.migration.plugins.module_utils.live import _destination, _source
-from ansible_collections.fog.migration.plugins.module_utils.network import _sockets
+from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf, tool
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination
+from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.network import sockets
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Frames, Refused
 from fuzz.made_up import any_stream, as_json, frame, hearing, like, like_talk, little_memory, odd_json, payloads, values
 
-NAME = _pages.pagemap_name(1)
+NAME = pages.pagemap_name(1)
 PAGES = bytes(range(256)) * (PAGE // 256)
 CONTENT = b"the content of an image"
 NOBODY = "fuzzed-container"
@@ -35,29 +37,29 @@ NOBODY = "fuzzed-container"
 
 def memory(data: bytes = PAGES, vaddr: int = PAGE) -> bytes:
     """The payload of a frame of memory."""
-    return _frames.memory_head(NAME, vaddr) + data
+    return framing.memory_head(NAME, vaddr) + data
 
 
 TOLD = [
-    (_frames.HELLO, _frames.greeting("source")),
-    (_frames.MEMORY, memory()),
-    (_frames.DO, {"do": "layout", "name": NAME}),
-    (_frames.LAYOUT, [[PAGE, 1]]),
-    (_frames.LAYOUT, []),
-    (_frames.DO, {"do": "settle", "round": 1, "sha256": hashlib.sha256(PAGES).hexdigest()}),
-    (_frames.FILE, {"path": "images/core-1.img", "size": len(CONTENT)}),
-    (_frames.DATA, CONTENT),
-    (_frames.END, {"sha256": hashlib.sha256(CONTENT).hexdigest()}),
-    (_frames.DO, {"do": "arm"}),
-    (_frames.DO, {"do": "restore", "options": ["--tcp-established"], "store": True, "lazily": False}),
+    (framing.HELLO, framing.greeting("source")),
+    (framing.MEMORY, memory()),
+    (framing.DO, {"do": "layout", "name": NAME}),
+    (framing.LAYOUT, [[PAGE, 1]]),
+    (framing.LAYOUT, []),
+    (framing.DO, {"do": "settle", "round": 1, "sha256": hashlib.sha256(PAGES).hexdigest()}),
+    (framing.FILE, {"path": "images/core-1.img", "size": len(CONTENT)}),
+    (framing.DATA, CONTENT),
+    (framing.END, {"sha256": hashlib.sha256(CONTENT).hexdigest()}),
+    (framing.DO, {"do": "arm"}),
+    (framing.DO, {"do": "restore", "options": ["--tcp-established"], "store": True, "lazily": False}),
 ]
 ANSWERED = [
-    (_frames.HELLO, _frames.greeting("destination", host="fog2")),
-    (_frames.DONE, {"done": "round 1"}),
-    (_frames.DONE, {"done": "armed", "seconds": 0.1}),
-    (_frames.DONE, {"done": "running", "seconds": 0.1, "statistics": {"restore_time": 1}}),
-    (_frames.NEED, {"image": 1, "address": PAGE, "pages": 1}),
-    (_frames.REFUSED, {"reason": "no"}),
+    (framing.HELLO, framing.greeting("destination", host="fog2")),
+    (framing.DONE, {"done": "round 1"}),
+    (framing.DONE, {"done": "armed", "seconds": 0.1}),
+    (framing.DONE, {"done": "running", "seconds": 0.1, "statistics": {"restore_time": 1}}),
+    (framing.NEED, {"image": 1, "address": PAGE, "pages": 1}),
+    (framing.REFUSED, {"reason": "no"}),
 ]
 
 
@@ -81,7 +83,7 @@ def order(folder: str) -> dict:
 
 @pytest.fixture
 def _elsewhere(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(_destination, "RUNTIME", str(tmp_path))
+    monkeypatch.setattr(destination, "RUNTIME", str(tmp_path))
 
 
 @pytest.mark.usefixtures("_elsewhere")
@@ -91,7 +93,7 @@ def test_the_destination(stream):
         Path(folder, "canary").write_text("sings")
         with hearing(stream) as channel:
             try:
-                _destination.Destination(channel, order(folder)).run()
+                destination.Destination(channel, order(folder)).run()
             except ChannelError as refusal:
                 assert "\n" not in str(refusal)
         # Whatever it was, nothing is left of it, and nothing else was touched.
@@ -101,43 +103,43 @@ def test_the_destination(stream):
 
 @given(st.one_of(like({"path": "images/x", "size": 23}), values), st.lists(payloads, max_size=3))
 def test_a_file(facts, parts):
-    stream = b"".join(frame(_frames.DATA, part) for part in parts) + frame(_frames.END, b"{}")
+    stream = b"".join(frame(framing.DATA, part) for part in parts) + frame(framing.END, b"{}")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "canary").write_text("sings")
-        with hearing(frame(_frames.HELLO, b"{}") + stream) as channel:
+        with hearing(frame(framing.HELLO, b"{}") + stream) as channel:
             channel.read()
             with contextlib.suppress(ChannelError, OSError):
-                _destination.receive_file(channel, f"{folder}/staging", _frames.parse_object(as_json(facts)))
+                destination.receive_file(channel, f"{folder}/staging", framing.parse_object(as_json(facts)))
         assert set(os.listdir(folder)) <= {"canary", "staging"}
         assert Path(folder, "canary").read_text() == "sings"
 
 
 def test_a_file_of_any_size_takes_no_memory(tmp_path):
-    with hearing(frame(_frames.HELLO, b"{}") + frame(_frames.DATA, CONTENT)) as channel, little_memory(4 << 20):
+    with hearing(frame(framing.HELLO, b"{}") + frame(framing.DATA, CONTENT)) as channel, little_memory(4 << 20):
         channel.read()
-        with pytest.raises(_frames.Interrupted):
-            _destination.receive_file(channel, str(tmp_path), {"path": "x", "size": 2**70})
+        with pytest.raises(framing.Interrupted):
+            destination.receive_file(channel, str(tmp_path), {"path": "x", "size": 2**70})
 
 
 @pytest.mark.usefixtures("_elsewhere")
 @pytest.mark.parametrize("runs", [[], [[PAGE, 1]] * 30])
 def test_layouts_without_end_are_refused(tmp_path, monkeypatch, runs):
-    monkeypatch.setattr(_destination, "MOST_RUNS", 50)
-    stream = frame(_frames.HELLO, as_json(_frames.greeting("source")))
+    monkeypatch.setattr(destination, "MOST_RUNS", 50)
+    stream = frame(framing.HELLO, as_json(framing.greeting("source")))
     for number in range(60):
-        stream += frame(_frames.DO, as_json({"do": "layout", "name": _pages.pagemap_name(number)}))
-        stream += b"".join(frame(_frames.LAYOUT, as_json(part)) for part in (runs, []) if part or part is not runs)
+        stream += frame(framing.DO, as_json({"do": "layout", "name": pages.pagemap_name(number)}))
+        stream += b"".join(frame(framing.LAYOUT, as_json(part)) for part in (runs, []) if part or part is not runs)
     with hearing(stream) as channel, pytest.raises(Refused, match="more than 50 runs"):
-        _destination.Destination(channel, order(str(tmp_path))).run()
+        destination.Destination(channel, order(str(tmp_path))).run()
 
 
 @given(st.lists(st.tuples(values, values), max_size=5), st.integers(0, 2**64), st.binary(max_size=3 * PAGE))
 def test_the_store(layout, vaddr, data):
-    with tempfile.TemporaryDirectory() as folder, _pages.Store(f"{folder}/store") as store:
-        with contextlib.suppress(_pages.PagesError):
+    with tempfile.TemporaryDirectory() as folder, pages.Store(f"{folder}/store") as store:
+        with contextlib.suppress(pages.PagesError):
             store.put(NAME, vaddr, data)
-        whole = [run for run in layout if all(map(_frames.is_whole, run))]
-        with contextlib.suppress(_pages.PagesError):
+        whole = [run for run in layout if all(map(framing.is_whole, run))]
+        with contextlib.suppress(pages.PagesError):
             store.settle(NAME, whole)
 
 
@@ -166,12 +168,12 @@ def test_the_source_hears(stream):
 
 
 def test_words_without_end_are_not_kept(tmp_path):
-    hello = frame(_frames.HELLO, as_json(_frames.greeting("destination")))
-    words = b"".join(frame(_frames.DONE, as_json({"done": f"{number:9}"})) for number in range(3 * _source.MOST_WORDS))
+    hello = frame(framing.HELLO, as_json(framing.greeting("destination")))
+    words = b"".join(frame(framing.DONE, as_json({"done": f"{number:9}"})) for number in range(3 * _source.MOST_WORDS))
     with hearing(hello + words) as channel:
         source = _source.Source(channel, order(str(tmp_path)))
         source.greet()
-        with pytest.raises(_frames.Interrupted, match="more than anybody asked for"):
+        with pytest.raises(framing.Interrupted, match="more than anybody asked for"):
             source._done("running")
 
 
@@ -184,7 +186,7 @@ limits = st.one_of(st.just({}), st.builds(dict, rounds=values), values)
 
 @given(st.one_of(values, st.builds(dict, do=st.sampled_from(VERBS), mode=modes, limits=limits)))
 def test_requests(wish):
-    hello = frame(_frames.HELLO, as_json(_frames.greeting("destination")))
+    hello = frame(framing.HELLO, as_json(framing.greeting("destination")))
     with tempfile.TemporaryDirectory() as folder, hearing(hello) as channel:
         source = _source.Source(channel, order(folder))
         source.greet()
@@ -234,8 +236,8 @@ PAGEMAP = pagemap(new_entry(PAGE, 2, 4), old_entry(8 * PAGE, 1, 6), new_entry(2*
 @given(images([PAGEMAP, MAGICS]))
 def test_a_pagemap(data):
     try:
-        _number, runs = _pages.decode_pagemap(data, "it")
-    except _pages.PagesError as error:
+        _number, runs = pages.decode_pagemap(data, "it")
+    except pages.PagesError as error:
         assert "\n" not in str(error)
     else:
         assert all(run.pages > 0 and run.vaddr + run.pages * PAGE <= 2**64 for run in runs)
@@ -243,53 +245,53 @@ def test_a_pagemap(data):
 
 @given(images([PAGEMAP]), st.booleans())
 def test_a_dump_and_a_store(data, lazily):
-    with tempfile.TemporaryDirectory() as folder, _pages.Store(f"{folder}/store") as store:
+    with tempfile.TemporaryDirectory() as folder, pages.Store(f"{folder}/store") as store:
         Path(folder, "images").mkdir()
         Path(folder, "images", NAME).write_bytes(data)
         store.put(NAME, PAGE, PAGES * 2)
         store.settle(NAME, [(PAGE, 2)])
-        with contextlib.suppress(_pages.PagesError):
-            _pages.complete(f"{folder}/images", store, lazily)
+        with contextlib.suppress(pages.PagesError):
+            pages.complete(f"{folder}/images", store, lazily)
 
 
-FIELDS = _protobuf.number(1, 5) + _protobuf.message(2, b"\x08\x01") + b"\x0d1234" + b"\x0912345678"
+FIELDS = protobuf.number(1, 5) + protobuf.message(2, b"\x08\x01") + b"\x0d1234" + b"\x0912345678"
 
 
 @given(images([FIELDS]))
 def test_protobuf(data):
-    with contextlib.suppress(_protobuf.ProtobufError):
-        for _field, _value, raw in _protobuf.fields(data):
+    with contextlib.suppress(protobuf.ProtobufError):
+        for _field, _value, raw in protobuf.fields(data):
             assert raw in data
 
 
-STATISTICS = _protobuf.message(1, _protobuf.number(1, 120) + _protobuf.number(7, 53))
-HEAD = struct.pack("<III", _criu.SERVICE_MAGIC, _criu.STATS_MAGIC, len(STATISTICS))
+STATISTICS = protobuf.message(1, protobuf.number(1, 120) + protobuf.number(7, 53))
+HEAD = struct.pack("<III", tool.SERVICE_MAGIC, tool.STATS_MAGIC, len(STATISTICS))
 
 
 @given(images([HEAD + STATISTICS]))
 def test_statistics(data):
     with contextlib.suppress(ValueError):
-        assert all(isinstance(value, int) for value in _criu.decode_stats(data).values())
+        assert all(isinstance(value, int) for value in tool.decode_stats(data).values())
 
 
-SOCKET = b"".join(_protobuf.number(field, value) for field, value in ((3, 2), (5, 6), (6, 1), (7, 80), (8, 5000)))
-SOCKET += _protobuf.number(11, 0x0100007F) + _protobuf.number(12, 0x0100007F)
-ENTRY = _protobuf.message(4, SOCKET)
+SOCKET = b"".join(protobuf.number(field, value) for field, value in ((3, 2), (5, 6), (6, 1), (7, 80), (8, 5000)))
+SOCKET += protobuf.number(11, 0x0100007F) + protobuf.number(12, 0x0100007F)
+ENTRY = protobuf.message(4, SOCKET)
 FILES = struct.pack("<IIIIII", 0x54564319, 1, 0, 2, 0x103, len(ENTRY))[:8] + struct.pack("<I", len(ENTRY)) + ENTRY
 
 
 @given(images([FILES]))
 def test_sockets(data):
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, _sockets.FILES).write_bytes(data)
-        with contextlib.suppress(_sockets.SocketsError):
-            _sockets.detach(folder, lambda _one, _all: True)
+        Path(folder, sockets.FILES).write_bytes(data)
+        with contextlib.suppress(sockets.SocketsError):
+            sockets.detach(folder, lambda _one, _all: True)
 
 
 def test_the_image_that_the_others_are_like_is_one(tmp_path):
-    (tmp_path / _sockets.FILES).write_bytes(FILES)
-    assert len(_sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
-    assert _criu.decode_stats(HEAD + STATISTICS) == {"freezing_time": 120, "pages_written": 53}
+    (tmp_path / sockets.FILES).write_bytes(FILES)
+    assert len(sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
+    assert tool.decode_stats(HEAD + STATISTICS) == {"freezing_time": 120, "pages_written": 53}
 
 
 def test_the_conversation_that_the_others_are_like_comes_to_its_end(tmp_path, _elsewhere):
@@ -297,10 +299,10 @@ def test_the_conversation_that_the_others_are_like_comes_to_its_end(tmp_path, _e
     (there, here) = os.pipe()
     with hearing(stream) as channel:
         channel.fd_out = here
-        with pytest.raises(_frames.Interrupted):
-            _destination.Destination(channel, order(str(tmp_path))).run()
+        with pytest.raises(framing.Interrupted):
+            destination.Destination(channel, order(str(tmp_path))).run()
     os.close(here)
     answers = Frames(there, there, 10)
-    assert answers.expect_object(_frames.HELLO)["role"] == "destination"
-    assert answers.expect_object(_frames.DONE) == {"done": "round 1"}
+    assert answers.expect_object(framing.HELLO)["role"] == "destination"
+    assert answers.expect_object(framing.DONE) == {"done": "round 1"}
     os.close(there)

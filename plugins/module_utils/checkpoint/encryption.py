@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checkpoints that are kept encrypted: one file with everything in it, beside a manifest that tells how.
+
+    manifest.json   as of any checkpoint, but its only file is the next one; and C(encryption)
+    sealed.tar      all files of the checkpoint and their own manifest, as a tar archive, encrypted by C(openssl enc)
+
+Encrypt-then-MAC. Three keys come from what the user gave, by scrypt with a salt of this checkpoint: for AES-256-CTR,
+for HMAC-SHA256, and to tell a wrong key from a changed checkpoint. The HMAC is over the manifest, which has the SHA-256
+of the encrypted file. Nothing is decrypted before both are right. The key goes to openssl through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+
+SEALED = "sealed.tar"
+METHOD = "scrypt-32768-8-1 aes-256-ctr hmac-sha256"
+SHORTEST_KEY = 12
+_NOTHING = "nothing was decrypted"
+
+
+def key_refusal(key: str) -> str | None:
+    """Why nothing should be encrypted with this key, or None."""
+    return f"the encryption_key has fewer than {SHORTEST_KEY} characters" if len(key) < SHORTEST_KEY else None
+
+
+def program() -> str:
+    """The path of openssl.
+
+    :raises MigrationError: when there is none.
+    """
+    found = shutil.which("openssl") or shutil.which("openssl", path="/usr/bin:/bin")
+    if not found:
+        raise MigrationError("openssl is not installed, which encrypts", "nothing was changed", "install openssl")
+    return found
+
+
+def _keys(key: str, salt: bytes) -> tuple[bytes, bytes, str]:
+    """For the cipher, for the HMAC, and what the manifest has of it to tell a wrong key by."""
+    made = hashlib.scrypt(key.encode("utf-8"), salt=salt, n=32768, r=8, p=1, maxmem=1 << 26, dklen=80)
+    return made[:32], made[32:64], made[64:].hex()
+
+
+def _tag(key: bytes, manifest: dict) -> str:
+    """The HMAC over a manifest, but for the place of the HMAC itself."""
+    encryption = {name: value for name, value in manifest["encryption"].items() if name != "tag"}
+    text = json.dumps(dict(manifest, encryption=encryption), sort_keys=True).encode("ascii")
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+@contextlib.contextmanager
+def _openssl(key: bytes, *words: str, **streams):
+    """openssl at work; fails when it does.
+
+    :param streams: its stdin and stdout, of which one is a pipe.
+    """
+    readable, writable = os.pipe()
+    os.write(writable, key.hex().encode("ascii") + b"\n")
+    os.close(writable)
+    # The key is as good as random: there is nothing that iterations could make better.
+    command = [program(), "enc", "-aes-256-ctr", "-pbkdf2", "-iter", "1", "-md", "sha256"]
+    try:
+        process = subprocess.Popen(
+            [*command, "-pass", f"fd:{readable}", *words], pass_fds=[readable], stderr=subprocess.PIPE, **streams
+        )
+    finally:
+        os.close(readable)
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        if process.stdin:
+            process.stdin.close()
+        said = process.stderr.read().decode("utf-8", "replace").split("\n")[0] if process.stderr else ""
+    if process.returncode:
+        raise OSError(f"openssl failed ({said or process.returncode})")
+
+
+def seal(folder: str, manifest: dict, key: str, target: str) -> dict:
+    """Makes an encrypted checkpoint of a plain one, in a new folder; its manifest.
+
+    :raises MigrationError: when it cannot be done. The target is not there then.
+    """
+    salt = secrets.token_bytes(16)
+    secret, signing, check = _keys(key, salt)
+    shutil.rmtree(target, ignore_errors=True)
+    os.mkdir(target, 0o700)
+    try:
+        path = os.path.join(target, SEALED)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            with _openssl(secret, "-e", "-salt", stdin=subprocess.PIPE, stdout=stream) as process:
+                _pack(folder, [*sorted(manifest["files"]), _manifest.MANIFEST], process.stdin)
+            os.fsync(stream.fileno())
+        outer = dict(manifest, files=_manifest.describe_files(target))
+        outer["encryption"] = {"method": METHOD, "salt": salt.hex(), "check": check}
+        outer["encryption"]["tag"] = _tag(signing, outer)
+        _manifest.write(target, outer)
+    except (OSError, tarfile.TarError) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise MigrationError(f"{folder} could not be encrypted ({error})", "it is there as before") from error
+    return outer
+
+
+def _pack(folder: str, names: list[str], stream) -> None:
+    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                facts = os.fstat(file.fileno())
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = facts.st_size, facts.st_mode & 0o777
+                archive.addfile(entry, file)
+
+
+def authenticate(folder: str, manifest: dict, key: str) -> bytes:
+    """The key for the cipher, when the checkpoint was encrypted with this key and is as it was.
+
+    :raises MigrationError: when it is not.
+    """
+    encryption = manifest.get("encryption")
+    facts = encryption if isinstance(encryption, dict) else {}
+    try:
+        salt, check, tag = bytes.fromhex(facts["salt"]), facts["check"], facts["tag"]
+        # As bytes: what else a manifest may hold cannot be compared.
+        known, given = check.encode("ascii"), tag.encode("ascii")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        known = given = salt = b""
+    if facts.get("method") != METHOD or not salt:
+        raise MigrationError(
+            f"{folder} is encrypted in a way that is not known here", _NOTHING, "take a newer version of the collection"
+        )
+    secret, signing, ours = _keys(key, salt)
+    if not hmac.compare_digest(ours.encode("ascii"), known):
+        raise MigrationError(f"the encryption_key is not that of {folder}", _NOTHING, "give the one it was made with")
+    if not hmac.compare_digest(_tag(signing, manifest).encode("ascii"), given):
+        raise MigrationError(f"the manifest of {folder} was changed", _NOTHING, "take a copy that is as it was made")
+    _manifest.require_intact(folder, manifest, _NOTHING)
+    return secret
+
+
+def unseal(folder: str, manifest: dict, key: str, target: str) -> dict:
+    """Decrypts a checkpoint into a new private folder; the manifest that it has there.
+
+    :raises MigrationError: when the key is a wrong one, or it is not as it was made. The target is not there then.
+    """
+    secret = authenticate(folder, manifest, key)
+    shutil.rmtree(target, ignore_errors=True)
+    os.mkdir(target, 0o700)
+    try:
+        with open(os.path.join(folder, SEALED), "rb") as stream:
+            decrypted = _openssl(secret, "-d", stdin=stream, stdout=subprocess.PIPE)
+            with decrypted as process:
+                _unpack(process.stdout, target)
+        inner = _manifest.load(target)
+        _manifest.require_intact(target, inner, _NOTHING)
+    except BaseException as error:
+        shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, (OSError, tarfile.TarError, ValueError)):
+            raise MigrationError(f"{folder} could not be decrypted ({error})", "the checkpoint is kept") from error
+        raise
+    return inner
+
+
+def _unpack(stream, target: str) -> None:
+    """Plain files only, and only where they belong."""
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for entry in archive:
+            problem = None if entry.isreg() else "something that is no file"
+            problem = problem or check_path(entry.name)
+            if problem:
+                raise ValueError(f"it holds {problem}")
+            path = os.path.join(target, entry.name)
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            content = archive.extractfile(entry)
+            if content is None:
+                raise ValueError(f"it holds {entry.name}, which is no file")
+            with content, open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+                os.fchmod(file.fileno(), entry.mode & 0o777)

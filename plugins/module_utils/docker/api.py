@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Docker's API with checkpoints, which neither the Docker SDK for Python nor community.docker offers."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import re
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from ansible_collections.fog.migration.plugins.module_utils.docker.images import chain_ids
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+
+# What a call of the API can raise.
+FAILURES: tuple[type[Exception], ...]
+
+try:
+    import requests.exceptions
+
+    import docker
+    import docker.errors
+    import docker.tls
+    from docker import APIClient
+
+    DOCKER_IMPORT_ERROR = None
+    FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+    READ_TIMEOUT: type[Exception] = requests.exceptions.ReadTimeout
+except ImportError:
+    DOCKER_IMPORT_ERROR = traceback.format_exc()
+    APIClient = object
+    FAILURES = (OSError,)
+    READ_TIMEOUT = TimeoutError
+
+_BLOCK = 1 << 20
+# What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
+_CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
+
+
+def _option(kind: str, variable: str | None = None, **more) -> dict:
+    """One option of an argument specification, with an environment variable to fall back to."""
+    fallback = {"fallback": (env_fallback, [variable])} if variable else {}
+    return dict({"type": kind}, **fallback, **more)
+
+
+CONNECTION_SPEC = {
+    "docker_host": _option("str", "DOCKER_HOST", default="unix:///var/run/docker.sock", aliases=["docker_url"]),
+    "tls_hostname": _option("str", "DOCKER_TLS_HOSTNAME"),
+    "api_version": _option("str", "DOCKER_API_VERSION", default="auto", aliases=["docker_api_version"]),
+    "timeout": _option("int", "DOCKER_TIMEOUT", default=60),
+    "ca_path": _option("path", aliases=["ca_cert", "tls_ca_cert", "cacert_path"]),
+    "client_cert": _option("path", aliases=["tls_client_cert", "cert_path"]),
+    "client_key": _option("path", aliases=["tls_client_key", "key_path"]),
+    "tls": _option("bool", "DOCKER_TLS", default=False),
+    "validate_certs": _option("bool", "DOCKER_TLS_VERIFY", default=False, aliases=["tls_verify"]),
+    "use_ssh_client": _option("bool", default=False),
+    "debug": _option("bool", default=False),
+}
+
+
+class CheckpointClient(APIClient):
+    """The SDK's client plus Docker's experimental checkpoints, creation from inspect data, and archives of images."""
+
+    def create_checkpoint(self, container: str, name: str, directory: str, leave_running: bool, timeout: float) -> None:
+        """C(POST /containers/ID/checkpoints): freezes the container and writes I(name) below I(directory)."""
+        body = {"CheckpointID": name, "CheckpointDir": directory, "Exit": not leave_running}
+        url = self._url("/containers/{0}/checkpoints", container)
+        self._raise_for_status(self._post_json(url, data=body, timeout=timeout))
+
+    def start_from_checkpoint(self, container: str, name: str, timeout: float) -> None:
+        """C(POST /containers/ID/start?checkpoint=NAME): the checkpoint lies in the container's own folder."""
+        url = self._url("/containers/{0}/start", container)
+        self._raise_for_status(self._post(url, params={"checkpoint": name}, timeout=timeout))
+
+    def create_from_body(self, name: str, body: dict) -> str:
+        """C(POST /containers/create) with a complete body; returns the id of the new container."""
+        url = self._url("/containers/create")
+        return self._result(self._post_json(url, data=body, params={"name": name}), json=True)["Id"]
+
+    def find_container(self, name: str) -> dict | None:
+        """The inspect data of a container by name or id, or None."""
+        try:
+            return self.inspect_container(name)
+        except docker.errors.NotFound:
+            return None
+
+    def find_image(self, reference: str) -> dict | None:
+        """The inspect data of an image by name or id, or None."""
+        try:
+            return self.inspect_image(reference)
+        except docker.errors.NotFound:
+            return None
+
+    def save_images(self, names: list[str], path: str) -> None:
+        """C(GET /images/get): writes an archive with these images.
+
+        Docker saves all of them before it answers, which takes as long as it takes.
+        """
+        answer = self._get(self._url("/images/get"), params={"names": names}, stream=True, timeout=None)
+        self._raise_for_status(answer)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            for block in answer.iter_content(_BLOCK):
+                stream.write(block)
+
+    def layers(self) -> list[str]:
+        """The chain IDs of all layers of the images here."""
+        images = (self.find_image(one["Id"]) or {} for one in self.images())
+        stacks = ((image.get("RootFS") or {}).get("Layers") or [] for image in images)
+        return sorted({chain for stack in stacks for chain in chain_ids(stack)})
+
+
+def api_message(error: Exception) -> str:
+    """What the daemon said, in one line, without the SDK's wrapping and without names of logs that are gone by now."""
+    text = str(getattr(error, "explanation", None) or error)
+    return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
+
+
+def new_module(argument_spec: dict, **more) -> AnsibleModule:
+    """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing."""
+    module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
+    if DOCKER_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("docker"), exception=DOCKER_IMPORT_ERROR)
+    if module.params["debug"]:
+        logger = logging.getLogger("urllib3")
+        logger.setLevel(logging.DEBUG)
+        if os.path.exists("/dev/log"):
+            logger.addHandler(logging.handlers.SysLogHandler(address="/dev/log"))
+    return module
+
+
+def _tls(params: dict):
+    """The SDK's C(tls) argument for these options, or False."""
+    if not (params["tls"] or params["validate_certs"]):
+        return False
+    folder = os.environ.get("DOCKER_CERT_PATH")
+
+    def place(option: str, name: str) -> str | None:
+        return params[option] or (os.path.join(folder, name) if folder else None)
+
+    pair = (place("client_cert", "cert.pem"), place("client_key", "key.pem"))
+    more = {"assert_hostname": params["tls_hostname"]} if params["tls_hostname"] else {}
+    return docker.tls.TLSConfig(
+        client_cert=pair if all(pair) else None,
+        ca_cert=place("ca_path", "ca.pem") if params["validate_certs"] else None,
+        verify=params["validate_certs"],
+        **more,
+    )
+
+
+def connect(params: dict) -> CheckpointClient:
+    """A client for the daemon that the connection options name.
+
+    :raises MigrationError: when the daemon cannot be reached.
+    """
+    url = params["docker_host"]
+    try:
+        tls = _tls(params)
+        return CheckpointClient(
+            base_url=url.replace("tcp://", "https://", 1) if tls else url,
+            version=params["api_version"],
+            timeout=params["timeout"],
+            tls=tls,
+            use_ssh_client=params["use_ssh_client"],
+        )
+    except _CONNECT_FAILURES as error:
+        raise MigrationError(
+            f"the Docker daemon at {url} cannot be reached ({api_message(error)})",
+            "nothing was changed",
+            "start the daemon, or give docker_host and the TLS options that it wants",
+        ) from error
+
+
+def daemon_facts(client: CheckpointClient) -> dict:
+    """What the decisions need to know of the daemon.
+
+    :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
+        C(network_drivers), C(architecture), C(live_restore).
+    """
+    info, version = client.info(), client.version()
+    return {
+        "version": version.get("Version", "unknown"),
+        "api_version": version.get("ApiVersion", "unknown"),
+        "experimental": bool(version.get("Experimental", info.get("ExperimentalBuild", False))),
+        "storage_driver": info.get("Driver", "unknown"),
+        "root": info.get("DockerRootDir", "/var/lib/docker"),
+        "name": info.get("Name", ""),
+        "runtimes": sorted(info.get("Runtimes") or {}),
+        "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
+        "architecture": info.get("Architecture", ""),
+        "live_restore": bool(info.get("LiveRestoreEnabled", False)),
+    }
+
+
+def require_local(root: str, container_id: str) -> str:
+    """The container's own folder below Docker's data root.
+
+    :raises MigrationError: when it is not on this host, which means that the daemon runs elsewhere.
+    """
+    folder = os.path.join(root, "containers", container_id)
+    if not os.path.isdir(folder):
+        raise MigrationError(
+            f"Docker's folder {folder} is not on this host or cannot be read",
+            "nothing was changed",
+            "run the task on the host of the daemon, as root (become)",
+        )
+    return folder

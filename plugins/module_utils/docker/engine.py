@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The few words that a program of ours has to say to Docker while a container stands still, without Docker's SDK.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+
+
+def order(docker_socket, method, path, seconds=None):
+    """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
+
+    :param docker_socket: path of Docker's socket on this host.
+    :param path: such as C(/containers/ID/pause).
+    :param seconds: how long Docker may take; None: as long as it likes.
+    """
+    answer, problem = _answer(docker_socket, method, path, seconds)
+    return problem or refusal(answer)
+
+
+def ask(docker_socket, path, seconds=60):
+    """What Docker tells at this path of its API, an object, and why it does not, or None."""
+    answer, problem = _answer(docker_socket, "GET", path, seconds)
+    problem = problem or refusal(answer)
+    if problem:
+        return {}, problem
+    try:
+        # Of version 1.0 of HTTP, there are no parts.
+        return json.loads(answer.partition(b"\r\n\r\n")[2].decode("utf-8")), None
+    except ValueError:
+        return {}, "its answer cannot be read"
+
+
+def _answer(docker_socket, method, path, seconds):
+    """Docker's whole answer, and why there is none, or None."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(seconds)
+    try:
+        connection.connect(docker_socket)
+        connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n".encode("ascii"))
+        with connection.makefile("rb") as stream:
+            return stream.read(), None
+    except OSError as exc:
+        return b"", f"Docker does not answer at {docker_socket}: {exc.strerror or exc}"
+    finally:
+        connection.close()
+
+
+def refusal(answer):
+    """Why Docker refused, from its whole answer, or None."""
+    head, _blank, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b" ", 2)[1:2]
+    # 304: it is so already.
+    if status and (status[0].startswith(b"2") or status[0] == b"304"):
+        return None
+    try:
+        return " ".join(str(json.loads(body.decode("utf-8"))["message"]).split())
+    except (ValueError, KeyError, TypeError):
+        return "Docker answered {}".format(head.split(b"\r\n")[0].decode("ascii", "replace") or "nothing")

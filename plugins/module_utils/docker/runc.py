@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Docker's OCI runtime knows of a container: its processes, its control groups, and whether they are frozen.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import signal
+
+from ansible_collections.fog.migration.plugins.module_utils.system import host
+
+# Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
+RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
+
+
+class FreezeError(Exception):
+    """It could not be frozen. The text is a clause; the container runs on."""
+
+
+def runc_program():
+    """The runc that Docker uses here."""
+    return shutil.which("docker-runc") or shutil.which("runc") or "runc"
+
+
+def runtime_root(container):
+    """The folder in which runc knows this container.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    for pattern in RUNTIME_ROOTS:
+        for root in glob.glob(pattern):
+            if os.path.exists(os.path.join(root, container, "state.json")):
+                return root
+    raise FreezeError("no OCI runtime knows it")
+
+
+def runtime_state(container):
+    """What runc has written down of a container.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    with open(os.path.join(runtime_root(container), container, "state.json"), encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def control_groups(container):
+    """The folders of a container's control groups: by controller, or that of all of them by an empty name.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    return runtime_state(container)["cgroup_paths"]
+
+
+def first_process(container):
+    """The PID of the process that a container began with, and the time at which that was, as the kernel counts it.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    state = runtime_state(container)
+    return state["init_process_pid"], int(state["init_process_start"])
+
+
+def freezer(container):
+    """The file that freezes the control group of a container, and what is in it then."""
+    paths = control_groups(container)
+    if "freezer" in paths:
+        return os.path.join(paths["freezer"], "freezer.state"), "FROZEN"
+    return os.path.join(paths[""], "cgroup.freeze"), "1"
+
+
+def processes(container):
+    """The PIDs of a container, also of those in control groups below its own."""
+    paths = control_groups(container)
+    found = []
+    for folder, _folders, _names in os.walk(paths.get("") or paths["freezer"]):
+        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
+            found += [int(line) for line in stream]
+    return sorted(found)
+
+
+def moving(container):
+    """The PIDs of a container that CRIU takes along: its first process and those that descend from it.
+
+    What C(docker exec) or a health check has started does not, and ends when the container is removed here.
+    """
+    parents = host.parents(processes(container))
+    return sorted(host.descendants(parents, first_process(container)[0]))
+
+
+def keep_frozen(container):
+    """Freezes the control group of a container that Docker has paused, again.
+
+    CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
+    killed: the container would run here as well as at the destination then.
+    """
+    place, frozen = freezer(container)
+    with open(place, "w", encoding="ascii") as stream:
+        stream.write(frozen)
+
+
+def kill(container):
+    """Kills all processes of a container. One that is frozen ends when it is thawed, without running any more.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    for process in processes(container):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def at_work(container):
+    """Whether the OCI runtime is just dumping or restoring this container."""
+    for process in host.all_processes():
+        words = host.command_line(process)
+        if container in words and ("checkpoint" in words or "restore" in words):
+            return True
+    return False

@@ -1,0 +1,530 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files as a stream: what is to be removed from a tree of files, and what is to be made in it.
+
+A record is the length of its head (four bytes, big endian), the head (an object in JSON), and for a file its content,
+without the holes. No length is the end. A large file comes in blocks, each after its offset (eight bytes) and its
+length (four bytes), up to one without a length; of one that came before (C(patch)), only those that have changed.
+
+Neither end follows a symbolic link in the tree, not even in the middle of a name: at the source a container that runs
+could exchange a folder for a link to a secret of its host, and at the destination a source could send a link first and
+then something that is written through it.
+
+The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
+attributes of overlay tell what was deleted.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+import struct
+
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
+from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import (
+    ROOT,
+    data,
+    entry,
+    parent_of,
+    text,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, Refused, is_whole
+
+_LENGTH = struct.Struct(">I")
+_BLOCK = struct.Struct(">QI")
+_LONGEST_HEAD = 16 * 1024 * 1024
+# A name that is gone, or has become something else in the middle.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_ATTRIBUTES = ("user.", "trusted.", "security.capability", "system.posix_acl_")
+_OVERLAY = "trusted.overlay."
+# Of those, handles of inodes of one file system, and what says that there are any: they mean nothing on another one.
+_FOREIGN = tuple(_OVERLAY + name for name in ("origin", "impure", "nlink", "uuid"))
+_OPAQUE, _REDIRECT, _METACOPY = (_OVERLAY + name for name in ("opaque", "redirect", "metacopy"))
+# What hides a name of the layers below.
+_WHITEOUT = {"mode": stat.S_IFCHR, "owner": [0, 0], "times": [0, 0], "attributes": {}, "device": [0, 0]}
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Tree:
+    """Names below a folder, reached without following a link. A context manager."""
+
+    def __init__(self, root):
+        self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._folder = None
+        self._descriptor = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        self.forget()
+        os.close(self._root)
+
+    def forget(self):
+        """The folder of the last name is looked up again."""
+        if self._folder is not None:
+            os.close(self._descriptor)
+        self._folder = None
+
+    def place(self, name):
+        """Descriptor of the folder that a name is in, valid until the next call, and the rest of the name.
+
+        :raises Refused: when the name leads out of the tree.
+        """
+        parts = name.split(b"/")
+        if name != ROOT and (b"\0" in name or any(part in (b"", b".", b"..") for part in parts)):
+            raise Refused(f"{name!r} is no name of a file below another")
+        folder = parent_of(name)
+        if folder != self._folder:
+            self.forget()
+            self._descriptor = self._walk(parts[:-1])
+            self._folder = folder
+        return self._descriptor, parts[-1]
+
+    def _walk(self, parts):
+        descriptor = os.dup(self._root)
+        for part in parts:
+            try:
+                below = os.open(part, _PATH | os.O_DIRECTORY, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+        return descriptor
+
+
+def _attributes(folder, last):
+    """Path of a name for the calls that take no descriptor of a folder."""
+    return os.path.join(b"/proc/self/fd/%d" % folder, last)
+
+
+def attributes_of(path, layer=False):
+    """The extended attributes that belong to a file, not to the place where it is kept; by name, in base64."""
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if _belongs(name, layer)]
+    return {
+        text(os.fsencode(name)): base64.b64encode(os.getxattr(path, name, follow_symlinks=False)).decode("ascii")
+        for name in names
+    }
+
+
+def _belongs(name, layer):
+    if name.startswith(_OVERLAY):
+        return layer and name not in _FOREIGN
+    return name.startswith(_ATTRIBUTES)
+
+
+def save(root, archive, names, layer=True, hidden=(), removed=(), blocks=None):
+    """Writes these names of a layer to a file that only root can read; the facts of what was there, by name.
+
+    :param layer: whether I(root) is a layer; otherwise it holds all files, and these names are what differs.
+    :param hidden: what was deleted; a layer has whiteouts of its own.
+    :param removed: names to remove where this is applied.
+    :param blocks: what there is of large files where this is applied, see C(Packer).
+    """
+    descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=CHUNK) as stream:
+        return Packer(root, stream.write, layer=layer, blocks=blocks).pack(removed, sorted(names), sorted(hidden))
+
+
+def apply(archive, root, layer=True, only=None):
+    """Makes an empty layer equal to the one that was saved.
+
+    :param layer: whether I(root) is a layer; otherwise it holds all files of the image, and becomes what both make.
+    :param only: see C(Unpacker).
+    :raises Refused: when something cannot be written, or the file is no such archive.
+    """
+    with open(archive, "rb") as stream:
+
+        def read(count):
+            data = stream.read(count)
+            if len(data) < count:
+                raise Refused("the archive of its files has no end")
+            return data
+
+        (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
+
+
+def split(path):
+    """What a mount is of, as a tree: a folder and None; or the folder that a file is in, and the file's name."""
+    return (path, None) if os.path.isdir(path) else (os.path.dirname(path), os.fsencode(os.path.basename(path)))
+
+
+def empty(folder):
+    """Removes all that is in a folder, such as what an image has put into a new volume."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The source
+
+
+class Packer:
+    """Writes one stream.
+
+    :param write: is called with bytes.
+    :param layer: whether I(root) is a layer.
+    :param blocks: what the destination has of large files, see C(blocks); None where it has nothing.
+    """
+
+    def __init__(self, root, write, layer=False, blocks=None):
+        self._root = root
+        self._write = write
+        self._layer = layer
+        self._blocks = blocks
+        self._links = {}
+
+    def pack(self, removed, made, hidden=()):
+        """Everything; the facts of what was made, by name. What is gone meanwhile is not among them.
+
+        :param hidden: for which names to make whiteouts.
+        """
+        seen = {}
+        with Tree(self._root) as tree:
+            for name in removed:
+                self._head({"remove": text(name)})
+                if self._blocks:
+                    self._blocks.forget(name)
+            wanted = set(made)
+            for name in made:
+                parent = parent_of(name)
+                # What is in a folder that is gone is gone, even if another folder has that name by now.
+                if name != ROOT and parent in wanted and not (parent in seen and stat.S_ISDIR(seen[parent].st_mode)):
+                    continue
+                try:
+                    seen[name] = self._one(tree, name)
+                except OSError as exc:
+                    if exc.errno not in _GONE:
+                        raise
+        for name in hidden:
+            self._head(dict(_WHITEOUT, name=text(name)))
+        self._write(_LENGTH.pack(0))
+        return seen
+
+    def _head(self, head):
+        text_of_it = json.dumps(head, separators=(",", ":")).encode("ascii")
+        self._write(_LENGTH.pack(len(text_of_it)))
+        self._write(text_of_it)
+
+    def _one(self, tree, name):
+        folder, last = tree.place(name)
+        descriptor = os.open(last, _PATH, dir_fd=folder)
+        try:
+            facts = os.fstat(descriptor)
+            self._object(name, facts, descriptor, _attributes(folder, last))
+        finally:
+            os.close(descriptor)
+        return facts
+
+    def _object(self, name, facts, descriptor, path):
+        if entry(facts).is_nothing and not (self._layer and stat.S_ISCHR(facts.st_mode)):
+            raise FileNotFoundError(errno.ENOENT, "it is gone", path)
+        several = facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode)
+        if several and facts.st_ino in self._links:
+            self._head({"name": text(name), "link": text(self._links[facts.st_ino])})
+            return
+        head = {
+            "name": text(name),
+            "mode": facts.st_mode,
+            "owner": [facts.st_uid, facts.st_gid],
+            "times": [facts.st_atime_ns, facts.st_mtime_ns],
+            "attributes": attributes_of(path, self._layer),
+        }
+        if stat.S_ISREG(facts.st_mode) and self._blocks and facts.st_size >= _blocks.LARGE:
+            self._large_file(head, name, descriptor, facts)
+        elif stat.S_ISREG(facts.st_mode):
+            self._file(head, descriptor, facts.st_size)
+        elif stat.S_ISLNK(facts.st_mode):
+            self._head(dict(head, target=text(os.readlink(b"", dir_fd=descriptor))))
+        else:
+            self._head(dict(head, device=[os.major(facts.st_rdev), os.minor(facts.st_rdev)]))
+        if several:
+            self._links[facts.st_ino] = name
+
+    def _file(self, head, descriptor, size):
+        # Only now that it is known to be a file: opening a device may already do something.
+        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
+            extents = extents_of(stream.fileno(), size)
+            self._head(dict(head, size=size, extents=extents))
+            for offset, length in extents:
+                self._content(stream.fileno(), offset, length)
+
+    def _large_file(self, head, name, descriptor, facts):
+        """The blocks of it that the destination does not have. What it has then is remembered."""
+        before = self._blocks.state(name, facts.st_ino)
+        self._head(dict(head, size=facts.st_size, blocks=True, patch=before is not None))
+        state = bytearray()
+        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
+            extents = extents_of(stream.fileno(), facts.st_size)
+            for offset, block, digest in _blocks.read(stream.fileno(), extents, facts.st_size):
+                known = _blocks.at(before, offset)
+                # A hole of a new file, or a block as it was, need not travel.
+                if known != digest and not (known is None and block is None):
+                    block = block or bytes(min(_blocks.BLOCK, facts.st_size - offset))
+                    self._write(_BLOCK.pack(offset, len(block)))
+                    self._write(block)
+                state += digest
+        self._write(_BLOCK.pack(0, 0))
+        self._blocks.note(name, facts.st_ino, state)
+
+    def _content(self, descriptor, offset, length):
+        while length:
+            part = os.pread(descriptor, min(CHUNK, length), offset)
+            # It became shorter just now. Then it has another time as well, and is sent again.
+            part = part or bytes(min(CHUNK, length))
+            self._write(part)
+            offset, length = offset + len(part), length - len(part)
+
+
+def extents_of(descriptor, size):
+    """Where a file of this size has data, as offsets and lengths; the rest is holes."""
+    found, position = [], 0
+    while position < size:
+        try:
+            begin = os.lseek(descriptor, position, os.SEEK_DATA)
+            end = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
+        except OSError as exc:
+            if exc.errno == errno.ENXIO:
+                break
+            if exc.errno == errno.EINVAL:
+                return [[0, size]]
+            raise
+        if begin < end:
+            found.append([begin, end - begin])
+        position = max(end, begin + 1)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The destination
+
+
+class Unpacker:
+    """Reads one stream, and makes the tree accordingly.
+
+    :param read: is called with a number, and returns so many bytes.
+    :param layer: whether I(root) is a layer.
+    :param only: the name of the one file that the stream may be of; None where it may be of everything below I(root).
+    """
+
+    def __init__(self, root, read, layer=False, only=None):
+        self._root = root
+        self._read = read
+        self._layer = layer
+        self._only = only
+        self._folders = []
+
+    def unpack(self):
+        """Everything; how many names were removed or made.
+
+        :raises Refused: when the stream is none, or something cannot be written.
+        """
+        count = 0
+        with Tree(self._root) as tree:
+            for head in iter(self._next, None):
+                self._guarded(self._obey, tree, head)
+                count += 1
+            # What was made in them has changed their times.
+            for head in reversed(self._folders):
+                self._guarded(self._set_times, tree, head)
+        return count
+
+    @staticmethod
+    def _guarded(work, tree, head):
+        try:
+            work(tree, head)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+            raise Refused(f"the source sent a file that is none ({exc})") from exc
+        except OSError as exc:
+            name = str(head.get("name", head.get("remove"))).encode("ascii", "replace").decode("ascii")
+            raise Refused(f"/{name} could not be written at the destination ({exc.strerror or exc})") from exc
+
+    @staticmethod
+    def _set_times(tree, head):
+        """By now it may be something else that has this name: nothing may follow it."""
+        folder, last = tree.place(data(head["name"]))
+        os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
+
+    def _next(self):
+        """The next head, or None at the end."""
+        length = _LENGTH.unpack(self._read(_LENGTH.size))[0]
+        if length > _LONGEST_HEAD:
+            raise Refused(f"the source describes a file with {length} bytes")
+        try:
+            head = json.loads(self._read(length).decode("ascii")) if length else None
+        except (ValueError, RecursionError) as exc:
+            raise Refused("the source describes a file in a way that is none") from exc
+        if length and not isinstance(head, dict):
+            raise Refused("the source describes a file in a way that is none")
+        return head
+
+    def _obey(self, tree, head):
+        # Anything else could be written over, or a link put where a file is to be mounted.
+        if self._only and (data(head.get("name", "")) != self._only or not stat.S_ISREG(head.get("mode", 0))):
+            raise Refused(f"the source sent something else than the file {text(self._only)}")
+        if "remove" in head:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._remove(tree, data(head["remove"]))
+            return
+        name = data(head["name"])
+        if "link" in head:
+            self._link(tree, name, data(head["link"]))
+        elif stat.S_ISDIR(head["mode"]):
+            self._folder(tree, name)
+            self._describe(*tree.place(name), head)
+            self._folders.append({key: head[key] for key in ("name", "times")})
+        elif head.get("patch"):
+            folder, last = tree.place(name)
+            self._patch(folder, last, head)
+            self._describe(folder, last, head)
+        else:
+            self._remove(tree, name)
+            folder, last = tree.place(name)
+            self._make(folder, last, head)
+            self._describe(folder, last, head)
+
+    def _remove(self, tree, name):
+        """Whatever it is, with all that is below it."""
+        if name == ROOT:
+            raise Refused("the source wants the root removed")
+        folder, last = tree.place(name)
+        try:
+            facts = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(facts.st_mode):
+            shutil.rmtree(_attributes(folder, last))
+            # It may have been the folder of the next name.
+            tree.forget()
+        else:
+            os.unlink(last, dir_fd=folder)
+
+    def _folder(self, tree, name):
+        folder, last = tree.place(name)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
+                return
+            os.unlink(last, dir_fd=folder)
+        os.mkdir(last, 0o700, dir_fd=folder)
+
+    def _link(self, tree, name, first):
+        self._remove(tree, name)
+        source, last = tree.place(first)
+        source = os.dup(source)
+        try:
+            folder, new = tree.place(name)
+            os.link(last, new, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(source)
+
+    def _make(self, folder, last, head):
+        if stat.S_ISREG(head["mode"]):
+            self._file(folder, last, head)
+        elif stat.S_ISLNK(head["mode"]):
+            os.symlink(data(head["target"]), last, dir_fd=folder)
+        else:
+            os.mknod(last, stat.S_IFMT(head["mode"]) | 0o600, os.makedev(*head["device"]), dir_fd=folder)
+
+    def _file(self, folder, last, head):
+        size = _whole(head["size"])
+        handle = os.open(last, _NEW, 0o600, dir_fd=folder)
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            if head.get("blocks"):
+                self._blocks(handle, size)
+            else:
+                self._extents(handle, head["extents"], size)
+            stream.truncate(size)
+
+    def _extents(self, handle, extents, size):
+        for offset, length in extents:
+            if _whole(offset) + _whole(length) > size:
+                raise Refused("the source sent more of a file than there is")
+            self._content(handle, offset, length)
+
+    def _patch(self, folder, last, head):
+        """Writes blocks into a file that came before."""
+        size = _whole(head["size"])
+        handle = os.open(last, _OLD, dir_fd=folder)
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Refused("the source sent a part of what is no file")
+            self._blocks(handle, size)
+            stream.truncate(size)
+
+    def _blocks(self, handle, size):
+        while True:
+            offset, length = _BLOCK.unpack(self._read(_BLOCK.size))
+            if not length:
+                return
+            if offset + length > size:
+                raise Refused("the source sent more of a file than there is")
+            self._content(handle, offset, length)
+
+    def _content(self, handle, offset, length):
+        while length:
+            part = self._read(min(CHUNK, length))
+            written = 0
+            # On a full disk a single write may stop half way without an error.
+            while written < len(part):
+                written += os.pwrite(handle, part[written:], offset + written)
+            offset, length = offset + len(part), length - len(part)
+
+    def _describe(self, folder, last, head):
+        """Owner, mode, attributes and times, in an order in which none undoes another."""
+        os.chown(last, *map(_whole, head["owner"]), dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISLNK(head["mode"]):
+            os.chmod(last, stat.S_IMODE(head["mode"]), dir_fd=folder)
+        self._set_attributes(_attributes(folder, last), head["attributes"])
+        os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
+
+    def _set_attributes(self, path, wanted):
+        there = attributes_of(path, self._layer)
+        # Among them the list of rights that a new file inherits from its folder.
+        for name in set(there) - set(wanted):
+            os.removexattr(path, data(name), follow_symlinks=False)
+        for name, value in wanted.items():
+            if not _belongs(name, self._layer):
+                raise Refused(f"the source sent the attribute {name}")
+            if there.get(name) != value:
+                os.setxattr(path, data(name), base64.b64decode(value, validate=True), follow_symlinks=False)
+
+
+class Merger(Unpacker):
+    """Reads what was saved of a layer, and makes of the files below it what both show together."""
+
+    def __init__(self, root, read):
+        super().__init__(root, read)
+        self._hidden = set()
+
+    def _obey(self, tree, head):
+        attributes = head.get("attributes") or {}
+        if _REDIRECT in attributes or _METACOPY in attributes:
+            raise Refused(f"{head['name']} is a renamed part of its image, which only overlay can take")
+        # One whiteout may have several names.
+        hides = head.get("link") in self._hidden or (stat.S_ISCHR(head.get("mode", 0)) and head["device"] == [0, 0])
+        if hides or _OPAQUE in attributes:
+            super()._obey(tree, {"remove": head["name"]})
+        if hides:
+            self._hidden.add(head["name"])
+        else:
+            own = {name: value for name, value in attributes.items() if not name.startswith(_OVERLAY)}
+            super()._obey(tree, dict(head, attributes=own))
+
+
+def _whole(value):
+    if not is_whole(value):
+        raise ValueError(f"{value!r} is no number")
+    return value

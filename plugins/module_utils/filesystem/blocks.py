@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a large file has changed: its blocks, by their checksums.
+
+A file of which the destination has an older state is patched: only the blocks that are other than they were travel.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+
+from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import data, text
+
+BLOCK = 64 * 1024
+# Bytes. A smaller file travels whole.
+LARGE = 1024 * 1024
+_DIGEST = 16
+
+
+class Blocks:
+    """The checksums of the blocks of large files, as the destination has them; by name and inode."""
+
+    def __init__(self):
+        self._known = {}
+
+    def forget(self, name):
+        """The destination has not got this file any more, or something else."""
+        self._known.pop(name, None)
+
+    def state(self, name, inode):
+        """The checksums of a file's blocks one after the other, if the destination has this very file."""
+        known = self._known.get(name)
+        return known[1] if known and known[0] == inode else None
+
+    def note(self, name, inode, state):
+        """The destination has it like this now."""
+        self._known[name] = (inode, bytes(state))
+
+    def store(self, path):
+        """Keeps them in a file for root only."""
+        known = {
+            text(name): [inode, base64.b64encode(state).decode("ascii")] for name, (inode, state) in self._known.items()
+        }
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as stream:
+            json.dump(known, stream, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, path):
+        """Those that were kept."""
+        blocks = cls()
+        with open(path, encoding="ascii") as stream:
+            for name, (inode, state) in json.load(stream).items():
+                blocks.note(data(name), inode, base64.b64decode(state))
+        return blocks
+
+
+def digest(block):
+    """The checksum of one block."""
+    return hashlib.blake2b(block, digest_size=_DIGEST).digest()
+
+
+def at(state, offset):
+    """The checksum of the block that begins at this offset, or None where there is none."""
+    number = offset // BLOCK
+    return (state[number * _DIGEST : (number + 1) * _DIGEST] or None) if state else None
+
+
+def read(descriptor, extents, size):
+    """The blocks of a file one after the other: offset, content (None in a hole), and checksum.
+
+    :param extents: where it has data, as offsets and lengths, in order.
+    """
+    empty = digest(bytes(BLOCK))
+    extents = list(extents)
+    for offset in range(0, size, BLOCK):
+        length = min(BLOCK, size - offset)
+        while extents and sum(extents[0]) <= offset:
+            del extents[0]
+        if not extents or extents[0][0] >= offset + length:
+            yield offset, None, empty if length == BLOCK else digest(bytes(length))
+            continue
+        # It became shorter just now, perhaps. Then it has another time as well, and is sent again.
+        block = os.pread(descriptor, length, offset).ljust(length, b"\0")
+        yield offset, block, digest(block)

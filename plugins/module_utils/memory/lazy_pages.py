@@ -1,0 +1,231 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lazy pages at the destination: CRIU asks for the pages of a container that runs already, and is answered here.
+
+C(criu lazy-pages) takes this for CRIU's page server. A page comes from the store where that is known to be the page of
+the freeze, else from the source. The format is that of criu/page-xfer.c (struct page_server_iov, PS_IOV_GET and
+PS_IOV_ADD_F; read at v4.2 and v4.1.1): a command of 32 bits, the number of pages (64 bits and aligned from 4.2 on, 32
+before), the address, the PID in the innermost PID namespace; an answer is the same with the pages behind it. Answers
+come in the order of the requests, and may have fewer pages than were asked for, but not none.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from typing import NamedTuple
+
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+
+GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
+OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
+# An address is never below that, and never are so many pages asked for at once (MAX_XFER_LEN in criu/uffd.c).
+_LOWEST_ADDRESS = 1 << 16
+# Pages in one answer. CRIU fetches what nobody waits for in ever larger pieces, up to 4 MiB, and a process that touches
+# a missing page waits behind such a piece.
+MOST_PAGES = 64
+# What is current when nothing is missing.
+EVERYTHING = 1 << 64
+
+
+class Request(NamedTuple):
+    """Pages that CRIU asks for."""
+
+    image_id: int
+    vaddr: int
+    pages: int
+
+
+def layout_of(request: bytes) -> struct.Struct:
+    """Which of the two formats a request has, of which the first 24 bytes are here."""
+    return OLD if struct.unpack_from("=Q", request, 8)[0] >= _LOWEST_ADDRESS else NEW
+
+
+class Pager:
+    """CRIU's lazy pages daemon and what answers it.
+
+    :param store: the pages that are here.
+    :param current: up to which address they are those of the freeze: EVERYTHING, or 0 until C(now_current) says more.
+    :param ask: is called with a Request that only the source can answer; it does so by C(answer), in order.
+    """
+
+    def __init__(self, store, current, ask):
+        self._store = store
+        self._current = current
+        self._marks = {}
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._requests = queue.Queue()
+        self._answers = queue.Queue()
+        self._problem = None
+        self._failed = threading.Event()
+        self.process = None
+        self._ours = None
+
+    # CRIU's daemon
+
+    def start(self, images, work):
+        """Returns when the restore can begin."""
+        ours, theirs = socket.socketpair()
+        command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
+        places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
+        self.process = subprocess.Popen(
+            [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        theirs.close()
+        self.speak(ours)
+        self._wait_for_socket(os.path.join(work, "lazy-pages.socket"))
+
+    def speak(self, connection):
+        """Answers, from now on, what CRIU asks for through this socket."""
+        self._ours = connection
+        for work in (self._hear, self._serve):
+            threading.Thread(target=self._until_it_fails, args=(work,), daemon=True).start()
+
+    def _wait_for_socket(self, path):
+        """The restore speaks to it through a socket that it makes."""
+        limit = time.monotonic() + 10
+        while not os.path.exists(path):
+            if self.process.poll() is not None or time.monotonic() > limit:
+                raise Refused("CRIU's lazy pages did not begin")
+            time.sleep(0.002)
+
+    def wait(self, on_wait):
+        """Returns when no page is missing any more. I(on_wait) is called again and again until then.
+
+        :raises Refused: when pages will not come. CRIU still waits for them then, and the container with it.
+        """
+        while self.process.poll() is None:
+            if self._problem:
+                raise Refused(str(self._problem))
+            on_wait()
+            self._failed.wait(0.02)
+        if self.process.returncode:
+            raise Refused(f"CRIU's lazy pages ended with {self.process.returncode}")
+
+    def kill(self):
+        """Ends it at once. A process that misses pages would find zeros in their place: it has to be gone before."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    # What the source says
+
+    def put(self, name, vaddr, data):
+        """Pages of the freeze, for the store."""
+        with self._lock:
+            self._store.put(name, vaddr, data)
+
+    def now_current(self, name, end):
+        """In this pagemap, what the store has below this address are the pages of the freeze."""
+        with self._lock:
+            self._marks[name] = end
+
+    def answer(self, vaddr, data):
+        """Pages that I(ask) was called for, or the first of them."""
+        self._answers.put((vaddr, data))
+
+    def fail(self, problem):
+        """The source will not say anything any more."""
+        self._problem = self._problem or problem
+        self._failed.set()
+        self._answers.put((None, problem))
+
+    # Requests and answers
+
+    def _until_it_fails(self, work):
+        try:
+            work()
+        except Exception as exc:
+            # Whatever it is, nobody answers any more. The socket stays open: a CRIU that ends would leave zeros where
+            # pages are missing.
+            self.fail(exc)
+
+    def _hear(self):
+        while True:
+            data = self._receive(OLD.size)
+            command = struct.unpack_from("=I", data)[0] if data else None
+            if command in CLOSE:
+                # CRIU wants to hear that this was understood.
+                self._ours.sendall(struct.pack("=i", 0))
+            if not data or command in CLOSE:
+                # How it ends, wait() sees.
+                return
+            if command != GET:
+                raise Refused(f"CRIU's lazy pages gave the order {command}, which is not known here")
+            self._note(layout_of(data), data)
+
+    def _note(self, layout, data):
+        """A request, of which the first bytes are here."""
+        data += self._receive(layout.size - len(data))
+        _command, pages, vaddr, image_id = layout.unpack(data)
+        request = Request(image_id, vaddr, min(pages, MOST_PAGES))
+        here = self._is_current(request)
+        if not here:
+            self._ask(request)
+        self._requests.put((layout, request, here))
+
+    def _receive(self, count):
+        """So many bytes, or none at the end."""
+        data = b""
+        while len(data) < count:
+            part = self._ours.recv(count - len(data))
+            if not part and data:
+                raise Refused("CRIU's lazy pages ended in the midst of a request")
+            if not part:
+                break
+            data += part
+        return data
+
+    def _serve(self):
+        while True:
+            layout, request, here = self._requests.get()
+            send = self._send_held if here else self._relay
+            send(layout, request)
+
+    def _is_current(self, request):
+        name = _pages.pagemap_name(request.image_id)
+        with self._lock:
+            return request.vaddr + request.pages * _pages.PAGE <= self._marks.get(name, self._current)
+
+    def _send_held(self, layout, request):
+        with self._lock:
+            runs = self._store.pieces(_pages.pagemap_name(request.image_id), request.vaddr, request.pages)
+            pages = sum(run.pages for run in runs)
+            if pages < request.pages:
+                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} never came")
+            self._head(layout, request)
+            for run in runs:
+                self._send_file(run.file, run.offset, run.pages * _pages.PAGE)
+
+    def _send_file(self, file, offset, size):
+        while size:
+            count = os.sendfile(self._ours.fileno(), file, offset, size)
+            if not count:
+                raise Refused("the store became shorter while pages of it were sent")
+            offset, size = offset + count, size - count
+
+    def _head(self, layout, request):
+        self._ours.sendall(layout.pack(ADD, request.pages, request.vaddr, request.image_id))
+
+    def _relay(self, layout, request):
+        self._head(layout, request)
+        vaddr, end = request.vaddr, request.vaddr + request.pages * _pages.PAGE
+        while vaddr < end:
+            begin, data = self._answers.get()
+            if begin is None:
+                raise Refused(str(data))
+            if begin != vaddr or not data or begin + len(data) > end:
+                raise Refused(f"the source sent pages at 0x{begin:x} where those at 0x{vaddr:x} were due")
+            self._ours.sendall(data)
+            vaddr += len(data)

@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Freezing a container of Docker's through its OCI runtime, so that it can be let go again at once.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.docker.runc import FreezeError
+
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+PAGE_SERVER_PORT = 27
+
+
+def checkpoint_command(container, images, work, *options):
+    """The words that have runc dump this container; it is left as it is if the words do not say otherwise."""
+    root = runc.runtime_root(container)
+    places = ["--image-path", images, "--work-path", work]
+    return [
+        runc.runc_program(),
+        "--root",
+        root,
+        "checkpoint",
+        *places,
+        "--tcp-established",
+        "--ext-unix-sk",
+        "--file-locks",
+        *options,
+        container,
+    ]
+
+
+def dump(container, images, work):
+    """Dumps a container that is frozen already, and stays so.
+
+    :raises FreezeError: with what runc said; the container is frozen as before.
+    """
+    done = subprocess.run(
+        checkpoint_command(container, images, work, "--leave-running"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode:
+        raise FreezeError(why_not(done.stdout, work))
+
+
+def last_line(output):
+    """The last line of a program's output, as text."""
+    lines = output.decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+
+
+def why_not(output, work):
+    """Why a dump failed: what runc wrote, and CRIU in its own log."""
+    return last_line(output) + tool.reason_in(os.path.join(work, "dump.log"))
+
+
+class Dump(threading.Thread):
+    """A dump of a container that is frozen already and stays so, under way.
+
+    A lazy one leaves the pages that can be fetched later with the processes. CRIU serves them by a page server, which
+    listens to anybody who can reach it; here nobody can, since it runs in a network namespace of its own, and it ends
+    as soon as everything else is written: the processes stand still, so their memory can be read without it.
+    """
+
+    def __init__(self, container, images, work, lazy):
+        super().__init__(daemon=True)
+        self._places = (container, images, work)
+        self._lazy = lazy
+        self._ready = threading.Event()
+        self._problem = None
+        self._process = None
+
+    def run(self):
+        try:
+            if self._lazy:
+                enter_own_network()
+                self._dump_lazily()
+            else:
+                dump(*self._places)
+        except (OSError, FreezeError) as exc:
+            self._problem = str(exc)
+            if self._process:
+                self._process.kill()
+        self._ready.set()
+        if self._process:
+            self._process.wait()
+
+    def _dump_lazily(self):
+        reader, writer = os.pipe()
+        server = ["--lazy-pages", "--page-server", f"127.0.0.1:{PAGE_SERVER_PORT}", "--status-fd", str(writer)]
+        words = checkpoint_command(*self._places, "--leave-running", *server)
+        with tempfile.TemporaryFile() as output:
+            self._process = subprocess.Popen(
+                words, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            os.close(writer)
+            with os.fdopen(reader, "rb") as status:
+                said = status.read(1)
+            if said != b"\0":
+                self._process.wait()
+                output.seek(0)
+                raise FreezeError(why_not(output.read(), self._places[2]))
+        runc.keep_frozen(self._places[0])
+        # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
+        socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
+
+    def wait(self):
+        """Returns when the images are written.
+
+        :raises FreezeError: when they could not be; the container is frozen as before.
+        """
+        self._ready.wait()
+        if self._problem:
+            raise FreezeError(self._problem)
+
+
+def enter_own_network():
+    """Gives the calling thread, and what it starts, a network of their own with nothing in it but the loopback."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(handle, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(handle, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))

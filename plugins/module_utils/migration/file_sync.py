@@ -1,0 +1,340 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a container writes in its root file system and its volumes before its freeze goes along.
+
+    do: files, data (any number), end   ->
+                                        <-      done: files N
+
+The root file system is made with the checkpoint that the destination is armed with, and only what is written since then
+travels here; a volume comes as a whole first. At the source the root file system is read where the storage driver keeps
+what differs from the image, or all of it. At the destination it is written through the one that Docker has mounted for
+the restore: overlay allows nobody to write in its upper directory then. A volume is a folder on both sides.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.transport import compression
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    CHUNK,
+    DATA,
+    DO,
+    END,
+    Interrupted,
+    Refused,
+)
+
+# How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
+# less than this part of the time before.
+ROUNDS = 5
+# What the container's log is called where trees of files have their place in the container.
+LOG = "log"
+_LENGTH = struct.Struct(">I")
+ENOUGH = 1 << 20
+SHRINK = 0.5
+
+
+class Outgoing:
+    """Bytes that are sent as frames of data, at a pace, and an end with their checksum."""
+
+    def __init__(self, frames, bytes_per_second):
+        self.count = 0
+        self._frames = frames
+        self._pace = compression.Pace(bytes_per_second)
+        self._checksum = hashlib.sha256()
+        self._rest = bytearray()
+
+    def write(self, data):
+        self.count += len(data)
+        self._checksum.update(data)
+        self._rest += data
+        while len(self._rest) >= CHUNK:
+            self._flush()
+
+    def _flush(self):
+        part = bytes(self._rest[:CHUNK])
+        del self._rest[:CHUNK]
+        self._frames.write(DATA, part)
+        self._pace.wait(len(part))
+
+    def end(self):
+        if self._rest:
+            self._flush()
+        self._frames.write_json(END, {"sha256": self._checksum.hexdigest()})
+
+
+class Incoming:
+    """The bytes again."""
+
+    def __init__(self, frames):
+        self._frames = frames
+        self._checksum = hashlib.sha256()
+        self._rest = bytearray()
+
+    def read(self, count):
+        while len(self._rest) < count:
+            data = self._frames.expect(DATA)[1]
+            self._checksum.update(data)
+            self._rest += data
+        data = bytes(self._rest[:count])
+        del self._rest[:count]
+        return data
+
+    def end(self):
+        if self._frames.expect_object(END).get("sha256") != self._checksum.hexdigest() or self._rest:
+            raise Refused("files were damaged on the way")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The source
+
+
+class Following:
+    """Keeps the destination's files equal to those of the container.
+
+    :param order: has the C(container), the C(rate_limit) while it runs, and C(trees), see C(Tree).
+    :param done: is called with words, and returns when the destination has said that this is done.
+    """
+
+    def __init__(self, order, frames, done):
+        self.figures = []
+        self.container = order["container"]
+        self.frames = frames
+        self._done = done
+        self._rate_limit = order.get("rate_limit", 0)
+        self._trees = [Tree(self, **tree) for tree in order.get("trees") or []]
+        if order.get("log"):
+            self._trees.append(Log(self, order["log"]))
+
+    def begin(self):
+        """Before anything else: what comes as a whole."""
+        for tree in self._trees:
+            if tree.is_whole:
+                tree.catch_up(self._rate_limit)
+
+    def catch_up(self):
+        """While the container runs: sends what has changed, until there is little left."""
+        for tree in self._trees:
+            tree.catch_up(self._rate_limit)
+
+    def look(self):
+        """When the container stands still: finds what is left. The dump may be under way meanwhile."""
+        for tree in self._trees:
+            tree.look([])
+
+    def send(self):
+        """Sends what was found."""
+        for tree in self._trees:
+            if not tree.send(0)[0]:
+                raise runc.FreezeError("its files changed while it stood still")
+
+    def exchange(self, tree, fresh, work):
+        """One difference: I(work) sends it, with what it is called with.
+
+        :param fresh: whether all of the tree that is there now is to be removed first.
+        """
+        number = len(self.figures) + 1
+        answer = f"files {number}"
+        try:
+            self.frames.write_json(DO, {"do": "files", "round": number, "tree": tree, "fresh": fresh})
+            result = work()
+        except Interrupted:
+            # If it had a reason to close the channel, it has said so before.
+            self._done(answer)
+            raise
+        self._done(answer)
+        return result
+
+
+class Log:
+    """The container's log, as a tree that only grows.
+
+    :param path: the file that Docker writes it to.
+    """
+
+    is_whole = True
+
+    def __init__(self, following, path):
+        self._following = following
+        self._log = container_log.Reader(path)
+
+    def catch_up(self, bytes_per_second):
+        """Sends what was written since."""
+        self.send(bytes_per_second)
+
+    def look(self, _processes):
+        """Docker may still write what the container has said before it stood still: it is found when it is sent."""
+
+    def send(self, bytes_per_second):
+        """Whether it was sent, and how many bytes it was."""
+        began = time.monotonic()
+        stream = Outgoing(self._following.frames, bytes_per_second)
+
+        def work():
+            for piece in self._log.rest():
+                stream.write(_LENGTH.pack(len(piece)))
+                stream.write(piece)
+            stream.write(_LENGTH.pack(0))
+            stream.end()
+
+        self._following.exchange(LOG, False, work)
+        figures = {"names": 1, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
+        self._following.figures.append({"place": LOG, **figures})
+        return True, stream.count
+
+
+class Tree:
+    """One tree of files that is kept equal.
+
+    :param place: where it is in the container, or empty for the root file system.
+    :param root: its folder here, or a file that is mounted alone; where nothing of it was sent already.
+    :param snapshot: the file that tells of this folder, and what of it was sent, where something was.
+    """
+
+    def __init__(self, following, place, root="", snapshot=None):
+        self.is_whole = snapshot is None
+        self._following = following
+        # What the destination has, what there is here, and the difference.
+        self._root, self._there = (root, {}) if self.is_whole else _snapshot.load(snapshot)
+        self._folder = archive.split(self._root)[0]
+        self._place = place
+        self._blocks = blocks.Blocks()
+        # Whether what the destination has there now is nothing of ours.
+        self._fresh = self.is_whole
+        self._here = {}
+        self._difference = _snapshot.Difference([], [])
+
+    def catch_up(self, bytes_per_second):
+        """While the container runs: sends what has changed, until there is little left."""
+        last = None
+        for _round in range(ROUNDS):
+            self.look(runc.processes(self._following.container))
+            sent = self.send(bytes_per_second)[1]
+            if sent <= ENOUGH or (last and sent > SHRINK * last):
+                return
+            last = sent
+
+    def look(self, processes):
+        """Finds what has changed."""
+        self._here = _snapshot.snapshot(self._root, processes, self._place)
+        try:
+            self._difference = _snapshot.difference(self._there, self._here)
+        except MigrationError as exc:
+            raise runc.FreezeError(exc.what) from exc
+
+    def send(self, bytes_per_second):
+        """Whether everything was still as it had been found, and how many bytes it was."""
+        if not self._difference:
+            return True, 0
+        began = time.monotonic()
+        stream = Outgoing(self._following.frames, bytes_per_second)
+
+        def work():
+            seen = archive.Packer(self._folder, stream.write, blocks=self._blocks).pack(*self._difference)
+            stream.end()
+            return seen
+
+        same = self._note(self._following.exchange(self._place, self._fresh, work))
+        self._fresh = False
+        names = len(self._difference.removed) + len(self._difference.made)
+        figures = {"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
+        self._following.figures.append({"place": self._place or "/", **figures})
+        return same, stream.count
+
+    def _note(self, seen):
+        """Whether what was seen, which the destination has now, is what was found. Otherwise it counts as changed."""
+        known = {name: self._here[name] for name in self._difference.made}
+        other = {name for name in known if name not in seen or not known[name].same(_snapshot.entry(seen[name]))}
+        # The destination may have something older there, or a folder in which nothing is that this one holds.
+        replaced = {name for name in other if name not in seen or known[name].inode != seen[name].st_ino}
+        self._there = _snapshot.doubt(self._here, replaced)
+        self._there.update((name, known[name].unsettled()) for name in other)
+        # In these, CRIU makes folders for the dump, and removes them again.
+        return other <= (set() if self._place else {_snapshot.ROOT, b"tmp"})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The destination
+
+
+def append(frames, path):
+    """Takes a piece of a container's log, behind what is there; 1, as a count of names."""
+    stream = Incoming(frames)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640), "wb") as log:
+        for length in iter(lambda: _LENGTH.unpack(stream.read(_LENGTH.size))[0], 0):
+            if length > CHUNK:
+                raise Refused("the source sent more of a log than it may at once")
+            log.write(stream.read(length))
+    stream.end()
+    return 1
+
+
+def log_of(docker_socket, container):
+    """The file to which Docker will write this container's log, as it keeps all of them.
+
+    :raises Refused: when Docker does not tell where it keeps its containers.
+    """
+    told, problem = engine.ask(docker_socket, "/info")
+    if problem:
+        raise Refused(f"Docker does not tell where it keeps logs ({problem})")
+    return os.path.join(told.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
+
+
+def receive(frames, root, fresh):
+    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
+
+    :param fresh: whether all that is in it now is to be removed first.
+    """
+    stream = Incoming(frames)
+    folder, only = archive.split(root)
+    if fresh and not only:
+        archive.empty(folder)
+    count = archive.Unpacker(folder, stream.read, only=only).unpack()
+    stream.end()
+    return count
+
+
+def mount_of(docker_socket, container, place, host):
+    """The folder or the file that a container has mounted at this place, as Docker tells."""
+    inspect, problem = engine.ask(docker_socket, f"/containers/{container}/json")
+    if problem:
+        raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
+    found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
+    if not found or not (os.path.isdir(found[0]) or mounts.is_file(found[0])):
+        raise Refused(f"the container on {host} has no folder and no file mounted at {place}")
+    return found[0]
+
+
+def root_of(docker_socket, prepared, host):
+    """The mounted root file system of the container whose restore our OCI runtime is to begin."""
+    try:
+        with open(os.path.join(prepared, "bundle"), encoding="utf-8") as stream:
+            view, bundle = stream.read().splitlines()
+    except FileNotFoundError as exc:
+        raise Refused(
+            f"fog-runc on {host} cannot take files, the role fog.migration.runtime brings a newer one"
+        ) from exc
+    with open(view + os.path.join(bundle, "config.json"), encoding="utf-8") as stream:
+        root = view + os.path.join(bundle, json.load(stream)["root"]["path"])
+    # Docker's own, and nothing else.
+    if os.path.samefile(root, "/") or not (os.path.ismount(root) or _is_kept_whole(docker_socket, view, root)):
+        raise Refused(f"the container's root file system is not mounted on {host}")
+    return root
+
+
+def _is_kept_whole(docker_socket, view, root):
+    """Whether this is the folder of a storage driver that mounts nothing."""
+    told, problem = engine.ask(docker_socket, "/info")
+    return not problem and storage_drivers.is_kept_whole(told.get("Driver"), view + told.get("DockerRootDir", ""), root)

@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Containers that move together: each is restored so that none of its processes runs, until all of them may.
+
+CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
+configuration from an annotation of the container (handleCriuConfigurationFile in runc's libcontainer/criu_linux.go).
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+
+ANNOTATION = "org.criu.config"
+# Seconds in which a process that got SIGSTOP before it could run at all has stopped.
+STOP_LIMIT = 5
+
+
+def configuration(path):
+    """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(tool.merge_options(tool.runc_configuration(), {"leave-stopped": ""}))
+    return {ANNOTATION: path}
+
+
+def require_stopped(container):
+    """Returns when all processes of a container that was restored have stopped.
+
+    :raises Refused: when one of them runs.
+    """
+    deadline = time.monotonic() + STOP_LIMIT
+    # A health check may have begun in it already.
+    while not all(map(host.is_stopped, runc.moving(container))):
+        if time.monotonic() > deadline:
+            raise Refused("the OCI runtime did not leave it stopped, so that it cannot wait for what moves with it")
+        time.sleep(0.005)
+
+
+def waits(container):
+    """Whether it was not resumed yet, or not to the end."""
+    return host.is_stopped(runc.first_process(container)[0])
+
+
+def resume(container):
+    """Lets the container go on. Its first process is the last, so that C(waits) tells whether all others do.
+
+    None had been stopped when it was frozen: CRIU cannot dump such a one while its container stands still.
+    """
+    first = runc.first_process(container)[0]
+    for process in sorted(runc.processes(container), key=lambda one: one == first):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)

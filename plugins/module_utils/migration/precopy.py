@@ -1,0 +1,303 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pre-copy at the source: the destination gets a copy of the memory, and round by round what has changed since.
+
+The container runs on meanwhile: its memory is read through C(/proc/PID/mem) and compared with a copy of what the
+destination has. What is torn or outdated by that is other than the copy in the next round, or in the last one, when the
+container stands still. So no round stops it, not even for a moment. Where the kernel tracks dirty pages, only those are
+read, and the container is paused for the moment in which they are asked for.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from typing import NamedTuple
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.memory import soft_dirty
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    CHUNK,
+    CURRENT,
+    DO,
+    LAYOUT,
+    MEMORY,
+    memory_head,
+)
+
+# So many pages are compared before the destination is told that it has them.
+STRIDE = 1024
+
+
+class Limits(NamedTuple):
+    """When rounds end."""
+
+    rounds: int = 10  # so many at most
+    threshold: int = 1 << 20  # bytes: when a round sent no more than that
+    shrink: float = 0.9  # when a round sent more than this part of the one before
+
+
+def why_enough(sent, limits):
+    """Why no further round would pay, or None.
+
+    :param sent: bytes that each round has sent.
+    """
+    if not sent:
+        return None
+    if sent[-1] <= limits.threshold:
+        return f"the last round sent no more than {limits.threshold / (1 << 20):g} MiB"
+    if len(sent) >= limits.rounds:
+        return f"{limits.rounds} rounds were made"
+    # The first sends all of it.
+    if len(sent) > 2 and sent[-1] > limits.shrink * sent[-2]:
+        return "the rounds do not become smaller any more"
+    return None
+
+
+class Rounds:
+    """The copy of what the destination has, and what brings both up to date.
+
+    :param frames: the channel to the destination.
+    :param pages: what takes pages into it.
+    :param standstill: a context in which the container stands still, where the kernel tracks dirty pages; else None.
+    :param settled: is called with the number of a round, and returns when the destination has all of it.
+    """
+
+    def __init__(self, container, directory, frames, pages, settled, standstill=None):
+        self.container = container
+        self.store = _pages.Store(directory)
+        self.figures = []
+        self._frames = frames
+        self._pages = pages
+        self._standstill = standstill
+        # The processes, with their starts, whose dirty pages have been tracked since the last round.
+        self._tracked = set()
+        self._settled = settled
+        self._checksum = hashlib.sha256()
+        self._sent = 0
+        self._count = 0
+        # Whether the container stands still.
+        self.hurry = False
+        # For whoever wants to see how far it is: the bytes of this round, and how many of them were looked at.
+        self.progress = {"round": 0, "bytes": 0, "done": 0}
+
+    @property
+    def tracked(self):
+        """Whether the kernel tells which pages are dirty; otherwise all are compared."""
+        return self._standstill is not None
+
+    def until_enough(self, limits):
+        """Rounds until the next would not pay; why it would not."""
+        sent = []
+        while True:
+            why = why_enough(sent, limits)
+            if why:
+                return why
+            figures = self.once()
+            sent.append(figures["bytes_sent"])
+
+    def once(self):
+        """One round over all processes, while they run; its figures."""
+        began = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            found, touched = self._look(memories_of(self.container, stack))
+            self.begin(found)
+            for name, runs in found.items():
+                self.send(name, runs, touched.get(name))
+            return self.settle(found, began)
+
+    def _look(self, memories):
+        """The pages by pagemap, and which of them may have changed since the last round, where that is known."""
+        if not self._standstill:
+            return runs_of(memories), {}
+        with self._standstill():
+            found = runs_of(memories)
+            touched = self.touched(memories, found)
+            self._tracked = set()
+            for memory in memories:
+                with contextlib.suppress(OSError):
+                    soft_dirty.clear(memory.pid)
+                    self._tracked.add((memory.pid, soft_dirty.started(memory.pid)))
+        return found, touched
+
+    def touched(self, memories, found):
+        """Which of these pages may have changed since the last round: by pagemap, of the processes that are tracked."""
+        touched = {}
+        for memory in memories:
+            if memory.name in found and (memory.pid, soft_dirty.started(memory.pid)) in self._tracked:
+                with contextlib.suppress(OSError):
+                    touched[memory.name] = soft_dirty.dirty(memory.pid, found[memory.name])
+        return touched
+
+    def begin(self, found):
+        """A round over these runs by pagemap begins."""
+        self.progress = {"round": self._count + 1, "bytes": _bytes(found), "done": 0}
+
+    def send(self, name, runs, touched=None, marks=False):
+        """Brings one pagemap up to date here, and sends what that needs there.
+
+        :param marks: tell the destination meanwhile how far it is current.
+        """
+        for change in self.store.update(name, self._stepwise(name, runs, marks), touched):
+            self._send_pages(name, change)
+
+    def _stepwise(self, name, runs, marks):
+        """The same runs in parts; that the next one is asked for means that those before are done."""
+        for run in runs:
+            while run:
+                part, run = _pages.split(run, min(run.pages, STRIDE))
+                yield part
+                self.progress["done"] += part.pages * _pages.PAGE
+                if marks:
+                    self._frames.write(CURRENT, memory_head(name, part.vaddr + part.pages * _pages.PAGE))
+
+    def _send_pages(self, name, change):
+        for begin in range(0, len(change.data), CHUNK):
+            data = change.data[begin : begin + CHUNK]
+            self._pages.send(MEMORY, name, change.vaddr + begin, data, self.hurry)
+            self._checksum.update(data)
+            self._sent += len(data)
+
+    def settle(self, found, began):
+        """Ends a round over these runs by pagemap: both ends hold the same then, or the destination refuses."""
+        self._count += 1
+        for name in self.store.names():
+            if name not in found:
+                self.store.drop(name)
+        for name in found:
+            self._frames.write_json(DO, {"do": "layout", "name": name})
+            self._frames.write_list(LAYOUT, self.store.layout(name))
+        end = {"do": "settle", "round": self._count, "sha256": self._checksum.hexdigest()}
+        self._frames.write_json(DO, end)
+        self._settled(self._count)
+        seconds = time.monotonic() - began
+        figures = {"bytes_memory": _bytes(found), "bytes_sent": self._sent, "seconds": round(seconds, 3)}
+        self.figures.append(figures)
+        self._sent = 0
+        return figures
+
+    def close(self):
+        self.store.close()
+
+
+def _bytes(found):
+    return sum(run.pages for runs in found.values() for run in runs) * _pages.PAGE
+
+
+def memories_of(container, stack):
+    """The memory of every process of a container that moves; of those that end just now, none."""
+    found = []
+    for pid in runc.moving(container):
+        with contextlib.suppress(_pages.PagesError):
+            found.append(stack.enter_context(_pages.MemoryOf(pid)))
+    return found
+
+
+def runs_of(memories):
+    """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none."""
+    found = {}
+    for memory in memories:
+        with contextlib.suppress(_pages.PagesError):
+            found[memory.name] = memory.runs()
+        found.update(memory.shared(found))
+    return {name: runs for name, runs in found.items() if runs}
+
+
+class Frozen:
+    """The memory of a container that stands still, for the last round and for pages that the destination asks for.
+
+    :param images: where its dump is, or will be.
+    """
+
+    def __init__(self, rounds, container, images):
+        self._rounds = rounds
+        self._images = images
+        self._began = time.monotonic()
+        self._stack = contextlib.ExitStack()
+        self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
+
+    def compare(self):
+        """Sends what is other than at the destination; the dump may be under way meanwhile."""
+        found = runs_of(self._memories.values())
+        touched = self._rounds.touched(self._memories.values(), found)
+        self._rounds.begin(found)
+        for name, runs in found.items():
+            self._rounds.send(name, runs, touched.get(name))
+
+    def finish(self, later):
+        """Sends what only the dump knows, and ends the round. The destination can restore then.
+
+        :param later: leave the pages that CRIU would fetch lazily to C(catch_up).
+        """
+        found = {}
+        for name in _pages.ImageSet(self._images).names():
+            with self._runs(name) as (others, lazies):
+                kept = self._held(name, lazies) if later else lazies
+                found[name] = sorted(others + kept)
+                self._rounds.send(name, found[name], sorted(others + self._code(name, kept)))
+        self._require(found)
+        return self._rounds.settle(found, self._began)
+
+    def catch_up(self):
+        """Sends the pages that C(finish) has left, where the destination has other ones, while it goes on there."""
+        began, found = time.monotonic(), {}
+        for name in _pages.ImageSet(self._images).names():
+            with self._runs(name) as (others, lazies):
+                found[name] = sorted(others + lazies)
+                self._rounds.send(name, found[name], self._touched(name, lazies), marks=True)
+        self._require(found)
+        return self._rounds.settle(found, began)
+
+    def read(self, image_id, vaddr, pages):
+        """Yields the bytes of pages that the dump has left, as (address, bytes)."""
+        memory = self._memory(_pages.pagemap_name(image_id))
+        end = vaddr + pages * _pages.PAGE
+        while vaddr < end:
+            data = os.pread(memory, min(CHUNK, end - vaddr), vaddr)
+            if not data:
+                raise _pages.PagesError(f"the page at 0x{vaddr:x} of process {image_id} cannot be read any more")
+            yield vaddr, data
+            vaddr += len(data)
+
+    @contextlib.contextmanager
+    def _runs(self, name):
+        """The runs of a pagemap of the dump: those whose bytes are there, and those that it has left."""
+        memory = self._memory(name)
+        with _pages.dumped_runs(self._images, name, memory) as runs:
+            yield [run for run in runs if run.file != memory], [run for run in runs if run.file == memory]
+
+    def _memory(self, name):
+        memory = self._memories.get(name)
+        return memory.memory if memory else -1
+
+    def _held(self, name, runs):
+        """Those of the runs that the destination has, whatever is in them there."""
+        with self._rounds.store.runs(name) as held:
+            return [run for run, have in _pages.side_by_side(runs, held, _pages.PAGE) if run and have]
+
+    def _touched(self, name, runs):
+        """Those of the runs that may be other ones than at the destination."""
+        memory = self._memories.get(name)
+        touched = self._rounds.touched([memory], {name: runs}) if memory else {}
+        return touched.get(name, runs)
+
+    def _code(self, name, runs):
+        """Those of the runs that can be executed: a dump beside C(compare) had its first instruction in one of them."""
+        code = self._memories[name].executable() if name in self._memories else []
+        return [run for run, also in _pages.side_by_side(runs, code, _pages.PAGE) if run and also]
+
+    def _require(self, found):
+        """Every page of the dump has to be in the copy: what stands still can be read."""
+        for name, runs in found.items():
+            pages = sum(run.pages for run in runs)
+            if sum(run.pages for run in self._rounds.store.layout(name)) != pages:
+                raise runc.FreezeError(f"not all of the {pages} pages of {name} can be read")
+
+    def close(self):
+        self._stack.close()

@@ -1,0 +1,396 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Settling a migration on one of its two servers: ending what still runs of it, then undoing or finishing it.
+
+Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
+journals of both servers (the filter C(recovery_plan)).
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
+from ansible_collections.fog.migration.plugins.module_utils.network import namespace
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
+
+RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+STARTED_ANEW = "had ended with its daemon or its server, and was started anew, as its restart policy says"
+# Seconds between two looks.
+_LOOK = 0.1
+# Seconds that a program gets after it was told to end.
+_END = 20
+
+
+def places(entry: dict) -> dict[str, list[str]]:
+    """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others).
+
+    Those in C(busy) are locked while a module makes or restores something there. C(unfinished) is a checkpoint that
+    Docker has made and that is not complete.
+    """
+    identity, directory = entry["id"], entry["directory"]
+    images = os.path.join(os.path.dirname(directory), "images")
+
+    def under(folder: str, *names: str) -> list[str]:
+        return [os.path.join(folder, name) for name in names]
+
+    checkpoint, unfinished = under(directory, identity, f".{identity}.partial")
+    # What was in its volumes before.
+    before = under(directory, f"{identity}.before", f".{identity}.before.partial")
+    incoming = under(directory, f".{identity}.incoming", f".{identity}.before.incoming")
+    image = under(images, identity, f".{identity}.partial", f".{identity}.incoming")
+    return {
+        "checkpoint": [checkpoint],
+        "unfinished": [unfinished],
+        "busy": [checkpoint, unfinished, *before],
+        "others": [unfinished, *before, *incoming, *image],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is there
+
+
+def present(entry: dict, client: api.CheckpointClient) -> dict:
+    """How things really are on this server.
+
+    :returns: C(container) (Docker's word for its state, or C(absent)), C(id) of the container, C(checkpoint) (whether
+        it could be resumed from files here), C(same_boot) (whether the server has not been started anew since the last
+        note), C(programs) (whether one of ours still runs); and C(together), entry and C(now) of each that moves
+        together with it and was not settled here yet.
+    """
+    others = (journal.load(one) for one in entry.get("together", []) if one != entry["id"])
+    together = [{"entry": one, "now": _now(one, client)} for one in others if one]
+    return dict(_now(entry, client), together=together)
+
+
+def _now(entry: dict, client: api.CheckpointClient) -> dict:
+    inspect = container_of(entry, client)
+    return {
+        "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
+        "id": inspect["Id"] if inspect else "",
+        "checkpoint": _images(entry) is not None,
+        "same_boot": entry.get("boot") == journal.boot(),
+        "programs": any(deploy.running(one["directory"]) for one in entry["transfers"]),
+    }
+
+
+def container_of(entry: dict, client: api.CheckpointClient) -> dict | None:
+    """The migration's container on this server. At the destination, only one that the migration has made."""
+    if entry["role"] == "source":
+        return client.find_container(entry["container"])
+    made = entry["made"].get("container")
+    if made:
+        return client.find_container(made)
+    # Made, but not noted any more. The name was free before, and nothing has run in it.
+    inspect = client.find_container(entry["name"])
+    return inspect if inspect and inspect["State"].get("Status") == "created" else None
+
+
+def _images(entry: dict) -> str | None:
+    """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
+    for folder in (*places(entry)["checkpoint"], *places(entry)["unfinished"]):
+        found = checkpoint_layout.find_file(folder, "inventory.img")
+        if found:
+            return os.path.dirname(found)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ending what still runs
+
+
+def quiet(entry: dict, client: api.CheckpointClient, patience: int) -> None:
+    """Returns when nothing of the migration happens on this server any more.
+
+    What has begun to move goes on to its end if it can, since what has come to the destination stays there.
+
+    :param patience: seconds after which what does not end is ended.
+    :raises MigrationError: when the container is still being dumped then, which nobody may disturb.
+    """
+    deadline = time.monotonic() + patience
+    for one in entry["transfers"]:
+        if entry["role"] == "source":
+            _end_agent(one["directory"], deadline)
+        _wait_for_program(one["directory"], deadline)
+    inspect = container_of(entry, client)
+    if inspect and not _wait(lambda: not runc.at_work(inspect["Id"]), deadline) and entry["role"] == "source":
+        raise MigrationError(
+            f"{entry['name']} is still being dumped", "nothing was changed", "wait for its end and run recover.yml"
+        )
+    for folder in places(entry)["busy"]:
+        _wait_for_lock(folder, deadline)
+
+
+def _wait(condition, deadline: float) -> bool:
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)
+    return True
+
+
+def _end_agent(directory: str, deadline: float) -> None:
+    """Has the source's end of a live migration finish, or give up, whichever it is time for."""
+    socket = os.path.join(directory, source.SOCKET)
+    if deploy.running(directory) and os.path.exists(socket):
+        with contextlib.suppress(OSError, ValueError):
+            source.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
+            return
+    deploy.dismiss(directory)
+
+
+def _wait_for_program(directory: str, deadline: float) -> None:
+    """A destination's end that has the container goes on until all of it is there; the others hear that it is over."""
+    if _wait(lambda: not deploy.running(directory), deadline):
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deploy.dismiss(directory, number)
+        if _wait(lambda: not deploy.running(directory), time.monotonic() + _END):
+            return
+
+
+def _wait_for_lock(folder: str, deadline: float) -> None:
+    """Waits until no module makes this checkpoint, or restores from it."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _wait(lambda: host.lock(descriptor), deadline)
+        finally:
+            os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Undoing
+
+
+def undo(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+    """The source has the container again, or the destination has none of it; the words that follow its name.
+
+    :param seconds: how long a restore from a checkpoint may take.
+    :raises MigrationError: when the container could not go on; nothing was removed then.
+    """
+    _keep_back(entry)
+    said = _go_on(entry, client, seconds) if entry["role"] == "source" else _take_back(entry, client)
+    sweep(entry, keep=False)
+    journal.close_entry(entry["id"])
+    return said
+
+
+def _keep_back(entry: dict) -> None:
+    """None of what moves together with this one goes on at the destination any more."""
+    together = entry.get("together", [])
+    if not together or entry["role"] == "source" or journal.went(entry):
+        return
+    if journal.decide(entry["id"], together, goes=False):
+        raise MigrationError(
+            f"others that move together with {entry['name']} run here", "nothing was changed", "run recover.yml again"
+        )
+
+
+def _go_on(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+    """The container runs again as it did before the migration, with its restart policy."""
+    inspect = container_of(entry, client)
+    if not inspect:
+        return "is not there any more"
+    identity, policy = inspect["Id"], entry.get("restart_policy")
+    if policy:
+        client.update_container(identity, restart_policy=policy)
+    state = inspect["State"]
+    if state.get("Paused"):
+        # Docker resumes only what is frozen, which CRIU may have left thawed.
+        with contextlib.suppress(OSError, runc.FreezeError):
+            runc.keep_frozen(identity)
+        client.unpause(identity)
+        return "was resumed and runs"
+    if state.get("Running"):
+        return "runs on as before"
+    return _revive(entry, client, inspect, policy, seconds)
+
+
+def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: int) -> str:
+    """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
+    images = _images(entry)
+    # In live mode nothing here ever ends it.
+    if images and entry["mode"] == "cold":
+        _require_intact(entry)
+        root = api.daemon_facts(client)["root"]
+        checkpoint = {"name": entry["id"], "created": ""}
+        try:
+            docker_restore.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
+        except RESTORE_FAILURES as error:
+            what = error.what if isinstance(error, MigrationError) else api.api_message(error)
+            raise MigrationError(
+                f"the container {entry['name']} could not be resumed ({what})",
+                f"it stays frozen, its checkpoint is kept in {images}",
+                "mend the cause and run recover.yml",
+            ) from error
+        return "was resumed and runs"
+    if policy or decisions.restart_policy_to_hold(inspect, leave_running=False):
+        client.start(inspect["Id"])
+        return STARTED_ANEW
+    return "has ended, with nothing to resume it from"
+
+
+def _require_intact(entry: dict) -> None:
+    """Images of a checkpoint that is complete are verified. Docker's own, which it was not made of yet, cannot be."""
+    folder = places(entry)["checkpoint"][0]
+    if os.path.exists(os.path.join(folder, manifest.MANIFEST)):
+        manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
+
+
+def _take_back(entry: dict, client: api.CheckpointClient) -> str:
+    """Nothing of the container is here any more."""
+    inspect = container_of(entry, client)
+    if inspect:
+        host.kill_restore(inspect["Id"])
+        client.remove_container(inspect["Id"], v=True, force=True)
+        shutil.rmtree(os.path.join(destination.RUNTIME, inspect["Id"]), ignore_errors=True)
+    _remove(entry, "made", "networks", client)
+    _remove(entry, "made", "volumes", client)
+    for folder in entry["made"].get("folders", []):
+        host.remove(folder)
+    return "nothing of it is left"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finishing
+
+
+def finish(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
+    """The destination has the container: it runs there as a container of its own, and the source lets go of it.
+
+    :param keep: whether the checkpoint is kept.
+    :returns: what it does now, in words that follow the container's name.
+    """
+    inspect = container_of(entry, client)
+    if entry["role"] == "source":
+        if inspect:
+            _let_go(entry, inspect, client)
+        said = "nothing of it is left"
+    else:
+        if inspect:
+            _let_run(entry, inspect)
+            policy = _give_policy(entry, inspect, client)
+            _give_oom_score(inspect)
+            said = _revived(inspect, policy, client)
+        else:
+            said = "was removed meanwhile"
+    sweep(entry, keep)
+    journal.close_entry(entry["id"])
+    return said
+
+
+def _let_run(entry: dict, inspect: dict) -> None:
+    """What was restored to wait for others goes on; they know from now on that it does."""
+    for identity in entry.get("together", []):
+        journal.note(identity, owner="destination")
+    if entry.get("together"):
+        with contextlib.suppress(OSError, runc.FreezeError):
+            if group.waits(inspect["Id"]):
+                group.resume(inspect["Id"])
+            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), namespace.unlock)
+
+
+def _let_go(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
+    """Removes what must not run any more, without letting it run for a moment.
+
+    The volumes that have moved with it go as well.
+
+    Docker lets a container that it is to remove go on for an instant, in which it could do once more what it does at
+    the destination already: whatever thaws it, a pending SIGKILL comes first.
+    """
+    if inspect["State"].get("Paused"):
+        with contextlib.suppress(OSError, runc.FreezeError):
+            runc.kill(inspect["Id"])
+    client.remove_container(inspect["Id"], force=True)
+    _remove(entry, "moving", "volumes", client)
+
+
+def _remove(entry: dict, kind: str, what: str, client: api.CheckpointClient) -> None:
+    """Removes what nobody uses. What one that moves together with it still uses is left to that one.
+
+    :param kind: under which name the entry has it.
+    :param what: C(networks) or C(volumes).
+    """
+    # As it is now: others that move together with it may have noted something.
+    noted = journal.load(entry["id"]) or entry
+    for name in noted.get(kind, {}).get(what, []):
+        if not _removed(what, name, client):
+            for other in set(entry.get("together", [])) - {entry["id"]}:
+                journal.note(other, **{kind: {what: [name]}})
+            # That one may have been removed before it knew.
+            _removed(what, name, client)
+
+
+def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
+    """Whether it was removed. One that somebody uses by now stays, whether that container runs or not."""
+    with contextlib.suppress(*api.FAILURES):
+        if what == "volumes":
+            client.remove_volume(name)
+            return True
+        if not client.containers(all=True, filters={"network": name}):
+            client.remove_network(name)
+            return True
+    return False
+
+
+def _give_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
+    """Its restart policy, which was held at C(no) until now."""
+    policy: dict = {}
+    # Gone, it is only that its policy is not known.
+    with contextlib.suppress(MigrationError):
+        policy = manifest.inspected(places(entry)["checkpoint"][0], "")["HostConfig"].get("RestartPolicy") or {}
+    now = inspect["HostConfig"].get("RestartPolicy") or {}
+    if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
+        client.update_container(inspect["Id"], restart_policy=policy)
+        return policy
+    return now
+
+
+def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
+    """What has ended since, with its server perhaps, is started anew if its policy says so; how it is now."""
+    state = inspect["State"]
+    if state.get("Running"):
+        return "runs"
+    if not decisions.revives(policy, state.get("ExitCode", 0)):
+        return f"has ended with the code {state.get('ExitCode', 0)}"
+    client.start(inspect["Id"])
+    return STARTED_ANEW
+
+
+def _give_oom_score(inspect: dict) -> None:
+    """CRIU leaves a process that had none the one of containerd's shim."""
+    with contextlib.suppress(OSError):
+        host.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sweeping
+
+
+def sweep(entry: dict, keep: bool) -> None:
+    """Removes what the migration has on this server besides the container: programs, keys, folders."""
+    for one in entry["transfers"]:
+        deploy.dismiss(one["directory"], signal.SIGKILL)
+        work_dir.remove(one["directory"])
+        with contextlib.suppress(ssh_access.DoorError, KeyError, OSError):
+            ssh_access.edit_authorized_keys(
+                one["user"], lambda old, one=one: ssh_access.without_transfer(old, one["id"], time.time())
+            )
+    found = places(entry)
+    for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
+        shutil.rmtree(folder, ignore_errors=True)

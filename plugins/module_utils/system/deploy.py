@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program of ours on a server: module_utils, laid down as they are, with orders beside them.
+
+What is laid down imports nothing but the standard library and each other.
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+
+PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
+PROGRAM = "channel.py"
+ORDER = "order.json"
+PID_FILE = "pid"
+LAUNCHER = """import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from {package}.{part} import main
+
+raise SystemExit(main())
+"""
+
+
+def sources(part):
+    """The source texts of one of our module_utils and of all that it imports of them, by name."""
+    texts, missing = {}, {part}
+    while missing:
+        name = missing.pop()
+        texts[name] = _spec(name).loader.get_source(f"{PACKAGE}.{name}")
+        missing |= imported(texts[name]) - set(texts)
+    return texts
+
+
+def imported(text):
+    """The names of our module_utils that this source text imports, as in C(transport.framing)."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(PACKAGE + "."):
+            place = node.module[len(PACKAGE) + 1 :]
+            names |= {f"{place}.{alias.name}".lstrip(".") for alias in node.names} if _is_package(place) else {place}
+    return names
+
+
+def _is_package(place):
+    return _spec(place).submodule_search_locations is not None
+
+
+def _spec(place):
+    """What the import system knows of one of our module_utils, without running it."""
+    spec = importlib.util.find_spec(f"{PACKAGE}.{place}".rstrip("."))
+    if spec is None:
+        raise ImportError(f"there is no {place} among our module_utils")
+    return spec
+
+
+def lay_down(directory, order, part="transport.directory_transfer"):
+    """Puts our own source text and the orders for it into a private directory.
+
+    :param directory: exists, and nobody else may read it.
+    :param order: what C(main) of I(part) is to do, an object for JSON.
+    :returns: the words of the command that runs it.
+    """
+    lay_sources(directory, part)
+    program = os.path.join(directory, PROGRAM)
+    _write(program, LAUNCHER.format(package=PACKAGE, part=part))
+    _write(os.path.join(directory, ORDER), json.dumps(order))
+    return [sys.executable, "-I", program]
+
+
+def lay_sources(directory, part):
+    """Puts the source texts of one of our module_utils, and of all that it imports of them, into packages."""
+    for name, text in sources(part).items():
+        folder = directory
+        *packages, file = f"{PACKAGE}.{name}".split(".")
+        for package in packages:
+            folder = os.path.join(folder, package)
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o700)
+                # So that it wins over a package of this name that is installed on the server.
+                _write(os.path.join(folder, "__init__.py"), "")
+        _write(os.path.join(folder, file + ".py"), text)
+
+
+def _write(path, text):
+    with open(path, "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text)
+
+
+def spawn(words, log):
+    """Starts a program that goes on when whoever started it has ended; what it complains of goes to the file I(log)."""
+    with open(log, "wb") as stream:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+        )
+
+
+def order_directory():
+    """Where this program was laid down, or None when it runs as part of something else."""
+    return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
+
+
+def register(directory):
+    """Writes down which process runs the program of this directory."""
+    if directory:
+        with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
+            stream.write(f"{os.getpid()}\n")
+
+
+def running(directory):
+    """The process that runs the program of this directory, if there is one that is not this one."""
+    try:
+        with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
+            pid = int(stream.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            arguments = stream.read().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments else None
+
+
+def dismiss(directory, number=signal.SIGTERM):
+    """Ends the program of this directory, if it runs."""
+    pid = running(directory) if directory else None
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a stream of data goes through: compression, where it pays, and a limit to its pace.
+
+Files go through zstd, a program beside us. Pages of memory go through zlib, frame by frame, which needs no program.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import threading
+import time
+import zlib
+
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    ALIVE_EVERY,
+    CHUNK,
+    Refused,
+    memory_head,
+)
+
+
+def zstd_program():
+    """The path of a zstd that speaks today's format (1.0 of 2016 and later), or None."""
+    program = shutil.which("zstd") or shutil.which("zstd", path="/usr/local/bin:/usr/bin:/bin")
+    if not program:
+        return None
+    try:
+        answer = subprocess.run(
+            [program, "-V"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=10,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return None if b" v0." in answer or b" 0." in answer else program
+
+
+def compressed(chunks, program, level, on_wait):
+    """The chunks as a zstd stream. on_wait is called when zstd has had nothing to say for a while."""
+    problems = []
+    process = subprocess.Popen([program, "-q", "-c", f"-{level}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def feed():
+        try:
+            with process.stdin:
+                for chunk in chunks:
+                    process.stdin.write(chunk)
+        except BrokenPipeError:
+            problems.append(Refused("zstd ended before its input did"))
+        except Exception as exc:
+            problems.append(exc)
+            process.kill()
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    try:
+        while True:
+            if not select.select([process.stdout], [], [], ALIVE_EVERY)[0]:
+                on_wait()
+                continue
+            data = os.read(process.stdout.fileno(), CHUNK)
+            if not data:
+                break
+            yield data
+        feeder.join()
+        if problems:
+            raise problems[0]
+        if process.wait():
+            raise Refused(f"zstd failed with exit code {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+class Decompressor:
+    """Writes what zstd makes of the bytes into a sink, from a thread of its own."""
+
+    def __init__(self, program, sink):
+        self._sink = sink
+        self._problem = None
+        self._process = subprocess.Popen(
+            [program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self):
+        try:
+            while True:
+                data = os.read(self._process.stdout.fileno(), CHUNK)
+                if not data:
+                    return
+                self._sink.write(data)
+        except Exception as exc:
+            self._problem = exc
+            self._process.kill()
+
+    def write(self, data):
+        try:
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._thread.join()
+            raise self._problem or Refused("the compressed stream was damaged") from None
+
+    def close(self):
+        """What has come in so far is on its way to the sink when this returns; raises what the sink raised."""
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self._thread.join()
+        self._process.stdout.close()
+        if self._process.wait() and not self._problem:
+            self._problem = Refused("the compressed stream was damaged or incomplete")
+        if self._problem:
+            raise self._problem
+
+
+class Pace:
+    """Holds a stream below so many bytes per second (0: as fast as it goes)."""
+
+    def __init__(self, bytes_per_second):
+        self._rate = bytes_per_second
+        self._start = None
+        self._count = 0
+
+    def wait(self, count):
+        if not self._rate:
+            return
+        if self._start is None:
+            self._start = time.monotonic()
+        self._count += count
+        ahead = self._count / float(self._rate) - (time.monotonic() - self._start)
+        if ahead > 0:
+            time.sleep(ahead)
+
+
+def choose_compression(wanted, sender_has_zstd, receiver):
+    """none or zstd, from what was asked for (none, zstd, auto) and what both ends have."""
+    if wanted == "none":
+        return "none"
+    missing = "the source" if not sender_has_zstd else None if receiver.get("zstd") else str(receiver.get("host"))
+    if not missing:
+        return "zstd"
+    if wanted == "zstd":
+        raise Refused(f"there is no zstd on {missing}; install it, or use compression=auto or none")
+    return "none"
+
+
+def pays(link, speed, ratio):
+    """Whether compressed data is through sooner than plain data, when one thread compresses and then writes.
+
+    :param link: bytes that the link takes per second.
+    :param speed: bytes that are compressed per second.
+    :param ratio: what is left of a byte.
+    """
+    return 1 / speed + ratio / link < 1 / link
+
+
+class PageStream:
+    """Pages on their way into a channel: compressed where that pays, and no faster than is allowed.
+
+    What the link takes is measured with plain pages, at the begin and then now and again; what compression takes and
+    leaves, with a sample of each window.
+
+    :param compression: none, or auto.
+    :param bytes_per_second: the pace, 0 for any.
+    """
+
+    WINDOW = 16 * 1024 * 1024
+    # Every so many windows, one goes plain to measure the link again.
+    PROBE = 8
+
+    def __init__(self, frames, compression="none", bytes_per_second=0):
+        self._frames = frames
+        self._compression = compression
+        self._pace = Pace(bytes_per_second)
+        self._compress = False
+        self._window = 0
+        self._link = 0.0
+        # Of this window: bytes, and seconds in which the channel did not take more.
+        self._taken, self._waited = 0, 0.0
+        self.saved = 0
+
+    def send(self, kind, name, vaddr, data, hurry=False):
+        """Writes one frame of pages.
+
+        :param hurry: whether the container stands still: then nothing holds it up.
+        """
+        packed = zlib.compress(data, 1) if self._compress else None
+        compressed = packed is not None and len(packed) < len(data)
+        payload = packed if compressed else data
+        began = time.monotonic()
+        self._frames.write(kind, memory_head(name, vaddr, compressed), payload)
+        if not hurry:
+            self._pace.wait(len(payload))
+        self.saved += len(data) - len(payload)
+        self._note(data, time.monotonic() - began)
+
+    def _note(self, data, seconds):
+        if self._compression == "none":
+            return
+        self._taken += len(data)
+        self._waited += seconds
+        if self._taken >= self.WINDOW:
+            self._decide(data)
+
+    def _decide(self, sample):
+        """Whether the next window is to be compressed."""
+        self._window += 1
+        if not self._compress:
+            self._link = self._taken / max(self._waited, 1e-6)
+        began = time.monotonic()
+        ratio = len(zlib.compress(sample, 1)) / len(sample)
+        speed = len(sample) / max(time.monotonic() - began, 1e-6)
+        self._compress = self._window % self.PROBE != 0 and pays(self._link, speed, ratio)
+        self._taken, self._waited = 0, 0.0

@@ -1,0 +1,604 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transfer of one directory from one fog server to another, over frames, whatever carries them.
+
+    sender                       receiver
+                        <-       hello (what it can)
+    hello, listing      ->
+                        <-       wants (file, offset, checksum of what is already here)
+    plan, data, end     ->
+                        <-       verdict (verified and in place), or refused (with the reason)
+
+Private to the collection fog.migration. Laid down on servers by C(deploy), which runs C(main).
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import select
+import shutil
+import socket
+import sys
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
+    ORDER,
+    dismiss,
+    order_directory,
+    register,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport.compression import (
+    Decompressor,
+    Pace,
+    choose_compression,
+    compressed,
+    zstd_program,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    CHUNK,
+    DATA,
+    END,
+    HELLO,
+    LISTING,
+    PLAN,
+    REFUSED,
+    VERDICT,
+    WANTS,
+    ChannelError,
+    Frames,
+    Interrupted,
+    Refused,
+    check_greeting,
+    greeting,
+    is_whole,
+    parse_json,
+    parse_object,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport.listing import (
+    check_listing,
+    digest,
+    files_of,
+    hash_file,
+    listing,
+    total_size,
+)
+
+LAST_WORDS_LIMIT = 5.0
+
+
+class Sender:
+    """Sends one directory. Call run() once; the attributes tell how far it came."""
+
+    def __init__(self, frames, root, entries, compression="auto", level=3, rate_limit=0):
+        self.frames = frames
+        self.root = root
+        self.entries = entries
+        self.compression = compression
+        self.level = level
+        self.pace = Pace(rate_limit)
+        self.resumed_bytes = 0
+        self.reached = False
+
+    def run(self):
+        """The receiver's verdict, a dict. Raises Refused or Interrupted."""
+        frames = self.frames
+        try:
+            hello = frames.expect_object(HELLO)
+            check_greeting(hello, "receiver")
+            self.compression = choose_compression(self.compression, bool(zstd_program()), hello)
+            frames.write_json(HELLO, greeting("sender", compression=self.compression))
+            frames.write_list(LISTING, self.entries)
+            kind, payload = frames.expect(WANTS, VERDICT)
+            if kind == VERDICT:
+                return self._verdict(parse_object(payload))
+            self.reached = True
+            wants = parse_json(payload)
+            if not isinstance(wants, list):
+                raise Refused("the receiver sent a list of wants that is none")
+            if wants:
+                wants += frames.expect_list(WANTS)
+            plan = self._plan(wants)
+            frames.write_list(PLAN, plan)
+            self._send(plan)
+            return self._verdict(frames.expect_object(VERDICT))
+        except Interrupted:
+            self._last_words()
+            raise
+
+    def _last_words(self):
+        """The receiver may have said why before it closed the channel."""
+        self.frames.idle_limit = LAST_WORDS_LIMIT
+        try:
+            while True:
+                self.frames.expect(VERDICT)
+        except Interrupted:
+            return
+        except OSError:
+            return
+
+    def _verdict(self, verdict):
+        resumed = verdict.get("resumed_bytes", 0)
+        self.resumed_bytes = resumed if is_whole(resumed) else 0
+        return verdict
+
+    def _plan(self, wants):
+        """Where to start in each wanted file: at the receiver's offset only if it has the same bytes up to there."""
+        files = files_of(self.entries)
+        plan = []
+        for want in wants:
+            index, offset = (want.get("index"), want.get("offset")) if isinstance(want, dict) else (None, None)
+            if not is_whole(index) or index >= len(files) or not is_whole(offset):
+                raise Refused("the receiver wants a file that was not listed")
+            if offset:
+                path = os.path.join(self.root, files[index]["path"])
+                checksum, seen = hash_file(path, offset, self.frames.alive)
+                if seen != offset or checksum.hexdigest() != want.get("sha256"):
+                    offset = 0
+            plan.append({"index": index, "offset": offset})
+        return plan
+
+    def _chunks(self, plan):
+        files = files_of(self.entries)
+        for part in plan:
+            entry = files[part["index"]]
+            left = entry["size"] - part["offset"]
+            with open(os.path.join(self.root, entry["path"]), "rb") as stream:
+                stream.seek(part["offset"])
+                while left:
+                    data = stream.read(min(CHUNK, left))
+                    if not data:
+                        raise Refused("{} became shorter while it was being sent".format(entry["path"]))
+                    left -= len(data)
+                    yield data
+
+    def _send(self, plan):
+        frames = self.frames
+        chunks = self._chunks(plan)
+        if self.compression == "zstd" and plan:
+            program = zstd_program()
+            if not program:
+                raise Refused("there is no zstd here to compress with")
+            chunks = compressed(chunks, program, self.level, frames.alive)
+        try:
+            for chunk in chunks:
+                if frames.readable():
+                    # Nothing is due from the receiver before the end: it refuses, or it is gone.
+                    frames.expect(VERDICT)
+                    raise Refused("the receiver closed the transfer before its end")
+                self.pace.wait(len(chunk))
+                frames.write(DATA, chunk)
+        except Refused as exc:
+            self._tell(exc)
+            raise
+        finally:
+            chunks.close()
+        frames.write_json(END, {"files": len(plan)})
+
+    def _tell(self, reason):
+        try:
+            self.frames.write_json(REFUSED, {"reason": str(reason)})
+        except (Interrupted, OSError):
+            pass
+
+
+class Syncs:
+    """Brings files to the disk while others still arrive: side by side, they share the file system's journal."""
+
+    def __init__(self):
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
+        self._pending = collections.deque()
+
+    def add(self, handle):
+        """Takes an open file over, syncs it and closes it."""
+        self._pending.append(self._pool.submit(self._sync, handle))
+        if len(self._pending) > 200:
+            self._pending.popleft().result()
+
+    @staticmethod
+    def _sync(handle):
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def wait(self):
+        """Returns when all of them are on the disk; raises what kept one from it."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def close(self):
+        self._pool.shutdown()
+
+
+class Arrivals:
+    """Splits the one stream of data into the wanted files again, by their announced sizes."""
+
+    def __init__(self, staging, parts):
+        self._staging = staging
+        self._syncs = Syncs()
+        self._parts = list(parts)
+        self._stream = None
+        self._left = 0
+        self._next()
+
+    def _next(self):
+        """Opens the next file that has bytes due; closes (and checks) the one before."""
+        while not self._left and self._parts:
+            entry, offset, checksum = self._parts.pop(0)
+            path = os.path.join(self._staging, entry["path"])
+            self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._stream, offset)
+            os.lseek(self._stream, offset, os.SEEK_SET)
+            self._entry, self._checksum = entry, checksum
+            self._left = entry["size"] - offset
+            if not self._left:
+                self._finish()
+
+    def _finish(self):
+        stream, self._stream = self._stream, None
+        self._syncs.add(stream)
+        if self._checksum.hexdigest() != self._entry["sha256"]:
+            os.unlink(os.path.join(self._staging, self._entry["path"]))
+            raise Refused(
+                "{} arrived with another checksum than the one listed for it: it was changed at the source "
+                "after its checksum was taken, or damaged on the way".format(self._entry["path"])
+            )
+
+    def write(self, data):
+        view = memoryview(data)
+        while view:
+            if not self._left:
+                raise Refused("more bytes came than were announced")
+            part = view[: self._left]
+            count = os.write(self._stream, part)
+            self._checksum.update(part[:count])
+            self._left -= count
+            view = view[count:]
+            if not self._left:
+                self._finish()
+                self._next()
+
+    def complete(self):
+        if self._left or self._parts:
+            raise Refused(f"fewer bytes came than were announced: {self._entry['path']} is incomplete")
+        self._syncs.wait()
+
+    def close(self):
+        if self._stream is not None:
+            os.close(self._stream)
+            self._stream = None
+        self._syncs.close()
+
+
+class Receiver:
+    """Receives one directory into staging, verifies it, and puts it under its final name in one step."""
+
+    patience = 10.0
+
+    def __init__(self, frames, final, host=None, replace=False):
+        self.frames = frames
+        self.final = final
+        self.parent, self.name = os.path.split(final)
+        self.staging = staging_of(final)
+        self.host = host or socket.gethostname()
+        self.replace = replace
+        self.resumed_bytes = 0
+        self.reached = False
+        self._lock = None
+
+    def run(self):
+        """The verdict that was sent, a dict. Raises Refused (the other end has been told) or Interrupted."""
+        try:
+            return self._run()
+        except Refused as exc:
+            self._tell(str(exc))
+            raise
+        except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                # A full disk hurts everything on this server: give the room back, at the price of the resume.
+                shutil.rmtree(self.staging, ignore_errors=True)
+                reason = f"No space left on device at {self.host}:{self.parent}; what had arrived was removed"
+            else:
+                reason = f"{exc.strerror or exc} on {self.host}: {exc.filename or self.staging}"
+            self._tell(reason)
+            raise Refused(reason) from exc
+        finally:
+            self._unlock()
+
+    def _tell(self, reason):
+        try:
+            self.frames.write_json(REFUSED, {"reason": reason})
+            self._drain()
+        except (ChannelError, OSError):
+            pass
+
+    def _drain(self):
+        """Reads on until the sender has closed, so that the refusal is not lost behind data in flight."""
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit and select.select([self.frames.fd_in], [], [], 1)[0]:
+            if not os.read(self.frames.fd_in, CHUNK):
+                return
+
+    def _run(self):
+        frames = self.frames
+        frames.write_json(HELLO, greeting("receiver", host=self.host, zstd=bool(zstd_program())))
+        hello = frames.expect_object(HELLO)
+        check_greeting(hello, "sender")
+        entries = frames.expect_list(LISTING)
+        check_listing(entries)
+        if os.path.lexists(self.final):
+            verdict = self._already(entries)
+            if verdict:
+                frames.write_json(VERDICT, verdict)
+                return verdict
+        self._open_staging()
+        parts = self._take_stock(entries)
+        self._check_space(entries, parts)
+        self.reached = True
+        frames.write_list(WANTS, [want for want, _entry, _checksum in parts])
+        self._receive(self._agree(parts, frames.expect_list(PLAN)), hello.get("compression") == "zstd")
+        self._put_in_place(entries)
+        verdict = {
+            "verified": True,
+            "already": False,
+            "files": len(files_of(entries)),
+            "bytes": total_size(entries),
+            "resumed_bytes": self.resumed_bytes,
+            "staging": self.staging,
+        }
+        frames.write_json(VERDICT, verdict)
+        return verdict
+
+    def _already(self, entries):
+        """A verdict when the same directory is in place already (an answer may have been lost), else None."""
+        if os.path.islink(self.final) or not os.path.isdir(self.final):
+            raise Refused(f"{self.final} on {self.host} is not a directory; it was left alone")
+        if digest(listing(self.final, trust_manifest=False, on_progress=self.frames.alive)) == digest(entries):
+            return {
+                "verified": True,
+                "already": True,
+                "files": len(files_of(entries)),
+                "bytes": total_size(entries),
+                "resumed_bytes": 0,
+                "staging": self.staging,
+            }
+        if not self.replace:
+            raise Refused(f"{self.final} on {self.host} holds something else already; it was left alone")
+        return None
+
+    # Staging
+
+    def _open_staging(self):
+        os.makedirs(self.parent, 0o700, exist_ok=True)
+        while True:
+            try:
+                os.mkdir(self.staging, 0o700)
+            except FileExistsError:
+                pass
+            lock = os.open(self.staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._take_lock(lock)
+            info = os.fstat(lock)
+            try:
+                same = os.path.samestat(info, os.lstat(self.staging))
+            except FileNotFoundError:
+                same = False
+            if same:
+                break
+            # Another transfer finished while this one waited: its staging has become the final directory.
+            os.close(lock)
+        self._lock = lock
+        if info.st_uid != os.geteuid():
+            raise Refused(f"{self.staging} on {self.host} belongs to another user; it was left alone")
+        os.chmod(self.staging, 0o700)
+
+    def _take_lock(self, lock):
+        """One receiver per directory. A predecessor in this very transfer, cut off from its sender, gives way."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                dismiss(order_directory())
+                if time.monotonic() > deadline:
+                    os.close(lock)
+                    raise Refused(f"another transfer to {self.final} is under way on {self.host}") from None
+                time.sleep(0.2)
+        register(order_directory())
+
+    def _unlock(self):
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_stock(self, entries):
+        """Compares staging with the listing; removes what does not belong; returns what is wanted."""
+        self._sweep({entry["path"]: entry for entry in entries})
+        parts = []
+        for index, entry in enumerate(files_of(entries)):
+            path = os.path.join(self.staging, entry["path"])
+            size = os.lstat(path).st_size if os.path.lexists(path) else None
+            if size is not None and 0 < size <= entry["size"]:
+                checksum, size = hash_file(path, None, self.frames.alive)
+            else:
+                checksum, size = hashlib.sha256(), 0
+            complete = size == entry["size"] and checksum.hexdigest() == entry["sha256"]
+            if complete and size:
+                self.resumed_bytes += size
+                continue
+            if size == entry["size"]:
+                checksum, size = hashlib.sha256(), 0
+            parts.append(({"index": index, "offset": size, "sha256": checksum.hexdigest()}, entry, checksum))
+        return parts
+
+    def _sweep(self, wanted):
+        def visit(directory, prefix):
+            for item in list(os.scandir(directory)):
+                entry = wanted.get(prefix + item.name)
+                if item.is_dir(follow_symlinks=False):
+                    os.chmod(item.path, 0o700)
+                    if entry and entry.get("dir"):
+                        visit(item.path, prefix + item.name + "/")
+                    else:
+                        shutil.rmtree(item.path)
+                elif not item.is_file(follow_symlinks=False) or not entry or entry.get("dir"):
+                    os.unlink(item.path)
+                else:
+                    os.chmod(item.path, 0o600)
+
+        visit(self.staging, "")
+        for path in sorted(wanted):
+            if wanted[path].get("dir") and path != ".":
+                os.makedirs(os.path.join(self.staging, path), 0o700, exist_ok=True)
+
+    def _check_space(self, entries, parts):
+        needed = sum(entry["size"] - want["offset"] for want, entry, _checksum in parts)
+        disk = os.statvfs(self.staging)
+        free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+        if needed > free:
+            if not any(want["offset"] for want, _entry, _checksum in parts) and not self.resumed_bytes:
+                shutil.rmtree(self.staging, ignore_errors=True)
+            raise Refused(
+                f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
+                f"{free} are free; nothing was sent"
+            )
+
+    def _agree(self, parts, plan):
+        """The wanted parts as the sender will send them: from our offset, or from the start."""
+        if len(plan) != len(parts):
+            raise Refused("the sender's plan is not what was wanted")
+        agreed = []
+        for (want, entry, checksum), planned in zip(parts, plan):
+            index, offset = (planned.get("index"), planned.get("offset")) if isinstance(planned, dict) else (None, None)
+            if index != want["index"] or not is_whole(offset) or offset not in (0, want["offset"]):
+                raise Refused("the sender's plan is not what was wanted")
+            self.resumed_bytes += offset
+            agreed.append((entry, offset, checksum if offset else hashlib.sha256()))
+        return agreed
+
+    # Data
+
+    def _receive(self, parts, zstd):
+        arrivals = Arrivals(self.staging, parts)
+        try:
+            if zstd and parts:
+                program = zstd_program()
+                if not program:
+                    raise Refused(f"there is no zstd on {self.host} to decompress with")
+                self._read_data_through(Decompressor(program, arrivals))
+            else:
+                self._read_data(arrivals)
+            arrivals.complete()
+        finally:
+            arrivals.close()
+
+    def _read_data(self, sink):
+        while True:
+            kind, payload = self.frames.expect(DATA, END)
+            if kind == END:
+                return
+            sink.write(payload)
+
+    def _read_data_through(self, decompressor):
+        try:
+            self._read_data(decompressor)
+        except BaseException:
+            # What came before the interruption is good for the next attempt; its own problem is not the news.
+            try:
+                decompressor.close()
+            except (ChannelError, OSError):
+                pass
+            raise
+        decompressor.close()
+
+    # Arrival
+
+    def _put_in_place(self, entries):
+        for entry in files_of(entries):
+            os.chmod(os.path.join(self.staging, entry["path"]), entry["mode"])
+        for entry in sorted((e for e in entries if e.get("dir")), key=lambda e: e["path"], reverse=True):
+            if entry["path"] != ".":
+                sync_directory(os.path.join(self.staging, entry["path"]))
+                os.chmod(os.path.join(self.staging, entry["path"]), entry["mode"])
+        os.fsync(self._lock)
+        aside = None
+        if os.path.lexists(self.final):
+            if not self.replace:
+                raise Refused(f"{self.final} appeared on {self.host} meanwhile; it was left alone")
+            aside = os.path.join(self.parent, f".{self.name}.replaced")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(self.final, aside)
+        os.fchmod(self._lock, next(entry["mode"] for entry in entries if entry["path"] == "."))
+        try:
+            os.rename(self.staging, self.final)
+        except OSError:
+            if aside:
+                os.rename(aside, self.final)
+            raise
+        sync_directory(self.parent)
+        if aside:
+            shutil.rmtree(aside)
+
+
+def staging_of(final):
+    parent, name = os.path.split(final)
+    return os.path.join(parent, f".{name}.incoming")
+
+
+def sync_directory(path):
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def describe_error(exc):
+    return {"error": str(exc), "kind": "Interrupted" if isinstance(exc, Interrupted) else "Refused"}
+
+
+def send(frames, order):
+    sender = Sender(
+        frames,
+        order["path"],
+        listing(order["path"]),
+        order["compression"],
+        order["compression_level"],
+        order["rate_limit"],
+    )
+    report = {}
+    try:
+        report["verdict"] = sender.run()
+    except ChannelError as exc:
+        report.update(describe_error(exc))
+    return dict(report, compression=sender.compression, reached=sender.reached)
+
+
+def receive(frames, order):
+    receiver = Receiver(frames, order["final"], order["host"], order["replace"])
+    report = {}
+    try:
+        report["verdict"] = receiver.run()
+    except ChannelError as exc:
+        report.update(describe_error(exc))
+    return dict(report, reached=receiver.reached)
+
+
+def main():
+    """Does what order.json says; the last line on stderr is the report, for the one who started this program."""
+    with open(os.path.join(order_directory(), ORDER), encoding="utf-8") as stream:
+        order = json.load(stream)
+    frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
+    try:
+        report = (send if order["role"] == "send" else receive)(frames, order)
+    except (ChannelError, OSError) as exc:
+        report = describe_error(exc)
+    sys.stderr.write(json.dumps(report) + "\n")
+    return 1 if "error" in report else 0

@@ -1,0 +1,253 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames: what travels between two fog servers, whatever carries its bytes; nothing of what it means.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import select
+import struct
+import threading
+import time
+import zlib
+
+PROTOCOL = "fog.migration"
+VERSION = 1
+
+# Of every conversation.
+HELLO, DATA, END, REFUSED, ALIVE = b"H", b"D", b"E", b"R", b"K"
+# The transfer of a directory.
+LISTING, WANTS, PLAN, VERDICT = b"L", b"W", b"P", b"V"
+# Live migration.
+FILE, DO, DONE = b"F", b"O", b"A"
+# Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
+MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
+HEADER = struct.Struct(">cI")
+CHUNK = 256 * 1024
+# In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
+_MEMORY_HEAD = struct.Struct(">?BQ")
+_LONGEST_NAME = 64
+LIMITS = {
+    HELLO: 64 * 1024,
+    LISTING: 4 * 1024 * 1024,
+    WANTS: 4 * 1024 * 1024,
+    PLAN: 4 * 1024 * 1024,
+    DATA: CHUNK,
+    END: 64 * 1024,
+    VERDICT: 64 * 1024,
+    REFUSED: 64 * 1024,
+    ALIVE: 0,
+    FILE: 64 * 1024,
+    DO: 64 * 1024,
+    DONE: 64 * 1024,
+    MEMORY: _MEMORY_HEAD.size + _LONGEST_NAME + CHUNK,
+    LAYOUT: 64 * 1024,
+    CURRENT: _MEMORY_HEAD.size + _LONGEST_NAME,
+    NEED: 64,
+    PAGES: _MEMORY_HEAD.size + _LONGEST_NAME + CHUNK,
+}
+ENTRIES_PER_FRAME = 1000
+MAX_ENTRIES = 500000
+# Bytes of a list in all its frames: so many entries do not need more.
+MAX_LIST = 128 * 1024 * 1024
+ALIVE_EVERY = 5.0
+IDLE_LIMIT = 120.0
+
+
+class ChannelError(Exception):
+    """Base of what can go wrong here. The text is one sentence for people."""
+
+
+class Interrupted(ChannelError):
+    """The other end went away: trying again makes sense, and resumes."""
+
+
+class Refused(ChannelError):
+    """One end said no and told why: trying again the same way makes no sense."""
+
+
+class Frames:
+    """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
+
+    def __init__(self, fd_in, fd_out, idle_limit=IDLE_LIMIT):
+        self.fd_in = fd_in
+        self.fd_out = fd_out
+        self.idle_limit = idle_limit
+        self.sent = 0
+        self.received = 0
+        self.last_sent = time.monotonic()
+        self._lock = threading.Lock()
+        self._heard = False
+        for descriptor in (fd_in, fd_out):
+            _widen(descriptor)
+
+    def write(self, kind, *payload):
+        """One frame; its payload may be in several parts."""
+        parts = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
+        with self._lock:
+            while parts:
+                try:
+                    count = os.writev(self.fd_out, parts)
+                except OSError as exc:
+                    if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                        raise Interrupted("the other end closed the channel") from exc
+                    raise
+                self.sent += count
+                while parts and count >= len(parts[0]):
+                    count -= len(parts.pop(0))
+                if parts and count:
+                    parts[0] = memoryview(parts[0])[count:]
+            self.last_sent = time.monotonic()
+
+    def write_json(self, kind, value):
+        self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
+
+    def write_list(self, kind, values):
+        """A list of any length, as several frames; an empty one ends it."""
+        for start in range(0, len(values), ENTRIES_PER_FRAME):
+            self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
+        self.write_json(kind, [])
+
+    def alive(self):
+        """Tell the other end that work goes on here, when nothing else has told it for a while."""
+        if time.monotonic() - self.last_sent >= ALIVE_EVERY:
+            self.write(ALIVE)
+
+    def readable(self):
+        return bool(select.select([self.fd_in], [], [], 0)[0])
+
+    def _exactly(self, count):
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
+                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
+            try:
+                got = os.readv(self.fd_in, [view])
+            except OSError as exc:
+                raise Interrupted(f"the channel broke: {exc.strerror}") from exc
+            if not got:
+                raise Interrupted("the other end closed the channel")
+            self.received += got
+            view = view[got:]
+        return data
+
+    def read(self):
+        """The next frame, (kind, payload); a sign of life is skipped."""
+        while True:
+            header = self._exactly(HEADER.size)
+            kind, length = HEADER.unpack(header)
+            if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
+                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
+            if length > LIMITS[kind]:
+                raise Refused(
+                    f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
+                    f"more than the {LIMITS[kind]} that are allowed"
+                )
+            self._heard = True
+            payload = self._exactly(length)
+            if kind != ALIVE:
+                return kind, payload
+
+    def expect(self, *kinds):
+        """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
+        kind, payload = self.read()
+        if kind == REFUSED and REFUSED not in kinds:
+            raise Refused(str(parse_object(payload).get("reason", "no reason given")))
+        if kind not in kinds:
+            due = " or ".join(each.decode("ascii") for each in kinds)
+            raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
+        return kind, payload
+
+    def expect_object(self, kind):
+        return parse_object(self.expect(kind)[1])
+
+    def expect_list(self, kind):
+        values, size = [], 0
+        while True:
+            payload = self.expect(kind)[1]
+            size += len(payload)
+            if size > MAX_LIST:
+                raise Refused(f"the other end sent a list of more than {MAX_LIST} bytes")
+            part = parse_json(payload)
+            if not isinstance(part, list):
+                raise Refused("the other end sent a list that is none")
+            if not part:
+                return values
+            values.extend(part)
+            if len(values) > MAX_ENTRIES:
+                raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
+
+
+def _widen(descriptor):
+    """Makes room for whole frames in a pipe, so that both of its sides work at the same time."""
+    with contextlib.suppress(OSError):
+        # Linux' F_SETPIPE_SZ, which Python has a name for from 3.10 on; what is no pipe refuses it.
+        fcntl.fcntl(descriptor, 1031, 1 << 20)
+
+
+def parse_json(payload):
+    try:
+        return json.loads(payload.decode("ascii"))
+    except (ValueError, RecursionError) as exc:
+        raise Refused("the other end sent a control frame that is not JSON") from exc
+
+
+def parse_object(payload):
+    value = parse_json(payload)
+    if not isinstance(value, dict):
+        raise Refused("the other end sent a control frame that is not an object")
+    return value
+
+
+def greeting(role, **more):
+    return dict(more, protocol=PROTOCOL, version=VERSION, role=role)
+
+
+def check_greeting(hello, role):
+    if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
+        raise Refused(f"the other end is not a {role} of {PROTOCOL}")
+    if hello.get("version") != VERSION:
+        theirs = hello.get("version")
+        raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
+
+
+def memory_head(name, vaddr, compressed=False):
+    """What goes before pages of the pagemap of this name."""
+    return _MEMORY_HEAD.pack(compressed, len(name), vaddr) + name.encode("ascii")
+
+
+def parse_memory(payload):
+    """The name of the pagemap, the address, and the pages, of a frame of memory."""
+    try:
+        compressed, length, vaddr = _MEMORY_HEAD.unpack_from(payload)
+        name = bytes(payload[_MEMORY_HEAD.size : _MEMORY_HEAD.size + length]).decode("ascii")
+    except (struct.error, UnicodeDecodeError) as exc:
+        raise Refused("the other end sent memory of nobody") from exc
+    data = memoryview(payload)[_MEMORY_HEAD.size + length :]
+    return name, vaddr, _decompressed(data) if compressed else data
+
+
+def _decompressed(data):
+    """What was compressed of at most one chunk."""
+    inflater = zlib.decompressobj()
+    try:
+        pages = inflater.decompress(data, CHUNK)
+    except zlib.error as exc:
+        raise Refused("compressed pages were damaged on the way") from exc
+    if not inflater.eof or inflater.unused_data:
+        raise Refused("the other end sent more compressed pages than are allowed in one frame")
+    return memoryview(pages)
+
+
+def is_whole(value):
+    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

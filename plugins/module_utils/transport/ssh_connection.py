@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The direct way: the source sends over its own ssh, through the door that the destination has opened.
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils.transport import (
+    directory_transfer,
+    framing,
+    listing,
+    ssh_access,
+)
+
+
+class SendingFailed(Exception):
+    """The directory did not arrive. The text is one sentence; `books` is what it cost, and how far it came."""
+
+    def __init__(self, message, books):
+        super().__init__(message)
+        self.books = books
+
+
+class SshConnection:
+    """An ssh to the destination, its two pipes, and what it says on the side."""
+
+    def __init__(self, command, deadline):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
+        self.lines = []
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=environment
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._watchdog = threading.Timer(max(0.1, deadline - time.monotonic()), self.process.terminate)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def _listen(self):
+        for line in self.process.stderr:
+            self.lines.append(line.decode("utf-8", "replace"))
+            del self.lines[:-200]
+
+    def close(self):
+        self._watchdog.cancel()
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._listener.join(5)
+        self.process.stdout.close()
+
+
+class DirectSending:
+    """Sends a directory over ssh, as many times as it may, and keeps the books."""
+
+    def __init__(self, params, orders):
+        self.path = params["path"]
+        self.compression = params["compression"]
+        self.level = params["compression_level"]
+        self.rate_limit = int(params["rate_limit"] * 1024 * 1024)
+        self.attempts_left = params["retries"] + 1
+        self.timeout = params["timeout"]
+        self.orders = orders
+        self.books = {
+            "bytes_sent": 0,
+            "bytes_received": 0,
+            "seconds": 0.0,
+            "attempts": 0,
+            "resumed_bytes": 0,
+            "compression": params["compression"],
+            "reached": False,
+        }
+
+    def run(self):
+        entries = listing.listing(self.path)
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.attempts_left -= 1
+            try:
+                self._attempt(entries, deadline)
+                return self.books
+            except framing.Interrupted as exc:
+                hopeless = ssh_access.is_hopeless(str(exc))
+                if hopeless or not self.attempts_left or time.monotonic() >= deadline:
+                    late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
+                    raise SendingFailed(f"{exc}{late}", dict(self.books, interrupted=True)) from exc
+                time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
+            except framing.Refused as exc:
+                raise SendingFailed(str(exc), dict(self.books, interrupted=False)) from exc
+
+    def _attempt(self, entries, deadline):
+        started = time.monotonic()
+        self.books["attempts"] += 1
+        connection = SshConnection(
+            ssh_access.ssh_command(
+                self.orders["key"],
+                self.orders["hosts_file"],
+                self.orders["user"],
+                self.orders["address"],
+                self.orders["port"],
+            ),
+            deadline,
+        )
+        frames = framing.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
+        sender = directory_transfer.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
+        try:
+            sender.run()
+        except framing.Interrupted as exc:
+            connection.close()
+            raise framing.Interrupted(ssh_access.ssh_complaint(connection.lines) or str(exc)) from exc
+        finally:
+            connection.close()
+            sent, received = ssh_access.ssh_traffic(connection.lines) or (frames.sent, frames.received)
+            self.books["bytes_sent"] += sent
+            self.books["bytes_received"] += received
+            self.books["seconds"] = round(self.books["seconds"] + time.monotonic() - started, 3)
+            self.books["resumed_bytes"] = sender.resumed_bytes
+            self.books["compression"] = sender.compression
+            self.books["reached"] = self.books["reached"] or sender.reached

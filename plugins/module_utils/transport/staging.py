@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Staging: where a live migration keeps a container's memory on its way, in memory or, where that is short, on disk.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+MIB = 1024 * 1024
+# For the images beside the memory, and for what the server itself needs.
+MARGIN = 64 * MIB
+
+
+def size_for(memory, most):
+    """Bytes that staging may take at the most: so many copies of the memory, which may grow meanwhile."""
+    return most * (memory + memory // 4) + MARGIN
+
+
+def why_not_in_memory(memory, most, expected, available, limit):
+    """Why staging has to be on disk, as a clause; None where it can be in memory.
+
+    :param memory: bytes of the container's memory.
+    :param most: how often it can be in staging.
+    :param expected: how often it will come into this server's memory, in staging or elsewhere.
+    :param available: bytes of memory that are free or can become so, or None when that is not known.
+    :param limit: the most bytes that staging may take of them; 0 for no limit.
+    """
+    size = size_for(memory, most)
+    if limit and size > limit:
+        return f"{size // MIB} MiB are more than the limit of {limit // MIB} MiB"
+    needed = expected * memory + MARGIN
+    if available is None or available < needed:
+        free = "unknown" if available is None else f"{available // MIB} MiB"
+        return f"{needed // MIB} MiB of memory are needed, and what is free is {free}"
+    return None
+
+
+def available_memory():
+    """Bytes of memory that are free or can become so without swapping, or None."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            found = re.search(r"^MemAvailable: *(\d+) kB", stream.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 if found else None
+
+
+def make(path, disk, memory, most, expected, limit):
+    """Makes a private folder for staging; returns C(kind), memory or disk, and C(why_not_memory).
+
+    :param path: is the folder, or a link to it; what is above it is private, too.
+    :param disk: folder on disk below which it is made otherwise.
+    """
+    why = why_not_in_memory(memory, most, expected, available_memory(), limit)
+    if not why:
+        os.mkdir(path, 0o700)
+        why = _mount(path, size_for(memory, most))
+    if not why:
+        return {"kind": "memory", "why_not_memory": None}
+    if os.path.isdir(path):
+        os.rmdir(path)
+    target = os.path.join(disk, os.path.basename(os.path.dirname(path)))
+    os.makedirs(disk, 0o700, exist_ok=True)
+    os.mkdir(target, 0o700)
+    os.symlink(target, path)
+    return {"kind": "disk", "why_not_memory": why}
+
+
+def _mount(path, size):
+    """Puts a file system in memory there; why it could not be done, or None."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,nosuid,nodev,noexec", "fog-migration", path]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    return " ".join(done.stdout.decode("utf-8", "replace").split()) if done.returncode else None
+
+
+def remove(path):
+    """Removes staging with all that is in it, whatever it is, if there is any."""
+    if os.path.islink(path):
+        shutil.rmtree(os.path.realpath(path), ignore_errors=True)
+        os.unlink(path)
+    elif os.path.ismount(path):
+        # Lazily: a program that is being killed may still have files open in it.
+        subprocess.run(["umount", "-l", path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    shutil.rmtree(path, ignore_errors=True)

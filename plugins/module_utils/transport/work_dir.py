@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The private directory that a transfer has on each host while it lasts.
+
+Its name tells whose it is and until when: C(transfer-ID-ROLE-EXPIRES). A program of ours that runs for the transfer
+lies in it, and staging is below it.
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging
+
+STAGING = "staging"
+
+
+def base_directory():
+    if os.geteuid() == 0:
+        return "/run/fog-migration"
+    return os.path.join(ssh_access.home_of(ssh_access.current_user()), ".fog-migration")
+
+
+def make(transfer_id, role, expires, migration, user):
+    """A private directory for this transfer; directories of transfers that nobody ended are swept away.
+
+    :param migration: name of the migration in whose journal it is noted, with the I(user) who logs in for it.
+    """
+    base = base_directory()
+    os.makedirs(base, 0o700, exist_ok=True)
+    for name in os.listdir(base):
+        ended = name.rpartition("-")[2]
+        if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
+            remove(os.path.join(base, name))
+    directory = os.path.join(base, f"transfer-{transfer_id}-{role}-{expires}")
+    journal.note(migration, transfers=[{"id": transfer_id, "directory": directory, "user": user}])
+    # What was swept away may have been the last one.
+    os.makedirs(base, 0o700, exist_ok=True)
+    os.mkdir(directory, 0o700)
+    return directory
+
+
+def find(transfer_id, role):
+    base = base_directory()
+    prefix = f"transfer-{transfer_id}-{role}-"
+    names = os.listdir(base) if os.path.isdir(base) else []
+    return [os.path.join(base, name) for name in names if name.startswith(prefix)]
+
+
+def remove(directory):
+    """Removes a transfer's directory with its staging, if it is there."""
+    staging.remove(os.path.join(directory, STAGING))
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        os.rmdir(os.path.dirname(directory))
+    except OSError:
+        pass  # other transfers are under way
