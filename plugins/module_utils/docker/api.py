@@ -82,6 +82,12 @@ class CheckpointClient(APIClient):
         url = self._url("/containers/create")
         return self._result(self._post_json(url, data=body, params={"name": name}), json=True)["Id"]
 
+    def connect_endpoint(self, network: str, container: str, endpoint: dict) -> None:
+        """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
+        url = self._url("/networks/{0}/connect", network)
+        body = {"Container": container, "EndpointConfig": endpoint}
+        self._raise_for_status(self._post_json(url, data=body))
+
     def find_container(self, name: str) -> dict | None:
         """The inspect data of a container by name or id, or None."""
         try:
