@@ -174,7 +174,12 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     recreate,
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    connection_options,
+    mounts,
+    storage_drivers,
+)
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
@@ -617,7 +622,7 @@ class Restorer:
 
 
 def main() -> None:
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},
