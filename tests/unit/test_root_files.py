@@ -18,12 +18,11 @@ import time
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration import file_sync
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 NOBODY = 2**32 - 1
