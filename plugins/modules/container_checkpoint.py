@@ -376,6 +376,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     checkpoint_layout,
+    connection_options,
     containerd,
     restart_policy,
     runc,
@@ -1010,7 +1011,7 @@ def main() -> None:
         "migration": {"type": "str", "required": True},
         "mode": {"type": "str", "choices": list(_source.MODES), "default": "stop-and-copy"},
     }
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "container": {"type": "str"},
             "name": {"type": "str", "required": True, "aliases": ["checkpoint"]},

@@ -157,6 +157,7 @@ criu_log:
 """
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -166,9 +167,20 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, validate
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, encryption, manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
+    docker_restore,
+    encryption,
+    manifest,
+    recreate,
+)
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, create, mounts, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    connection_options,
+    create,
+    mounts,
+    storage_drivers,
+)
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
@@ -209,8 +221,8 @@ class Restorer:
         self.folder = self.params["path"]
         self.daemon: dict = {}
         self.name = ""
-        self.made_volumes: list[str] = []
-        self.made_folders: list[str] = []
+        # What makes the container again, once there is something to make.
+        self.recreation: recreate.Recreation | None = None
         # When the restore began and when the checkpoint was found intact, by the monotonic clock.
         self.begin = self.verified = time.monotonic()
 
@@ -353,12 +365,12 @@ class Restorer:
             return {"changed": False, "diff": {}}
         manifest.require_intact(self.folder, self.manifest, INTACT)
         if not self.module.check_mode:
-            inspect = self._inspected()
+            recreation = self._recreation()
             try:
-                self._make_mounts(inspect)
-                self._apply_mounts(self._sources_here(inspect))
+                recreation.make_mounts()
+                self._apply_mounts(self._sources_here(recreation.inspect))
             except Exception:
-                self._clean(None, in_place=False)
+                recreation.remove()
                 raise
             _write_note(mark, "")
         places = sorted(self.manifest.get("mounts", {}))
@@ -446,7 +458,7 @@ class Restorer:
                 what, lines = error.what, error.details.get("criu_log", lines)
             raise MigrationError(
                 f"the container {self.name} could not be restored ({what}){tool.reason(lines)}",
-                self._clean(container_id, in_place),
+                self._undone(in_place),
                 "mend the cause and restore it again",
                 criu_log=lines,
             ) from error
@@ -465,51 +477,33 @@ class Restorer:
         """The container's inspect data when it was checkpointed."""
         return manifest.inspected(self.folder, INTACT)
 
+    def _recreation(self) -> recreate.Recreation:
+        """What makes the container of this checkpoint again."""
+        migration = self.params["migration"]
+        self.recreation = recreate.Recreation(
+            self.client,
+            self.name,
+            self._inspected(),
+            self._volumes(),
+            self.manifest.get("mounts", {}),
+            self.manifest.get("files_alone", []),
+            note=functools.partial(journal.note, migration),
+        )
+        return self.recreation
+
     def _create(self, armed: bool = False) -> str:
-        inspect = self._inspected()
-        tags = {
-            tag: (self.client.find_image(tag) or {}).get("Id") for tag in [inspect["Config"].get("Image", "")] if tag
-        }
+        recreation = self._recreation()
+        # Where it may still run at the source, it cannot have its addresses.
+        moves = bool(self.manifest["exit"] or self.manifest.get("prepared"))
         try:
-            image = create.image_reference(inspect, tags)
-            body, more_networks = create.creation_body(inspect, image, armed, self._moving_networks(inspect))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
-        container_id = None
-        try:
-            self._make_mounts(inspect)
-            container_id = self.client.create_from_body(self.name, body)
-            journal.note(self.params["migration"], made={"container": container_id})
-            for network, endpoint in more_networks.items():
-                self._join(network, container_id, endpoint)
+            container_id = recreation.create(armed, same_addresses=moves)
             self._apply_rootfs(container_id)
             self._apply_mounts(mounts.sources(self.client.inspect_container(container_id)))
             self._apply_log(container_id)
         except Exception:
-            self._clean(container_id, in_place=False)
+            recreation.remove()
             raise
         return container_id
-
-    def _make_mounts(self, inspect: dict) -> None:
-        """Makes the volumes that are not here yet, and the folders and files whose content comes with the container."""
-        migration, there = self.params["migration"], {one["Name"] for one in self.client.volumes()["Volumes"] or []}
-        for volume in self._volumes():
-            if volume["Name"] not in there:
-                # Before it is made: it is removed when this is undone.
-                journal.note(migration, made={"volumes": [volume["Name"]]})
-                self.client.create_volume(**mounts.volume_arguments(volume))
-                self.made_volumes.append(volume["Name"])
-        for mount in mounts.of_container(inspect):
-            path = mount["source"]
-            moves = mount["type"] == "bind" and mount["destination"] in self.manifest.get("mounts", {})
-            if moves and not os.path.lexists(path):
-                journal.note(migration, made={"folders": [path]})
-                if mount["destination"] in self.manifest.get("files_alone", []):
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                else:
-                    os.makedirs(path, mode=0o700)
-                self.made_folders.append(path)
 
     def _volumes(self) -> list[dict]:
         try:
@@ -549,23 +543,6 @@ class Restorer:
             except Refused as error:
                 raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
-    def _moving_networks(self, inspect: dict) -> dict[str, str]:
-        """The drivers of the container's networks here, by name.
-
-        None, where the container may still run at the source.
-        """
-        if not (self.manifest["exit"] or self.manifest.get("prepared")):
-            return {}
-        wanted = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-        drivers = {network["Name"]: network["Driver"] for network in self.client.networks()}
-        return {name: drivers[name] for name in wanted if name in drivers}
-
-    def _join(self, network: str, container_id: str, endpoint: dict) -> None:
-        """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
-        url = self.client._url("/networks/{0}/connect", network)
-        body = {"Container": container_id, "EndpointConfig": endpoint}
-        self.client._raise_for_status(self.client._post_json(url, data=body))
-
     def _apply_rootfs(self, container_id: str) -> None:
         archive = os.path.join(self.folder, snapshot.ARCHIVE)
         if not os.path.exists(archive):
@@ -586,20 +563,12 @@ class Restorer:
         if not state.get("Running"):
             raise MigrationError(f"it was restored and ended at once with exit code {state.get('ExitCode')}")
 
-    def _clean(self, container_id: str | None, in_place: bool) -> str:
+    def _undone(self, in_place: bool) -> str:
         """Removes what the restore has made; returns the clause that tells the state."""
         if in_place:
             return "the container is stopped as before, the checkpoint is kept"
-        try:
-            if container_id and self.client.find_container(container_id):
-                self.client.remove_container(container_id, v=True, force=True)
-            while self.made_volumes:
-                self.client.remove_volume(self.made_volumes.pop())
-            while self.made_folders:
-                files.remove(self.made_folders.pop())
-        except api.FAILURES as error:
-            return f"what was made of it could not be removed ({api.api_message(error)})"
-        return "nothing of it is left on this host, the checkpoint is kept"
+        left = self.recreation.remove() if self.recreation else "nothing of it is left on this host"
+        return f"{left}, the checkpoint is kept"
 
     def _settle(self, container_id: str, now: dict | None = None) -> bool:
         """The restart policy comes back once the container runs. That is not worth undoing the restore for.
@@ -653,7 +622,7 @@ class Restorer:
 
 
 def main() -> None:
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "path": {"type": "path", "required": True},
             "name": {"type": "str"},

@@ -92,7 +92,7 @@ size:
 
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options, images
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 STAGE = "Image"
@@ -151,7 +151,7 @@ def export(client: api.CheckpointClient, params: dict, check_mode: bool) -> dict
 
 
 def main() -> None:
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "image": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},

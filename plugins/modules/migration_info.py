@@ -50,7 +50,7 @@ migrations:
 """
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 
@@ -61,7 +61,7 @@ def look(entries: list[dict], params: dict) -> list[dict]:
 
 
 def main() -> None:
-    module = api.new_module({"container": {"type": "str"}}, supports_check_mode=True)
+    module = connection_options.new_module({"container": {"type": "str"}}, supports_check_mode=True)
     wanted = module.params["container"]
     try:
         entries = [entry for entry in journal.entries() if wanted in (None, entry["name"])]

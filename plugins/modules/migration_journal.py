@@ -179,7 +179,7 @@ other:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 STAGE = "Journal"
@@ -259,7 +259,7 @@ class Journal:
 
 def main() -> None:
     made = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volumes")}
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "id": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["open", "noted", "quiet", "undone", "finished"], "required": True},

@@ -348,6 +348,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     checkpoint_layout,
+    connection_options,
     container_facts,
     networks,
     storage_drivers,
@@ -508,7 +509,7 @@ def gather(client, params: dict) -> dict:
 
 
 def main() -> None:
-    module = api.new_module(
+    module = connection_options.new_module(
         {
             "container": {"type": "str"},
             "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},

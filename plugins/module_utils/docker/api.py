@@ -6,13 +6,9 @@
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import os
 import re
 import traceback
-
-from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ansible_collections.fog.migration.plugins.module_utils.docker.images import chain_ids
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -42,24 +38,14 @@ _BLOCK = 1 << 20
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
 
-def _option(kind: str, variable: str | None = None, **more) -> dict:
-    """One option of an argument specification, with an environment variable to fall back to."""
-    fallback = {"fallback": (env_fallback, [variable])} if variable else {}
-    return dict({"type": kind}, **fallback, **more)
-
-
-CONNECTION_SPEC = {
-    "docker_host": _option("str", "DOCKER_HOST", default="unix:///var/run/docker.sock", aliases=["docker_url"]),
-    "tls_hostname": _option("str", "DOCKER_TLS_HOSTNAME"),
-    "api_version": _option("str", "DOCKER_API_VERSION", default="auto", aliases=["docker_api_version"]),
-    "timeout": _option("int", "DOCKER_TIMEOUT", default=60),
-    "ca_path": _option("path", aliases=["ca_cert", "tls_ca_cert", "cacert_path"]),
-    "client_cert": _option("path", aliases=["tls_client_cert", "cert_path"]),
-    "client_key": _option("path", aliases=["tls_client_key", "key_path"]),
-    "tls": _option("bool", "DOCKER_TLS", default=False),
-    "validate_certs": _option("bool", "DOCKER_TLS_VERIFY", default=False, aliases=["tls_verify"]),
-    "use_ssh_client": _option("bool", default=False),
-    "debug": _option("bool", default=False),
+# The connection options where nobody gives any, as C(connection_options.CONNECTION_SPEC) has them.
+DEFAULTS = {
+    "docker_host": "unix:///var/run/docker.sock",
+    "api_version": "auto",
+    "timeout": 60,
+    "tls": False,
+    "validate_certs": False,
+    "use_ssh_client": False,
 }
 
 
@@ -81,6 +67,12 @@ class CheckpointClient(APIClient):
         """C(POST /containers/create) with a complete body; returns the id of the new container."""
         url = self._url("/containers/create")
         return self._result(self._post_json(url, data=body, params={"name": name}), json=True)["Id"]
+
+    def connect_endpoint(self, network: str, container: str, endpoint: dict) -> None:
+        """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
+        url = self._url("/networks/{0}/connect", network)
+        body = {"Container": container, "EndpointConfig": endpoint}
+        self._raise_for_status(self._post_json(url, data=body))
 
     def find_container(self, name: str) -> dict | None:
         """The inspect data of a container by name or id, or None."""
@@ -118,19 +110,6 @@ def api_message(error: Exception) -> str:
     """What the daemon said, in one line, without the SDK's wrapping and without names of logs that are gone by now."""
     text = str(getattr(error, "explanation", None) or error)
     return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
-
-
-def new_module(argument_spec: dict, **more) -> AnsibleModule:
-    """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing."""
-    module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
-    if DOCKER_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("docker"), exception=DOCKER_IMPORT_ERROR)
-    if module.params["debug"]:
-        logger = logging.getLogger("urllib3")
-        logger.setLevel(logging.DEBUG)
-        if os.path.exists("/dev/log"):
-            logger.addHandler(logging.handlers.SysLogHandler(address="/dev/log"))
-    return module
 
 
 def _tls(params: dict):

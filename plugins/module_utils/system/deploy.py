@@ -113,22 +113,30 @@ def order_directory():
 
 
 def register(directory):
-    """Writes down which process runs the program of this directory."""
+    """Writes down which process does the work of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write(f"{os.getpid()}\n")
+            stream.write(f"{os.getpid()} {started(os.getpid())}\n")
+
+
+def started(pid):
+    """When a process began, in the kernel's clock ticks since its start, as text; None when there is none that runs."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[19] if fields[0] not in "ZX" else None
 
 
 def running(directory):
-    """The process that runs the program of this directory, if there is one that is not this one."""
+    """The process that does the work of this directory, if there is one that is not this one."""
     try:
         with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
-            pid = int(stream.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            arguments = stream.read().split(b"\0")
+            pid, began = stream.read().split()
     except (OSError, ValueError):
         return None
-    return pid if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments else None
+    return int(pid) if int(pid) != os.getpid() and began == started(int(pid)) else None
 
 
 def dismiss(directory, number=signal.SIGTERM):
