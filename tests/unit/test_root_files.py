@@ -400,7 +400,9 @@ def test_a_layer_is_whole_whatever_a_file_in_it_becomes(trees, tmp_path):
             for _number in range(40):
                 held = saved(here, there, tmp_path / "archive")
                 assert (there / "z").read_text() == "behind it"
-                assert not held.get(b"sparse", known(settled=False)).settled
+                sparse = held.get(b"sparse", known(settled=False))
+                # On a busy machine, the other process may not have written anything for some time.
+                assert not sparse.settled or time.time_ns() - sparse.changed > snapshot.FRESH
         finally:
             growing.kill()
     equalize(here, there, held)
