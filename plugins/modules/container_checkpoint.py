@@ -369,8 +369,8 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, encryption
+from ansible_collections.fog.migration.plugins.module_utils import journal, validate
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, encryption, refusals
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
@@ -378,8 +378,10 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     checkpoint_layout,
     connection_options,
     containerd,
+    restart_policy,
     runc,
     storage_drivers,
+    version,
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -389,7 +391,9 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import co
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration
 from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.system import files as _files
 from ansible_collections.fog.migration.plugins.module_utils.system import host as _host
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 STAGE = "Checkpoint"
 STILL_RUNS = "the container runs on as before"
@@ -459,7 +463,7 @@ class Checkpointer:
         return result
 
     def _check_arguments(self) -> None:
-        refusal = decisions.name_refusal("the checkpoint", self.params["name"])
+        refusal = validate.name_refusal("the checkpoint", self.params["name"])
         if refusal:
             raise MigrationError(refusal, "nothing was changed", "give another name")
         if not os.path.isabs(self.params["directory"]):
@@ -517,7 +521,7 @@ class Checkpointer:
         """As container_restore locks it."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            if not _host.lock(descriptor):
+            if not _files.lock(descriptor):
                 raise MigrationError(
                     f"a restore from {self.folder} is under way", "nothing was changed", "wait for its end"
                 )
@@ -579,7 +583,7 @@ class Checkpointer:
         return [self.params, *self.params["others"]]
 
     def _held(self, wish: dict, inspect: dict) -> group_migration.Move:
-        held = decisions.restart_policy_to_hold(inspect, leave_running=False)
+        held = restart_policy.to_hold(inspect, leave_running=False)
         self._hold_restart_policy(wish["migration"], inspect["Id"], held)
         return group_migration.Move(wish["container"], wish["channel"], wish["mode"], inspect["Id"], held)
 
@@ -597,8 +601,8 @@ class Checkpointer:
     def _refuse(self, inspect: dict, daemon: dict, criu_version: str | None, leave_running: bool) -> None:
         """Raises with the reason where this checkpoint cannot work."""
         process = inspect["State"].get("Pid") or 0
-        unreadable, stopped = _host.unreadable_limits(process), _host.stopped_below(process)
-        refusal = decisions.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running, stopped)
+        unreadable, stopped = procfs.unreadable_limits(process), procfs.stopped_below(process)
+        refusal = refusals.checkpoint_refusal(inspect, daemon, criu_version, unreadable, leave_running, stopped)
         if refusal:
             raise MigrationError(refusal[0], "nothing was changed", refusal[1])
 
@@ -641,7 +645,7 @@ class Checkpointer:
     def _make(self, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
         """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
         self._prepare_partial()
-        held = decisions.restart_policy_to_hold(inspect, self.params["leave_running"])
+        held = restart_policy.to_hold(inspect, self.params["leave_running"])
         try:
             self._hold_restart_policy(self.params["migration"], inspect["Id"], held)
             journal.note(self.params["migration"], stage="checkpoint")
@@ -719,7 +723,7 @@ class Checkpointer:
     @contextlib.contextmanager
     def _standing_still(self, container_id: str, daemon: dict):
         """A container that runs on stands still until its files are saved, too; CRIU leaves it as it was: paused."""
-        pauses = self.params["leave_running"] and decisions.checkpoints_paused(daemon["version"])
+        pauses = self.params["leave_running"] and version.checkpoints_paused(daemon["version"])
         if pauses:
             self.client.pause(container_id)
         try:

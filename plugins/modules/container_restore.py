@@ -166,7 +166,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal, validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     docker_restore,
     encryption,
@@ -177,15 +177,15 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     connection_options,
+    create,
     mounts,
     storage_drivers,
 )
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
-from ansible_collections.fog.migration.plugins.module_utils.system import host as _host
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
 
 STAGE = "Restore"
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -267,7 +267,7 @@ class Restorer:
         manifest.load(self.params["path"])
         descriptor = os.open(self.params["path"], os.O_RDONLY)
         try:
-            while not _host.lock(descriptor):
+            while not files.lock(descriptor):
                 if time.monotonic() > deadline:
                     raise MigrationError(
                         f"another restore from {self.params['path']} is under way",
@@ -282,7 +282,7 @@ class Restorer:
     def _look(self) -> None:
         self.manifest = manifest.load(self.params["path"])
         self.name = self.params["name"] or self.manifest["container"]["name"]
-        refusal = decisions.name_refusal("the container", self.name)
+        refusal = validate.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
         self.daemon = api.daemon_facts(self.client)
@@ -345,9 +345,9 @@ class Restorer:
             self._may_resume(dict(existing, State={"Running": True}))
         manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
-        if decisions.RUNTIME not in self.daemon["runtimes"]:
+        if create.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
-                f"Docker here does not know the OCI runtime {decisions.RUNTIME}",
+                f"Docker here does not know the OCI runtime {create.RUNTIME}",
                 INTACT,
                 "install it with the role fog.migration.runtime",
             )
@@ -594,7 +594,7 @@ class Restorer:
         """What CRIU does not bring along, from the container's configuration. It runs without that, too."""
         process, host = self.client.inspect_container(container_id)["State"]["Pid"], self._inspected()["HostConfig"]
         try:
-            _host.settle_oom_score(process, host.get("OomScoreAdj") or 0)
+            procfs.settle_oom_score(process, host.get("OomScoreAdj") or 0)
             namespace.inside(f"/proc/{process}/ns/net", namespace.set_sysctls, host.get("Sysctls") or {})
         except (OSError, ValueError) as error:
             self.module.warn(f"{self.name} runs, but not all of its settings are back ({error})")

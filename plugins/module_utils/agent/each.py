@@ -14,30 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError
+from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 
 # A migration of a run, as the coordinator describes it.
 Move = dict[str, Any]
 # What can go wrong with one of them.
-FAILURES: tuple[type[Exception], ...] = (
-    MigrationError,
-    ChannelError,
-    runc.FreezeError,
-    ssh_access.DoorError,
-    *api.FAILURES,
-)
+FAILURES: tuple[type[Exception], ...] = (CollectionError, *api.FAILURES)
 
 
 def failure_of(exc: Exception) -> dict[str, Any]:
     """Why one migration failed, for the coordinator."""
     if isinstance(exc, MigrationError):
         return dict(exc.details, msg=exc.what, state_now=exc.state, remedy=exc.remedy)
-    if isinstance(exc, ChannelError):
-        return {"msg": str(exc), "state_now": "", "remedy": ""}
-    return {"msg": api.api_message(exc), "state_now": "", "remedy": ""}
+    what = str(exc) if isinstance(exc, CollectionError) else api.api_message(exc)
+    return {"msg": what, "state_now": "", "remedy": ""}
 
 
 def each(

@@ -15,7 +15,6 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, order_path
-from ansible_collections.fog.migration.plugins.module_utils.decisions import under_way
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging, work_dir
@@ -37,19 +36,19 @@ def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copie
     entry.update({key: arguments[key] for key in ("directory", "controller")})
     other = journal.open_entry(entry)
     if other:
-        what, remedy = under_way(other, None)
+        what, remedy = journal.under_way(other, None)
         raise MigrationError(what, "nothing was changed", remedy)
     user = ssh_access.login_user(arguments.get("user"))
     expires = int(time.time()) + int(arguments["timeout"]) + EXPIRY_MARGIN
     # The key of the run is called as the run is.
     run = os.path.basename(folder).rpartition("-")[2]
-    name = f"{run}.{move['id']}"
-    directory = work_dir.make(name, role, expires, move["id"], user)
+    directory = work_dir.path_of(f"{run}.{move['id']}", role, expires)
+    # So that what ends the migration removes this folder, and takes the key of the run out again.
+    journal.note(move["id"], transfers=[{"id": run, "directory": directory, "user": user}])
+    work_dir.make(directory)
     with open(os.path.join(folder, "reserved"), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
     path, limit = os.path.join(directory, work_dir.STAGING), int(arguments["staging_limit"]) * MIB
-    # So that what ends the migration takes the key of the run out again.
-    journal.note(move["id"], transfers=[{"id": run, "directory": directory, "user": user}])
     made = staging.make(path, arguments["staging_directory"], int(move["memory"]), *copies, limit)
     if made["kind"] == "disk":
         # What is below /run, a restart of the server removes; this it does not.

@@ -20,13 +20,11 @@ from ansible_collections.fog.migration.plugins.module_utils.agent import reserva
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
-from ansible_collections.fog.migration.plugins.module_utils.decisions import restart_policy_to_hold
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError
 
 # What can go wrong while a container is made.
 _MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
@@ -171,7 +169,7 @@ def _make_container(order: dict[str, Any], path: str) -> str:
         functools.partial(journal.note, identity),
     )
     try:
-        held = restart_policy_to_hold(config.inspect, leave_running=False)
+        held = restart_policy.to_hold(config.inspect, leave_running=False)
         if held:
             journal.note(identity, restart_policy=held)
         return recreation.create(armed=True, same_addresses=True)

@@ -20,8 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils import journal, reco
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.decisions import restart_policy_to_hold
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
@@ -257,7 +256,7 @@ def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
 def _held(client: api.CheckpointClient, move: Move, channel: str) -> group_migration.Move:
     """Sets the restart policy to C(no): a daemon that starts anew must not revive what is frozen here."""
     inspect = client.inspect_container(move["container_id"])
-    held = restart_policy_to_hold(inspect, leave_running=False)
+    held = restart_policy.to_hold(inspect, leave_running=False)
     if held:
         journal.note(move["id"], restart_policy=held)
         client.update_container(inspect["Id"], restart_policy={"Name": "no"})

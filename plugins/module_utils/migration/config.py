@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, storage_drivers
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 
 # Its name in staging.
 FILE = "config.json"

@@ -48,11 +48,16 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, page_store, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import config, file_sync, group
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -67,17 +72,13 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     NEED,
     PAGES,
     REFUSED,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_memory,
     parse_object,
 )
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
 
 RUNTIME = "/run/fog-migration/runtime"
 # What the source may ask of "runc restore".
@@ -162,7 +163,7 @@ class Destination:
         except Refused as exc:
             self._tell(str(exc))
             raise
-        except pages.PagesError as exc:
+        except pagemap.PagesError as exc:
             self._tell(str(exc))
             raise Refused(str(exc)) from exc
         except OSError as exc:
@@ -255,7 +256,7 @@ class Destination:
             self._open_store().put(name, vaddr, data)
 
     def _open_store(self):
-        self.store = self.store or pages.Store(os.path.join(self.staging, "store"))
+        self.store = self.store or page_store.Store(os.path.join(self.staging, "store"))
         return self.store
 
     def _note_layout(self, wish):
@@ -358,7 +359,7 @@ class Destination:
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
             self._follow()
-        except (Refused, pages.PagesError, journal.JournalError, OSError) as exc:
+        except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
 
@@ -391,7 +392,7 @@ class Destination:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
         if wish.get("store"):
-            pages.complete(self.images, self._open_store(), bool(wish.get("lazily")))
+            image_set.complete(self.images, self._open_store(), bool(wish.get("lazily")))
         if wish.get("lazily"):
             # If it is lost from now on before all of its memory is here, the source's is the only one.
             journal.note(self.order.get("migration"), memory="arriving")
@@ -428,7 +429,7 @@ class Destination:
                     self.pager.now_current(*parse_memory(payload)[:2])
                 else:
                     self.pager.answer(*parse_memory(payload)[1:])
-        except (ChannelError, pages.PagesError, OSError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError) as exc:
             if needs:
                 self.pager.fail(exc)
         finally:
@@ -452,9 +453,9 @@ class Destination:
         for fifo in self.fifos.values():
             fifo.close()
         self.fifos = {}
-        host.kill_restore(self.container)
+        runc.kill_restore(self.container)
         self.start.join(30)
-        path = f"/containers/{self.order['container']}?force=1&v=1"
+        path = f"/containers/{self.container}?force=1&v=1"
         problem = engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
         if self.start.is_alive() or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")

@@ -23,18 +23,12 @@ import struct
 import time
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
-    CHUNK,
-    DATA,
-    DO,
-    END,
-    Interrupted,
-    Refused,
-)
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DATA, DO, END
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.

@@ -43,12 +43,18 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages, soft_dirty
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
 from ansible_collections.fog.migration.plugins.module_utils.migration import config, dump, file_sync, precopy
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     compression,
     listing,
@@ -58,7 +64,6 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import (
 )
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     ALIVE_EVERY,
-    CHUNK,
     DATA,
     DO,
     DONE,
@@ -68,15 +73,12 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     NEED,
     PAGES,
     REFUSED,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_object,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
 SOCKET = "source.sock"
 # Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
@@ -162,7 +164,7 @@ class Source:
                     self._heard.put(Refused(str(parse_object(payload).get("reason", "no reason given"))))
                 else:
                     self._heard.put(parse_object(payload))
-        except (ChannelError, pages.PagesError, OSError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError) as exc:
             # Only the destination's own word is a refusal; a conversation that broke says nothing of the container.
             self._heard.put(Interrupted(str(exc)))
 
@@ -235,7 +237,7 @@ class Source:
             raise Refused("the destination needs what are no pages")
         if not self.frozen:
             raise Refused("the destination needs pages before the container was frozen")
-        name = pages.pagemap_name(need["image"])
+        name = pagemap.pagemap_name(need["image"])
         for vaddr, data in self.frozen.read(need["image"], need["address"], need["pages"]):
             self._outgoing.send(PAGES, name, vaddr, data)
 
@@ -346,7 +348,7 @@ class Source:
 
     def _require_none_stopped(self):
         """CRIU would wait for them until the container is thawed. What is only frozen is not told to be stopped."""
-        stopped = [host.program(one) for one in runc.moving(self.container) if host.is_stopped(one)]
+        stopped = [procfs.program(one) for one in runc.moving(self.container) if procfs.is_stopped(one)]
         if stopped:
             raise runc.FreezeError(f"{', '.join(stopped)} in it was stopped by a signal")
 
@@ -408,7 +410,7 @@ class Source:
         if self.rounds:
             self.frozen.finish(later=mode == "hybrid")
         for entry in listing.files_of(listing.scan(self.images)):
-            if not (self.rounds and pages.holds_pages(entry["path"])):
+            if not (self.rounds and pagemap.holds_pages(entry["path"])):
                 send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
 
     def _pages_wish(self, mode):
@@ -587,7 +589,7 @@ def obey(source, wish):
         return {"result": VERBS[wish["do"]](source, wish)}
     except MigrationError as exc:
         error = exc.what
-    except (ChannelError, runc.FreezeError, pages.PagesError, OSError) as exc:
+    except (ChannelError, runc.FreezeError, pagemap.PagesError, OSError) as exc:
         error = str(exc)
     try:
         source.close()
