@@ -11,8 +11,8 @@ name: migration_plan
 short_description: Plan the migration of one container or several from one server to another
 version_added: 0.1.0
 description:
-  - For each container it chooses the mode, decides which of its mounts move, and checks everything that could fail later,
-    from what M(fog.migration.server_info) has told of both servers.
+  - For each container it chooses the mode, decides which of its mounts move, and checks everything that could fail
+    later, from what M(fog.migration.server_info) has told of both servers.
 positional: _input, destination, containers
 options:
   _input:
@@ -95,17 +95,18 @@ options:
 EXAMPLES = r"""
 - name: How would the containers move?
   ansible.builtin.set_fact:
-    plan: "{{ source_info | fog.migration.migration_plan(destination_info, ['web', 'db'], run='20261128a', source_name='fog1',
-      destination_name='fog2', together=true, started=now().timestamp()) }}"
+    plan: "{{ source_info | fog.migration.migration_plan(destination_info, ['web', 'db'], run='20261128a',
+      source_name='fog1', destination_name='fog2', together=true, started=now().timestamp()) }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - C(migrations), one for each container, as M(fog.migration.migration_journal) and the other modules take them. Of one
-      that cannot move, C(failure) says why.
+    - C(migrations), one for each container, as M(fog.migration.migration_journal) and the other modules take them. Of
+      one that cannot move, C(failure) says why.
     - C(mode) in which they move and C(lines) of the preflight report.
-    - C(batches), the IDs of those that move at the same time, and C(switch_overs), how many are frozen at the same time.
+    - C(batches), the IDs of those that move at the same time, and C(switch_overs), how many are frozen at the same
+      time.
     - C(problem), why nothing can be moved as it was asked for, as a sentence; empty otherwise.
   type: dict
   sample:
@@ -167,12 +168,13 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
     """The migration of one container, with C(lines) and C(why) of its mode."""
     source = dict(source, container=source["described"][name])
     container, group = source["container"], options["group"]
-    keys = ("transfer", "keep_checkpoint")
-    choice = migration_mode(source, destination, wanted=options["mode"], **{key: options[key] for key in keys})
-    keys = ("volumes", "binds", "listed")
-    mounts = mount_plans(source, destination, together=group, **{key: options[key] for key in keys})
+
+    def said(*keys: str) -> dict[str, Any]:
+        return {key: options[key] for key in keys}
+
+    choice = migration_mode(source, destination, wanted=options["mode"], **said("transfer", "keep_checkpoint"))
+    mounts = mount_plans(source, destination, together=group, **said("volumes", "binds", "listed"))
     new_name = options["names"].get(name) or name
-    keys = ("networks", "log", "ignore")
     checks = preflight(
         source,
         destination,
@@ -180,10 +182,10 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         mounts=mounts,
         mode=choice["mode"],
         alone=not group,
-        **{key: options[key] for key in keys},
+        **said("networks", "log", "ignore"),
     )
-    missing = [one for one in container["networks"] if one not in destination["networks"]]
-    makes = options["networks"] == "make"
+    lacking = [one for one in container["networks"] if one not in destination["networks"]]
+    made = [one for one in lacking if one in source["network_settings"]] if options["networks"] == "make" else []
     where = options["source_name"]
     return {
         "id": f"{container['name']}-{options['run']}",
@@ -197,9 +199,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "lazily": choice["lazily"],
         "mounts": [one["destination"] for one in mounts if one["way"] == "moves"],
         "log": options["log"],
-        "networks": {
-            one: source["network_settings"][one] for one in missing if makes and one in source["network_settings"]
-        },
+        "networks": {one: source["network_settings"][one] for one in made},
         "memory": container["memory"],
         "image": {key: container[key] for key in ("image", "image_tags", "image_digests")},
         "image_way": {"way": "there", "bytes_sent": 0},

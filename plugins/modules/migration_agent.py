@@ -10,14 +10,14 @@ module: migration_agent
 short_description: Start the agents of a run of migrations, and stop them
 version_added: 0.1.0
 description:
-  - An agent is one process on a fog server. It does the work of a run of migrations there, for all of its containers, so
-    that nothing has to be started and imported again for each step. M(fog.migration.container_restore),
+  - An agent is one process on a fog server. It does the work of a run of migrations there, for all of its containers,
+    so that nothing has to be started and imported again for each step. M(fog.migration.container_restore),
     M(fog.migration.checkpoint_transfer), M(fog.migration.container_checkpoint) and M(fog.migration.migration_journal)
     send requests to it where they are given O(ignore:agents).
   - An agent listens at a Unix socket in a folder that only root can read. It opens no port. Requests come through
     Ansible's own connection.
-  - What it moves does not depend on it. If it is killed, or nobody asks it any more, the journal tells what is left, and
-    C(recover.yml) settles that. Without work, an agent ends by itself.
+  - What it moves does not depend on it. If it is killed, or nobody asks it any more, the journal tells what is left,
+    and C(recover.yml) settles that. Without work, an agent ends by itself.
 author:
   - fog.migration contributors (@fog-migration)
 attributes:
@@ -48,7 +48,8 @@ options:
     elements: str
   keep_log:
     description:
-      - With O(state=stopped), whether the log of the agent's steps is kept, in C(/var/log/fog-migration) on each server.
+      - With O(state=stopped), whether the log of the agent's steps is kept, in C(/var/log/fog-migration) on each
+        server.
     type: bool
     default: false
 """
