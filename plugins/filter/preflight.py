@@ -79,11 +79,11 @@ _value:
 import ipaddress
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils.decisions import live_problems, under_way
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
-from ansible_collections.fog.migration.plugins.module_utils.journal import rival
+from ansible_collections.fog.migration.plugins.module_utils.journal import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern

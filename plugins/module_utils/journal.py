@@ -27,6 +27,7 @@ Private to the collection fog.migration. Laid down on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -165,6 +166,19 @@ def rival(entry, others):
         if other["id"] != entry["id"] and other["role"] == entry["role"] and same:
             return other
     return None
+
+
+def under_way(entry: dict, alive: bool | None) -> tuple[str, str]:
+    """A migration whose journal is open, and that is in the way of another: what it is, and what to do about it.
+
+    :param alive: whether the controller of it still runs; None when that cannot be known here.
+    """
+    begun = datetime.datetime.fromtimestamp(entry["begun"], datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    what = f"a migration of {entry['name']} from {entry['source']} to {entry['destination']}, begun at {begun},"
+    settle = "settle it with ansible-playbook recover.yml"
+    if alive is False:
+        return f"{what} was interrupted in the stage {entry['stage']}", settle
+    return f"{what} is under way (stage {entry['stage']})", f"wait for its end; if it was interrupted, {settle}"
 
 
 def open_entry(entry):

@@ -18,13 +18,13 @@ import shutil
 import signal
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
@@ -168,7 +168,7 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            _wait(lambda: host.lock(descriptor), deadline)
+            _wait(lambda: files.lock(descriptor), deadline)
         finally:
             os.close(descriptor)
 
@@ -239,7 +239,7 @@ def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: in
                 "mend the cause and run recover.yml",
             ) from error
         return "was resumed and runs"
-    if policy or decisions.restart_policy_to_hold(inspect, leave_running=False):
+    if policy or restart_policy.to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return STARTED_ANEW
     return "has ended, with nothing to resume it from"
@@ -256,13 +256,13 @@ def _take_back(entry: dict, client: api.CheckpointClient) -> str:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
-        host.kill_restore(inspect["Id"])
+        runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(destination.RUNTIME, inspect["Id"]), ignore_errors=True)
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry["made"].get("folders", []):
-        host.remove(folder)
+        files.remove(folder)
     return "nothing of it is left"
 
 
@@ -350,10 +350,11 @@ def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
 
 def _give_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
-    policy: dict = {}
+    policy: dict = entry.get("restart_policy") or {}
     # Gone, it is only that its policy is not known.
     with contextlib.suppress(MigrationError):
-        policy = manifest.inspected(places(entry)["checkpoint"][0], "")["HostConfig"].get("RestartPolicy") or {}
+        kept = places(entry)["checkpoint"][0]
+        policy = policy or manifest.inspected(kept, "")["HostConfig"].get("RestartPolicy") or {}
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
@@ -366,7 +367,7 @@ def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
     state = inspect["State"]
     if state.get("Running"):
         return "runs"
-    if not decisions.revives(policy, state.get("ExitCode", 0)):
+    if not restart_policy.revives(policy, state.get("ExitCode", 0)):
         return f"has ended with the code {state.get('ExitCode', 0)}"
     client.start(inspect["Id"])
     return STARTED_ANEW
@@ -375,11 +376,19 @@ def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
 def _give_oom_score(inspect: dict) -> None:
     """CRIU leaves a process that had none the one of containerd's shim."""
     with contextlib.suppress(OSError):
-        host.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
+        procfs.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Sweeping
+
+
+def _end_agent_of(run: str, identity: str) -> None:
+    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
+    folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
+    used = any(one["id"] == run for entry in journal.entries() if entry["id"] != identity for one in entry["transfers"])
+    if not used and deploy.running(folder) not in (None, os.getppid()):
+        deploy.dismiss(folder)
 
 
 def sweep(entry: dict, keep: bool) -> None:
@@ -391,6 +400,7 @@ def sweep(entry: dict, keep: bool) -> None:
             ssh_access.edit_authorized_keys(
                 one["user"], lambda old, one=one: ssh_access.without_transfer(old, one["id"], time.time())
             )
+        _end_agent_of(one["id"], entry["id"])
     found = places(entry)
     for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -387,7 +387,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    CollectionError,
+    MigrationError,
+    Refused,
+)
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, source
@@ -409,7 +414,7 @@ PROGRESS_SECONDS = 2
 MIB = 1024 * 1024
 
 
-class Failure(Exception):
+class Failure(CollectionError):
     """A step failed. The text is one sentence."""
 
 
@@ -441,7 +446,7 @@ def open_source(module, orders):
         problem = ssh_access.sudo_problem(login, current)
         if problem:
             raise Failure(problem)
-        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
+        facts["directory"] = make_directory(module, orders, "source", expires, login)
         order = {
             "role": "send",
             "path": path,
@@ -453,9 +458,18 @@ def open_source(module, orders):
         program = deploy.lay_down(facts["directory"], order)
         facts["command"] = ssh_access.shell_line(ssh_access.as_login_user(login, current) + program)
     elif facts["reachable"] and facts["has_ssh"]:
-        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
+        facts["directory"] = make_directory(module, orders, "source", expires, login)
         facts["public_key"] = ssh_access.make_key(facts["directory"])
     return facts
+
+
+def make_directory(module, orders, role, expires, login):
+    """The private directory of this transfer. It is in the journal before it is made, so that it can be cleaned up."""
+    directory = work_dir.path_of(orders["id"], role, expires)
+    note = {"id": orders["id"], "directory": directory, "user": login}
+    journal.note(module.params["migration"], transfers=[note])
+    work_dir.make(directory)
+    return directory
 
 
 def open_destination(module, orders):
@@ -481,7 +495,7 @@ def open_destination(module, orders):
     if module.check_mode or facts["sudo_problem"]:
         return facts
     expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
-    facts["directory"] = work_dir.make(orders["id"], "destination", expires, module.params["migration"], login)
+    facts["directory"] = make_directory(module, orders, "destination", expires, login)
     if live:
         facts["staging"] = make_staging(facts["directory"], module.params, *transfer.copies_there(live["mode"]))
     program = lay_down_receiver(facts["directory"], orders, module.params)
@@ -633,7 +647,7 @@ def fingerprint_of(path, trust_manifest):
     """Checksum and size of a whole directory; None for its checksum when it is not one that can be compared."""
     try:
         entries = listing.listing(path, trust_manifest)
-    except framing.Refused as exc:
+    except Refused as exc:
         if trust_manifest:
             raise
         return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
@@ -695,7 +709,7 @@ def main():
         module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
     except ssh_connection.SendingFailed as exc:
         module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, framing.ChannelError, ssh_access.DoorError, MigrationError) as exc:
+    except (Failure, ChannelError, ssh_access.DoorError, MigrationError) as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))

@@ -178,7 +178,7 @@ other:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
@@ -217,7 +217,7 @@ class Journal:
         entry["made"] = self._made()
         other = journal.open_entry(entry)
         if other:
-            what, remedy = decisions.under_way(other, None)
+            what, remedy = journal.under_way(other, None)
             raise MigrationError(what, "nothing was changed", remedy, other=other)
         return self._result(self.before is None, journal.load(self.params["id"]))
 

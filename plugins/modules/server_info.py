@@ -342,13 +342,14 @@ container:
 import itertools
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest, refusals
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     checkpoint_layout,
     connection_options,
+    container_facts,
     networks,
     storage_drivers,
 )
@@ -356,7 +357,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host, procfs
 
 # Of a larger file no checksum is made.
 LARGEST = 64 * 1024 * 1024
@@ -411,8 +412,8 @@ def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
             is_file=_mounts.is_file(path),
             checksum=checksum(path),
             replaced=_is_replaced(inspect, mount),
-            bytes=host.folder_bytes(path) if mount["type"] == "volume" else 0,
-            file_system=host.path_facts(path)["file_system"],
+            bytes=files.folder_bytes(path) if mount["type"] == "volume" else 0,
+            file_system=files.path_facts(path)["file_system"],
             users=sorted(one["Name"].lstrip("/") for one in others if path in _mounts.sources(one).values()),
         )
     return mounts
@@ -424,7 +425,7 @@ def describe_rootfs(client, inspect: dict, daemon: dict) -> dict:
     if storage is None:
         return {"rootfs_size": 0, "rootfs_readable": not client.diff(inspect["Id"])}
     if storage.is_layer:
-        return {"rootfs_size": host.folder_bytes(storage.folder), "rootfs_readable": True}
+        return {"rootfs_size": files.folder_bytes(storage.folder), "rootfs_readable": True}
     there = snapshot.snapshot(storage.folder)
     names = storage_drivers.changes(there, client.diff(inspect["Id"]) or []).names
     return {"rootfs_size": sum(there[name].size for name in names), "rootfs_readable": True}
@@ -433,16 +434,16 @@ def describe_rootfs(client, inspect: dict, daemon: dict) -> dict:
 def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
     """What a migration of this container has to carry, and why it cannot if it cannot."""
     process = inspect["State"].get("Pid") or 0
-    unreadable, stopped = host.unreadable_limits(process), host.stopped_below(process)
+    unreadable, stopped = procfs.unreadable_limits(process), procfs.stopped_below(process)
     facts = (criu_version, unreadable)
-    refusal = decisions.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
+    refusal = refusals.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
     # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
     without_docker = dict(daemon, experimental=True)
-    live = decisions.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
+    live = refusals.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
     image = client.find_image(inspect["Image"]) or {}
     shm = f"/proc/{process}/root/dev/shm"
     others = neighbours(client, inspect)
-    fixed = decisions.fixed_addresses(inspect)
+    fixed = container_facts.fixed_addresses(inspect)
     return {
         "id": inspect["Id"],
         "name": inspect["Name"].lstrip("/"),
@@ -456,20 +457,20 @@ def describe_container(client, inspect: dict, daemon: dict, criu_version: str | 
         "remedy": refusal[1],
         "live_refusal": live[0],
         "live_remedy": live[1],
-        "memory": host.anonymous_memory(process) if process else 0,
+        "memory": procfs.anonymous_memory(process) if process else 0,
         **describe_rootfs(client, inspect, daemon),
-        "ports": decisions.published_ports(inspect),
+        "ports": container_facts.published_ports(inspect),
         "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
-        "addresses": decisions.addresses(inspect),
+        "addresses": container_facts.addresses(inspect),
         "fixed_addresses": fixed,
         "mounts": describe_mounts(inspect, others),
-        "shares": decisions.shared_namespaces(inspect, others),
+        "shares": container_facts.shared_namespaces(inspect, others),
         "links": [link.split(":", 1)[0].lstrip("/") for link in inspect["HostConfig"].get("Links") or []],
         "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
-        "shm_outside": 0 if not process or decisions.keeps_shared_memory(inspect) else host.folder_bytes(shm),
+        "shm_outside": 0 if not process or container_facts.keeps_shared_memory(inspect) else files.folder_bytes(shm),
         "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
         **probe_connections.survey(
-            inspect["Id"], process, {*itertools.chain(*fixed.values())}, decisions.health_command(inspect)
+            inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
         ),
     }
 
@@ -484,8 +485,8 @@ def gather(client, params: dict) -> dict:
         "docker": daemon,
         "criu": criu,
         "free": {
-            "checkpoints": host.free_bytes(params["directory"]),
-            "docker": host.free_bytes(daemon["root"]),
+            "checkpoints": files.free_bytes(params["directory"]),
+            "docker": files.free_bytes(daemon["root"]),
         },
         "listening": host.listening_ports(),
         "containers": {
@@ -494,13 +495,13 @@ def gather(client, params: dict) -> dict:
             for name in one["Names"]
         },
         "images": sorted(one["Id"] for one in client.images()),
-        "layers": client.layers() if daemon["storage_driver"] in decisions.GRAPH_DRIVERS else [],
+        "layers": client.layers() if daemon["storage_driver"] in storage_drivers.GRAPH_DRIVERS else [],
         "networks": sorted(one["Name"] for one in client.networks()),
         "network_settings": configured,
         "segments": segments(configured),
         "interfaces": host.interfaces(),
         "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
-        "paths": {path: {**host.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
+        "paths": {path: {**files.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
         "migrations": journal.entries(),
         "peer": {"problem": params["peer_address"] and host.unreachable(params["peer_address"], params["peer_port"])},
         "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,

@@ -11,8 +11,8 @@ import random
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 MIB = 1 << 20
 

@@ -16,11 +16,12 @@ import threading
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression as _compression
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, listing
 from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver, Sender
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
 MIB = 1024 * 1024
 NEEDS_ZSTD = pytest.mark.skipif(not _compression.zstd_program(), reason="needs the zstd program")

@@ -9,8 +9,15 @@ import copy
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
+from ansible_collections.fog.migration.plugins.module_utils import validate
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import refusals
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    container_facts,
+    create,
+    mounts,
+    restart_policy,
+)
 
 DAEMON = {"version": "26.1.5", "experimental": True}
 INSPECT = {
@@ -49,16 +56,16 @@ def changed(path, value):
 
 @pytest.mark.parametrize("name", ["ab", "looper100", "a.b-c_d", "0a"])
 def test_good_names(name):
-    assert decisions.name_refusal("the checkpoint", name) is None
+    assert validate.name_refusal("the checkpoint", name) is None
 
 
 @pytest.mark.parametrize("name", ["", "a", "a/b", "../ab", "-ab", ".ab", "a b", "ab\n", "ä1"])
 def test_bad_names(name):
-    assert "refused by Docker" in decisions.name_refusal("the checkpoint", name)
+    assert "refused by Docker" in validate.name_refusal("the checkpoint", name)
 
 
 def test_a_running_container_is_not_refused():
-    assert decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, leave_running=False) is None
+    assert refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, leave_running=False) is None
 
 
 @pytest.mark.parametrize(
@@ -77,13 +84,13 @@ def test_a_running_container_is_not_refused():
     ],
 )
 def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
-    what, remedy = decisions.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, leave_running=False)
+    what, remedy = refusals.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, leave_running=False)
     assert reason in what
     assert remedy
 
 
 def test_processes_of_other_users_where_their_limits_cannot_be_read():
-    assert "CAP_SYS_RESOURCE" in decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, leave_running=False)[0]
+    assert "CAP_SYS_RESOURCE" in refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, leave_running=False)[0]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +104,7 @@ def test_processes_of_other_users_where_their_limits_cannot_be_read():
 )
 def test_versions_that_can(inspect, version):
     assert (
-        decisions.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False) is None
+        refusals.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False) is None
     )
 
 
@@ -113,36 +120,36 @@ def test_versions_that_can(inspect, version):
     ],
 )
 def test_what_docker_would_start_anew(policy, code, again):
-    assert decisions.revives(policy, code) is again
+    assert restart_policy.revives(policy, code) is again
 
 
 def test_what_was_stopped_cannot_be_dumped():
-    what, remedy = decisions.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, leave_running=True, stopped=["vi"])
+    what, remedy = refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, leave_running=True, stopped=["vi"])
     assert "(vi)" in what and "SIGCONT" in remedy
 
 
 def test_leave_running_allows_what_only_an_exit_would_spoil():
     inspect = changed("HostConfig.AutoRemove", True)
     assert (
-        decisions.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True)
+        refusals.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True)
         is None
     )
 
 
 def test_restart_policies_that_would_revive_a_frozen_container_are_held():
-    assert decisions.restart_policy_to_hold(INSPECT, leave_running=False)["Name"] == "always"
-    assert decisions.restart_policy_to_hold(INSPECT, leave_running=True) is None
-    assert decisions.restart_policy_to_hold(changed("HostConfig.RestartPolicy", {"Name": "no"}), False) is None
+    assert restart_policy.to_hold(INSPECT, leave_running=False)["Name"] == "always"
+    assert restart_policy.to_hold(INSPECT, leave_running=True) is None
+    assert restart_policy.to_hold(changed("HostConfig.RestartPolicy", {"Name": "no"}), False) is None
 
 
 def test_the_tag_is_used_only_where_it_means_the_same_image():
-    assert decisions.image_reference(INSPECT, {"busybox:lab": "sha256:aaa"}) == "busybox:lab"
-    assert decisions.image_reference(INSPECT, {"busybox:lab": "sha256:bbb"}) == "sha256:aaa"
-    assert decisions.image_reference(INSPECT, {}) == "sha256:aaa"
+    assert create.image_reference(INSPECT, {"busybox:lab": "sha256:aaa"}) == "busybox:lab"
+    assert create.image_reference(INSPECT, {"busybox:lab": "sha256:bbb"}) == "sha256:aaa"
+    assert create.image_reference(INSPECT, {}) == "sha256:aaa"
 
 
 def test_the_new_container_has_everything_but_its_restart_policy():
-    body, more = decisions.creation_body(INSPECT, "busybox:lab")
+    body, more = create.creation_body(INSPECT, "busybox:lab")
     assert more == {}
     assert body["Image"] == "busybox:lab"
     assert body["Env"] == ["A=1"]
@@ -155,12 +162,12 @@ def test_the_new_container_has_everything_but_its_restart_policy():
 
 
 def test_our_runtime_is_for_a_container_that_is_armed_only():
-    assert "Runtime" not in decisions.creation_body(INSPECT, "i")[0]["HostConfig"]
-    assert decisions.creation_body(INSPECT, "i", armed=True)[0]["HostConfig"]["Runtime"] == "fog-runc"
+    assert "Runtime" not in create.creation_body(INSPECT, "i")[0]["HostConfig"]
+    assert create.creation_body(INSPECT, "i", armed=True)[0]["HostConfig"]["Runtime"] == "fog-runc"
     moved = changed("HostConfig.Runtime", "fog-runc")
-    assert decisions.creation_body(moved, "i")[0]["HostConfig"]["Runtime"] == ""
+    assert create.creation_body(moved, "i")[0]["HostConfig"]["Runtime"] == ""
     kata = changed("HostConfig.Runtime", "kata")
-    assert decisions.creation_body(kata, "i")[0]["HostConfig"]["Runtime"] == "kata"
+    assert create.creation_body(kata, "i")[0]["HostConfig"]["Runtime"] == "kata"
 
 
 def test_user_defined_networks_keep_what_was_configured_and_only_that():
@@ -174,7 +181,7 @@ def test_user_defined_networks_keep_what_was_configured_and_only_that():
         },
         "other": {"Aliases": None, "IPAMConfig": None, "DriverOpts": {"a": "b"}},
     }
-    body, more = decisions.creation_body(inspect, "i")
+    body, more = create.creation_body(inspect, "i")
     wanted = {"lan": {"IPAMConfig": {"IPv4Address": "10.1.0.7"}, "Aliases": ["web"]}}
     assert body["NetworkingConfig"]["EndpointsConfig"] == wanted
     assert more == {"other": {"DriverOpts": {"a": "b"}}}
@@ -189,16 +196,16 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
         "MacAddress": "02:42:c0:00:02:05",
     }
     inspect["NetworkSettings"]["Networks"] = {"lan": endpoint, "wifi": endpoint, "bridge": endpoint}
-    body, more = decisions.creation_body(inspect, "i", drivers={"lan": "macvlan", "wifi": "ipvlan"})
+    body, more = create.creation_body(inspect, "i", drivers={"lan": "macvlan", "wifi": "ipvlan"})
     both = {"IPv4Address": "192.0.2.5", "IPv6Address": "fd00::5"}
     mac = {"MacAddress": "02:42:c0:00:02:05"}
     assert body["NetworkingConfig"]["EndpointsConfig"] == {"lan": {"IPAMConfig": both, **mac}}
     assert body["MacAddress"] == mac["MacAddress"]
     assert more == {"wifi": {"IPAMConfig": both}, "bridge": {}}
-    assert decisions.addresses(inspect)["lan"] == ["192.0.2.5", "fd00::5"]
-    assert decisions.fixed_addresses(inspect)["lan"] == []
+    assert container_facts.addresses(inspect)["lan"] == ["192.0.2.5", "fd00::5"]
+    assert container_facts.fixed_addresses(inspect)["lan"] == []
     endpoint["IPAMConfig"] = {"IPv4Address": "192.0.2.5"}
-    assert decisions.fixed_addresses(inspect)["lan"] == ["192.0.2.5"]
+    assert container_facts.fixed_addresses(inspect)["lan"] == ["192.0.2.5"]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +224,7 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
 def test_the_mac_that_was_given(mac, driver, kept):
     inspect = changed("HostConfig.NetworkMode", "lan")
     inspect["NetworkSettings"]["Networks"] = {"lan": {"IPAddress": "172.18.0.5", "MacAddress": mac}}
-    body, _more = decisions.creation_body(inspect, "i", drivers={"lan": driver} if driver else {})
+    body, _more = create.creation_body(inspect, "i", drivers={"lan": driver} if driver else {})
     assert body["NetworkingConfig"]["EndpointsConfig"]["lan"].get("MacAddress") == (mac if kept else None)
     assert body.get("MacAddress") == (mac if kept else None)
 
@@ -226,7 +233,7 @@ def test_the_mac_that_was_given(mac, driver, kept):
     ("mode", "moves"), [("private", True), ("none", True), ("shareable", False), ("", False), ("host", False)]
 )
 def test_whose_shared_memory_moves(mode, moves):
-    assert decisions.keeps_shared_memory(changed("HostConfig.IpcMode", mode)) == moves
+    assert container_facts.keeps_shared_memory(changed("HostConfig.IpcMode", mode)) == moves
 
 
 @pytest.mark.parametrize(
@@ -244,7 +251,7 @@ def test_every_network_is_joined(mode, mode_then, first, more):
     inspect = changed("HostConfig.NetworkMode", mode)
     both = {"bridge": {"NetworkID": "aa"}, "front": {"NetworkID": "4f9d1c0a2b3c4d5e6f"}}
     inspect["NetworkSettings"]["Networks"] = {} if mode in ("host", "container:db") else both
-    body, further = decisions.creation_body(inspect, "i")
+    body, further = create.creation_body(inspect, "i")
     assert body["HostConfig"]["NetworkMode"] == mode_then
     assert list(body.get("NetworkingConfig", {}).get("EndpointsConfig", {})) == ([first] if first else [])
     assert list(further) == more
@@ -262,11 +269,11 @@ def test_every_network_is_joined(mode, mode_then, first, more):
     ],
 )
 def test_the_command_of_a_health_check(config, words):
-    assert decisions.health_command({"Config": config}) == words
+    assert container_facts.health_command({"Config": config}) == words
 
 
 def test_ports_and_mounts():
-    assert decisions.published_ports(INSPECT) == ["8080/tcp"]
+    assert container_facts.published_ports(INSPECT) == ["8080/tcp"]
     assert [mount["name"] for mount in mounts.of_container(INSPECT)] == ["data"]
 
 
@@ -285,15 +292,15 @@ def test_namespaces_that_are_shared():
     web = container("web", NetworkMode="bridge", PidMode="", IpcMode="private")
     guest = container("guest", NetworkMode="container:web", PidMode="container:web", IpcMode="shareable")
     other = container("other", NetworkMode="host", PidMode="host", IpcMode="host")
-    assert decisions.shared_namespaces(web, [guest, other]) == [
+    assert container_facts.shared_namespaces(web, [guest, other]) == [
         "its network namespace with guest",
         "its PID namespace with guest",
     ]
-    assert decisions.shared_namespaces(guest, [web, other]) == [
+    assert container_facts.shared_namespaces(guest, [web, other]) == [
         "the network namespace of web",
         "the PID namespace of web",
     ]
-    assert decisions.shared_namespaces(other, [web, guest]) == []
-    assert decisions.shared_namespaces(container("x", NetworkMode="container:0123456789abcdef"), []) == [
+    assert container_facts.shared_namespaces(other, [web, guest]) == []
+    assert container_facts.shared_namespaces(container("x", NetworkMode="container:0123456789abcdef"), []) == [
         "the network namespace of 0123456789ab"
     ]

@@ -12,10 +12,12 @@ import threading
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def receive(there, staging):
     destination.receive_file(there, str(staging), framing.parse_object(payload))
 
 
-@pytest.mark.parametrize("size", [0, 1, framing.CHUNK, 3 * framing.CHUNK + 5])
+@pytest.mark.parametrize("size", [0, 1, files.CHUNK, 3 * files.CHUNK + 5])
 def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
     here, there = ends
     content = random.Random(size).randbytes(size)

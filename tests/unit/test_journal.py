@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
 from ansible_collections.fog.migration.plugins.filter.verdict import verdict
 from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.decisions import under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
 FACTS = {

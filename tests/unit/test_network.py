@@ -18,6 +18,7 @@ import time
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils import errors
 from ansible_collections.fog.migration.plugins.module_utils.network import (
     namespace,
     netlink,
@@ -25,8 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.network import (
     restore_network,
 )
 from ansible_collections.fog.migration.plugins.module_utils.network import sockets as _sockets
-from ansible_collections.fog.migration.plugins.module_utils.system import host
-from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 MAC = bytes.fromhex("02420ad586c0")
 MOVED = {"192.0.2.5", "fd00::5"}
@@ -100,7 +100,7 @@ def test_sessions_are_what_was_started_from_outside():
     shell = ["sh", "-c", "sleep 60; :"]
     with subprocess.Popen(shell, start_new_session=True) as one, subprocess.Popen(["sleep", "61"]) as other:
         try:
-            while len(everyone := sorted(host.processes_below(one.pid) | {other.pid})) < 3:
+            while len(everyone := sorted(procfs.processes_below(one.pid) | {other.pid})) < 3:
                 time.sleep(0.01)
             assert probe_connections.sessions(everyone, []) == ["sh", "sleep"]
             assert (
@@ -212,7 +212,7 @@ def test_what_dockers_hook_would_say_is_said_for_it(tmp_path, answer, problem):
     assert guarded["hooks"]["prestart"][1:] == [other]
     serving = threading.Thread(target=daemon.serve)
     serving.start()
-    expected = pytest.raises(framing.Refused, match=problem) if problem else contextlib.nullcontext()
+    expected = pytest.raises(errors.Refused, match=problem) if problem else contextlib.nullcontext()
     with expected:
         plug.into(7)
     serving.join()

@@ -12,8 +12,10 @@ import zlib
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression, framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, MEMORY, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import MEMORY
 
 NAME = "pagemap-1.img"
 MIB = 1024 * 1024

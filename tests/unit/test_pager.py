@@ -14,17 +14,16 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.lazy_pages import (
     EVERYTHING,
     Pager,
     Request,
     layout_of,
 )
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Interrupted, Refused
 
-PAGE = _pages.PAGE
+PAGE = pagemap.PAGE
 HEAP = 0x55D0_0000_0000
 PID = 27
 NAME = f"pagemap-{PID}.img"
@@ -48,7 +47,7 @@ class Client:
     def take(self, vaddr, pages=1, image_id=PID):
         """The bytes of an answer, which has to be the one to this request."""
         command, count, address, dst_id = self.layout.unpack(self.receive(self.layout.size))
-        assert (command & 0xFFFF, command >> 16) == (ADD_F, _pages.PRESENT)
+        assert (command & 0xFFFF, command >> 16) == (ADD_F, pagemap.PRESENT)
         assert (count, address, dst_id) == (pages, vaddr, image_id)
         return self.receive(count * PAGE)
 
@@ -81,7 +80,7 @@ def make(request, tmp_path):
     ends, processes = [], []
 
     def begin(current=EVERYTHING, pages=40):
-        store = _pages.Store(str(tmp_path / "store"))
+        store = page_store.Store(str(tmp_path / "store"))
         for number in range(pages):
             store.put(NAME, HEAP + number * PAGE, content(number))
         store.settle(NAME, [(HEAP, pages)])

@@ -45,7 +45,11 @@ def outside(text):
 
 def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
     assert set(deploy.sources("transport.directory_transfer")) == {
+        "errors",
+        "validate",
         "system.deploy",
+        "system.files",
+        "system.procfs",
         "transport.directory_transfer",
         "transport.framing",
         "transport.listing",

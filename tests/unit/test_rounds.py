@@ -21,14 +21,14 @@ from both_ends import Ends
 from image_sets import differences, entries_in, layout_of, memory_in, memory_of, write_set
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, process_memory
 from ansible_collections.fog.migration.plugins.module_utils.migration import precopy
 from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Limits, why_enough
-from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 
-PAGE = _pages.PAGE
-LAZY = _pages.LAZY
+PAGE = pagemap.PAGE
+LAZY = pagemap.LAZY
 
 
 # When rounds end
@@ -140,7 +140,7 @@ def pages_of(process):
             lazies.append(span)
         elif words[-1] == "[vdso]":
             vdso = span
-    with _pages.MemoryOf(process.pid) as memory:
+    with process_memory.MemoryOf(process.pid) as memory:
         spans = [(run.vaddr, run.vaddr + run.pages * PAGE) for run in memory.runs()] + [vdso]
         return {
             vaddr: (
@@ -247,7 +247,7 @@ def test_damage_on_the_way(ends, monkeypatch):
 def test_a_page_that_never_comes(ends, monkeypatch):
     both = ends()
     layout = both.rounds.store.layout
-    monkeypatch.setattr(both.rounds.store, "layout", lambda name: [*layout(name), _pages.Pages(1 << 50, 1)])
+    monkeypatch.setattr(both.rounds.store, "layout", lambda name: [*layout(name), pagemap.Pages(1 << 50, 1)])
     with pytest.raises(Refused, match=f"the page at 0x{1 << 50:x} never came"):
         both.rounds.once()
 
@@ -278,7 +278,7 @@ def test_the_last_round_beside_a_dump(ends):
     assert differences(both.there(), memory) == []
     with_nothing = both.folder / "completed"
     write_set(with_nothing, left_of(memory), contents=False)
-    figures = _pages.complete(str(with_nothing), both.destination.store, False)
+    figures = image_set.complete(str(with_nothing), both.destination.store, False)
     assert memory_in(with_nothing) == memory
     assert figures["left"] == 0
 
@@ -304,7 +304,7 @@ def test_criu_works_in_the_processes_beside_the_comparison(ends):
     process, frozen = both.processes[0], both.freeze(both.images)
     memory = both.dump()[process.name]
     # A page of a file's code, of which the process gets its own by that, and one that a compiler has made.
-    with _pages.MemoryOf(process.pid) as running:
+    with process_memory.MemoryOf(process.pid) as running:
         places = [run.vaddr for run in running.executable() if run.vaddr + PAGE < 1 << 47]
     assert LAZY in [memory[place][1] for place in places if place in memory]
     with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as writable:
@@ -343,7 +343,7 @@ def test_a_process_whose_memory_is_gone(ends):
     gone = both.processes.pop()
     frozen = both.freeze(both.images)
     both.processes.append(gone)
-    with pytest.raises(_pages.PagesError, match=f"of {gone.name} with a process that is gone"):
+    with pytest.raises(pagemap.PagesError, match=f"of {gone.name} with a process that is gone"):
         frozen.finish(later=False)
     assert gone.name in memory
 
@@ -359,7 +359,7 @@ def test_pages_that_are_asked_for(ends):
             memory[vaddr + index * PAGE][0] for index in range(pages)
         )
         assert parts[0][0] == vaddr
-        assert all(len(data) <= framing.CHUNK for _vaddr, data in parts)
+        assert all(len(data) <= files.CHUNK for _vaddr, data in parts)
     with pytest.raises(OSError, match="error"):
         list(frozen.read(both.processes[0].pid, 1 << 20, 1))
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -413,7 +413,7 @@ def test_the_rest_follows_while_pages_are_asked_for(ends, seed, monkeypatch):
         ("missing in the first", LAZY),
     }
     write_set(both.folder / "completed", left_of(memory), contents=False)
-    _pages.complete(str(both.folder / "completed"), both.destination.store, True)
+    image_set.complete(str(both.folder / "completed"), both.destination.store, True)
     assert memory_in(both.folder / "completed") == left_of(memory)
     assert {flags for name in memory for _vaddr, _pages, flags in entries_in(both.folder / "completed")[name]} == {2, 4}
 

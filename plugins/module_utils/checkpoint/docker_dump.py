@@ -16,12 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import Folder
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import Target
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, containerd
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, containerd, version
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 
@@ -97,7 +96,7 @@ class DockerDump:
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
         """A container that runs on stands still until its files are saved, too; CRIU leaves it as it was: paused."""
-        pauses = self.leave_running and decisions.checkpoints_paused(self.target.daemon["version"])
+        pauses = self.leave_running and version.checkpoints_paused(self.target.daemon["version"])
         if pauses:
             self.client.pause(self.target.id)
         try:

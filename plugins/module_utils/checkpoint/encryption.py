@@ -26,7 +26,7 @@ import tarfile
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path
 
 SEALED = "sealed.tar"
 METHOD = "scrypt-32768-8-1 aes-256-ctr hmac-sha256"

@@ -15,10 +15,9 @@ import shutil
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 
 class FileLoader:

@@ -25,7 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target im
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host
 
 
 class Folder:
@@ -68,7 +68,7 @@ class Folder:
         """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            if not host.lock(descriptor):
+            if not files.lock(descriptor):
                 raise MigrationError(f"a restore from {self.path} is under way", NOTHING_CHANGED, "wait for its end")
             yield
         finally:

@@ -17,10 +17,9 @@ import json
 import os
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
+from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import is_whole
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
 
 FORMAT = "fog.migration/checkpoint"
 VERSION = 2
@@ -126,7 +125,7 @@ def _complaint_of_facts(manifest: dict) -> str | None:
     container, tags = manifest["container"], manifest["container"].get("image_tags") or []
     if not isinstance(manifest.get("id"), str) or not _ID.fullmatch(manifest["id"]):
         return "it gives no id"
-    if not isinstance(manifest.get("name"), str) or not decisions.NAME.fullmatch(manifest["name"]):
+    if not isinstance(manifest.get("name"), str) or not validate.NAME.fullmatch(manifest["name"]):
         return "it gives no name of a checkpoint"
     if not all(isinstance(manifest.get(key), str) for key in ("created", "architecture")):
         return "it does not tell when and on what it was made"

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal, validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     docker_restore,
     encryption,
@@ -27,11 +27,11 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.file_loader import FileLoader
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, create
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
-from ansible_collections.fog.migration.plugins.module_utils.system import host as _host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
 
 STATES = ("present", "absent", "armed", "filled")
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -63,7 +63,7 @@ def _alone(path: str, restore_timeout: int) -> Iterator[None]:
     manifest.load(path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        while not _host.lock(descriptor):
+        while not files.lock(descriptor):
             if time.monotonic() > deadline:
                 raise MigrationError(
                     f"another restore from {path} is under way", "nothing was changed", "wait for its end"
@@ -127,7 +127,7 @@ class Restore:
         self.folder = folder
         self.manifest = manifest_
         self.name = self.params["name"] or manifest_["container"]["name"]
-        refusal = decisions.name_refusal("the container", self.name)
+        refusal = validate.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
         self.files = FileLoader(client, folder, manifest_, daemon)
@@ -191,9 +191,9 @@ class Restore:
             self._may_resume(dict(existing, State={"Running": True}))
         manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
-        if decisions.RUNTIME not in self.daemon["runtimes"]:
+        if create.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
-                f"Docker here does not know the OCI runtime {decisions.RUNTIME}",
+                f"Docker here does not know the OCI runtime {create.RUNTIME}",
                 INTACT,
                 "install it with the role fog.migration.runtime",
             )
@@ -384,7 +384,7 @@ class Restore:
         """What CRIU does not bring along, from the container's configuration. It runs without that, too."""
         process, host = self.client.inspect_container(container_id)["State"]["Pid"], self._inspected()["HostConfig"]
         try:
-            _host.settle_oom_score(process, host.get("OomScoreAdj") or 0)
+            procfs.settle_oom_score(process, host.get("OomScoreAdj") or 0)
             namespace.inside(f"/proc/{process}/ns/net", namespace.set_sysctls, host.get("Sysctls") or {})
         except (OSError, ValueError) as error:
             self.request.warn(f"{self.name} runs, but not all of its settings are back ({error})")

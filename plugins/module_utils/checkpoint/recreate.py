@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
+from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 
 
 def _note_nothing(**_facts) -> None:
@@ -112,8 +112,8 @@ class Recreation:
         tag = self.inspect["Config"].get("Image", "")
         tags = {tag: (self.client.find_image(tag) or {}).get("Id")} if tag else {}
         try:
-            image = decisions.image_reference(self.inspect, tags)
-            return decisions.creation_body(self.inspect, image, armed, self._drivers() if same_addresses else {})
+            image = _create.image_reference(self.inspect, tags)
+            return _create.creation_body(self.inspect, image, armed, self._drivers() if same_addresses else {})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
 
@@ -137,7 +137,7 @@ class Recreation:
                 self.client.remove_volume(self.made_volumes[-1])
                 self.made_volumes.pop()
             while self.made_folders:
-                host.remove(self.made_folders.pop())
+                files.remove(self.made_folders.pop())
         except api.FAILURES as error:
             return f"what was made of it could not be removed ({api.api_message(error)})"
         return "nothing of it is left on this host"

@@ -13,11 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import refusals
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, runc, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 NOTHING_CHANGED = "nothing was changed"
 STILL_RUNS = "the container runs on as before"
@@ -93,9 +94,9 @@ def require_possible(target: Target, leave_running: bool, through_docker: bool =
     :param through_docker: whether Docker's own checkpoints are used, which need its experimental mode.
     """
     process = target.inspect["State"].get("Pid") or 0
-    unreadable, stopped = host.unreadable_limits(process), host.stopped_below(process)
+    unreadable, stopped = procfs.unreadable_limits(process), procfs.stopped_below(process)
     daemon = target.daemon if through_docker else dict(target.daemon, experimental=True)
-    refusal = decisions.checkpoint_refusal(
+    refusal = refusals.checkpoint_refusal(
         target.inspect, daemon, target.criu_version, unreadable, leave_running, stopped
     )
     if refusal:

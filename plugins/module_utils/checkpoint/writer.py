@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal, validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption, file_saver
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import folder as _folder
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target im
     Target,
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
@@ -53,7 +53,7 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
 
 def require_valid(params: dict) -> None:
     """Raises with the reason where the parameters cannot be used."""
-    refusal = decisions.name_refusal("the checkpoint", params["name"])
+    refusal = validate.name_refusal("the checkpoint", params["name"])
     if refusal:
         raise MigrationError(refusal, NOTHING_CHANGED, "give another name")
     if not os.path.isabs(params["directory"]):
@@ -195,7 +195,7 @@ class Writer:
 
     def _make(self, target: Target, before: dict) -> dict:
         """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
-        held = decisions.restart_policy_to_hold(target.inspect, self.params["leave_running"])
+        held = restart_policy.to_hold(target.inspect, self.params["leave_running"])
         dump = DockerDump(
             self.client, target, self.folder, self.params["leave_running"], self.params["checkpoint_timeout"]
         )

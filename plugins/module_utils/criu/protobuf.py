@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WORD = 1 << 64
 
 
-class ProtobufError(ValueError):
+class ProtobufError(CollectionError, ValueError):
     """What is no message. The text is a clause."""
 
 

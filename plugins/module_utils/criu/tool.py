@@ -16,7 +16,7 @@ import shutil
 import struct
 import subprocess
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
+from ansible_collections.fog.migration.plugins.module_utils.criu import features as _features
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
@@ -182,12 +182,12 @@ def _check(path: str, *words: str) -> str | None:
     return None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
 
 
-def _features(path: str, criu_version: str | None) -> dict[str, dict]:
-    """Each feature of C(decisions.FEATURES), asked for one by one: whether it C(works), else C(why_not)."""
-    said = {name: _check(path, "--feature", name) for name in decisions.FEATURES}
+def _asked_features(path: str, criu_version: str | None) -> dict[str, dict]:
+    """Each feature of C(features.FEATURES), asked for one by one: whether it C(works), else C(why_not)."""
+    said = {name: _check(path, "--feature", name) for name in _features.FEATURES}
     machine = os.uname().machine
     return {
-        name: {"works": answer is None, "why_not": decisions.feature_refusal(name, answer, criu_version, machine)}
+        name: {"works": answer is None, "why_not": _features.feature_refusal(name, answer, criu_version, machine)}
         for name, answer in said.items()
     }
 
@@ -200,7 +200,7 @@ def probe() -> dict:
     path = find_criu()
     number = parse_version(_run(path, "--version")[1]) if path else None
     why_not = _check(path) if path else "criu is not installed"
-    features = _features(path, number) if path else {}
+    features = _asked_features(path, number) if path else {}
     return {
         "path": path,
         "version": number,
@@ -208,5 +208,5 @@ def probe() -> dict:
         "works": why_not is None,
         "why_not": why_not,
         "features": features,
-        "modes": decisions.migration_modes(why_not is None, why_not, features),
+        "modes": _features.migration_modes(why_not is None, why_not, features),
     }

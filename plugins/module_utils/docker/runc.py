@@ -15,13 +15,14 @@ import os
 import shutil
 import signal
 
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
 
-class FreezeError(Exception):
+class FreezeError(CollectionError):
     """It could not be frozen. The text is a clause; the container runs on."""
 
 
@@ -91,8 +92,8 @@ def moving(container):
 
     What C(docker exec) or a health check has started does not, and ends when the container is removed here.
     """
-    parents = host.parents(processes(container))
-    return sorted(host.descendants(parents, first_process(container)[0]))
+    parents = procfs.parents(processes(container))
+    return sorted(procfs.descendants(parents, first_process(container)[0]))
 
 
 def keep_frozen(container):
@@ -118,8 +119,18 @@ def kill(container):
 
 def at_work(container):
     """Whether the OCI runtime is just dumping or restoring this container."""
-    for process in host.all_processes():
-        words = host.command_line(process)
+    for process in procfs.all_processes():
+        words = procfs.command_line(process)
         if container in words and ("checkpoint" in words or "restore" in words):
             return True
     return False
+
+
+def kill_restore(container: str) -> None:
+    """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+    for number in procfs.all_processes():
+        words = procfs.command_line(number) if number != os.getpid() else []
+        if "restore" in words and container in words:
+            for process in sorted(procfs.processes_below(number)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)

@@ -28,6 +28,7 @@ import shutil
 import stat
 import struct
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import (
     ROOT,
@@ -36,7 +37,8 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot 
     parent_of,
     text,
 )
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
 _LENGTH = struct.Struct(">I")
 _BLOCK = struct.Struct(">QI")

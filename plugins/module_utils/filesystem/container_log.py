@@ -16,7 +16,7 @@ import gzip
 import os
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 
 DRIVER = "json-file"
 # Its name in a checkpoint.

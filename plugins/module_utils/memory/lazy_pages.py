@@ -24,10 +24,10 @@ import threading
 import time
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 
-GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
+GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
 OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
 # An address is never below that, and never are so many pages asked for at once (MAX_XFER_LEN in criu/uffd.c).
 _LOWEST_ADDRESS = 1 << 16
@@ -194,19 +194,19 @@ class Pager:
             send(layout, request)
 
     def _is_current(self, request):
-        name = _pages.pagemap_name(request.image_id)
+        name = pagemap.pagemap_name(request.image_id)
         with self._lock:
-            return request.vaddr + request.pages * _pages.PAGE <= self._marks.get(name, self._current)
+            return request.vaddr + request.pages * pagemap.PAGE <= self._marks.get(name, self._current)
 
     def _send_held(self, layout, request):
         with self._lock:
-            runs = self._store.pieces(_pages.pagemap_name(request.image_id), request.vaddr, request.pages)
+            runs = self._store.pieces(pagemap.pagemap_name(request.image_id), request.vaddr, request.pages)
             pages = sum(run.pages for run in runs)
             if pages < request.pages:
                 raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} never came")
             self._head(layout, request)
             for run in runs:
-                self._send_file(run.file, run.offset, run.pages * _pages.PAGE)
+                self._send_file(run.file, run.offset, run.pages * pagemap.PAGE)
 
     def _send_file(self, file, offset, size):
         while size:
@@ -220,7 +220,7 @@ class Pager:
 
     def _relay(self, layout, request):
         self._head(layout, request)
-        vaddr, end = request.vaddr, request.vaddr + request.pages * _pages.PAGE
+        vaddr, end = request.vaddr, request.vaddr + request.pages * pagemap.PAGE
         while vaddr < end:
             begin, data = self._answers.get()
             if begin is None:

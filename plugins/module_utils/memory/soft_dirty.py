@@ -18,7 +18,8 @@ import os
 import re
 import struct
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory import process_memory
 
 _DIRTY = bytes(int(byte >= 0x80) for byte in range(256))
 _ONES = re.compile(b"\x01+")
@@ -46,11 +47,11 @@ def dirty(pid, runs):
     found = []
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         for run in runs:
-            first, end = run.vaddr // pages.PAGE, run.vaddr // pages.PAGE + run.pages
+            first, end = run.vaddr // _pagemap.PAGE, run.vaddr // _pagemap.PAGE + run.pages
             for begin in range(first, end, _STEP):
                 entries = os.pread(pagemap.fileno(), 8 * (min(begin + _STEP, end) - begin), 8 * begin)
                 for one, behind in dirty_entries(entries):
-                    found.append(pages.Run((begin + one) * pages.PAGE, behind - one, 0, -1, -1))
+                    found.append(_pagemap.Run((begin + one) * _pagemap.PAGE, behind - one, 0, -1, -1))
     return found
 
 
@@ -69,11 +70,11 @@ def works():
     It has to know PAGEMAP_SCAN as well (6.7), which tells the kernel's zero page from others: a page that was given
     back and then read is not dirty, and yet another one than before.
     """
-    with contextlib.suppress(OSError), mmap.mmap(-1, pages.PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+    with contextlib.suppress(OSError), mmap.mmap(-1, _pagemap.PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[0] = 1
-        here = pages.Run(_address(page), 1, 0, -1, -1)
+        here = _pagemap.Run(_address(page), 1, 0, -1, -1)
         with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-            pages.scan(pagemap.fileno(), here.vaddr, here.vaddr + pages.PAGE)
+            process_memory.scan(pagemap.fileno(), here.vaddr, here.vaddr + _pagemap.PAGE)
         clear("self")
         clean = not dirty("self", [here])
         page[0] = 2

@@ -18,8 +18,8 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.system import host
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 ANNOTATION = "org.criu.config"
 # Seconds in which a process that got SIGSTOP before it could run at all has stopped.
@@ -40,7 +40,7 @@ def require_stopped(container):
     """
     deadline = time.monotonic() + STOP_LIMIT
     # A health check may have begun in it already.
-    while not all(map(host.is_stopped, runc.moving(container))):
+    while not all(map(procfs.is_stopped, runc.moving(container))):
         if time.monotonic() > deadline:
             raise Refused("the OCI runtime did not leave it stopped, so that it cannot wait for what moves with it")
         time.sleep(0.005)
@@ -48,7 +48,7 @@ def require_stopped(container):
 
 def waits(container):
     """Whether it was not resumed yet, or not to the end."""
-    return host.is_stopped(runc.first_process(container)[0])
+    return procfs.is_stopped(runc.first_process(container)[0])
 
 
 def resume(container):

@@ -20,10 +20,15 @@ import time
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
-from ansible_collections.fog.migration.plugins.module_utils.memory import soft_dirty
+from ansible_collections.fog.migration.plugins.module_utils.memory import (
+    image_set,
+    page_store,
+    pagemap,
+    process_memory,
+    soft_dirty,
+)
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
-    CHUNK,
     CURRENT,
     DO,
     LAYOUT,
@@ -71,7 +76,7 @@ class Rounds:
 
     def __init__(self, container, directory, frames, pages, settled, standstill=None):
         self.container = container
-        self.store = _pages.Store(directory)
+        self.store = page_store.Store(directory)
         self.figures = []
         self._frames = frames
         self._pages = pages
@@ -151,11 +156,11 @@ class Rounds:
         """The same runs in parts; that the next one is asked for means that those before are done."""
         for run in runs:
             while run:
-                part, run = _pages.split(run, min(run.pages, STRIDE))
+                part, run = pagemap.split(run, min(run.pages, STRIDE))
                 yield part
-                self.progress["done"] += part.pages * _pages.PAGE
+                self.progress["done"] += part.pages * pagemap.PAGE
                 if marks:
-                    self._frames.write(CURRENT, memory_head(name, part.vaddr + part.pages * _pages.PAGE))
+                    self._frames.write(CURRENT, memory_head(name, part.vaddr + part.pages * pagemap.PAGE))
 
     def _send_pages(self, name, change):
         for begin in range(0, len(change.data), CHUNK):
@@ -187,15 +192,15 @@ class Rounds:
 
 
 def _bytes(found):
-    return sum(run.pages for runs in found.values() for run in runs) * _pages.PAGE
+    return sum(run.pages for runs in found.values() for run in runs) * pagemap.PAGE
 
 
 def memories_of(container, stack):
     """The memory of every process of a container that moves; of those that end just now, none."""
     found = []
     for pid in runc.moving(container):
-        with contextlib.suppress(_pages.PagesError):
-            found.append(stack.enter_context(_pages.MemoryOf(pid)))
+        with contextlib.suppress(pagemap.PagesError):
+            found.append(stack.enter_context(process_memory.MemoryOf(pid)))
     return found
 
 
@@ -203,7 +208,7 @@ def runs_of(memories):
     """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none."""
     found = {}
     for memory in memories:
-        with contextlib.suppress(_pages.PagesError):
+        with contextlib.suppress(pagemap.PagesError):
             found[memory.name] = memory.runs()
         found.update(memory.shared(found))
     return {name: runs for name, runs in found.items() if runs}
@@ -236,7 +241,7 @@ class Frozen:
         :param later: leave the pages that CRIU would fetch lazily to C(catch_up).
         """
         found = {}
-        for name in _pages.ImageSet(self._images).names():
+        for name in image_set.ImageSet(self._images).names():
             with self._runs(name) as (others, lazies):
                 kept = self._held(name, lazies) if later else lazies
                 found[name] = sorted(others + kept)
@@ -247,7 +252,7 @@ class Frozen:
     def catch_up(self):
         """Sends the pages that C(finish) has left, where the destination has other ones, while it goes on there."""
         began, found = time.monotonic(), {}
-        for name in _pages.ImageSet(self._images).names():
+        for name in image_set.ImageSet(self._images).names():
             with self._runs(name) as (others, lazies):
                 found[name] = sorted(others + lazies)
                 self._rounds.send(name, found[name], self._touched(name, lazies), marks=True)
@@ -256,12 +261,12 @@ class Frozen:
 
     def read(self, image_id, vaddr, pages):
         """Yields the bytes of pages that the dump has left, as (address, bytes)."""
-        memory = self._memory(_pages.pagemap_name(image_id))
-        end = vaddr + pages * _pages.PAGE
+        memory = self._memory(pagemap.pagemap_name(image_id))
+        end = vaddr + pages * pagemap.PAGE
         while vaddr < end:
             data = os.pread(memory, min(CHUNK, end - vaddr), vaddr)
             if not data:
-                raise _pages.PagesError(f"the page at 0x{vaddr:x} of process {image_id} cannot be read any more")
+                raise pagemap.PagesError(f"the page at 0x{vaddr:x} of process {image_id} cannot be read any more")
             yield vaddr, data
             vaddr += len(data)
 
@@ -269,7 +274,7 @@ class Frozen:
     def _runs(self, name):
         """The runs of a pagemap of the dump: those whose bytes are there, and those that it has left."""
         memory = self._memory(name)
-        with _pages.dumped_runs(self._images, name, memory) as runs:
+        with image_set.dumped_runs(self._images, name, memory) as runs:
             yield [run for run in runs if run.file != memory], [run for run in runs if run.file == memory]
 
     def _memory(self, name):
@@ -279,7 +284,7 @@ class Frozen:
     def _held(self, name, runs):
         """Those of the runs that the destination has, whatever is in them there."""
         with self._rounds.store.runs(name) as held:
-            return [run for run, have in _pages.side_by_side(runs, held, _pages.PAGE) if run and have]
+            return [run for run, have in pagemap.side_by_side(runs, held, pagemap.PAGE) if run and have]
 
     def _touched(self, name, runs):
         """Those of the runs that may be other ones than at the destination."""
@@ -290,7 +295,7 @@ class Frozen:
     def _code(self, name, runs):
         """Those of the runs that can be executed: a dump beside C(compare) had its first instruction in one of them."""
         code = self._memories[name].executable() if name in self._memories else []
-        return [run for run, also in _pages.side_by_side(runs, code, _pages.PAGE) if run and also]
+        return [run for run, also in pagemap.side_by_side(runs, code, pagemap.PAGE) if run and also]
 
     def _require(self, found):
         """Every page of the dump has to be in the copy: what stands still can be read."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import target as _target
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import writer
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -53,6 +52,6 @@ def _members(client: api.CheckpointClient, moving: list[dict]) -> list[group_mig
 
 
 def _held(client: api.CheckpointClient, wish: dict, target: _target.Target) -> group_migration.Move:
-    held = decisions.restart_policy_to_hold(target.inspect, leave_running=False)
+    held = restart_policy.to_hold(target.inspect, leave_running=False)
     _target.hold_restart_policy(client, wish["migration"], target.id, held)
     return group_migration.Move(wish["container"], wish["channel"], wish["mode"], target.id, held)

@@ -16,7 +16,7 @@ import stat
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace as _namespace
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # What the kernel tells nobody enough about to make it again elsewhere, and what it is.
 UNKNOWN_TO_CRIU = {
@@ -63,9 +63,9 @@ def _processes(container: str, process: int) -> tuple[list[int], list[int]]:
     """Those that move, and the others."""
     try:
         moving = runc.moving(container)
-        return moving, sorted({*runc.processes(container)} - {*moving, *host.processes_below(process)})
+        return moving, sorted({*runc.processes(container)} - {*moving, *procfs.processes_below(process)})
     except (runc.FreezeError, OSError):
-        return sorted(host.processes_below(process)), []
+        return sorted(procfs.processes_below(process)), []
 
 
 def sessions(others: list[int], health: list[str]) -> list[str]:
@@ -73,12 +73,12 @@ def sessions(others: list[int], health: list[str]) -> list[str]:
 
     What runc is just about to start may be one.
     """
-    begun = [one for one, parent in host.parents(others).items() if parent and parent not in others]
-    lines = {one: host.command_line(one) for one in begun}
+    begun = [one for one, parent in procfs.parents(others).items() if parent and parent not in others]
+    lines = {one: procfs.command_line(one) for one in begun}
     passing = [
         one for one, words in lines.items() if words == ["runc", "init"] or (health and words[-len(health) :] == health)
     ]
-    return sorted(host.program(one) for one in begun if one not in passing and lines[one])
+    return sorted(procfs.program(one) for one in begun if one not in passing and lines[one])
 
 
 def unknown(links) -> list[str]:

@@ -24,8 +24,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.

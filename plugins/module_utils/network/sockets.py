@@ -18,6 +18,7 @@ import socket
 import struct
 
 from ansible_collections.fog.migration.plugins.module_utils.criu.protobuf import fields, message, number
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 
 COMMON_MAGIC = 0x54564319  # IMG_COMMON_MAGIC
@@ -28,7 +29,7 @@ _FAMILY, _PROTOCOL, _STATE, _LOCAL_PORT, _REMOTE_PORT, _LOCAL, _REMOTE, _SHUTDOW
 _CLOSED = 7
 
 
-class SocketsError(Exception):
+class SocketsError(CollectionError):
     """The images are not what this knows. The text is a clause."""
 
 

@@ -18,12 +18,9 @@ import threading
 import time
 import zlib
 
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
-    ALIVE_EVERY,
-    CHUNK,
-    Refused,
-    memory_head,
-)
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ALIVE_EVERY, memory_head
 
 
 def zstd_program():

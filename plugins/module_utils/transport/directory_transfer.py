@@ -28,12 +28,14 @@ import socket
 import sys
 import time
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
     ORDER,
     dismiss,
     order_directory,
     register,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.compression import (
     Decompressor,
     Pace,
@@ -42,7 +44,6 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.compressio
     zstd_program,
 )
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
-    CHUNK,
     DATA,
     END,
     HELLO,
@@ -51,13 +52,9 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     REFUSED,
     VERDICT,
     WANTS,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_json,
     parse_object,
 )
@@ -69,6 +66,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.listing im
     listing,
     total_size,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
 LAST_WORDS_LIMIT = 5.0
 

@@ -19,6 +19,9 @@ import threading
 import time
 import zlib
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+
 PROTOCOL = "fog.migration"
 VERSION = 1
 
@@ -31,7 +34,6 @@ FILE, DO, DONE = b"F", b"O", b"A"
 # Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
 MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
 HEADER = struct.Struct(">cI")
-CHUNK = 256 * 1024
 # In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
 _MEMORY_HEAD = struct.Struct(">?BQ")
 _LONGEST_NAME = 64
@@ -60,18 +62,6 @@ MAX_ENTRIES = 500000
 MAX_LIST = 128 * 1024 * 1024
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
-
-
-class ChannelError(Exception):
-    """Base of what can go wrong here. The text is one sentence for people."""
-
-
-class Interrupted(ChannelError):
-    """The other end went away: trying again makes sense, and resumes."""
-
-
-class Refused(ChannelError):
-    """One end said no and told why: trying again the same way makes no sense."""
 
 
 class Frames:
@@ -246,8 +236,3 @@ def _decompressed(data):
     if not inflater.eof or inflater.unused_data:
         raise Refused("the other end sent more compressed pages than are allowed in one frame")
     return memoryview(pages)
-
-
-def is_whole(value):
-    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

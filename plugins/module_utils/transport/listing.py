@@ -13,30 +13,11 @@ import json
 import os
 import stat
 
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.validate import DEEPEST, check_path, is_whole
 
 MANIFEST = "manifest.json"
-# Levels of folders. What goes down into them goes so deep in itself.
-DEEPEST = 200
-
-
-def check_path(path):
-    """Why this path must not be in a listing, or None."""
-    if not isinstance(path, str) or not path:
-        return "an empty path"
-    if "\0" in path:
-        return "a path with a NUL in it"
-    if path.startswith("/"):
-        return f"the absolute path {path!r}"
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        return f"the path {path!r}, which leaves the directory or is not in its plain form"
-    if path.count("/") >= DEEPEST:
-        return f"a path that is more than {DEEPEST} levels deep"
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        return f"the path {path!r}, which cannot be that of a file"
-    return None
 
 
 def check_entry(entry):

@@ -25,6 +25,8 @@ import subprocess
 import tempfile
 import time
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+
 HOST_ALIAS = "fog-migration-destination"
 MARK = b"fog-migration:"
 LEGACY_RESTRICTIONS = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty,no-user-rc"
@@ -32,7 +34,7 @@ TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 
 
-class DoorError(Exception):
+class DoorError(CollectionError):
     """The door cannot be opened here. The text is one sentence for people."""
 
 

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     directory_transfer,
     framing,
@@ -21,7 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import (
 )
 
 
-class SendingFailed(Exception):
+class SendingFailed(CollectionError):
     """The directory did not arrive. The text is one sentence; `books` is what it cost, and how far it came."""
 
     def __init__(self, message, books):
@@ -90,13 +91,13 @@ class DirectSending:
             try:
                 self._attempt(entries, deadline)
                 return self.books
-            except framing.Interrupted as exc:
+            except Interrupted as exc:
                 hopeless = ssh_access.is_hopeless(str(exc))
                 if hopeless or not self.attempts_left or time.monotonic() >= deadline:
                     late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
                     raise SendingFailed(f"{exc}{late}", dict(self.books, interrupted=True)) from exc
                 time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
-            except framing.Refused as exc:
+            except Refused as exc:
                 raise SendingFailed(str(exc), dict(self.books, interrupted=False)) from exc
 
     def _attempt(self, entries, deadline):
@@ -116,9 +117,9 @@ class DirectSending:
         sender = directory_transfer.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
         try:
             sender.run()
-        except framing.Interrupted as exc:
+        except Interrupted as exc:
             connection.close()
-            raise framing.Interrupted(ssh_access.ssh_complaint(connection.lines) or str(exc)) from exc
+            raise Interrupted(ssh_access.ssh_complaint(connection.lines) or str(exc)) from exc
         finally:
             connection.close()
             sent, received = ssh_access.ssh_traffic(connection.lines) or (frames.sent, frames.received)

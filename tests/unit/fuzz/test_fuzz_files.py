@@ -19,9 +19,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 from fuzz.made_up import as_json, like, little_memory, odd_json, payloads, values
 
 # In the place of the folder that is made for a test, whose name has as many letters.
