@@ -17,8 +17,6 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
-Explain = Callable[[Exception, Request], "dict[str, Any]"]
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -30,7 +28,7 @@ class Operation:
     run: Callable[[Request], dict[str, Any]]
     failures: tuple[type[Exception], ...]
     # The module's result after such a failure.
-    explain: Explain
+    explain: Callable[[Exception, Request], dict[str, Any]]
     # What an AnsibleModule wants besides, such as C(required_if).
     rules: dict[str, Any] = field(default_factory=dict)
     # Whether it has the options by which modules connect to Docker's daemon.
