@@ -93,6 +93,13 @@ def lay_sources(directory, part):
         _write(os.path.join(folder, file + ".py"), text)
 
 
+def lay_program(directory, name):
+    """Puts the source text of one of our module_utils that imports none of the others under its own name; its path."""
+    path = os.path.join(directory, name.rpartition(".")[2] + ".py")
+    _write(path, _spec(name).loader.get_source(f"{PACKAGE}.{name}"))
+    return path
+
+
 def _write(path, text):
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
