@@ -38,15 +38,21 @@ _BLOCK = 1 << 20
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
 
-# The connection options where nobody gives any, as C(connection_options.CONNECTION_SPEC) has them.
-DEFAULTS = {
-    "docker_host": "unix:///var/run/docker.sock",
-    "api_version": "auto",
-    "timeout": 60,
-    "tls": False,
-    "validate_certs": False,
-    "use_ssh_client": False,
+# The options by which to connect, as those of community.docker, and their values where nobody gives any.
+OPTIONS: dict[str, dict] = {
+    "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock", "aliases": ["docker_url"]},
+    "tls_hostname": {"type": "str"},
+    "api_version": {"type": "str", "default": "auto", "aliases": ["docker_api_version"]},
+    "timeout": {"type": "int", "default": 60},
+    "ca_path": {"type": "path", "aliases": ["ca_cert", "tls_ca_cert", "cacert_path"]},
+    "client_cert": {"type": "path", "aliases": ["tls_client_cert", "cert_path"]},
+    "client_key": {"type": "path", "aliases": ["tls_client_key", "key_path"]},
+    "tls": {"type": "bool", "default": False},
+    "validate_certs": {"type": "bool", "default": False, "aliases": ["tls_verify"]},
+    "use_ssh_client": {"type": "bool", "default": False},
+    "debug": {"type": "bool", "default": False},
 }
+DEFAULTS = {name: option.get("default") for name, option in OPTIONS.items()}
 
 
 class CheckpointClient(APIClient):
@@ -141,6 +147,12 @@ def connect(params: dict) -> CheckpointClient:
     :raises MigrationError: when the daemon cannot be reached.
     """
     url = params["docker_host"]
+    if DOCKER_IMPORT_ERROR:
+        raise MigrationError(
+            "the Docker SDK for Python is not installed",
+            "nothing was changed",
+            "install it with the role fog.migration.docker",
+        )
     try:
         tls = _tls(params)
         return CheckpointClient(
