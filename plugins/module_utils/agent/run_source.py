@@ -14,7 +14,7 @@ import glob
 import os
 import subprocess
 import time
-from typing import Any
+from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
@@ -32,7 +32,7 @@ CONNECT_LIMIT = 30
 PROGRESS_LIMIT = 1.0
 RESTORE_OPTIONS = ["--tcp-established", "--ext-unix-sk", "--file-locks"]
 
-Results = dict[str, dict[str, Any]]
+Results = Dict[str, Dict[str, Any]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
