@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_export
 short_description: Save a Docker image without the layers that another server has
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Writes an image with its tags into an archive, as C(docker save) does, but without the files of those layers that
     the server has that it is for. M(community.docker.docker_image_load) loads it there, since Docker opens no file of a

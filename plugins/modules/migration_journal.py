@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: migration_journal
 short_description: Keep the journal of a migration on one of its two servers
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The journal is one small file for each migration that has not ended, on both servers
     (C(/var/lib/fog-migration/journal/ID.json)). It tells who owns the container, how far the migration is, and what

@@ -12,8 +12,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from typing import Callable, NoReturn
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
