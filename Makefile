@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
 test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on two labs side by side
 	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
@@ -108,7 +108,7 @@ bench-downtime: setup-dev ## time moving containers, ours beside others' ways, i
 	@python benchmarks/downtime.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
-lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
+lint: lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, import-linter, vermin, shellcheck, yamllint, antsibull-changelog, ansible-lint
 
 lint-python: setup-dev
 	@$(call say,'ruff')
@@ -118,6 +118,15 @@ lint-python: setup-dev
 lint-types: setup-dev
 	@$(call say,'mypy')
 	@mypy $(SELF)/plugins
+
+lint-imports: setup-dev
+	@$(call say,'import-linter')
+	@PYTHONPATH=$(COLLECTIONS) lint-imports --no-logo --cache-dir .cache/import-linter
+
+# What runs on the fog servers, with the oldest Python that is supported there.
+lint-vermin: setup-dev
+	@$(call say,'vermin')
+	@vermin --quiet --no-tips --violations --target=3.8- plugins/modules plugins/module_utils
 
 lint-shell: setup-dev
 	@$(call say,'shellcheck')

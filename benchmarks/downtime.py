@@ -31,7 +31,7 @@ from downtime_page import PATHS, Cell, longest_gap, write_page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
-from lab import Lab, failure, wait_for  # noqa: E402 - it lies beside the tests
+from support.lab import Lab, failure, wait_for  # noqa: E402 - it lies with the integration tests
 
 NAME = "bench"
 IMAGE = "bench:python"

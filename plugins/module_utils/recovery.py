@@ -350,10 +350,11 @@ def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
 
 def _give_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
-    policy: dict = {}
+    policy: dict = entry.get("restart_policy") or {}
     # Gone, it is only that its policy is not known.
     with contextlib.suppress(MigrationError):
-        policy = manifest.inspected(places(entry)["checkpoint"][0], "")["HostConfig"].get("RestartPolicy") or {}
+        kept = places(entry)["checkpoint"][0]
+        policy = policy or manifest.inspected(kept, "")["HostConfig"].get("RestartPolicy") or {}
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
@@ -382,6 +383,14 @@ def _give_oom_score(inspect: dict) -> None:
 # Sweeping
 
 
+def _end_agent_of(run: str, identity: str) -> None:
+    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
+    folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
+    used = any(one["id"] == run for entry in journal.entries() if entry["id"] != identity for one in entry["transfers"])
+    if not used and deploy.running(folder) not in (None, os.getppid()):
+        deploy.dismiss(folder)
+
+
 def sweep(entry: dict, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry["transfers"]:
@@ -391,6 +400,7 @@ def sweep(entry: dict, keep: bool) -> None:
             ssh_access.edit_authorized_keys(
                 one["user"], lambda old, one=one: ssh_access.without_transfer(old, one["id"], time.time())
             )
+        _end_agent_of(one["id"], entry["id"])
     found = places(entry)
     for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

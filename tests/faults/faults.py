@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import lab as lab_module
+from support import lab as lab_module
 
 # The tasks at whose begin something happens: a stage boundary each. What they are called in the role.
 MOMENTS = {

@@ -26,11 +26,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
 
-import faults  # noqa: E402 - they lie beside this, and beside the integration tests
-import lab as lab_module  # noqa: E402
+import faults  # noqa: E402 - they lie beside this, and with the integration tests
 import page  # noqa: E402
-import programs  # noqa: E402
 import witness as witness_module  # noqa: E402
+
+from support import lab as lab_module  # noqa: E402
+from support import programs  # noqa: E402
 
 NAME = "counter"
 FILES = ("/numbers", "/data/numbers")

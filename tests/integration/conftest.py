@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import lab as lab_module
 import pytest
+
+from support import lab as lab_module
 
 
 @pytest.fixture(scope="session")

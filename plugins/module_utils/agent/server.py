@@ -18,7 +18,7 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import importlib
+import functools
 import json
 import os
 import select
@@ -27,9 +27,9 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from typing import Any, NoReturn
+from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.connect import SOCKET
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
@@ -44,7 +44,6 @@ PATIENCE_BEFORE = 600
 PATIENCE_AFTER = 60
 # Linux' PR_SET_CHILD_SUBREAPER.
 _SUBREAPER = 36
-_OPERATIONS = "ansible_collections.fog.migration.plugins.module_utils.agent.operations"
 
 
 class Agent:
@@ -70,7 +69,7 @@ class Agent:
                 self._asked = time.monotonic()
                 if not os.fork():
                     self.listener.close()
-                    _in_child(lambda: _serve_one(connection, self.folder))
+                    processes.in_child(functools.partial(_serve_one, connection, self.folder))
                 connection.close()
 
     def _is_idle(self) -> bool:
@@ -94,34 +93,6 @@ def _reap() -> None:
             pass
 
 
-def _in_child(work: Any) -> NoReturn:
-    """Does something in a process that was forked for it, and ends that process."""
-    status = 1
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        work()
-        status = 0
-    except SystemExit as exc:
-        status = exc.code if isinstance(exc.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def spawn(work: Any) -> int:
-    """Does something in a process of its own, which outlives the one that has started it; its number."""
-    child = os.fork()
-    if not child:
-        os.setsid()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nothing, 0)
-        os.dup2(nothing, 1)
-        _in_child(work)
-    return child
-
-
 def _serve_one(connection: socket.socket, folder: str) -> None:
     with connection:
         line, descriptors = receive(connection)
@@ -132,12 +103,13 @@ def _serve_one(connection: socket.socket, folder: str) -> None:
         except (ValueError, RecursionError):
             connection.sendall(b'{"failure": {"msg": "that is no request"}}\n')
             return
-        operations = importlib.import_module(_OPERATIONS)
+        from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
         if "attach" in request:
-            operations.attach(folder, str(request["attach"]), descriptors, connection)
+            requests.attach(folder, str(request["attach"]), descriptors, connection)
             return
         steps = Steps(folder)
-        answer = operations.answer(folder, request, steps)
+        answer = requests.answer(folder, request, steps)
         connection.sendall(json.dumps(dict(answer, steps=steps.lines)).encode("ascii") + b"\n")
 
 
@@ -173,12 +145,17 @@ def main() -> int:
         ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
     deploy.register(folder)
     agent = Agent(folder)
+    # After the socket is there: who has started the agent does not wait for it.
+    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
     try:
-        # After the socket is there: who has started the agent does not wait for it.
-        importlib.import_module(_OPERATIONS)
         agent.serve()
     except SystemExit:
         pass
     finally:
+        agent.listener.close()
+        requests.close(folder)
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(folder))
     return 0

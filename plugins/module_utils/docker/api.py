@@ -74,6 +74,10 @@ class CheckpointClient(APIClient):
         body = {"Container": container, "EndpointConfig": endpoint}
         self._raise_for_status(self._post_json(url, data=body))
 
+    def create_network_from_body(self, body: dict) -> str:
+        """C(POST /networks/create) with a complete body; returns the ID of the new network."""
+        return self._result(self._post_json(self._url("/networks/create"), data=body), json=True)["Id"]
+
     def find_container(self, name: str) -> dict | None:
         """The inspect data of a container by name or id, or None."""
         try:

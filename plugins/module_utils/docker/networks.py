@@ -41,6 +41,24 @@ def settings(network: dict) -> dict:
     return found if network.get("EnableIPv4", True) else dict(found, enable_ipv4=False)
 
 
+def creation_body(name: str, wanted: dict) -> dict:
+    """The body of C(POST /networks/create) that makes a network with these settings, see C(settings)."""
+    keys = {"subnet": "Subnet", "iprange": "IPRange", "gateway": "Gateway", "aux_addresses": "AuxiliaryAddresses"}
+    pools = [{keys[key]: value for key, value in pool.items()} for pool in wanted["ipam_config"]]
+    body = {
+        "Name": name,
+        "CheckDuplicate": True,
+        "Driver": wanted["driver"],
+        "Options": wanted["driver_options"],
+        "IPAM": {"Driver": wanted["ipam_driver"], "Options": wanted["ipam_driver_options"], "Config": pools},
+        "EnableIPv6": wanted["enable_ipv6"],
+        "Internal": wanted["internal"],
+        "Attachable": wanted["attachable"],
+        "Labels": wanted["labels"],
+    }
+    return dict(body, EnableIPv4=wanted["enable_ipv4"]) if "enable_ipv4" in wanted else body
+
+
 def _pool(config: dict) -> dict:
     """One pool of addresses. Docker 17.09 writes the length of the subnet behind the gateway."""
     pool = {

@@ -16,6 +16,9 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 
+# Its name in staging.
+FILE = "config.json"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -29,6 +32,11 @@ class Config:
     moving: list[str] = field(default_factory=list)
     single_files: list[str] = field(default_factory=list)
 
+    def moving_volumes(self) -> list[str]:
+        """The names of the volumes that move, and that the source lets go of at the end."""
+        found = mounts.of_container(self.inspect)
+        return [one["name"] for one in found if one["type"] == "volume" and one["destination"] in self.moving]
+
     def to_json(self) -> dict[str, Any]:
         """As an object for JSON."""
         return asdict(self)
@@ -39,16 +47,16 @@ class Config:
 
         :raises Refused: when it is none.
         """
-        kinds = {"inspect": dict, "volumes": list, "moving": list, "single_files": list}
         if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
             raise Refused("the source sent a configuration that lacks something, or has too much")
-        wrong = [name for name, kind in kinds.items() if not isinstance(value[name], kind)]
-        wrong += [name for name in ("moving", "single_files") if not all(isinstance(one, str) for one in value[name])]
-        wrong += [] if all(isinstance(one, dict) and one.get("Name") for one in value["volumes"]) else ["volumes"]
-        if wrong or not isinstance(value["inspect"].get("Config"), dict) or "HostConfig" not in value["inspect"]:
-            raise Refused(
-                f"the source sent a configuration that describes no container ({', '.join(wrong) or 'inspect'})"
-            )
+        lists = (value["volumes"], value["moving"], value["single_files"])
+        if not isinstance(value["inspect"], dict) or not all(isinstance(one, list) for one in lists):
+            raise Refused("the source sent a configuration with parts of the wrong type")
+        places = [*value["moving"], *value["single_files"]]
+        named = all(isinstance(one, dict) and isinstance(one.get("Name"), str) for one in value["volumes"])
+        described = all(isinstance(value["inspect"].get(one), dict) for one in ("Config", "HostConfig"))
+        if not (named and described and all(isinstance(one, str) for one in places)):
+            raise Refused("the source sent a configuration that describes no container")
         return cls(**value)
 
 

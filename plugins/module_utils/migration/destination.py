@@ -6,6 +6,10 @@
     source                                  destination
                                     <-      hello
     hello                           ->
+    file config.json, do: make      ->              the container is made again, where the source has not had it made
+                                    <-      done: made
+    do: layer, data, end            ->              what it has changed in its root file system
+                                    <-      done: layer
     memory (any number), then       ->              pages into the store; a round of pre-copy
       do: layout, layout            ->              which pages each pagemap has now
       do: settle                    ->
@@ -44,9 +48,14 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, page_store, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration import file_sync, group
+from ansible_collections.fog.migration.plugins.module_utils.migration import config, file_sync, group
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
@@ -123,14 +132,15 @@ class Start(threading.Thread):
 class Destination:
     """One container that is to be restored here. Call run() once."""
 
-    def __init__(self, frames, order):
+    def __init__(self, frames, order, make=None):
         self.frames = frames
+        self._make_container = make
         self.order = order
+        self.container = order.get("container")
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
-        self.prepared = os.path.join(RUNTIME, order["container"])
-        self.guard = restore_network.Guard(self.prepared)
+        self.prepared = self.guard = None
         self.start = None
         self.fifos = {}
         self.store = None
@@ -168,13 +178,41 @@ class Destination:
         check_greeting(self.frames.expect_object(HELLO), "source")
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
+        if self.container:
+            self._adopt(self.container)
+
+    def _adopt(self, container):
+        """The container with this ID is the one that is restored into."""
+        self.container = container
+        self.prepared = os.path.join(RUNTIME, container)
+        self.guard = restore_network.Guard(self.prepared)
         # While the container's start is under way, Docker tells nothing of it.
         self.mounts = {place: self._mount(place) for place in self.order.get("mounts", [])}
         if self.order.get("log"):
-            self.log = file_sync.log_of(self.order["docker_socket"], self.order["container"])
+            self.log = file_sync.log_of(self.order["docker_socket"], container)
 
     def _mount(self, place):
-        return file_sync.mount_of(self.order["docker_socket"], self.order["container"], place, self.order["host"])
+        return file_sync.mount_of(self.order["docker_socket"], self.container, place, self.order["host"])
+
+    # The container is made again
+
+    def _make(self, _wish):
+        if self.container or not self._make_container:
+            raise Refused("the source asked for a container to be made that is there already")
+        try:
+            container = self._make_container(os.path.join(self.staging, config.FILE))
+        except MigrationError as exc:
+            raise Refused(exc.what) from exc
+        self._adopt(container)
+        self.frames.write_json(DONE, {"done": "made", "container": container})
+
+    def _take_layer(self, _wish):
+        """What the container had changed in its root file system, put where the storage driver keeps it."""
+        if not self.container or self.start:
+            raise Refused("the source sent a layer for a container that is not there, or was started already")
+        storage = file_sync.storage_of(self.order["docker_socket"], self.container, self.order["host"])
+        names = file_sync.receive_layer(self.frames, storage)
+        self.frames.write_json(DONE, {"done": "layer", "names": names})
 
     def _serve(self):
         """One wish of the source; False when it was the last one."""
@@ -198,6 +236,7 @@ class Destination:
 
     def _obey(self, wish):
         verbs = {"arm": self._arm, "layout": self._note_layout, "settle": self._settle}
+        verbs.update({"make": self._make, "layer": self._take_layer})
         verbs.update(dict.fromkeys(("go", "take back"), self._hear_word))
         if str(wish.get("do")) not in verbs:
             raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
@@ -247,12 +286,14 @@ class Destination:
     # Docker's start waits in our runtime
 
     def _arm(self, _wish):
+        if not self.container or self.start:
+            raise Refused("the source asked for an armed container that is not there, or is armed already")
         began = time.monotonic()
         os.makedirs(RUNTIME, 0o700, exist_ok=True)
         os.mkdir(self.prepared, 0o700)
         self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
         self._write("patience", str(int(self.order["patience"])))
-        self.start = Start(self.order["docker_socket"], self.order["container"])
+        self.start = Start(self.order["docker_socket"], self.container)
         self.start.start()
         answer = self._answer(60)
         if answer != "armed":
@@ -328,13 +369,13 @@ class Destination:
         :raises Refused: when it does not: then none of them does.
         """
         identity, together = self.order["migration"], self.order["together"]
-        group.require_stopped(self.order["container"])
+        group.require_stopped(self.container)
         self._say(DONE, {"done": "restored"})
         if not journal.decide(identity, together, self._words.get() == "go"):
             raise Refused("not all that moves together could go on")
         # It has it from now on, whatever happens.
         with contextlib.suppress(OSError, runc.FreezeError):
-            group.resume(self.order["container"])
+            group.resume(self.container)
 
     def _outcome(self):
         """What the runtime says in the end. Before that, our hook in it says whose network is to be guarded."""
@@ -412,9 +453,9 @@ class Destination:
         for fifo in self.fifos.values():
             fifo.close()
         self.fifos = {}
-        runc.kill_restore(self.order["container"])
+        runc.kill_restore(self.container)
         self.start.join(30)
-        path = f"/containers/{self.order['container']}?force=1&v=1"
+        path = f"/containers/{self.container}?force=1&v=1"
         problem = engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
         if self.start.is_alive() or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
@@ -459,8 +500,9 @@ class Destination:
             fifo.close()
         if self.start:
             self.start.join(30)
-        self.guard.end()
-        shutil.rmtree(self.prepared, ignore_errors=True)
+        if self.guard:
+            self.guard.end()
+            shutil.rmtree(self.prepared, ignore_errors=True)
         _staging.remove(self.staging)
 
 
@@ -490,11 +532,21 @@ def receive_file(frames, staging, facts):
 def main():
     """Does what order.json says, with the source on the other side of standard input and output."""
     directory = deploy.order_directory()
-    deploy.register(directory)
     with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
         order = json.load(stream)
+    return run(directory, order, sys.stdin.fileno(), sys.stdout.fileno())
+
+
+def run(directory, order, reader, writer, make=None):
+    """The destination's end of one channel, from its begin to its end.
+
+    :param directory: the private folder of this migration, which is removed at the end.
+    :param order: has the C(container) where it is there already.
+    :param make: makes it from the file with its configuration, where it is not; returns its ID, raises MigrationError.
+    """
+    deploy.register(directory)
     try:
-        Destination(Frames(sys.stdin.fileno(), sys.stdout.fileno()), order).run()
+        Destination(Frames(reader, writer), order, make).run()
     except ChannelError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

@@ -195,13 +195,14 @@ class Tree:
     :param place: where it is in the container, or empty for the root file system.
     :param root: its folder here, or a file that is mounted alone; where nothing of it was sent already.
     :param snapshot: the file that tells of this folder, and what of it was sent, where something was.
+    :param there: what the destination holds of this folder, where it holds something and no file tells of it.
     """
 
-    def __init__(self, following, place, root="", snapshot=None):
-        self.is_whole = snapshot is None
+    def __init__(self, following, place, root="", snapshot=None, there=None):
+        self.is_whole = snapshot is None and there is None
         self._following = following
         # What the destination has, what there is here, and the difference.
-        self._root, self._there = (root, {}) if self.is_whole else _snapshot.load(snapshot)
+        self._root, self._there = (root, there or {}) if snapshot is None else _snapshot.load(snapshot)
         self._folder = archive.split(self._root)[0]
         self._place = place
         self._blocks = blocks.Blocks()
@@ -259,8 +260,54 @@ class Tree:
         return other <= (set() if self._place else {_snapshot.ROOT, b"tmp"})
 
 
+def send_layer(frames, storage, processes, bytes_per_second, changes):
+    """Sends what the container has changed in its root file system so far, as the container runs.
+
+    :param storage: where the storage driver keeps its files.
+    :param processes: the container's.
+    :param changes: is called for what Docker says to differ from the image, where the storage is no layer.
+    :returns: what the destination holds then. What is written meanwhile counts as changed, and travels later.
+    """
+    before = _snapshot.snapshot(storage.folder, processes)
+    stream = Outgoing(frames, bytes_per_second)
+    names, hidden, as_in_image = set(before), set(), {}
+    if not storage.is_layer:
+        names, hidden = storage_drivers.changes(before, changes())
+        as_in_image = {name: entry for name, entry in before.items() if name not in names}
+    packer = archive.Packer(storage.folder, stream.write, layer=storage.is_layer)
+    seen = packer.pack([], sorted(names), sorted(hidden))
+    stream.end()
+    return {**as_in_image, **_snapshot.held(before, seen)}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The destination
+
+
+def storage_of(docker_socket, container, host):
+    """Where Docker keeps the files of a container that was not started yet."""
+    inspect, problem = engine.ask(docker_socket, f"/containers/{container}/json")
+    told, other_problem = engine.ask(docker_socket, "/info")
+    if problem or other_problem:
+        raise Refused(f"Docker on {host} does not tell where it keeps the container ({problem or other_problem})")
+    storage = storage_drivers.of_container(inspect, told.get("DockerRootDir", "/var/lib/docker"))
+    if storage is None:
+        known = ", ".join(storage_drivers.DRIVERS)
+        raise Refused(f"files of the container cannot be put into the storage driver of {host}, but into {known}")
+    return storage
+
+
+def receive_layer(frames, storage):
+    """Takes what C(send_layer) sends, for a container that was not started yet; how many names it was."""
+    stream = Incoming(frames)
+    unpacker = (
+        archive.Unpacker(storage.folder, stream.read, layer=True)
+        if storage.is_layer
+        else archive.Merger(storage.folder, stream.read)
+    )
+    count = unpacker.unpack()
+    stream.end()
+    return count
 
 
 def append(frames, path):

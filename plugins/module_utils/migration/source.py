@@ -6,6 +6,7 @@
 One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
 transfer's private folder: one line of JSON asks, one line answers.
 
+    make      has the destination make the container, with all but its memory and its volumes' content, and arms it
     copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
     progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
@@ -41,10 +42,16 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
-from ansible_collections.fog.migration.plugins.module_utils.migration import dump, file_sync, precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration import config, dump, file_sync, precopy
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
@@ -73,7 +80,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
 )
 from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
-SOCKET = "agent.sock"
+SOCKET = "source.sock"
 # Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
 SMALL = 32 << 20
 # What the destination may have said before anybody asks for it.
@@ -182,6 +189,42 @@ class Source:
                 raise Interrupted("the destination says more than anybody asked for")
             self._answers[str(answer.get("done"))] = answer
         return self._answers.pop(what)
+
+    def make(self, wish):
+        """Has the destination make the container again, and Docker there wait inside our OCI runtime; its ID there."""
+        known = config.describe(self.order["docker_socket"], self.container, self.order["mounts"])
+        journal.note(self.order.get("migration"), moving={"volumes": known.config.moving_volumes()})
+        self._send_config(known.config)
+        made = self._done("made")
+        self.files = self._following_of(known)
+        self.arm(wish)
+        return {"container": str(made.get("container"))}
+
+    def _send_config(self, known):
+        path = os.path.join(self.staging, config.FILE)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(known.to_json(), stream)
+        send_file(self.frames, path, config.FILE)
+        os.unlink(path)
+        self.frames.write_json(DO, {"do": "make"})
+
+    def _following_of(self, known):
+        """Sends what the container has changed in its root file system; what keeps its files equal from then on."""
+        trees, sources = [], mounts.sources(known.config.inspect)
+        if known.storage:
+            self.frames.write_json(DO, {"do": "layer"})
+            there = file_sync.send_layer(
+                self.frames,
+                known.storage,
+                runc.processes(self.container),
+                self.order.get("rate_limit", 0),
+                lambda: config.changes(self.order["docker_socket"], self.container),
+            )
+            self._done("layer")
+            trees.append({"place": "", "root": known.storage.folder, "there": there})
+        trees += [{"place": place, "root": sources[place]} for place in known.config.moving]
+        log = container_log.path_of(known.config.inspect) if self.order.get("with_log") else None
+        return file_sync.Following(dict(self.order, trees=trees, log=log), self.frames, self._done)
 
     def arm(self, _wish):
         self.hold.prepare()
@@ -472,6 +515,7 @@ class Task(threading.Thread):
 
 
 VERBS = {
+    "make": Source.make,
     "copy": Source.copy,
     "progress": Source.progress,
     "arm": Source.arm,
@@ -543,7 +587,9 @@ def obey(source, wish):
     """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
     try:
         return {"result": VERBS[wish["do"]](source, wish)}
-    except (ChannelError, runc.FreezeError, pagemap.PagesError, journal.JournalError, OSError) as exc:
+    except MigrationError as exc:
+        error = exc.what
+    except (ChannelError, runc.FreezeError, pagemap.PagesError, OSError) as exc:
         error = str(exc)
     try:
         source.close()
@@ -559,15 +605,22 @@ def _end(_number, _frame):
 def main():
     """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
     directory = deploy.order_directory()
+    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
+        order = json.load(stream)
+    words = [order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port")]
+    return run(directory, order, ssh_access.ssh_command(*words))
+
+
+def run(directory, order, command):
+    """The source's end of one channel, from its begin to its end.
+
+    :param directory: the private folder of this migration, which is removed at the end.
+    :param command: the words of the command whose standard input and output are the channel.
+    """
     deploy.register(directory)
     # As any other end: what is only frozen goes on.
     signal.signal(signal.SIGTERM, _end)
-    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
-        order = json.load(stream)
-    connection = ssh_connection.SshConnection(
-        ssh_access.ssh_command(*(order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port"))),
-        time.monotonic() + order["lifetime"],
-    )
+    connection = ssh_connection.SshConnection(command, time.monotonic() + order["lifetime"])
     source = Source(Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), None), order)
     try:
         source.greet()

@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules by themselves: idempotence, check mode, what they return, and what they undo."""
+
+from __future__ import annotations
+
+import re
+
+from support.lab import CHECKPOINTS, wait_for
+from support.sequences import NATURALS, counted, end, naturals
+
+
+def status(lab, node: str, name: str) -> str:
+    """The state of a container."""
+    return lab.inspect(node, name)["State"]["Status"]
+
+
+def test_checkpoint_that_leaves_it_running(lab):
+    lab.start("fog1", "looper100", NATURALS, "--restart", "always")
+    first = {"container": "looper100", "name": "nightly", "leave_running": True}
+    assert lab.module("fog1", "container_checkpoint", "--check", **first)["changed"]
+    assert lab.sh("fog1", f"ls {CHECKPOINTS} 2>/dev/null || true") == ""
+    result = lab.module("fog1", "container_checkpoint", **first)
+    assert result["changed"]
+    assert result["restart_policy_held"] is None
+    assert 0 < result["statistics"]["frozen_time"] < 60_000_000
+    assert result["statistics"]["pages_scanned"] >= result["statistics"]["pages_written"] > 0
+    assert result["bytes_checkpoint"] > 4096 * result["statistics"]["pages_written"]
+    assert result["manifest"]["container"]["name"] == "looper100"
+    assert status(lab, "fog1", "looper100") == "running"
+    assert not lab.module("fog1", "container_checkpoint", **first)["changed"]
+    assert lab.module("fog1", "container_checkpoint", force=True, **first)["changed"]
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+    absent = {"name": "nightly", "state": "absent"}
+    assert lab.module("fog1", "container_checkpoint", **absent)["changed"]
+    assert not lab.module("fog1", "container_checkpoint", **absent)["changed"]
+
+
+def test_restart_policy_is_held_while_it_is_frozen(lab):
+    lab.start("fog1", "phoenix", NATURALS, "--restart", "always")
+    result = lab.module("fog1", "container_checkpoint", container="phoenix", name="c1")
+    assert result["restart_policy_held"]["Name"] == "always"
+    assert status(lab, "fog1", "phoenix") == "exited"
+    lab.sh("fog1", "systemctl restart docker")
+    assert status(lab, "fog1", "phoenix") == "exited"
+    restore = {"path": result["path"]}
+    assert lab.module("fog1", "container_restore", "--check", **restore)["changed"]
+    assert status(lab, "fog1", "phoenix") == "exited"
+    assert lab.module("fog1", "container_restore", **restore)["container"]["in_place"]
+    assert lab.inspect("fog1", "phoenix")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert not lab.module("fog1", "container_restore", **restore)["changed"]
+    older = lab.module("fog1", "container_checkpoint", container="phoenix", name="c1")
+    assert older["failed"]
+    assert "was started again since" in older["msg"]
+    assert status(lab, "fog1", "phoenix") == "running"
+
+
+def test_many_checkpoints_of_one_container(lab):
+    """Docker by itself fails one of the next after the container is dead: content sha256:... already exists."""
+    lab.start("fog1", "often", NATURALS)
+    for number in range(6):
+        result = lab.module("fog1", "container_checkpoint", container="often", name=f"c{number}")
+        assert not result["failed"], result["msg"]
+        result = lab.module("fog1", "container_restore", path=result["path"])
+        assert not result["failed"], result["msg"]
+    numbers = [int(line) for line in end(lab, "fog1", "often")]
+    assert numbers == naturals(len(numbers))
+
+
+def test_clone_beside_the_original_and_back(lab):
+    lab.start("fog1", "looper100", NATURALS)
+    path = lab.module("fog1", "container_checkpoint", container="looper100", name="c1", leave_running=True)["path"]
+    clone = {"path": path, "name": "looper100-clone"}
+    result = lab.module("fog1", "container_restore", **clone)
+    assert result["statistics"]["restore_time"] > 0
+    assert status(lab, "fog1", "looper100-clone") == status(lab, "fog1", "looper100") == "running"
+    counted(lab, "fog1", "looper100-clone", 5)
+    assert lab.module("fog1", "container_restore", state="absent", **clone)["changed"]
+    assert not lab.module("fog1", "container_restore", state="absent", **clone)["changed"]
+    assert not lab.module("fog1", "container_restore", state="absent", path=path)["changed"]
+    assert lab.running_on("looper100") == ["fog1"]
+    assert lab.module("fog1", "container_restore", **clone)["changed"]
+
+
+def test_files_are_of_the_same_instant_as_the_memory(lab):
+    """With files that are newer, a clone would write numbers once more that are there already."""
+    script = "n=0; while :; do echo $n >>/log; n=$((n + 1)); usleep 1000; done"
+    lab.start("fog1", "looper100", script, "--volume", "/data")
+    wait_for(lambda: int(lab.docker("fog1", "exec", "looper100", "wc", "-l", "/log").split()[0]) > 100, "some numbers")
+    made = lab.module("fog1", "container_checkpoint", container="looper100", name="c1", leave_running=True)
+    assert lab.module("fog1", "container_restore", path=made["path"], name="looper100-clone")["changed"]
+    for name in ("looper100", "looper100-clone"):
+        before = int(lab.docker("fog1", "exec", name, "wc", "-l", "/log").split()[0])
+        again = ["exec", name, "wc", "-l", "/log"]
+        wait_for(lambda again=again, before=before: int(lab.docker("fog1", *again).split()[0]) > before, "more numbers")
+        numbers = [int(line) for line in lab.docker("fog1", "exec", name, "cat", "/log").split()]
+        assert numbers == naturals(len(numbers))
+
+
+def test_what_criu_cannot_dump_runs_on(lab):
+    """An open file on a tmpfs that was deleted and is larger than CRIU carries is one of these things."""
+    script = f"dd if=/dev/zero of=/tmp/big bs=1M count=4; exec 3</tmp/big; rm /tmp/big; {NATURALS}"
+    lab.start("fog1", "ghost", script, "--restart", "always")
+    counted(lab, "fog1", "ghost", 3)
+    result = lab.module("fog1", "container_checkpoint", container="ghost", name="c1")
+    assert result["failed"]
+    assert "Checkpoint on fog1" in result["msg"]
+    assert "CRIU said" in result["msg"]
+    assert "runs on as before" in result["msg"]
+    assert "\n" not in result["msg"]
+    assert result["criu_log"]
+    assert status(lab, "fog1", "ghost") == "running"
+    assert lab.inspect("fog1", "ghost")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert lab.traces("fog1") == []
+
+
+def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
+    """Undoing anything while Docker still dumps would lose the container: what Docker writes is kept."""
+    lab.start("fog1", "heavy", "x=$(head -c 96000000 /dev/urandom | base64); " + NATURALS)
+    counted(lab, "fog1", "heavy", 3)
+    result = lab.module("fog1", "container_checkpoint", container="heavy", name="c1", checkpoint_timeout=1)
+    assert result["failed"]
+    assert "has not finished the checkpoint of heavy within 1 seconds" in result["msg"]
+    assert "\n" not in result["msg"]
+    wait_for(lambda: status(lab, "fog1", "heavy") == "exited", "the end of the checkpoint")
+    folder = re.findall(r"writes to ([^ ,]+)", result["msg"])[0]
+    still = (
+        f'before=$(du -s {folder}); sleep 2; [ "$before" = "$(du -s {folder})" ] && find {folder} -name inventory.img'
+    )
+    wait_for(lambda: lab.sh("fog1", still, check=False), "the end of Docker's writing")
+    # What the message says can be done with it.
+    container_folder = f"/var/lib/docker/containers/{lab.inspect('fog1', 'heavy')['Id']}/checkpoints"
+    lab.sh("fog1", f"mkdir -p {container_folder} && mv {folder}/c1 {container_folder}/c1")
+    lab.docker("fog1", "start", "--checkpoint", "c1", "heavy")
+    numbers = [int(line) for line in end(lab, "fog1", "heavy")]
+    assert numbers == naturals(len(numbers))

@@ -1,0 +1,34 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A short selection of what C(make fault-test) does: faults in the midst of migrations, after which nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+import run
+import witness as witness_module
+from faults import Plan
+
+pytestmark = pytest.mark.lab
+
+PLANS = [
+    Plan("controller", "precopy", "freeze", 0.4),
+    Plan("receiver", "precopy", "freeze", 0.55),
+    pytest.param(Plan("sender", "precopy", "freeze", 0.6), marks=pytest.mark.slow),
+    pytest.param(Plan("source node", "cold", "activation", 0.0), marks=pytest.mark.slow),
+    Plan("destination node", "precopy", "pre-copy", 0.3),
+    Plan("dockerd at the destination", "cold", "restore", 0.5),
+    pytest.param(Plan("destination node", "cold", "filling", 0.3), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.kind} {plan.moment}".replace(" ", "-"))
+def test_nothing_is_lost(lab, plan):
+    run.prepare(lab)
+    witness = witness_module.Witness(run.gateway())
+    try:
+        result = run.Trial(lab, witness, plan, 0).run()
+    finally:
+        witness.close()
+    assert result["problems"] == [], "\n".join(result["log"])

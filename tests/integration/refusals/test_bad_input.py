@@ -1,0 +1,335 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What cannot work is said in one sentence, the container goes on where it was, and nothing is left over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+
+import pytest
+
+from support.checkpoints import forge_manifest
+from support.lab import CHECKPOINTS, PLAYBOOKS, environment, failure, wait_for
+from support.sequences import NATURALS, counted, end, naturals
+
+
+@pytest.fixture
+def looper(lab):
+    """A counter on fog1 that has to be unharmed after the test.
+
+    It is the same container then, no number is missing, and there is no trace anywhere.
+    """
+    identity = lab.start("fog1", "looper100", NATURALS)
+    counted(lab, "fog1", "looper100", 5)
+    yield identity
+    assert lab.running_on("looper100") == ["fog1"]
+    assert lab.inspect("fog1", "looper100")["Id"] == identity
+    seen = len(lab.lines("fog1", "looper100"))
+    counted(lab, "fog1", "looper100", seen + 5)
+    numbers = [int(line) for line in end(lab, "fog1", "looper100")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def one_sentence(message: str, *parts: str) -> None:
+    """The message is one paragraph that names all of I(parts)."""
+    assert "\n" not in message.strip()
+    for part in parts:
+        assert part in message, message
+
+
+def test_unknown_container(lab, looper):
+    one_sentence(failure(lab.migrate("nobody", check=False)), "no container nobody on fog1, fog2")
+
+
+def test_no_container_named(lab, looper):
+    one_sentence(failure(lab.playbook("migrate.yml", check=False)), "say -e container=NAME")
+    one_sentence(failure(lab.migrate("a/b", check=False)), "say -e container=NAME")
+
+
+def test_stopped_container(lab):
+    lab.start("fog1", "stopped", NATURALS)
+    lab.docker("fog1", "stop", "-t", "0", "stopped")
+    message = failure(lab.migrate("stopped", check=False))
+    one_sentence(message, "stopped is not running (exited)", "docker start stopped")
+    assert lab.inspect("fog1", "stopped")["State"]["Status"] == "exited"
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+def test_paused_container(lab):
+    lab.start("fog1", "paused", NATURALS)
+    lab.docker("fog1", "pause", "paused")
+    one_sentence(failure(lab.migrate("paused", check=False)), "docker unpause paused")
+    assert lab.inspect("fog1", "paused")["State"]["Status"] == "paused"
+
+
+def test_destination_is_the_source(lab, looper):
+    message = failure(lab.migrate("looper100", destination="fog1", check=False))
+    one_sentence(message, "fog1 is the destination and the container is there already")
+
+
+def test_destination_not_in_the_inventory(lab, looper):
+    one_sentence(
+        failure(lab.migrate("looper100", destination="nowhere", check=False)), "nowhere is not in the inventory"
+    )
+
+
+def test_unreachable_destination(lab, looper, tmp_path):
+    network = lab.hostvars["fog1"]["ansible_host"].rsplit(".", 1)[0]
+    inventory = tmp_path / "more.yml"
+    inventory.write_text(json.dumps({"fog_servers": {"hosts": {"fog9": {"ansible_host": f"{network}.99"}}}}))
+    words = ["-i", str(PLAYBOOKS / "../inventories/lab"), "-i", str(inventory)]
+    message = failure(lab.migrate("looper100", *words, destination="fog9", check=False))
+    one_sentence(message, "the destination fog9 cannot be reached")
+
+
+@pytest.fixture
+def image_on_fog2(lab):
+    """Containers can be started on fog2 as well."""
+    archive = subprocess.run(
+        [*lab.exec_command("fog1"), "docker", "save", "busybox:lab"], capture_output=True, check=True
+    )
+    subprocess.run([*lab.exec_command("fog2"), "docker", "load"], input=archive.stdout, check=True, capture_output=True)
+
+
+def test_name_taken_at_the_destination(lab, looper, image_on_fog2):
+    lab.docker("fog2", "run", "-d", "--name", "taken", "--entrypoint", "sleep", "busybox:lab", "1000")
+    message = failure(lab.migrate("looper100", new_name="taken", check=False))
+    one_sentence(message, "fog2", "has a container taken already", "new_name")
+    assert lab.running_on("taken") == ["fog2"]
+
+
+def test_port_taken_at_the_destination(lab, image_on_fog2):
+    lab.start("fog1", "web", NATURALS, "--publish", "18081:80")
+    lab.start("fog2", "other", NATURALS, "--publish", "18081:80")
+    one_sentence(failure(lab.migrate("web", check=False)), "18081/tcp are in use")
+    assert lab.running_on("web") == ["fog1"]
+
+
+@contextlib.contextmanager
+def not_experimental(lab, node: str):
+    """Docker without its experimental mode, for a while."""
+    lab.sh(node, "cp /etc/docker/daemon.json /root/daemon.json")
+    lab.sh(
+        node,
+        'sed -i \'s/"experimental": *true/"experimental": false/\' /etc/docker/daemon.json && systemctl restart docker',
+    )
+    try:
+        yield
+    finally:
+        lab.sh(node, "mv /root/daemon.json /etc/docker/daemon.json && systemctl restart docker")
+
+
+def test_destination_not_experimental(lab, looper):
+    with not_experimental(lab, "fog2"):
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
+    one_sentence(message, "experimental", "/etc/docker/daemon.json")
+
+
+def test_source_not_experimental(lab):
+    with not_experimental(lab, "fog1"):
+        lab.start("fog1", "looper100", NATURALS)
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
+        assert lab.running_on("looper100") == ["fog1"]
+        result = lab.module("fog1", "container_checkpoint", container="looper100", name="c1")
+        one_sentence(result["msg"], "Checkpoint on fog1", "experimental mode", "nothing was changed")
+    one_sentence(message, "experimental")
+
+
+@pytest.mark.parametrize("node", ["fog1", "fog2"])
+def test_criu_missing(lab, looper, node):
+    path = lab.sh(node, "command -v criu").strip()
+    lab.sh(node, f"mv {path} {path}.away")
+    try:
+        message = failure(lab.migrate("looper100", check=False))
+    finally:
+        lab.sh(node, f"mv {path}.away {path}")
+    one_sentence(message, "criu is not installed")
+
+
+def test_process_of_another_user_where_criu_may_not_dump_it(lab):
+    if int(lab.sh("fog1", "grep CapEff /proc/1/status").split()[1], 16) >> 24 & 1:
+        pytest.skip("NOT TESTED: root has CAP_SYS_RESOURCE on this machine, so nothing is in the way")
+    lab.start("fog1", "other-user", NATURALS, "--user", "1000:1000")
+    one_sentence(failure(lab.migrate("other-user", check=False)), "CAP_SYS_RESOURCE", "the container runs on as before")
+    assert lab.running_on("other-user") == ["fog1"]
+
+
+def test_volumes_that_cannot_move(lab):
+    lab.start("fog1", "voluminous", NATURALS, "--volume", "data:/data")
+    refused = failure(lab.migrate("voluminous", check=False, migration_volumes="refuse"))
+    one_sentence(refused, "the content of the volume data would not travel with it")
+    lab.docker("fog2", "volume", "create", "data")
+    one_sentence(failure(lab.migrate("voluminous", check=False)), "the destination has a volume data already")
+    lab.docker("fog2", "volume", "rm", "data")
+    lab.docker("fog1", "create", "--name", "other", "--volume", "data:/data", "busybox:lab")
+    one_sentence(failure(lab.migrate("voluminous", check=False)), "the volume data is used by other as well")
+    assert lab.running_on("voluminous") == ["fog1"]
+    lab.docker("fog1", "rm", "-f", "voluminous", "other")
+    lab.docker("fog1", "volume", "rm", "data")
+
+
+def test_containers_that_share_a_namespace(lab, looper):
+    lab.start("fog1", "guest", NATURALS, "--network", "container:looper100")
+    refused = failure(lab.migrate("looper100", check=False))
+    one_sentence(refused, "it shares its network namespace with guest, which cannot be restored elsewhere")
+    refused = failure(lab.migrate("guest", check=False))
+    one_sentence(refused, "it shares the network namespace of looper100")
+
+
+def test_a_process_that_was_stopped(lab):
+    lab.start("fog1", "stopped", f"sleep 600 & sleep 1; kill -STOP $!; {NATURALS}")
+    wait_for(lambda: len(lab.lines("fog1", "stopped")) > 2, "the first numbers")
+    for mode in ("cold", "precopy"):
+        refused = failure(lab.migrate("stopped", check=False, migration_mode=mode))
+        one_sentence(refused, "has processes that were stopped by a signal (sleep)", "nothing was changed")
+    assert lab.running_on("stopped") == ["fog1"]
+
+
+def test_a_link_that_leads_to_nowhere(lab, looper):
+    lab.start("fog1", "linked", NATURALS, "--link", "looper100:other")
+    one_sentence(failure(lab.migrate("linked", check=False)), "it is linked to looper100 (--link)")
+
+
+def test_which_containers_are_meant(lab, looper):
+    def refused(**wish):
+        return failure(lab.playbook("migrate.yml", check=False, **wish))
+
+    one_sentence(
+        refused(containers="looper100,nobody"), "there is no server with all of looper100, nobody on fog1, fog2"
+    )
+    one_sentence(
+        refused(project="nothing"), "there is no running container with the label com.docker.compose.project=nothing"
+    )
+    one_sentence(refused(container="looper100", label="a"), "say either which container")
+    one_sentence(refused(containers="looper100", new_name="x"), "those that move together keep their names")
+
+
+@pytest.mark.parametrize("name", ["c", "a/b", "../up", ""])
+def test_names_of_checkpoints_that_docker_refuses(lab, looper, name):
+    result = lab.module("fog1", "container_checkpoint", container="looper100", name=name)
+    assert result["failed"]
+    one_sentence(result["msg"], "Checkpoint on fog1", "refused by Docker", "nothing was changed")
+
+
+@contextlib.contextmanager
+def small_disk(lab, node: str, size: str):
+    """A destination whose folder for checkpoints is this small."""
+    lab.sh(node, f"mkdir -p {CHECKPOINTS} && mount -t tmpfs -o size={size} tmpfs {CHECKPOINTS}")
+    try:
+        yield
+    finally:
+        lab.sh(node, f"umount {CHECKPOINTS}")
+
+
+def test_full_disk_at_the_destination(lab, looper):
+    with small_disk(lab, "fog2", "64k"):
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
+        one_sentence(message, "needed at the destination", "nothing was changed")
+        ignore = {"migration_ignore": ["space_destination"]}
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold", **ignore))
+        one_sentence(message, "fog2", "looper100 was resumed and runs at fog1")
+        assert lab.sh("fog2", f"ls -A {CHECKPOINTS}") == ""
+
+
+@pytest.mark.parametrize("mode", ["cold", "precopy"])
+def test_connection_cut_in_mid_transfer(lab, mode):
+    ballast = "x=$(head -c 24000000 /dev/urandom | base64); "
+    identity = lab.start("fog1", "heavy", ballast + NATURALS)
+    counted(lab, "fog1", "heavy", 5)
+    over = threading.Event()
+
+    def cut() -> None:
+        """Kills every connection of the transfer while it is under way."""
+        while not over.is_set():
+            lab.sh("fog1", "sleep 0.5; pkill -KILL -f 'ssh .*fog-migration' || true", check=False)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        slowly = {"migration_rate_limit": 4, "migration_compression": "none"}
+        message = failure(lab.migrate("heavy", check=False, migration_mode=mode, **slowly))
+    finally:
+        over.set()
+        cutter.join()
+    how = "heavy was resumed and runs at fog1" if mode == "cold" else "heavy runs on as before at fog1"
+    one_sentence(message, "fog2", how)
+    assert lab.running_on("heavy") == ["fog1"]
+    assert lab.inspect("fog1", "heavy")["Id"] == identity
+    numbers = [int(line) for line in end(lab, "fog1", "heavy")]
+    assert numbers == naturals(len(numbers))
+    assert [lab.traces(node) for node in lab.servers()] == [[], []]
+
+
+@pytest.fixture
+def checkpoint(lab):
+    """The path of a checkpoint of a counter that was frozen by its user's wish."""
+    lab.start("fog1", "frozen", NATURALS)
+    counted(lab, "fog1", "frozen", 5)
+    return lab.module("fog1", "container_checkpoint", container="frozen", name="c1")["path"]
+
+
+def unharmed(lab, checkpoint: str) -> None:
+    """The checkpoint is intact, its container is stopped, nothing else is there, and it can still be resumed."""
+    (found,) = lab.module("fog1", "checkpoint_info", name="c1")["checkpoints"]
+    assert found["intact"]
+    assert lab.docker("fog1", "ps", "-a", "--format", "{{.Names}} {{.State}}") == "frozen exited"
+    assert not [trace for trace in lab.traces("fog1") if not trace.startswith("/var/lib/fog-migration/checkpoints/c")]
+    assert lab.module("fog1", "container_restore", path=checkpoint)["container"]["in_place"]
+    numbers = [int(line) for line in end(lab, "fog1", "frozen")]
+    assert numbers == naturals(len(numbers))
+
+
+DAMAGE = {
+    "truncated": "truncate -s 4096 {copy}/criu/pages-1.img",
+    "bit-flipped": "printf '\\377' | dd of={copy}/criu/pages-1.img bs=1 seek=5000 conv=notrunc",
+    "file missing": "rm {copy}/container.json",
+    "manifest missing": "rm {copy}/manifest.json",
+    "not a manifest": "echo hello > {copy}/manifest.json",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_checkpoint_is_refused(lab, checkpoint, damage):
+    copy = f"{CHECKPOINTS}/copy"
+    lab.sh("fog1", f"cp -a {checkpoint} {copy} && {DAMAGE[damage].format(copy=copy)}")
+    result = lab.module("fog1", "container_restore", path=copy, name="clone")
+    assert result["failed"]
+    one_sentence(result["msg"], "Restore on fog1", copy)
+    unharmed(lab, checkpoint)
+
+
+def test_restore_that_hangs_is_killed_and_leaves_nothing(lab, checkpoint):
+    """A truncated image under a manifest that fits it: CRIU itself reads beyond the end, for ever."""
+    copy = f"{CHECKPOINTS}/copy"
+    lab.sh("fog1", f"cp -a {checkpoint} {copy} && {DAMAGE['truncated'].format(copy=copy)}")
+    forge_manifest(lab, "fog1", copy)
+    result = lab.module("fog1", "container_restore", path=copy, name="clone", restore_timeout=10)
+    assert result["failed"]
+    one_sentence(result["msg"], "Restore on fog1", "clone could not be restored", "nothing of it is left on this host")
+    wait_for(lambda: not lab.sh("fog1", "pgrep criu || true"), "the end of criu", 20)
+    unharmed(lab, checkpoint)
+
+
+def test_the_daemon_cannot_be_reached(lab):
+    result = lab.module("fog1", "server_info", docker_host="unix:///nowhere.sock")
+    assert result["failed"]
+    one_sentence(result["msg"], "Info on fog1", "unix:///nowhere.sock cannot be reached", "nothing was changed")
+
+
+def test_ansible_playbook_itself_is_quiet_about_tracebacks(lab):
+    done = subprocess.run(
+        ["ansible", "fog1", "-m", "fog.migration.container_restore", "-a", "path=/nowhere", "-vvv"],
+        cwd=PLAYBOOKS,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert "there is no checkpoint at /nowhere" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
