@@ -11,13 +11,11 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import os
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
-from ansible_collections.fog.migration.plugins.module_utils.docker.api import DOCKER_IMPORT_ERROR, OPTIONS
+from ansible_collections.fog.migration.plugins.module_utils.docker.options import OPTIONS
 
 # The environment variables that options fall back to.
 _VARIABLES = {
@@ -32,14 +30,28 @@ _FALLBACKS = {name: {"fallback": (env_fallback, [variable])} for name, variable 
 CONNECTION_SPEC = {name: {**option, **_FALLBACKS.get(name, {})} for name, option in OPTIONS.items()}
 
 
-def new_module(argument_spec: dict, **more) -> AnsibleModule:
-    """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing."""
+def new_module(argument_spec: dict, needs_sdk: bool = True, **more) -> AnsibleModule:
+    """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing.
+
+    :param needs_sdk: whether the module always uses the SDK.
+    """
     module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
-    if DOCKER_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("docker"), exception=DOCKER_IMPORT_ERROR)
+    if needs_sdk:
+        require_sdk(module)
     if module.params["debug"]:
+        import logging
+        import logging.handlers
+
         logger = logging.getLogger("urllib3")
         logger.setLevel(logging.DEBUG)
         if os.path.exists("/dev/log"):
             logger.addHandler(logging.handlers.SysLogHandler(address="/dev/log"))
     return module
+
+
+def require_sdk(module: AnsibleModule) -> None:
+    """Ends the module with one sentence where the Docker SDK is missing. The import takes a moment."""
+    from ansible_collections.fog.migration.plugins.module_utils.docker.api import DOCKER_IMPORT_ERROR
+
+    if DOCKER_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("docker"), exception=DOCKER_IMPORT_ERROR)
