@@ -37,7 +37,7 @@ class MigrationError(CollectionError):
     :param details: further values for the module's result, e.g. C(criu_log).
     """
 
-    def __init__(self, what: str, state: str = "", remedy: str = "", **details):
+    def __init__(self, what: str, state: str = "", remedy: str = "", **details: object) -> None:
         super().__init__(what)
         self.what = what
         self.state = state

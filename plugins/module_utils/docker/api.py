@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker.images import chain_ids
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -116,8 +117,8 @@ def api_message(error: Exception) -> str:
     return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
 
 
-def _tls(params: dict):
-    """The SDK's C(tls) argument for these options, or False."""
+def _tls(params: dict) -> Any:
+    """The SDK's C(tls) argument for these options: a C(TLSConfig), or False."""
     if not (params["tls"] or params["validate_certs"]):
         return False
     folder = os.environ.get("DOCKER_CERT_PATH")

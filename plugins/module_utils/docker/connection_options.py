@@ -20,7 +20,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 from ansible_collections.fog.migration.plugins.module_utils.docker.api import DOCKER_IMPORT_ERROR
 
 
-def _option(kind: str, variable: str | None = None, **more) -> dict:
+def _option(kind: str, variable: str | None = None, **more: object) -> dict:
     """One option of an argument specification, with an environment variable to fall back to."""
     fallback = {"fallback": (env_fallback, [variable])} if variable else {}
     return dict({"type": kind}, **fallback, **more)
@@ -41,7 +41,7 @@ CONNECTION_SPEC = {
 }
 
 
-def new_module(argument_spec: dict, **more) -> AnsibleModule:
+def new_module(argument_spec: dict, **more: object) -> AnsibleModule:
     """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing."""
     module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
     if DOCKER_IMPORT_ERROR:

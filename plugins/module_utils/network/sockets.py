@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 
-from ansible_collections.fog.migration.plugins.module_utils.criu.protobuf import fields, message, number
+from ansible_collections.fog.migration.plugins.module_utils.criu.protobuf import ProtobufError, fields, message, number
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 
@@ -109,7 +109,7 @@ def _detach_in(path, inner, is_left_behind):
         left = [one for one in everyone if is_left_behind(one, everyone)]
         goes = [sock is not None and described(sock) in left for _entry, sock in found]
         new = [_without(entry, inner) if gone else entry for entry, gone in zip(old, goes)]
-    except (KeyError, TypeError, ValueError, struct.error) as exc:
+    except (ProtobufError, KeyError, TypeError, ValueError, struct.error) as exc:
         raise SocketsError(f"a socket in {path} is not whole ({exc})") from exc
     if left:
         with open(path, "wb") as stream:
