@@ -34,7 +34,6 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from typing import Dict, Tuple, Union
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
@@ -47,7 +46,7 @@ OWNERS = ("source", "unknown", "destination")
 LARGEST = 1 << 20
 IDENTITY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # What an entry always has, and its type.
-_FIELDS: Dict[str, Union[type, Tuple[type, ...]]] = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "role": str,
     "owner": str,
