@@ -36,6 +36,7 @@ import time
 from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 FOLDER = "/var/lib/fog-migration/journal"
 FORMAT = "fog.migration/journal"
@@ -139,7 +140,7 @@ def _write(entry: dict, folder: int) -> None:
     """Complete or not at all, and on the disk when it returns."""
     path = path_of(entry["id"])
     temporary = os.path.join(FOLDER, f".{entry['id']}.json")
-    text = json.dumps(dict(entry, noted=time.time(), boot=boot()), indent=1, sort_keys=True)
+    text = json.dumps(dict(entry, noted=time.time(), boot=procfs.boot()), indent=1, sort_keys=True)
     try:
         _write_through(temporary, text)
         os.rename(temporary, path)
@@ -279,13 +280,3 @@ def close_entry(identity: str) -> bool:
             return False
         os.fsync(folder)
     return True
-
-
-def boot() -> str:
-    """What tells this run of the server from the one before: the kernel's own name for it, and its first process."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        kernel = stream.read().strip()
-    # A server may be a container, whose kernel runs on when it starts anew.
-    with open("/proc/1/stat", encoding="utf-8", errors="replace") as stream:
-        started = stream.read().rpartition(")")[2].split()[19]
-    return f"{kernel}:{started}"

@@ -84,7 +84,7 @@ def _now(entry: dict, client: api.CheckpointClient) -> dict:
         "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
         "id": inspect["Id"] if inspect else "",
         "checkpoint": _images(entry) is not None,
-        "same_boot": entry.get("boot") == journal.boot(),
+        "same_boot": entry.get("boot") == procfs.boot(),
         "programs": any(deploy.running(one["directory"]) for one in entry["transfers"]),
     }
 

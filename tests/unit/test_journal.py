@@ -15,6 +15,7 @@ from ansible_collections.fog.migration.plugins.filter.unsettled import busy, uns
 from ansible_collections.fog.migration.plugins.filter.verdict import verdict
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
 FACTS = {
@@ -41,7 +42,7 @@ def test_an_entry_from_its_begin_to_its_end(folder):
     assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
     entry = journal.load("looper100-1")
     assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
-    assert entry["boot"] == journal.boot()
+    assert entry["boot"] == procfs.boot()
     journal.note("looper100-1", owner="unknown", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
     journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
     entry = journal.load("looper100-1")

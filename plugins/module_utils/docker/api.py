@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.docker.images import chain_ids
+from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 # What a call of the API can raise.
@@ -34,20 +33,10 @@ except ImportError:
     FAILURES = (OSError,)
     READ_TIMEOUT = TimeoutError
 
+api_message = daemon.message
 _BLOCK = 1 << 20
 # What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
-
-
-# The connection options where nobody gives any, as C(connection_options.CONNECTION_SPEC) has them.
-DEFAULTS = {
-    "docker_host": "unix:///var/run/docker.sock",
-    "api_version": "auto",
-    "timeout": 60,
-    "tls": False,
-    "validate_certs": False,
-    "use_ssh_client": False,
-}
 
 
 class CheckpointClient(APIClient):
@@ -93,6 +82,13 @@ class CheckpointClient(APIClient):
         except docker.errors.NotFound:
             return None
 
+    def find_network(self, name: str) -> dict | None:
+        """The inspect data of a network by name or id, or None."""
+        try:
+            return self.inspect_network(name)
+        except docker.errors.NotFound:
+            return None
+
     def save_images(self, names: list[str], path: str) -> None:
         """C(GET /images/get): writes an archive with these images.
 
@@ -103,18 +99,6 @@ class CheckpointClient(APIClient):
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             for block in answer.iter_content(_BLOCK):
                 stream.write(block)
-
-    def layers(self) -> list[str]:
-        """The chain IDs of all layers of the images here."""
-        images = (self.find_image(one["Id"]) or {} for one in self.images())
-        stacks = ((image.get("RootFS") or {}).get("Layers") or [] for image in images)
-        return sorted({chain for stack in stacks for chain in chain_ids(stack)})
-
-
-def api_message(error: Exception) -> str:
-    """What the daemon said, in one line, without the SDK's wrapping and without names of logs that are gone by now."""
-    text = str(getattr(error, "explanation", None) or error)
-    return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
 
 
 def _tls(params: dict) -> Any:
@@ -142,6 +126,12 @@ def connect(params: dict) -> CheckpointClient:
     :raises MigrationError: when the daemon cannot be reached.
     """
     url = params["docker_host"]
+    if DOCKER_IMPORT_ERROR:
+        raise MigrationError(
+            "the Docker SDK for Python is not installed",
+            "nothing was changed",
+            "install it with the role fog.migration.docker",
+        )
     try:
         tls = _tls(params)
         return CheckpointClient(
@@ -160,24 +150,8 @@ def connect(params: dict) -> CheckpointClient:
 
 
 def daemon_facts(client: CheckpointClient) -> dict:
-    """What the decisions need to know of the daemon.
-
-    :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
-        C(network_drivers), C(architecture), C(live_restore).
-    """
-    info, version = client.info(), client.version()
-    return {
-        "version": version.get("Version", "unknown"),
-        "api_version": version.get("ApiVersion", "unknown"),
-        "experimental": bool(version.get("Experimental", info.get("ExperimentalBuild", False))),
-        "storage_driver": info.get("Driver", "unknown"),
-        "root": info.get("DockerRootDir", "/var/lib/docker"),
-        "name": info.get("Name", ""),
-        "runtimes": sorted(info.get("Runtimes") or {}),
-        "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
-        "architecture": info.get("Architecture", ""),
-        "live_restore": bool(info.get("LiveRestoreEnabled", False)),
-    }
+    """What the decisions need to know of the daemon, see C(daemon.facts)."""
+    return daemon.facts(client.info(), client.version())
 
 
 def require_local(root: str, container_id: str) -> str:

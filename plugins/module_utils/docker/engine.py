@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 
 def order(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
@@ -34,6 +35,28 @@ def ask(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict
         return json.loads(answer.partition(b"\r\n\r\n")[2].decode("utf-8")), None
     except ValueError:
         return {}, "its answer cannot be read"
+
+
+def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[int, dict[str, str], Any, str | None]:
+    """As C(ask), for whoever has to tell one failure from another.
+
+    :returns: the status (0: no answer), Docker's headers by their names in lower case, what it tells, and the problem.
+    """
+    answer, problem = _answer(docker_socket, "GET", path, seconds)
+    if problem:
+        return 0, {}, None, problem
+    head, _blank, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    number = first.split(" ")[1:2]
+    status = int(number[0]) if number and number[0].isdigit() else 0
+    headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+    if refusal(answer):
+        return status, headers, None, refusal(answer)
+    try:
+        value = json.loads(body.decode("utf-8")) if "json" in headers.get("content-type", "") else body.decode("utf-8")
+        return status, headers, value, None
+    except ValueError:
+        return status, headers, None, "its answer cannot be read"
 
 
 def _answer(docker_socket: str, method: str, path: str, seconds: float | None) -> tuple[bytes, str | None]:

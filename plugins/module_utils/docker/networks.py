@@ -84,6 +84,18 @@ def subnets(configured: dict) -> list[str]:
     return [pool["subnet"] for pool in configured["ipam_config"] if "subnet" in pool]
 
 
+def segments(configured: dict[str, dict]) -> dict[str, dict]:
+    """Those of some networks on which containers have addresses of their own on the network outside, by name.
+
+    :param configured: their settings, by name.
+    """
+    return {
+        name: {"driver": one["driver"], "subnets": subnets(one), "used": one["used"]}
+        for name, one in configured.items()
+        if one["driver"] in MOVABLE_DRIVERS
+    }
+
+
 def difference(name: str, here: dict, there: dict, addresses: list[str]) -> str:
     """Why a container cannot use the destination's network of this name; empty where it can.
 

@@ -105,6 +105,13 @@ def lay_sources(directory: str, part: str) -> None:
         _write(os.path.join(folder, file + ".py"), text)
 
 
+def lay_program(directory: str, name: str) -> str:
+    """Puts the source text of one of our module_utils that imports none of the others under its own name; its path."""
+    path = os.path.join(directory, name.rpartition(".")[2] + ".py")
+    _write(path, _source(name))
+    return path
+
+
 def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)

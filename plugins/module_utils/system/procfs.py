@@ -23,6 +23,16 @@ def read(path: str) -> str:
         return ""
 
 
+def boot() -> str:
+    """What tells this run of the server from the one before: the kernel's own name for it, and its first process."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        kernel = stream.read().strip()
+    # A server may be a container, whose kernel runs on when it starts anew.
+    with open("/proc/1/stat", encoding="utf-8", errors="replace") as stream:
+        started = stream.read().rpartition(")")[2].split()[19]
+    return f"{kernel}:{started}"
+
+
 def status(process: int) -> dict[str, str]:
     """The fields of C(/proc/PID/status), none when the process has ended."""
     lines = (line.partition(":") for line in read(f"/proc/{process}/status").splitlines())
@@ -70,7 +80,12 @@ def is_stopped(process: int) -> bool:
 
 def stopped_below(root: int) -> list[str]:
     """The names of the processes that were stopped, of I(root) and those that descend from it."""
-    return sorted(program(process) for process in processes_below(root) if is_stopped(process)) if root else []
+    return stopped(processes_below(root)) if root else []
+
+
+def stopped(processes: Iterable[int]) -> list[str]:
+    """The names of those of these processes that were stopped."""
+    return sorted(program(process) for process in processes if is_stopped(process))
 
 
 def settle_oom_score(root: int, wanted: int) -> list[int]:
@@ -89,9 +104,9 @@ def settle_oom_score(root: int, wanted: int) -> list[int]:
     return found
 
 
-def anonymous_memory(root: int) -> int:
-    """Bytes of anonymous memory (what a checkpoint has to hold) of I(root) and all processes below it."""
-    sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes_below(root))
+def anonymous_memory(processes: Iterable[int]) -> int:
+    """Bytes of anonymous memory (what a checkpoint has to hold) of these processes."""
+    sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes)
     return sum(int(size) * 1024 for size in sizes)
 
 
@@ -113,6 +128,9 @@ def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) 
 
 def unreadable_limits(root: int) -> bool:
     """Whether I(root) or a process below it belongs to another user and CRIU may not read its limits on this host."""
-    if not root:
-        return False
-    return not limits_readable(status(os.getpid()), [status(process) for process in processes_below(root)])
+    return limits_unreadable(processes_below(root)) if root else False
+
+
+def limits_unreadable(processes: Iterable[int]) -> bool:
+    """Whether one of these processes belongs to another user and CRIU may not read its limits on this host."""
+    return not limits_readable(status(os.getpid()), [status(process) for process in processes])
