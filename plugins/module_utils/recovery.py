@@ -24,7 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import do
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -303,7 +303,7 @@ def _let_run(entry: dict, inspect: dict) -> None:
         with contextlib.suppress(OSError, runc.FreezeError):
             if group.waits(inspect["Id"]):
                 group.resume(inspect["Id"])
-            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), namespace.unlock)
+            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 
 def _let_go(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
