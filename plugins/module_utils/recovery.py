@@ -398,7 +398,7 @@ def _revoke(transfer: dict) -> None:
     def change(old: bytes) -> bytes:
         return ssh_access.without_transfer(old, transfer["id"], time.time())
 
-    with contextlib.suppress(ssh_access.DoorError, KeyError, OSError):
+    with contextlib.suppress(ssh_access.SshAccessError, KeyError, OSError):
         ssh_access.edit_authorized_keys(transfer["user"], change)
 
 
