@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
 
 
 class Transfer:
-    """One transfer, from the first look to the closed doors."""
+    """One transfer, from the first look to the revoked keys."""
 
     def __init__(self, action, options, task_vars, agents):
         self._action = action
@@ -136,7 +136,7 @@ class Transfer:
                 return self._result(here, changed=False, mode=mode, compression=self._compression(here, there))
             there = self._open_destination(here, replace=True)
         mode, why = _transfer.choose_mode(self._options["mode"], here, there)
-        self._check_doors(mode, why, there)
+        self._check_access(mode, why, there)
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
         mode, books = self._carry(mode, why, here, there)
@@ -144,17 +144,17 @@ class Transfer:
         return self._result(here, changed=True, mode=mode, rate=rate, **books)
 
     def _open_channel(self):
-        """A channel for a live migration, which stays open. Of the doors, none does."""
+        """A channel for a live migration, which stays open. The SSH access is revoked at once."""
         here = self._open_source("direct")
         there = self._open_destination(here, replace=False)
         problem = None if here["has_ssh"] else "the source has no ssh and ssh-keygen"
-        self._check_doors("direct", problem or there.get("door_problem"), there)
+        self._check_access("direct", problem or there.get("access_problem"), there)
         if self._check_mode:
             return self._result(here, changed=True, mode="direct", compression="none")
         address, port = self._address()
         where = {"directory": here["directory"], "user": there["user"], "address": address, "port": port}
         opened = self._step(self.source, "open_channel", host_keys=there["host_keys"], **where)
-        self._step(self.destination, "close_door", user=self._opened[self.destination])
+        self._step(self.destination, "revoke_key", user=self._opened[self.destination])
         # Both ends remove themselves when the migration ends.
         self._opened.clear()
         staging = {"source": opened["staging"], "destination": there["staging"]}
@@ -250,7 +250,7 @@ class Transfer:
             )
         return False
 
-    def _check_doors(self, mode, why, there):
+    def _check_access(self, mode, why, there):
         if there.get("sudo_problem"):
             raise TransferFailed(
                 f"on {self.destination.name}, {there['sudo_problem']}",

@@ -25,7 +25,7 @@ STEPS = {
     "open_destination": transfer_steps.open_destination,
     "fingerprint": transfer_steps.fingerprint,
     "send": transfer_steps.send,
-    "close_door": transfer_steps.close_door,
+    "revoke_key": transfer_steps.revoke_key,
     "close": transfer_steps.close,
     "open_channel": open_channel.open_channel,
     "progress": open_channel.progress,
@@ -35,7 +35,7 @@ FAILURES = (
     ssh_connection.SendingFailed,
     transfer_steps.StepFailed,
     ChannelError,
-    ssh_access.DoorError,
+    ssh_access.SshAccessError,
     MigrationError,
     OSError,
 )

@@ -71,7 +71,7 @@ class EntryRequest:
         }
         return states[state]()
 
-    def _result(self, changed: bool, entry: dict | None, **more) -> dict:
+    def _result(self, changed: bool, entry: dict | None, **more: object) -> dict:
         def told(one: dict | None) -> dict:
             return {key: one[key] for key in ("owner", "stage")} if one else {}
 
