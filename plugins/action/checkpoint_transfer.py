@@ -15,8 +15,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer as _transfer
-from ansible_collections.fog.migration.plugins.plugin_utils import _relay
+from ansible_collections.fog.migration.plugins.plugin_utils import _relay, coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
+from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import SPEC
 
 MODULE = "fog.migration.checkpoint_transfer"
 
@@ -49,6 +50,8 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        if "migrations" in self._task.args:
+            return self._copy(result, task_vars)
         _validation, options = self.validate_argument_spec(_transfer.argument_spec(path_type="str"))
         problem = _transfer.check_options(options)
         if options.pop("step", None) or options.pop("step_options", None):
@@ -62,6 +65,14 @@ class ActionModule(ActionBase):
             result.update(transfer.names(), failed=True, msg=transfer.sentence(exc), **exc.values)
         if transfer.warnings:
             result["warnings"] = transfer.warnings
+        return result
+
+    def _copy(self, result, task_vars):
+        """Has the agents of a run copy the memory and files of its migrations."""
+        _validation, options = self.validate_argument_spec(SPEC)
+        if self._task.check_mode:
+            return dict(result, changed=bool(options["migrations"]), migrations=options["migrations"])
+        result.update(coordinator.run(self, task_vars, options, coordinator.Coordinator.copy))
         return result
 
 

@@ -5,7 +5,7 @@
 """Settling a migration on one of its two servers: ending what still runs of it, then undoing or finishing it.
 
 Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
-journals of both servers (the filter C(recovery_plan)).
+journals of both servers (the filter C(verdict)).
 
 Private to the collection fog.migration.
 """

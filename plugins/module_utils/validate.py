@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeGuard  # novm
 
 # Docker's own rule for the names of checkpoints and containers: at least two characters.
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
@@ -18,7 +22,7 @@ NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 DEEPEST = 200
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

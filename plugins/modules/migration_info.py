@@ -8,13 +8,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: migration_info
 short_description: List the migrations that have not ended on a server
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Reads the journal of this server (see M(fog.migration.migration_journal)) and looks how things really are.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
   - fog.migration.docker
+  - fog.migration.docker.actiongroup
   - fog.migration.info
 options:
   container:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: migration_journal
 short_description: Keep the journal of a migration on one of its two servers
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The journal is one small file for each migration that has not ended, on both servers
     (C(/var/lib/fog-migration/journal/ID.json)). It tells who owns the container, how far the migration is, and what
@@ -176,118 +176,12 @@ other:
   sample: {id: looper100-20261122T040000, stage: reservation}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-
-STAGE = "Journal"
-SETTLED = "is as it was"
-OPENING = ("role", "container", "name", "source", "destination", "mode")
-# What an entry can have from a task, beside that.
-FACTS = ("stage", "owner", "made")
-
-
-class Journal:
-    """One order to the journal of this server; C(run) returns the module's result."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.before = journal.load(self.params["id"])
-
-    def run(self) -> dict:
-        """Does it."""
-        if self.module.check_mode:
-            wanted = self.before is None if self.params["state"] == "open" else self.before is not None
-            return self._result(wanted, self.before)
-        return getattr(self, "_" + self.params["state"])()
-
-    def _result(self, changed: bool, entry: dict | None, **more) -> dict:
-        def told(one):
-            return {key: one[key] for key in ("owner", "stage")} if one else {}
-
-        diff = {"before": told(self.before), "after": told(entry)} if changed else {}
-        return dict(changed=changed, entry=entry, diff=diff, **more)
-
-    def _open(self) -> dict:
-        facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
-        entry = {"id": self.params["id"], "stage": self.params["stage"] or "reservation", **facts}
-        entry["made"] = self._made()
-        other = journal.open_entry(entry)
-        if other:
-            what, remedy = journal.under_way(other, None)
-            raise MigrationError(what, "nothing was changed", remedy, other=other)
-        return self._result(self.before is None, journal.load(self.params["id"]))
-
-    def _made(self) -> dict:
-        return {key: value for key, value in (self.params["made"] or {}).items() if value}
-
-    def _noted(self) -> dict:
-        facts = {key: self.params[key] for key in FACTS if self.params[key]}
-        if "made" in facts:
-            facts["made"] = self._made()
-        entry = journal.note(self.params["id"], **facts)
-        return self._result(entry != self.before, entry)
-
-    def _client(self) -> api.CheckpointClient:
-        return api.connect(self.params)
-
-    def _quiet(self) -> dict:
-        if not self.before:
-            return self._result(False, None)
-        client = self._client()
-        recovery.quiet(self.before, client, self.params["patience"])
-        # What has ended may have noted something.
-        entry = journal.load(self.params["id"])
-        now = recovery.present(entry, client) if entry else {}
-        return self._result(entry != self.before, entry, now=now)
-
-    def _undone(self) -> dict:
-        if not self.before:
-            return self._result(False, None, said=SETTLED)
-        said = recovery.undo(self.before, self._client(), self.params["restore_timeout"])
-        return self._result(True, self.before, said=said)
-
-    def _finished(self) -> dict:
-        if not self.before:
-            return self._result(False, None, said=SETTLED)
-        said = recovery.finish(self.before, self._client(), self.params["keep_checkpoint"])
-        return self._result(True, self.before, said=said)
+from ansible_collections.fog.migration.plugins.module_utils.operations import migration_journal
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
 def main() -> None:
-    made = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volumes")}
-    module = connection_options.new_module(
-        {
-            "id": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["open", "noted", "quiet", "undone", "finished"], "required": True},
-            "role": {"type": "str", "choices": list(journal.ROLES)},
-            "container": {"type": "str"},
-            "name": {"type": "str"},
-            "source": {"type": "str"},
-            "destination": {"type": "str"},
-            "mode": {"type": "str", "choices": ["cold", "precopy", "postcopy", "hybrid"]},
-            "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "together": {"type": "list", "elements": "str", "default": []},
-            "controller": {"type": "dict"},
-            "stage": {"type": "str"},
-            "owner": {"type": "str", "choices": list(journal.OWNERS)},
-            "made": {"type": "dict", "options": made},
-            "keep_checkpoint": {"type": "bool", "default": False},
-            "patience": {"type": "int", "default": 120},
-            "restore_timeout": {"type": "int", "default": 600},
-        },
-        required_if=[("state", "open", OPENING)],
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**Journal(module).run())
-    except MigrationError as error:
-        module.fail_json(**error.result(STAGE))
-    except api.FAILURES as error:
-        module.fail_json(msg=MigrationError(api.api_message(error)).sentence(STAGE))
+    run_as_module(migration_journal.OPERATION)
 
 
 if __name__ == "__main__":

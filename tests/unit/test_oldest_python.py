@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-import collections.abc
 from pathlib import Path
 
 import pytest
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-TYPES = {name for name, value in vars(builtins).items() if isinstance(value, type)} | set(collections.abc.__all__)
+TYPES = {name for name, value in vars(builtins).items() if isinstance(value, type)}
 
 
 def annotations(tree):
@@ -33,17 +32,21 @@ def evaluated_types(text):
     """The lines in which a type is evaluated that Python 3.8 does not know."""
     tree = ast.parse(text)
     unevaluated = {id(part) for one in annotations(tree) if one for part in ast.walk(one)}
-    return [node.lineno for node in ast.walk(tree) if id(node) not in unevaluated and is_new_type(node)]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "collections.abc"]
+    types = TYPES | {alias.asname or alias.name for node in imports for alias in node.names}
+    return [node.lineno for node in ast.walk(tree) if id(node) not in unevaluated and is_new_type(node, types)]
 
 
-def is_new_type(node):
+def is_new_type(node, types):
     if isinstance(node, ast.Subscript):
-        return isinstance(node.value, ast.Name) and node.value.id in TYPES
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and any(map(is_type, (node.left, node.right)))
+        return isinstance(node.value, ast.Name) and node.value.id in types
+    is_either = isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
+    return is_either and any(is_type(side, types) for side in (node.left, node.right))
 
 
-def is_type(node):
-    return is_new_type(node) or (isinstance(node, ast.Name) and node.id in TYPES) or ast.unparse(node) == "None"
+def is_type(node, types):
+    is_name = isinstance(node, ast.Name) and node.id in types
+    return is_name or is_new_type(node, types) or ast.unparse(node) == "None"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,8 @@ def is_type(node):
         ("def f(a: list[int], *b: str | None, c: type[str]) -> tuple[int, ...]: return a[0], 1 | 2", []),
         ("Names = dict[str, int]", [1]),
         ("def f(x):\n    return cast(list[int], x)", [2]),
-        ("class Names(Iterable[str]): pass", [1]),
+        ("from collections.abc import Iterable\nclass Names(Iterable[str]): pass", [2]),
+        ("from typing import Iterable\nclass Names(Iterable[str]): pass", []),
         ("Name = Other | None", [1]),
         ("Name = str | Other", [1]),
     ],

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 
 # A migration of a run, as the coordinator describes it.
-Move = dict[str, Any]
+Move = Dict[str, Any]
 # What can go wrong with one of them.
 FAILURES: tuple[type[Exception], ...] = (CollectionError, *api.FAILURES)
 

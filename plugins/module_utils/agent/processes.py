@@ -12,15 +12,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from typing import Callable, NoReturn
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
-Work = Callable[[], object]
 
-
-def in_child(work: Work) -> NoReturn:
+def in_child(work: Callable[[], object]) -> NoReturn:
     """Does something in a process that was forked for it, and ends that process."""
     status = 1
     try:
@@ -36,7 +33,7 @@ def in_child(work: Work) -> NoReturn:
         os._exit(status)
 
 
-def spawn(work: Work) -> int:
+def spawn(work: Callable[[], object]) -> int:
     """Does something in a process of its own, which outlives the one that has started it; its number."""
     child = os.fork()
     if not child:

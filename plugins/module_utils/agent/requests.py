@@ -29,14 +29,14 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, run_destination, run_source
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
-Answer = dict[str, Any]
+Answer = Dict[str, Any]
 
 
 def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:

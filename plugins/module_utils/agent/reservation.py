@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, order_path
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging, work_dir
 
@@ -62,7 +62,7 @@ def write_order(folder: str, move: Move, made: dict[str, Any], order: dict[str, 
         "migration": move["id"],
         "directory": made["directory"],
         "staging": made["staging_path"],
-        "docker_socket": str(api.DEFAULTS["docker_host"])[len("unix://") :],
+        "docker_socket": str(options.DEFAULTS["docker_host"])[len("unix://") :],
         "together": move["together"],
         "mounts": move["mounts"],
     }

@@ -20,7 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent import reserva
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
@@ -115,7 +115,7 @@ def _make_networks(move: Move) -> None:
     wanted = move.get("networks") or {}
     if not wanted:
         return
-    client = api.connect(api.DEFAULTS)
+    client = api.connect(options.DEFAULTS)
     try:
         there = {one["Name"] for one in client.networks()}
         for name in (name for name in wanted if name not in there):
@@ -158,7 +158,7 @@ def _make_container(order: dict[str, Any], path: str) -> str:
         config = Config.from_json(json.load(stream))
     if journal.load(identity) is None:
         raise MigrationError(f"the migration {identity} has ended here")
-    client = api.connect(api.DEFAULTS)
+    client = api.connect(options.DEFAULTS)
     recreation = Recreation(
         client,
         order["name"],
@@ -190,7 +190,7 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
     def one(move: Move) -> dict[str, Any]:
         entry = journal.load(move["id"])
         container = (entry or {}).get("made", {}).get("container", "")
-        client = api.connect(api.DEFAULTS)
+        client = api.connect(options.DEFAULTS)
         try:
             inspect = client.find_container(container) if container else None
         finally:

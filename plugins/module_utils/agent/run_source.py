@@ -14,13 +14,13 @@ import glob
 import os
 import subprocess
 import time
-from typing import Any
+from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
@@ -32,7 +32,7 @@ CONNECT_LIMIT = 30
 PROGRESS_LIMIT = 1.0
 RESTORE_OPTIONS = ["--tcp-established", "--ext-unix-sk", "--file-locks"]
 
-Results = dict[str, dict[str, Any]]
+Results = Dict[str, Dict[str, Any]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
 
     :raises MigrationError: of the first one that could not; C(restart_policy) of those that stayed is back then.
     """
-    client = api.connect(api.DEFAULTS)
+    client = api.connect(options.DEFAULTS)
     try:
         members = [_held(client, move, channel_of(folder, move)) for move in moves]
         group = group_migration.Moves(members)
@@ -284,7 +284,7 @@ def finish(_folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
         entry = journal.load(move["id"])
         if not entry:
             return {"said": ""}
-        client = api.connect(api.DEFAULTS)
+        client = api.connect(options.DEFAULTS)
         try:
             return {"said": recovery.finish(entry, client, keep=False)}
         finally:

@@ -38,17 +38,6 @@ _BLOCK = 1 << 20
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
 
-# The connection options where nobody gives any, as C(connection_options.CONNECTION_SPEC) has them.
-DEFAULTS = {
-    "docker_host": "unix:///var/run/docker.sock",
-    "api_version": "auto",
-    "timeout": 60,
-    "tls": False,
-    "validate_certs": False,
-    "use_ssh_client": False,
-}
-
-
 class CheckpointClient(APIClient):
     """The SDK's client plus Docker's experimental checkpoints, creation from inspect data, and archives of images."""
 
@@ -136,6 +125,12 @@ def connect(params: dict) -> CheckpointClient:
     :raises MigrationError: when the daemon cannot be reached.
     """
     url = params["docker_host"]
+    if DOCKER_IMPORT_ERROR:
+        raise MigrationError(
+            "the Docker SDK for Python is not installed",
+            "nothing was changed",
+            "install it with the role fog.migration.docker",
+        )
     try:
         tls = _tls(params)
         return CheckpointClient(

@@ -15,26 +15,19 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
+from ansible_collections.fog.migration.plugins.module_utils.docker.options import OPTIONS
 
-def _option(kind: str, variable: str | None = None, **more) -> dict:
-    """One option of an argument specification, with an environment variable to fall back to."""
-    fallback = {"fallback": (env_fallback, [variable])} if variable else {}
-    return dict({"type": kind}, **fallback, **more)
-
-
-CONNECTION_SPEC = {
-    "docker_host": _option("str", "DOCKER_HOST", default="unix:///var/run/docker.sock", aliases=["docker_url"]),
-    "tls_hostname": _option("str", "DOCKER_TLS_HOSTNAME"),
-    "api_version": _option("str", "DOCKER_API_VERSION", default="auto", aliases=["docker_api_version"]),
-    "timeout": _option("int", "DOCKER_TIMEOUT", default=60),
-    "ca_path": _option("path", aliases=["ca_cert", "tls_ca_cert", "cacert_path"]),
-    "client_cert": _option("path", aliases=["tls_client_cert", "cert_path"]),
-    "client_key": _option("path", aliases=["tls_client_key", "key_path"]),
-    "tls": _option("bool", "DOCKER_TLS", default=False),
-    "validate_certs": _option("bool", "DOCKER_TLS_VERIFY", default=False, aliases=["tls_verify"]),
-    "use_ssh_client": _option("bool", default=False),
-    "debug": _option("bool", default=False),
+# The environment variables that options fall back to.
+_VARIABLES = {
+    "docker_host": "DOCKER_HOST",
+    "tls_hostname": "DOCKER_TLS_HOSTNAME",
+    "api_version": "DOCKER_API_VERSION",
+    "timeout": "DOCKER_TIMEOUT",
+    "tls": "DOCKER_TLS",
+    "validate_certs": "DOCKER_TLS_VERIFY",
 }
+_FALLBACKS = {name: {"fallback": (env_fallback, [variable])} for name, variable in _VARIABLES.items()}
+CONNECTION_SPEC = {name: {**option, **_FALLBACKS.get(name, {})} for name, option in OPTIONS.items()}
 
 
 def new_module(argument_spec: dict, needs_sdk: bool = True, **more) -> AnsibleModule:

@@ -18,6 +18,8 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 PROGRAM = "channel.py"
@@ -33,31 +35,32 @@ raise SystemExit(main())
 """
 
 
-def sources(part):
+def sources(part: str) -> dict[str, str]:
     """The source texts of one of our module_utils and of all that it imports of them, by name."""
-    texts, missing = {}, {part}
+    texts: dict[str, str] = {}
+    missing = {part}
     while missing:
         name = missing.pop()
-        texts[name] = _spec(name).loader.get_source(f"{PACKAGE}.{name}")
+        texts[name] = _source(name)
         missing |= imported(texts[name]) - set(texts)
     return texts
 
 
-def imported(text):
+def imported(text: str) -> set[str]:
     """The names of our module_utils that this source text imports, as in C(transport.framing)."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(PACKAGE + "."):
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGE + "."):
             place = node.module[len(PACKAGE) + 1 :]
             names |= {f"{place}.{alias.name}".lstrip(".") for alias in node.names} if _is_package(place) else {place}
     return names
 
 
-def _is_package(place):
+def _is_package(place: str) -> bool:
     return _spec(place).submodule_search_locations is not None
 
 
-def _spec(place):
+def _spec(place: str) -> ModuleSpec:
     """What the import system knows of one of our module_utils, without running it."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{place}".rstrip("."))
     if spec is None:
@@ -65,7 +68,16 @@ def _spec(place):
     return spec
 
 
-def lay_down(directory, order, part="transport.directory_transfer"):
+def _source(name: str) -> str:
+    """The source text of one of our module_utils, whatever it was imported from: a file, or the archive of a module."""
+    loader: Any = _spec(name).loader
+    text = loader.get_source(f"{PACKAGE}.{name}")
+    if text is None:
+        raise ImportError(f"the source text of {name} is not there")
+    return text
+
+
+def lay_down(directory: str, order: dict, part: str = "transport.directory_transfer") -> list[str]:
     """Puts our own source text and the orders for it into a private directory.
 
     :param directory: exists, and nobody else may read it.
@@ -79,7 +91,7 @@ def lay_down(directory, order, part="transport.directory_transfer"):
     return [sys.executable, "-I", program]
 
 
-def lay_sources(directory, part):
+def lay_sources(directory: str, part: str) -> None:
     """Puts the source texts of one of our module_utils, and of all that it imports of them, into packages."""
     for name, text in sources(part).items():
         folder = directory
@@ -93,13 +105,20 @@ def lay_sources(directory, part):
         _write(os.path.join(folder, file + ".py"), text)
 
 
-def _write(path, text):
+def lay_program(directory: str, name: str) -> str:
+    """Puts the source text of one of our module_utils that imports none of the others under its own name; its path."""
+    path = os.path.join(directory, name.rpartition(".")[2] + ".py")
+    _write(path, _source(name))
+    return path
+
+
+def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
         stream.write(text)
 
 
-def spawn(words, log):
+def spawn(words: list[str], log: str) -> subprocess.Popen:
     """Starts a program that goes on when whoever started it has ended; what it complains of goes to the file I(log)."""
     with open(log, "wb") as stream:
         return subprocess.Popen(
@@ -107,19 +126,19 @@ def spawn(words, log):
         )
 
 
-def order_directory():
+def order_directory() -> str | None:
     """Where this program was laid down, or None when it runs as part of something else."""
     return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
 
 
-def register(directory):
+def register(directory: str | None) -> None:
     """Writes down which process does the work of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
             stream.write(f"{os.getpid()} {started(os.getpid())}\n")
 
 
-def started(pid):
+def started(pid: int) -> str | None:
     """When a process began, in the kernel's clock ticks since its start, as text; None when there is none that runs."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
@@ -129,7 +148,7 @@ def started(pid):
     return fields[19] if fields[0] not in "ZX" else None
 
 
-def running(directory):
+def running(directory: str) -> int | None:
     """The process that does the work of this directory, if there is one that is not this one."""
     try:
         with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
@@ -139,7 +158,7 @@ def running(directory):
     return int(pid) if int(pid) != os.getpid() and began == started(int(pid)) else None
 
 
-def dismiss(directory, number=signal.SIGTERM):
+def dismiss(directory: str | None, number: int = signal.SIGTERM) -> None:
     """Ends the program of this directory, if it runs."""
     pid = running(directory) if directory else None
     if pid:

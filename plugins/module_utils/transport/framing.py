@@ -18,6 +18,7 @@ import struct
 import threading
 import time
 import zlib
+from typing import Any, Union
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
@@ -33,6 +34,9 @@ LISTING, WANTS, PLAN, VERDICT = b"L", b"W", b"P", b"V"
 FILE, DO, DONE = b"F", b"O", b"A"
 # Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
 MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
+# What holds bytes.
+Data = Union[bytes, bytearray, memoryview]
+
 HEADER = struct.Struct(">cI")
 # In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
 _MEMORY_HEAD = struct.Struct(">?BQ")
@@ -67,7 +71,7 @@ IDLE_LIMIT = 120.0
 class Frames:
     """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
 
-    def __init__(self, fd_in, fd_out, idle_limit=IDLE_LIMIT):
+    def __init__(self, fd_in: int, fd_out: int, idle_limit: float | None = IDLE_LIMIT) -> None:
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.idle_limit = idle_limit
@@ -79,9 +83,9 @@ class Frames:
         for descriptor in (fd_in, fd_out):
             _widen(descriptor)
 
-    def write(self, kind, *payload):
+    def write(self, kind: bytes, *payload: Data) -> None:
         """One frame; its payload may be in several parts."""
-        parts = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
+        parts: list[Data] = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
         with self._lock:
             while parts:
                 try:
@@ -97,24 +101,24 @@ class Frames:
                     parts[0] = memoryview(parts[0])[count:]
             self.last_sent = time.monotonic()
 
-    def write_json(self, kind, value):
+    def write_json(self, kind: bytes, value: object) -> None:
         self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
 
-    def write_list(self, kind, values):
+    def write_list(self, kind: bytes, values: list) -> None:
         """A list of any length, as several frames; an empty one ends it."""
         for start in range(0, len(values), ENTRIES_PER_FRAME):
             self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
         self.write_json(kind, [])
 
-    def alive(self):
+    def alive(self) -> None:
         """Tell the other end that work goes on here, when nothing else has told it for a while."""
         if time.monotonic() - self.last_sent >= ALIVE_EVERY:
             self.write(ALIVE)
 
-    def readable(self):
+    def readable(self) -> bool:
         return bool(select.select([self.fd_in], [], [], 0)[0])
 
-    def _exactly(self, count):
+    def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
         view = memoryview(data)
         while view:
@@ -130,7 +134,7 @@ class Frames:
             view = view[got:]
         return data
 
-    def read(self):
+    def read(self) -> tuple[bytes, bytearray]:
         """The next frame, (kind, payload); a sign of life is skipped."""
         while True:
             header = self._exactly(HEADER.size)
@@ -147,7 +151,7 @@ class Frames:
             if kind != ALIVE:
                 return kind, payload
 
-    def expect(self, *kinds):
+    def expect(self, *kinds: bytes) -> tuple[bytes, bytearray]:
         """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
         kind, payload = self.read()
         if kind == REFUSED and REFUSED not in kinds:
@@ -157,11 +161,12 @@ class Frames:
             raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
         return kind, payload
 
-    def expect_object(self, kind):
+    def expect_object(self, kind: bytes) -> dict:
         return parse_object(self.expect(kind)[1])
 
-    def expect_list(self, kind):
-        values, size = [], 0
+    def expect_list(self, kind: bytes) -> list:
+        values: list = []
+        size = 0
         while True:
             payload = self.expect(kind)[1]
             size += len(payload)
@@ -177,32 +182,32 @@ class Frames:
                 raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
 
 
-def _widen(descriptor):
+def _widen(descriptor: int) -> None:
     """Makes room for whole frames in a pipe, so that both of its sides work at the same time."""
     with contextlib.suppress(OSError):
         # Linux' F_SETPIPE_SZ, which Python has a name for from 3.10 on; what is no pipe refuses it.
         fcntl.fcntl(descriptor, 1031, 1 << 20)
 
 
-def parse_json(payload):
+def parse_json(payload: bytes | bytearray) -> Any:
     try:
         return json.loads(payload.decode("ascii"))
     except (ValueError, RecursionError) as exc:
         raise Refused("the other end sent a control frame that is not JSON") from exc
 
 
-def parse_object(payload):
+def parse_object(payload: bytes | bytearray) -> dict:
     value = parse_json(payload)
     if not isinstance(value, dict):
         raise Refused("the other end sent a control frame that is not an object")
     return value
 
 
-def greeting(role, **more):
+def greeting(role: str, **more: object) -> dict:
     return dict(more, protocol=PROTOCOL, version=VERSION, role=role)
 
 
-def check_greeting(hello, role):
+def check_greeting(hello: dict, role: str) -> None:
     if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
         raise Refused(f"the other end is not a {role} of {PROTOCOL}")
     if hello.get("version") != VERSION:
@@ -210,12 +215,12 @@ def check_greeting(hello, role):
         raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
 
 
-def memory_head(name, vaddr, compressed=False):
+def memory_head(name: str, vaddr: int, compressed: bool = False) -> bytes:
     """What goes before pages of the pagemap of this name."""
     return _MEMORY_HEAD.pack(compressed, len(name), vaddr) + name.encode("ascii")
 
 
-def parse_memory(payload):
+def parse_memory(payload: bytes | bytearray) -> tuple[str, int, memoryview]:
     """The name of the pagemap, the address, and the pages, of a frame of memory."""
     try:
         compressed, length, vaddr = _MEMORY_HEAD.unpack_from(payload)
@@ -226,7 +231,7 @@ def parse_memory(payload):
     return name, vaddr, _decompressed(data) if compressed else data
 
 
-def _decompressed(data):
+def _decompressed(data: memoryview) -> memoryview:
     """What was compressed of at most one chunk."""
     inflater = zlib.decompressobj()
     try:

@@ -14,6 +14,7 @@ import threading
 import time
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.pipes import piped
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     directory_transfer,
     framing,
@@ -25,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import (
 class SendingFailed(CollectionError):
     """The directory did not arrive. The text is one sentence; `books` is what it cost, and how far it came."""
 
-    def __init__(self, message, books):
+    def __init__(self, message: str, books: dict) -> None:
         super().__init__(message)
         self.books = books
 
@@ -33,39 +34,37 @@ class SendingFailed(CollectionError):
 class SshConnection:
     """An ssh to the destination, its two pipes, and what it says on the side."""
 
-    def __init__(self, command, deadline):
+    def __init__(self, command: list[str], deadline: float) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
-        self.lines = []
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=environment
-        )
+        self.lines: list[str] = []
+        self.process, self.stdin, self.stdout = piped(command, stderr=subprocess.PIPE, bufsize=0, env=environment)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._watchdog = threading.Timer(max(0.1, deadline - time.monotonic()), self.process.terminate)
         self._watchdog.daemon = True
         self._watchdog.start()
 
-    def _listen(self):
-        for line in self.process.stderr:
+    def _listen(self) -> None:
+        for line in self.process.stderr or ():
             self.lines.append(line.decode("utf-8", "replace"))
             del self.lines[:-200]
 
-    def close(self):
+    def close(self) -> None:
         self._watchdog.cancel()
-        self.process.stdin.close()
+        self.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self._listener.join(5)
-        self.process.stdout.close()
+        self.stdout.close()
 
 
 class DirectSending:
     """Sends a directory over ssh, as many times as it may, and keeps the books."""
 
-    def __init__(self, params, orders):
+    def __init__(self, params: dict, orders: dict) -> None:
         self.path = params["path"]
         self.compression = params["compression"]
         self.level = params["compression_level"]
@@ -83,7 +82,7 @@ class DirectSending:
             "reached": False,
         }
 
-    def run(self):
+    def run(self) -> dict:
         entries = listing.listing(self.path)
         deadline = time.monotonic() + self.timeout
         while True:
@@ -100,7 +99,7 @@ class DirectSending:
             except Refused as exc:
                 raise SendingFailed(str(exc), dict(self.books, interrupted=False)) from exc
 
-    def _attempt(self, entries, deadline):
+    def _attempt(self, entries: list[dict], deadline: float) -> None:
         started = time.monotonic()
         self.books["attempts"] += 1
         connection = SshConnection(
@@ -113,7 +112,7 @@ class DirectSending:
             ),
             deadline,
         )
-        frames = framing.Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), self.timeout)
+        frames = framing.Frames(connection.stdout.fileno(), connection.stdin.fileno(), self.timeout)
         sender = directory_transfer.Sender(frames, self.path, entries, self.compression, self.level, self.rate_limit)
         try:
             sender.run()

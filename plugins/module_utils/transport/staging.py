@@ -18,12 +18,12 @@ MIB = 1024 * 1024
 MARGIN = 64 * MIB
 
 
-def size_for(memory, most):
+def size_for(memory: int, most: int) -> int:
     """Bytes that staging may take at the most: so many copies of the memory, which may grow meanwhile."""
     return most * (memory + memory // 4) + MARGIN
 
 
-def why_not_in_memory(memory, most, expected, available, limit):
+def why_not_in_memory(memory: int, most: int, expected: int, available: int | None, limit: int) -> str | None:
     """Why staging has to be on disk, as a clause; None where it can be in memory.
 
     :param memory: bytes of the container's memory.
@@ -42,7 +42,7 @@ def why_not_in_memory(memory, most, expected, available, limit):
     return None
 
 
-def available_memory():
+def available_memory() -> int | None:
     """Bytes of memory that are free or can become so without swapping, or None."""
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:
@@ -52,7 +52,7 @@ def available_memory():
     return int(found.group(1)) * 1024 if found else None
 
 
-def make(path, disk, memory, most, expected, limit):
+def make(path: str, disk: str, memory: int, most: int, expected: int, limit: int) -> dict:
     """Makes a private folder for staging; returns C(kind), memory or disk, and C(why_not_memory).
 
     :param path: is the folder, or a link to it; what is above it is private, too.
@@ -73,7 +73,7 @@ def make(path, disk, memory, most, expected, limit):
     return {"kind": "disk", "why_not_memory": why}
 
 
-def _mount(path, size):
+def _mount(path: str, size: int) -> str | None:
     """Puts a file system in memory there; why it could not be done, or None."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,nosuid,nodev,noexec", "fog-migration", path]
     done = subprocess.run(
@@ -82,7 +82,7 @@ def _mount(path, size):
     return " ".join(done.stdout.decode("utf-8", "replace").split()) if done.returncode else None
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Removes staging with all that is in it, whatever it is, if there is any."""
     if os.path.islink(path):
         shutil.rmtree(os.path.realpath(path), ignore_errors=True)

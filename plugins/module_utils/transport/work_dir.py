@@ -20,18 +20,18 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import ssh
 STAGING = "staging"
 
 
-def base_directory():
+def base_directory() -> str:
     if os.geteuid() == 0:
         return "/run/fog-migration"
     return os.path.join(ssh_access.home_of(ssh_access.current_user()), ".fog-migration")
 
 
-def path_of(transfer_id, role, expires):
+def path_of(transfer_id: str, role: str, expires: int) -> str:
     """Where the directory of this transfer is, or will be."""
     return os.path.join(base_directory(), f"transfer-{transfer_id}-{role}-{expires}")
 
 
-def make(directory):
+def make(directory: str) -> None:
     """Makes the private directory at this path; directories of transfers that nobody ended are removed."""
     base = os.path.dirname(directory)
     os.makedirs(base, 0o700, exist_ok=True)
@@ -44,14 +44,14 @@ def make(directory):
     os.mkdir(directory, 0o700)
 
 
-def find(transfer_id, role):
+def find(transfer_id: str, role: str) -> list[str]:
     base = base_directory()
     prefix = f"transfer-{transfer_id}-{role}-"
     names = os.listdir(base) if os.path.isdir(base) else []
     return [os.path.join(base, name) for name in names if name.startswith(prefix)]
 
 
-def remove(directory):
+def remove(directory: str) -> None:
     """Removes a transfer's directory with its staging, if it is there."""
     staging.remove(os.path.join(directory, STAGING))
     shutil.rmtree(directory, ignore_errors=True)
