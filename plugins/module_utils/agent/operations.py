@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import options as docker_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.operations import options
 from ansible_collections.fog.migration.plugins.module_utils.operations.operation import Operation
@@ -63,7 +64,7 @@ OPERATIONS: dict[str, Callable[[], Operation]] = {
 
 def spec_of(operation: Operation) -> dict[str, Any]:
     """All options of an operation, those by which it connects to Docker's daemon among them."""
-    return {**options.OPTIONS, **operation.spec} if operation.connects else operation.spec
+    return {**docker_options.OPTIONS, **operation.spec} if operation.connects else operation.spec
 
 
 def run(name: str, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
