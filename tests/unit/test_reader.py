@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, reader
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, reader
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 HEAD = {"Content-Type": "application/json", "Api-Version": "1.45", "Server": "Docker/26.1.5+dfsg1 (linux)"}
@@ -140,7 +140,7 @@ def test_no_daemon(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "place"),
+    ("given", "place"),
     [
         ({}, "/var/run/docker.sock"),
         ({"docker_host": "http+unix:///x.sock"}, "/x.sock"),
@@ -152,9 +152,9 @@ def test_no_daemon(tmp_path):
         ({"debug": True}, None),
     ],
 )
-def test_who_needs_the_sdk(options, place, monkeypatch):
-    params = {**api.DEFAULTS, "debug": False, **options}
-    monkeypatch.setattr(api, "connect", lambda given: ("the SDK", given))
+def test_who_needs_the_sdk(given, place, monkeypatch):
+    params = {**options.DEFAULTS, **given}
+    monkeypatch.setattr(api, "connect", lambda asked: ("the SDK", asked))
     assert reader.socket_of(params) == place
     client = reader.connect(params)
     if place is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 
 def order(docker_socket, method, path, seconds=None):
@@ -36,7 +37,7 @@ def ask(docker_socket, path, seconds=60):
         return {}, "its answer cannot be read"
 
 
-def fetch(docker_socket, path, seconds=60):
+def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[int, dict[str, str], Any, str | None]:
     """As C(ask), for whoever has to tell one failure from another.
 
     :returns: the status (0: no answer), Docker's headers by their names in lower case, what it tells, and the problem.

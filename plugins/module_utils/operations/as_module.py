@@ -18,8 +18,11 @@ from ansible_collections.fog.migration.plugins.module_utils.request import Reque
 
 def run_as_module(operation: Operation) -> None:
     """Reads the module's parameters, runs the operation and ends the module with its result."""
-    make = connection_options.new_module if operation.connects else AnsibleModule
-    module = make(argument_spec=operation.spec, supports_check_mode=True, **operation.rules)
+    more = {"argument_spec": operation.spec, "supports_check_mode": True, **operation.rules}
+    if operation.connects:
+        module = connection_options.new_module(needs_sdk=operation.needs_sdk, **more)
+    else:
+        module = AnsibleModule(**more)
     request = Request.of_module(module)
     try:
         module.exit_json(**operation.run(request))
