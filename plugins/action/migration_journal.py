@@ -32,13 +32,13 @@ class ActionModule(MigrationsAction):
         "settings": {"type": "dict", "options": SETTINGS},
     }
 
-    def run_module(self, task_vars):
+    def arguments(self):
         """Tells the module which controller opens a journal."""
-        arguments = dict(self._task.args)
+        arguments = super().arguments()
         if arguments.get("state") == "open":
             # Tasks run in processes that ansible-playbook has forked.
             arguments["controller"] = _controller.identity(os.getppid())
-        return self._execute_module(module_name=self.module, module_args=arguments, task_vars=task_vars)
+        return arguments
 
     def coordinate(self, one, options):
         if options["state"] == "reserved":

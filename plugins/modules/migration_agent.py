@@ -46,6 +46,11 @@ options:
       - Without it, the host of the task.
     type: list
     elements: str
+  agents:
+    description:
+      - With O(state=stopped), what this module returned as RV(agents) when it started them. Then they end without a
+        module being run, and those that do not answer are left to end by themselves.
+    type: dict
   keep_log:
     description:
       - With O(state=stopped), whether the log of the agent's steps is kept, in C(/var/log/fog-migration) on each
@@ -82,6 +87,7 @@ agents:
       log: /var/log/fog-migration/agent-20261128a.log
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -117,6 +123,15 @@ def start(folder: str) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
     os.mkdir(folder, 0o700)
+    try:
+        _launch(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return True
+
+
+def _launch(folder: str) -> None:
     words = deploy.lay_down(folder, {}, "agent.server")
     deploy.lay_program(folder, "agent.connect")
     log = os.path.join(folder, "agent.log")
@@ -125,13 +140,13 @@ def start(folder: str) -> bool:
     deadline = time.monotonic() + START_LIMIT
     while not os.path.exists(os.path.join(folder, connect.SOCKET)):
         if agent.poll() is not None or time.monotonic() > deadline:
+            with contextlib.suppress(OSError):
+                agent.kill()
             with open(log, encoding="utf-8", errors="replace") as stream:
                 said = stream.read().strip().splitlines()
-            raise MigrationError(
-                f"the agent did not start ({said[-1] if said else 'no answer'})", "nothing was changed"
-            )
+            why = said[-1] if said else "no answer"
+            raise MigrationError(f"the agent did not start ({why})", "nothing was changed")
         time.sleep(0.005)
-    return True
 
 
 def stop(folder: str) -> bool:
@@ -150,6 +165,7 @@ def main() -> None:
             "run": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "hosts": {"type": "list", "elements": "str"},
+            "agents": {"type": "dict"},
             "keep_log": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -188,16 +188,18 @@ class Coordinator:
         self._stop_clock("commitment")
 
     def finish(self) -> None:
-        """Stage 5: both servers let go of what the migrations have there; what cannot be removed is C(left)."""
+        """Stage 5: both servers let go of what the migrations have there; what cannot be removed is C(left).
+
+        The source does so first. The destination keeps what the source could not end, for a recovery to find it.
+        """
+        self.together = False
+        self._ask(self.source, "Activation", "finish")
+        self._ask(self.destination, "Activation", "finish")
+        # The containers run at the destination: what failed here is only left over.
         for one in self.moves:
-            one["left"] = {}
-        for server, what in ((self.source, "the source"), (self.destination, "the destination")):
-            kept = [dict(one) for one in self.moves]
-            self._ask(server, "Activation", "finish")
-            # The containers run at the destination: what fails here is only left over.
-            for one, old in zip(self.moves, kept, strict=True):
-                if one.get("failure") and not old.get("failure"):
-                    one["left"] = dict(one["left"], **{what: one.pop("failure")})
+            failure = one.get("failure")
+            one["left"] = {failure["host"]: failure} if failure else {}
+            one["failure"] = None
         self._stop_clock("activation")
 
 

@@ -1,163 +1,226 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker is read without its SDK: what it answers, and what is asked of it."""
+"""Restoring from a checkpoint: what is refused, what is done, and that a failure leaves nothing behind."""
 
 from __future__ import annotations
 
 import json
-import socket
-import threading
+import os
+import platform
+import time
 
 import pytest
+from fake_docker import ID, IMAGE, INSPECT, Asked, Docker
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, reader
+from ansible_collections.fog.migration.plugins.module_utils.agent import operations
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
+    encryption,
+    manifest,
+    reader,
+    restore_notes,
+)
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.operations import options
 
-HEAD = {"Content-Type": "application/json", "Api-Version": "1.45", "Server": "Docker/26.1.5+dfsg1 (linux)"}
-
-
-class Daemon:
-    """Answers at a Unix socket, each path with what it was given."""
-
-    def __init__(self, folder) -> None:
-        self.path = str(folder / "docker.sock")
-        self.answers: dict[str, tuple[int, dict, bytes]] = {}
-        self.asked: list[str] = []
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(self.path)
-        self.listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def answer(self, path: str, value, status: int = 200, **headers: str) -> None:
-        self.answers[path] = (status, {**HEAD, **headers}, json.dumps(value).encode())
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _address = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                asked = connection.recv(65536).decode().split("\r\n")[0]
-                path = asked.split(" ")[1]
-                self.asked.append(asked)
-                nothing = (404, HEAD, b'{"message": "page not found"}')
-                status, headers, body = self.answers.get(path, nothing)
-                head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-                connection.sendall(f"HTTP/1.0 {status} Whatever\r\n{head}\r\n".encode() + body)
+KEY = "a key that is long enough"
 
 
 @pytest.fixture
-def daemon(tmp_path):
-    one = Daemon(tmp_path)
-    yield one
-    one.listener.close()
+def docker(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader.tool, "version", lambda: "4.2.1")
+    monkeypatch.setattr(reader.procfs, "settle_oom_score", lambda *_arguments: None)
+    monkeypatch.setattr(reader.namespace, "inside", lambda *_arguments: None)
+    monkeypatch.setattr(restore_notes, "FOLDER", str(tmp_path / "restored"))
+    (tmp_path / "root").mkdir()
+    docker = Docker(tmp_path / "root")
+    # The container of the checkpoint is at another host.
+    del docker.there[ID]
+
+    def start(_client, _root, container, images, _checkpoint, _seconds):
+        docker.do("start", container)
+        assert os.path.exists(os.path.join(images, "inventory.img"))
+        docker.state(container).update(Running=True, Status="running")
+        return [], {"restore_time": 7}
+
+    monkeypatch.setattr(reader.docker_restore, "from_checkpoint", start)
+    return docker
 
 
-def test_all_that_is_read(daemon):
-    docker = reader.Reader(daemon.path)
-    for path, value, call in (
-        ("/info", {"Driver": "overlay2"}, docker.info),
-        ("/containers/json?all=1", [{"Id": "1"}], lambda: docker.containers(all=True)),
-        ("/containers/json", [], docker.containers),
-        ("/containers/web/json", {"Id": "1"}, lambda: docker.find_container("web")),
-        ("/containers/1/changes", [{"Path": "/x", "Kind": 0}], lambda: docker.diff("1")),
-        ("/images/json", [{"Id": "sha256:1"}], docker.images),
-        ("/images/sha256:1/json", {"Id": "sha256:1"}, lambda: docker.find_image("sha256:1")),
-        ("/networks", [{"Id": "2"}], docker.networks),
-        ("/networks/2", {"Id": "2"}, lambda: docker.find_network("2")),
-        ("/volumes", {"Volumes": None}, docker.volumes),
-    ):
-        daemon.answer(path, value)
-        assert call() == value
-        assert daemon.asked.pop() == f"GET {path} HTTP/1.0"
+@pytest.fixture
+def path(tmp_path):
+    """A checkpoint on disk."""
+    path = tmp_path / "c1"
+    (path / "criu").mkdir(parents=True)
+    (path / "criu" / "inventory.img").write_bytes(b"memory")
+    (path / "container.json").write_text(json.dumps(INSPECT))
+    write(path)
+    return path
 
 
-def test_it_has_what_the_sdk_has():
-    """Whoever gets one of the two does not see which."""
-    names = [name for name in vars(reader.Reader) if not name.startswith("_")]
-    assert len(names) == 10
-    assert [name for name in names if not callable(getattr(api.CheckpointClient, name, None))] == []
+def write(path, **more):
+    """The manifest of what is there."""
+    facts = {
+        "format": manifest.FORMAT,
+        "version": manifest.VERSION,
+        "id": "0b6f",
+        "name": "c1",
+        "created": "2026-11-21T04:15:00Z",
+        "exit": True,
+        "architecture": platform.machine(),
+        "container": {"id": ID, "name": "looper", "image": IMAGE},
+        "files": manifest.describe_files(str(path)),
+    }
+    manifest.write(str(path), {**facts, **more})
 
 
-def test_what_is_not_there(daemon):
-    docker = reader.Reader(daemon.path)
-    assert docker.find_container("none") is docker.find_image("none") is docker.find_network("none") is None
-    with pytest.raises(MigrationError) as caught:
-        docker.info()
-    assert caught.value.what == "the Docker daemon refused GET /info (page not found)"
+@pytest.fixture
+def asked(path):
+    spec = operations.OPERATIONS["container_restore"]().spec
+    return Asked(options.complete(spec, {"path": str(path)}))
 
 
-@pytest.mark.parametrize("name", ["../info", "a/b", "a b\r\nX: y", "ü?x=1#y", "%2e"])
-def test_a_name_is_one_part_of_the_path(daemon, name):
-    assert reader.Reader(daemon.path).find_container(name) is None
-    (asked,) = daemon.asked
-    method, path, version = asked.split(" ")
-    assert (method, version) == ("GET", "HTTP/1.0")
-    assert path.startswith("/containers/") and path.endswith("/json") and path.count("/") == 3
-    assert not set(path) & set("?#")
+def test_a_container_is_restored(docker, asked):
+    result = reader.run(asked(), docker)
+    assert docker.events == [("create", "looper"), ("start", "f00"), ("policy", "always")]
+    assert result["container"] == {"id": "f00", "name": "looper", "image": IMAGE, "in_place": False}
+    assert result["statistics"] == {"restore_time": 7}
+    assert result["diff"] == {"before": {"looper": "absent"}, "after": {"looper": "running"}}
 
 
-def test_the_version_is_in_the_head(daemon):
-    daemon.answer("/_ping", "OK", **{"Docker-Experimental": "true"})
-    said = {"Version": "26.1.5+dfsg1", "ApiVersion": "1.45", "Experimental": True}
-    assert reader.Reader(daemon.path).version() == said
-    daemon.answer("/_ping", "OK", **{"Docker-Experimental": "false"})
-    assert reader.Reader(daemon.path).version() == {**said, "Experimental": False}
-    daemon.answer("/_ping", "OK", Server="other")
-    daemon.answer("/version", {"Version": "1"})
-    assert reader.Reader(daemon.path).version() == {"Version": "1"}
+def test_what_runs_from_it_already_is_left(docker, asked):
+    reader.run(asked(), docker)
+    del docker.events[:]
+    assert not reader.run(asked(), docker)["changed"]
+    assert docker.events == []
 
 
-def test_a_version_of_the_api(daemon):
-    daemon.answer("/v1.41/volumes", {"Volumes": []})
-    assert reader.Reader(daemon.path, "1.41").volumes() == {"Volumes": []}
+def test_the_container_itself_is_resumed_where_it_is(docker, asked):
+    docker.add({**INSPECT, "State": {"Running": False, "Pid": 0}})
+    assert reader.run(asked(), docker)["container"]["in_place"]
+    assert docker.events == [("start", ID), ("policy", "always")]
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "why"),
-    [
-        (500, b'{"message": "it is broken."}', "refused GET /info (it is broken)"),
-        (500, b"nonsense", "refused GET /info (Docker answered HTTP/1.0 500 Whatever)"),
-        (200, b"{", "refused GET /info (its answer cannot be read)"),
-        (200, b"\xff", "refused GET /info (its answer cannot be read)"),
-    ],
-)
-def test_a_daemon_that_is_broken(daemon, status, body, why):
-    daemon.answers["/info"] = (status, HEAD, body)
-    with pytest.raises(MigrationError) as caught:
-        reader.Reader(daemon.path).info()
-    assert why in caught.value.what
+def test_a_name_that_is_taken_is_refused(docker, asked):
+    docker.add({**INSPECT, "Id": "bee"})
+    with pytest.raises(MigrationError, match="another container has the name"):
+        reader.run(asked(), docker)
+    assert docker.events == []
 
 
-def test_no_daemon(tmp_path):
-    with pytest.raises(MigrationError) as caught:
-        reader.Reader(str(tmp_path / "none.sock")).find_container("web")
-    place = f"unix://{tmp_path}/none.sock"
-    assert caught.value.what == f"the Docker daemon at {place} cannot be reached (No such file or directory)"
-    assert caught.value.state == "nothing was changed"
+def test_a_restore_that_fails_leaves_nothing(docker, asked):
+    docker.failing["start"] = MigrationError("CRIU failed", criu_log=["Error (criu/tty.c): no tty"])
+    with pytest.raises(MigrationError) as failure:
+        reader.run(asked(), docker)
+    assert failure.value.what.startswith("the container looper could not be restored (CRIU failed)")
+    assert failure.value.state == "nothing of it is left on this host, the checkpoint is kept"
+    assert failure.value.details["criu_log"] == ["Error (criu/tty.c): no tty"]
+    assert docker.there == {}
 
 
-@pytest.mark.parametrize(
-    ("given", "place"),
-    [
-        ({}, "/var/run/docker.sock"),
-        ({"docker_host": "http+unix:///x.sock"}, "/x.sock"),
-        ({"docker_host": "tcp://192.0.2.1:2376"}, None),
-        ({"docker_host": "ssh://192.0.2.1"}, None),
-        ({"docker_host": "unix://"}, None),
-        ({"tls": True}, None),
-        ({"validate_certs": True}, None),
-        ({"debug": True}, None),
-    ],
-)
-def test_who_needs_the_sdk(given, place, monkeypatch):
-    params = {**options.DEFAULTS, **given}
-    monkeypatch.setattr(api, "connect", lambda asked: ("the SDK", asked))
-    assert reader.socket_of(params) == place
-    client = reader.connect(params)
-    if place is None:
-        assert client == ("the SDK", params)
-    else:
-        assert (client.docker_socket, client.timeout) == (place, 60)
+def test_in_place_a_failure_leaves_it_stopped(docker, asked):
+    docker.add({**INSPECT, "State": {"Running": False, "Pid": 0}})
+    docker.failing["start"] = MigrationError("CRIU failed")
+    with pytest.raises(MigrationError) as failure:
+        reader.run(asked(), docker)
+    assert failure.value.state == "the container is stopped as before, the checkpoint is kept"
+    assert list(docker.there) == [ID]
+
+
+def test_a_restart_policy_that_does_not_come_back_is_a_warning(docker, asked):
+    docker.failing["policy"] = OSError("no answer")
+    assert reader.run(asked(), docker)["changed"]
+    assert asked.warnings == ["looper runs, but its restart policy always is not back (no answer)"]
+
+
+def test_within_a_migration_the_policy_comes_later(docker, asked, monkeypatch):
+    monkeypatch.setattr(reader.journal, "load", lambda identity: {"id": identity})
+    monkeypatch.setattr(reader.journal, "note", lambda *_arguments, **_facts: None)
+    reader.run(asked(migration="looper-1"), docker)
+    assert docker.events == [("create", "looper"), ("start", "f00")]
+
+
+def test_a_migration_that_has_ended_restores_nothing(docker, asked, monkeypatch):
+    monkeypatch.setattr(reader.journal, "load", lambda identity: None)
+    with pytest.raises(MigrationError, match="was taken back"):
+        reader.run(asked(migration="looper-1"), docker)
+    assert docker.events == []
+
+
+def test_what_was_taken_back_does_not_begin(docker, asked):
+    ordered = time.time() - 60
+    assert not reader.run(asked(state="absent"), docker)["changed"]
+    with pytest.raises(MigrationError, match="was taken back"):
+        reader.run(asked(asked=ordered), docker)
+    # What is ordered after that is something else.
+    assert reader.run(asked(asked=time.time() + 60), docker)["changed"]
+
+
+def test_taken_back_is_only_what_came_from_here(docker, asked):
+    docker.add({**INSPECT, "Id": "bee"})
+    assert not reader.run(asked(state="absent"), docker)["changed"]
+    del docker.there["bee"]
+    reader.run(asked(asked=time.time() + 60), docker)
+    assert reader.run(asked(state="absent", check_mode=True), docker)["changed"]
+    assert "f00" in docker.there
+    assert reader.run(asked(state="absent"), docker)["changed"]
+    assert docker.there == {}
+
+
+def test_check_mode_verifies_and_makes_nothing(docker, asked, path):
+    assert reader.run(asked(check_mode=True), docker)["container"]["id"] == ""
+    (path / "criu" / "inventory.img").write_bytes(b"mammoth")
+    with pytest.raises(MigrationError, match="is damaged"):
+        reader.run(asked(check_mode=True), docker)
+    assert docker.events == []
+
+
+def test_a_prepared_checkpoint_is_only_armed(docker, asked, path):
+    write(path, prepared=True)
+    with pytest.raises(MigrationError, match="without any memory"):
+        reader.run(asked(), docker)
+    with pytest.raises(MigrationError, match="does not know the OCI runtime fog-runc"):
+        reader.run(asked(state="armed"), docker)
+    docker.runtimes["fog-runc"] = {}
+    assert reader.run(asked(state="armed"), docker)["diff"]["after"] == {"looper": "created"}
+    assert docker.there["f00"]["HostConfig"]["Runtime"] == "fog-runc"
+    assert not reader.run(asked(state="armed"), docker)["changed"]
+
+
+def test_volumes_are_filled_once(docker, asked):
+    assert reader.run(asked(state="filled"), docker)["changed"]
+    assert not reader.run(asked(state="filled"), docker)["changed"]
+
+
+def test_changes_need_what_they_are_changes_of(docker, asked, path):
+    write(path, differences=["/data"], since="0a11", mounts={"/data": "mount-0.diff"})
+    with pytest.raises(MigrationError, match="volumes that were not filled here before"):
+        reader.run(asked(), docker)
+    assert docker.there == {}
+
+
+def test_an_encrypted_one_is_opened_for_the_restore_only(docker, asked, path):
+    sealed = path.parent / "sealed"
+    encryption.seal(str(path), manifest.load(str(path)), KEY, str(sealed))
+    with pytest.raises(MigrationError, match="is encrypted"):
+        reader.run(asked(path=str(sealed)), docker)
+    assert reader.run(asked(path=str(sealed), encryption_key=KEY), docker)["changed"]
+    assert sorted(os.listdir(path.parent)) == ["c1", "restored", "root", "sealed"]
+
+
+def test_a_key_for_what_is_not_encrypted_is_refused(docker, asked):
+    with pytest.raises(MigrationError, match="is not encrypted"):
+        reader.run(asked(encryption_key=KEY), docker)
+
+
+def test_notes_of_what_is_gone_are_forgotten(docker, tmp_path):
+    restore_notes.note("bee", "0b6f", docker.root)
+    assert not restore_notes.came_from("bee", "0b6f")
+    os.makedirs(os.path.join(docker.root, "containers", "bee"))
+    restore_notes.note("bee", "0b6f", docker.root)
+    assert restore_notes.came_from("bee", "0b6f")
+    assert not restore_notes.came_from("bee", "0b60")
+    restore_notes.withdraw("0b6f")
+    os.utime(tmp_path / "restored" / ".withdrawn-0b6f", (0, 0))
+    restore_notes.note("bee", "0b6f", docker.root)
+    assert os.listdir(tmp_path / "restored") == ["bee"]

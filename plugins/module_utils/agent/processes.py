@@ -41,6 +41,8 @@ def spawn(work: Callable[[], object]) -> int:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
+        # Above all the connection of the request: whoever waits for its answer waits until nobody has it open.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         in_child(work)
     return child
 

@@ -134,6 +134,7 @@ class Source:
         self.frozen = None
         self.files = file_sync.Following(order, frames, self._done)
         self._copying = None
+        self._armed = False
         # What is more waits in the channel.
         self._heard = queue.Queue(MOST_WORDS)
         # runs, paused, handed over (only the destination knows who has it), moved
@@ -227,9 +228,13 @@ class Source:
         return file_sync.Following(dict(self.order, trees=trees, log=log), self.frames, self._done)
 
     def arm(self, _wish):
-        self.hold.prepare()
-        self.frames.write_json(DO, {"do": "arm"})
-        return self._done("armed")
+        """Where the container was made over this channel, it is armed already."""
+        if not self._armed:
+            self.hold.prepare()
+            self.frames.write_json(DO, {"do": "arm"})
+            self._done("armed")
+            self._armed = True
+        return {}
 
     def _give(self, need):
         """Sends pages that the dump has left with the processes."""
