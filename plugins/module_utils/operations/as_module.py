@@ -33,8 +33,11 @@ def for_module(operation: Operation) -> tuple[dict[str, Any], dict[str, Any]]:
 def run_as_module(operation: Operation) -> None:
     """Reads the module's parameters, runs the operation and ends the module with its result."""
     spec, rules = for_module(operation)
-    make = connection_options.new_module if operation.connects else AnsibleModule
-    module = make(argument_spec=spec, supports_check_mode=True, **rules)
+    more = {"argument_spec": spec, "supports_check_mode": True, **rules}
+    if operation.connects:
+        module = connection_options.new_module(needs_sdk=operation.needs_sdk, **more)
+    else:
+        module = AnsibleModule(**more)
     if any(module.params.pop(name, None) for name in operation.for_agents):
         module.fail_json(msg="Agents are asked by the action plugin on the controller; nothing was done.")
     request = Request.of_module(module)
