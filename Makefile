@@ -12,7 +12,7 @@ ARGS ?=
 VENV := $(CURDIR)/.venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # A second lab beside the first one: FOG_LAB_NAME and FOG_LAB_DIR in the environment, which the tests read, too.
-LAB := ansible-playbook lab.yml $(if $(FOG_LAB_NAME),-e lab_name=$(FOG_LAB_NAME))
+LAB = ansible-playbook lab.yml $(if $(FOG_LAB_NAME),-e lab_name=$(FOG_LAB_NAME))
 # Where a checkout finds itself as ansible_collections.fog.migration.
 COLLECTIONS := playbooks/collections
 SELF := $(COLLECTIONS)/ansible_collections/fog/migration
