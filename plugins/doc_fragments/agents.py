@@ -14,8 +14,8 @@ class ModuleDocFragment:
 options:
   agents:
     description:
-      - The agents of a run, as M(fog.migration.migration_agent) returned them. Where one runs on the host of the task, it
-        does what the module would do, and no module is run. Otherwise, and in check mode, the module is run.
+      - The agents of a run, as M(fog.migration.migration_agent) returned them. Where one runs on the host of the task,
+        it does what the module would do, and no module is run. Otherwise, and in check mode, the module is run.
     type: dict
 """
 
