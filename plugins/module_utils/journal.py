@@ -72,17 +72,17 @@ class JournalError(MigrationError):
 def path_of(identity: str) -> str:
     """Where the entry of a migration is on this server.
 
-    :raises JournalError: when this is no name of a migration.
+    :raises JournalError: when this is not the name of a migration.
     """
     if not IDENTITY.fullmatch(identity):
-        raise JournalError(f"{identity!r} is no name of a migration")
+        raise JournalError(f"{identity!r} is not the name of a migration")
     return os.path.join(FOLDER, identity + ".json")
 
 
 def complaint(entry: object) -> str | None:
     """Why this is no entry of a journal, as a clause, or None."""
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        return "it is no entry of a journal"
+        return "it is not an entry of a journal"
     if entry.get("version") != VERSION:
         return f"it has version {entry.get('version')!r}, this collection reads version {VERSION}"
     for name, kind in _FIELDS.items():

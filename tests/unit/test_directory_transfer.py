@@ -495,7 +495,7 @@ def test_signs_of_life_are_skipped():
 def test_a_silent_end_is_given_up():
     ends = Ends()
     ends.receiver.idle_limit = 0.05
-    with pytest.raises(Interrupted, match="has said nothing for"):
+    with pytest.raises(Interrupted, match="has sent nothing for"):
         ends.receiver.read()
 
 

@@ -138,7 +138,7 @@ def test_an_entry_that_lies_is_told(folder, field, value):
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
 def test_names_that_lead_elsewhere(name):
-    with pytest.raises(journal.JournalError, match="no name of a migration"):
+    with pytest.raises(journal.JournalError, match="not the name of a migration"):
         journal.load(name)
 
 

@@ -109,7 +109,7 @@ def _note_all(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -
         elif have:
             writer.add(have._replace(flags=run.flags & LAZY))
         else:
-            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} never came")
+            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} did not arrive")
     return left
 
 

@@ -195,7 +195,7 @@ class Pager:
             runs = self._store.pieces(pagemap.pagemap_name(request.image_id), request.vaddr, request.pages)
             pages = sum(run.pages for run in runs)
             if pages < request.pages:
-                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} never came")
+                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} did not arrive")
             connection.sendall(_head(layout, request))
             for run in runs:
                 _send_file(connection, run.file, run.offset, run.pages * pagemap.PAGE)

@@ -179,7 +179,7 @@ class MemoryOf:
         """The PID in the innermost namespace, by which CRIU names images."""
         match = re.search(r"^NSpid:.*?(\d+)$", self._text("status"), re.MULTILINE)
         if not match:
-            raise PagesError(f"the kernel does not tell the innermost PID of process {self.pid}")
+            raise PagesError(f"the kernel does not show the innermost PID of process {self.pid}")
         return int(match.group(1))
 
     def runs(self) -> list[Run]:

@@ -129,7 +129,7 @@ class Sender:
             self.reached = True
             wants = parse_json(payload)
             if not isinstance(wants, list):
-                raise Refused("the receiver sent a list of wants that is none")
+                raise Refused("the receiver sent a WANTS frame that is not a list")
             if wants:
                 wants += frames.expect_list(WANTS)
             plan = self._plan(wants)
