@@ -11,8 +11,18 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.fog.migration.plugins.plugin_utils import coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
+from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, Server
 
 MODULE = "fog.migration.migration_agent"
+
+
+def stop(server: Server, agent: dict[str, Any], keep_log: bool) -> dict[str, Any]:
+    """Has an agent end. One that does not answer has ended already, or ends by itself."""
+    try:
+        server.ask("stop", keep_log=keep_log)
+    except AgentError:
+        return {"changed": False, "agent": agent}
+    return {"changed": True, "agent": agent}
 
 
 class ActionModule(ActionBase):
@@ -24,14 +34,20 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         own = self._task.delegate_to or task_vars["inventory_hostname"]
         hosts = arguments.pop("hosts", None) or [own]
+        agents = arguments.pop("agents", None) or {}
         peers: list[Peer] = []
 
         def asker(host: str) -> Any:
-            if host == own:
-                return lambda: self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
-            peer = Peer(self, host, task_vars)
-            peers.append(peer)
-            return lambda: peer.run(MODULE, arguments)
+            peer = None
+            if host != own:
+                peer = Peer(self, host, task_vars)
+                peers.append(peer)
+            if host in agents and arguments.get("state") == "stopped" and not self._task.check_mode:
+                server = Server(host, peer.action if peer else self, agents[host])
+                return lambda: stop(server, agents[host], bool(arguments.get("keep_log")))
+            if peer:
+                return lambda: peer.run(MODULE, arguments)
+            return lambda: self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
 
         try:
             # Built one after the other: templating is not for several threads.

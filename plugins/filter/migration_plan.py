@@ -288,9 +288,60 @@ def _problem(source: dict, destination: dict, containers: list[str], here: str, 
     return f"there is no container {', '.join(missing)} on {here}" if missing else ""
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What becomes of migrations on their way
+
+
+def stopped_clock(migrations: list[dict[str, Any]], stage: str, now: float) -> list[dict[str, Any]]:
+    """The migrations, with the time at which a stage of all of them has ended."""
+    return [dict(one, clock=dict(one["clock"], **{stage: float(now)})) for one in migrations]
+
+
+def missing_images(migrations: list[dict[str, Any]], there: list[str]) -> list[dict[str, Any]]:
+    """For each image that the destination lacks, the first migration that needs it."""
+    first: dict[str, dict[str, Any]] = {}
+    for one in migrations:
+        if not one.get("failure") and one["image"]["image"] not in there:
+            first.setdefault(one["image"]["image"], one)
+    return list(first.values())
+
+
+def with_image_way(migrations: list[dict[str, Any]], image: str, way: dict[str, Any]) -> list[dict[str, Any]]:
+    """The migrations, with how their image came to the destination; what was sent is told of the first one only."""
+    found, told = [], False
+    for one in migrations:
+        if one["image"]["image"] == image:
+            one = dict(one, image_way=dict(way, bytes_sent=0) if told else way)
+            told = True
+        found.append(one)
+    return found
+
+
+def failed_migrations(migrations: list[dict[str, Any]], why: str, rejected: bool = False) -> list[dict[str, Any]]:
+    """The migrations when a task for all of them has failed: none of them goes on.
+
+    :param why: what the task said, as a sentence.
+    :param rejected: whether what was restored at the destination was found unfit.
+    """
+    causes = [one["container"] for one in migrations if one.get("failure")]
+    found = []
+    for one in migrations:
+        failure = one.get("failure")
+        if not failure and causes:
+            failure = {"sentence": f"{one['container']} does not move without {', '.join(causes)}"}
+        found.append(dict(one, failure=failure or {"sentence": str(why).rstrip(". "), "rejected": rejected}))
+    return found
+
+
 class FilterModule:
     """Ansible's hook."""
 
     def filters(self) -> dict:
         """The filters of this file."""
-        return {"migration_plan": migration_plan}
+        return {
+            "migration_plan": migration_plan,
+            "stopped_clock": stopped_clock,
+            "missing_images": missing_images,
+            "with_image_way": with_image_way,
+            "failed_migrations": failed_migrations,
+        }

@@ -46,6 +46,11 @@ options:
       - Without it, the host of the task.
     type: list
     elements: str
+  agents:
+    description:
+      - With O(state=stopped), what this module returned as RV(agents) when it started them. Then they end without a
+        module being run, and those that do not answer are left to end by themselves.
+    type: dict
   keep_log:
     description:
       - With O(state=stopped), whether the log of the agent's steps is kept, in C(/var/log/fog-migration) on each
@@ -160,6 +165,7 @@ def main() -> None:
             "run": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "hosts": {"type": "list", "elements": "str"},
+            "agents": {"type": "dict"},
             "keep_log": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

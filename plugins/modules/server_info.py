@@ -406,22 +406,12 @@ container:
       sample: [/sbin/docker-init]
 """
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import connection_options, reader
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.preflight import server_facts
+from ansible_collections.fog.migration.plugins.module_utils.operations import server_info
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
 def main() -> None:
-    module = connection_options.new_module(server_facts.argument_spec(), needs_sdk=False, supports_check_mode=True)
-    try:
-        client = None
-        if server_facts.needs_docker(module.params):
-            if not reader.socket_of(module.params):
-                connection_options.require_sdk(module)
-            client = reader.connect(module.params)
-        module.exit_json(changed=False, **server_facts.gather(module.params, client))
-    except MigrationError as error:
-        module.fail_json(**error.result("Info"))
+    run_as_module(server_info.OPERATION)
 
 
 if __name__ == "__main__":

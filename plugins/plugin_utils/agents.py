@@ -21,6 +21,9 @@ from ansible.utils.display import Display
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access import shell_line
 
+# The exit code of connect.py where no agent answers.
+NO_AGENT = 3
+
 
 class AgentError(CollectionError):
     """An agent cannot be asked, or has refused the whole request. The text is a clause.
@@ -31,6 +34,10 @@ class AgentError(CollectionError):
     def __init__(self, what: str, unreachable: bool = False) -> None:
         super().__init__(what)
         self.unreachable = unreachable
+
+
+class NoAgent(AgentError):
+    """No agent runs there. Nothing was done."""
 
 
 class Server:
@@ -83,5 +90,7 @@ class Server:
                 continue
             if isinstance(answer, dict) and ("result" in answer or "failure" in answer):
                 return answer
+        if done["rc"] == NO_AGENT:
+            raise NoAgent("no agent runs there")
         said = (done["stderr"].strip() or done["stdout"].strip()).splitlines()
         raise AgentError(f"its agent gave no answer ({said[-1] if said else 'it has ended'})")

@@ -46,12 +46,12 @@ class Coordinator:
     """Speaks to the agents of both servers for the migrations of one task.
 
     :param action: the action plugin of the task, which runs on the source.
-    :param options: C(agents), C(migrations), C(together).
+    :param options: C(agents), C(migrations), C(all_or_none).
     """
 
     def __init__(self, action: Any, task_vars: dict[str, Any], options: dict[str, Any]) -> None:
         self.moves: list[Move] = [dict(one) for one in options["migrations"]]
-        self.together = bool(options.get("together")) and len(self.moves) > 1
+        self.together = bool(options.get("all_or_none")) and len(self.moves) > 1
         source, destination = self.moves[0]["source"], self.moves[0]["destination"]
         self._peer = Peer(action, destination, task_vars)
         self.source = Server(source, action, options["agents"][source])
@@ -188,16 +188,18 @@ class Coordinator:
         self._stop_clock("commitment")
 
     def finish(self) -> None:
-        """Stage 5: both servers let go of what the migrations have there; what cannot be removed is C(left)."""
+        """Stage 5: both servers let go of what the migrations have there; what cannot be removed is C(left).
+
+        The source does so first. The destination keeps what the source could not end, for a recovery to find it.
+        """
+        self.together = False
+        self._ask(self.source, "Activation", "finish")
+        self._ask(self.destination, "Activation", "finish")
+        # The containers run at the destination: what failed here is only left over.
         for one in self.moves:
-            one["left"] = {}
-        for server, what in ((self.source, "the source"), (self.destination, "the destination")):
-            kept = [dict(one) for one in self.moves]
-            self._ask(server, "Activation", "finish")
-            # The containers run at the destination: what fails here is only left over.
-            for one, old in zip(self.moves, kept, strict=True):
-                if one.get("failure") and not old.get("failure"):
-                    one["left"] = dict(one["left"], **{what: one.pop("failure")})
+            failure = one.get("failure")
+            one["left"] = {failure["host"]: failure} if failure else {}
+            one["failure"] = None
         self._stop_clock("activation")
 
 

@@ -93,6 +93,7 @@ def _module(_folder: str, arguments: dict[str, Any], _steps: Steps) -> Answer:
 
 OPERATIONS: dict[str, Callable[[str, dict[str, Any], Steps], Any]] = {
     "ping": _ping,
+    "module": _module,
     "stop": _stop,
     "reserve_source": run_source.reserve,
     "reserve_destination": run_destination.reserve,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from typing import Any
 
@@ -40,9 +41,9 @@ def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copie
         raise MigrationError(what, "nothing was changed", remedy)
     user = ssh_access.login_user(arguments.get("user"))
     expires = int(time.time()) + int(arguments["timeout"]) + EXPIRY_MARGIN
-    # The key of the run is called as the run is.
+    # The key of the run is called as the run is; sockets have no long names.
     run = os.path.basename(folder).rpartition("-")[2]
-    directory = work_dir.path_of(f"{run}.{move['id']}", role, expires)
+    directory = work_dir.path_of(secrets.token_hex(8), role, expires)
     # So that what ends the migration removes this folder, and takes the key of the run out again.
     journal.note(move["id"], transfers=[{"id": run, "directory": directory, "user": user}])
     work_dir.make(directory)

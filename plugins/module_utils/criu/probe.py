@@ -26,6 +26,8 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 CACHE = "/run/fog-migration-criu.json"
+# Whose file is trusted: root's.
+OWNER = 0
 FORMAT = "fog.migration/criu-facts"
 # Where CRIU reads options for every run, C(criu check) included.
 CONFIGURATION = "/etc/criu/default.conf"
@@ -72,8 +74,7 @@ def probe() -> dict[str, Any]:
 
 def _known(path: str) -> Answers:
     """The answers that were kept, or else fresh ones."""
-    # Only root's file is trusted, so nobody else has one.
-    key = key_of(path) if os.geteuid() == 0 else None
+    key = key_of(path) if os.geteuid() == OWNER else None
     answers = read_cache(CACHE, key) if key else None
     if answers is None:
         answers, lasting = ask(path)
@@ -151,12 +152,12 @@ def _finish(started: subprocess.Popen[bytes] | OSError, seconds: float) -> tuple
 
 
 def read_cache(place: str, key: dict[str, Any]) -> Answers | None:
-    """The answers in the file at I(place), if it is root's own and these are the answers for I(key)."""
+    """The answers in the file at I(place), if it is root's own and private, and these are the answers for I(key)."""
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:
             status = os.fstat(stream.fileno())
-            private = stat.S_ISREG(status.st_mode) and status.st_uid == 0 and not status.st_mode & 0o077
+            private = stat.S_ISREG(status.st_mode) and status.st_uid == OWNER and not status.st_mode & 0o077
             text = stream.read(LARGEST) if private else b""
         return parse_cache(text, key)
     except OSError:

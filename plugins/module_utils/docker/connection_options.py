@@ -37,7 +37,7 @@ def new_module(argument_spec: dict, needs_sdk: bool = True, **more: object) -> A
     """
     module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
     if needs_sdk:
-        require_sdk(module)
+        _require_sdk(module)
     if module.params["debug"]:
         import logging
         import logging.handlers
@@ -49,7 +49,7 @@ def new_module(argument_spec: dict, needs_sdk: bool = True, **more: object) -> A
     return module
 
 
-def require_sdk(module: AnsibleModule) -> None:
+def _require_sdk(module: AnsibleModule) -> None:
     """Ends the module with one sentence where the Docker SDK is missing. The import takes a moment."""
     from ansible_collections.fog.migration.plugins.module_utils.docker.api import DOCKER_IMPORT_ERROR
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import engine
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine, options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
-SOCKET = "/var/run/docker.sock"
+SOCKET = str(options.DEFAULTS["docker_host"])[len("unix://") :]
 # All but these is written as %XX, so that a name is one part of a path, whatever it is.
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.:@-]")
 _NOT_FOUND = 404

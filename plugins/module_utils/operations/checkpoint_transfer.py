@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import open_channel, transfer_steps
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.operation import Operation
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
@@ -61,4 +62,4 @@ def explain(error: Exception, request: Request) -> dict:
     return {"msg": str(error)}
 
 
-OPERATION = Operation(transfer.argument_spec(), run, FAILURES, explain, connects=False)
+OPERATION = Operation(transfer.argument_spec(), run, FAILURES, explain, for_agents=for_agents.RUN, connects=False)

@@ -4,6 +4,8 @@
 
 """What a server can do and what runs on it: each subset of these facts is looked for only where it is wanted.
 
+So is what a subset alone needs imported, since a module compiles what it imports in each run.
+
 Private to the collection fog.migration. Laid down on servers by C(deploy).
 """
 
@@ -14,11 +16,8 @@ import importlib.util
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.criu import probe
-from ansible_collections.fog.migration.plugins.module_utils.docker import daemon, images, networks, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.preflight import container_description
 from ansible_collections.fog.migration.plugins.module_utils.system import files, host
 
 # The options, and what they are where nobody gives them.
@@ -158,6 +157,8 @@ class Server:
     @functools.cached_property
     def criu(self) -> dict[str, Any]:
         """See C(probe.probe)."""
+        from ansible_collections.fog.migration.plugins.module_utils.criu import probe
+
         return probe.probe()
 
     @functools.cached_property
@@ -183,8 +184,10 @@ class Server:
         return [one for one in found if one]
 
     @functools.cached_property
-    def describer(self) -> container_description.Describer:
-        """What describes containers."""
+    def describer(self) -> Any:
+        """What describes containers, see C(container_description)."""
+        from ansible_collections.fog.migration.plugins.module_utils.preflight import container_description
+
         return container_description.Describer(self.client, self.daemon, self.criu["version"], self.everyone)
 
     def describe(self, name: str | None) -> dict[str, Any] | None:
@@ -279,6 +282,8 @@ def _images(server: Server) -> dict[str, Any]:
 
 
 def _layers(server: Server) -> dict[str, Any]:
+    from ansible_collections.fog.migration.plugins.module_utils.docker import images, storage_drivers
+
     if server.daemon["storage_driver"] not in storage_drivers.GRAPH_DRIVERS:
         return {"layers": []}
     found = (server.client.find_image(one["Id"]) or {} for one in server.images)
@@ -287,6 +292,8 @@ def _layers(server: Server) -> dict[str, Any]:
 
 
 def _networks(server: Server) -> dict[str, Any]:
+    from ansible_collections.fog.migration.plugins.module_utils.docker import networks
+
     listed = server.client.networks()
     # Only of a single one, Docker tells which addresses are used in it. These two have none.
     found = [server.client.find_network(one["Id"]) for one in listed if one["Name"] not in ("host", "none")]
@@ -304,15 +311,14 @@ def _volumes(server: Server) -> dict[str, Any]:
 
 
 def _paths(server: Server) -> dict[str, Any]:
-    return {
-        "paths": {
-            path: {**files.path_facts(path), "checksum": container_description.checksum(path)}
-            for path in server.params["paths"]
-        }
-    }
+    from ansible_collections.fog.migration.plugins.module_utils.preflight.container_description import checksum
+
+    return {"paths": {path: {**files.path_facts(path), "checksum": checksum(path)} for path in server.params["paths"]}}
 
 
 def _journal(_server: Server) -> dict[str, Any]:
+    from ansible_collections.fog.migration.plugins.module_utils import journal
+
     return {"migrations": journal.entries()}
 
 
