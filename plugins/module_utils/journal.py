@@ -8,12 +8,12 @@ program, and a power cut: each version of it is on the disk before what it annou
 
 C(owner) is the one word that decides:
 
-==============  =====================================================================================================
+==============  ===================================================================================================
 source          the source may run it whenever it wants to; the destination has not been told to
-unknown         the destination was told to, or is about to be: only it can say who has it
+in_doubt        the destination was told to, or is about to be: only it can say who has it (as in two-phase commit)
 destination     (in the source's entry) it was committed: the source must not run it any more;
                 (in the destination's) it has run there
-==============  =====================================================================================================
+==============  ===================================================================================================
 
 At the source, an entry is opened first, and closed first when the migration ends well. At the destination, it is closed
 first when the migration is undone. So a missing entry says something as well.
@@ -42,7 +42,7 @@ FOLDER = "/var/lib/fog-migration/journal"
 FORMAT = "fog.migration/journal"
 VERSION = 1
 ROLES = ("source", "destination")
-OWNERS = ("source", "unknown", "destination")
+OWNERS = ("source", "in_doubt", "destination")
 # No entry is larger, unless it is none of ours.
 LARGEST = 1 << 20
 IDENTITY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")

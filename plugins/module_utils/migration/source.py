@@ -386,7 +386,7 @@ class Source:
 
     def _announce(self):
         self._announced = True
-        journal.note(self.order.get("migration"), stage="handover", owner="unknown")
+        journal.note(self.order.get("migration"), stage="handover", owner="in_doubt")
 
     def _take_announcement_back(self):
         if self._announced:
