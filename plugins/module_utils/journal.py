@@ -21,7 +21,7 @@ first when the migration is undone. So a missing entry says something as well.
 Of containers that move together, each has an entry of its own, with the IDs of all in C(together). Who has them is
 decided at the destination, in one instant for all of them: see C(decide).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -132,8 +132,8 @@ def start(folder: str) -> bool:
 
 
 def _launch(folder: str) -> None:
-    words = deploy.lay_down(folder, {}, "agent.server")
-    deploy.lay_program(folder, "agent.connect")
+    words = deploy.install(folder, {}, "agent.server")
+    deploy.install_program(folder, "agent.connect")
     log = os.path.join(folder, "agent.log")
     # Not isolated as other programs are: the Docker SDK may be where this Python finds it only so.
     agent = deploy.spawn([word for word in words if word != "-I"], log)
@@ -152,7 +152,7 @@ def _launch(folder: str) -> None:
 def stop(folder: str) -> bool:
     """Stops the agent of this folder; whether it ran."""
     ran = deploy.running(folder) is not None
-    deploy.dismiss(folder)
+    deploy.stop(folder)
     deadline = time.monotonic() + STOP_LIMIT
     while deploy.running(folder) and time.monotonic() < deadline:
         time.sleep(0.01)

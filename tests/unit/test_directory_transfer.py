@@ -656,7 +656,7 @@ def test_a_pace_is_kept(monkeypatch):
 
 def lay_down(directory, order):
     directory.mkdir()
-    return deploy.lay_down(str(directory), dict(order, idle_limit=30))
+    return deploy.install(str(directory), dict(order, idle_limit=30))
 
 
 def test_the_file_runs_as_a_program_on_both_sides(checkpoint, tmp_path):

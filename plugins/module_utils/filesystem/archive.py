@@ -14,7 +14,7 @@ then something that is written through it.
 The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
 attributes of overlay tell what was deleted.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """CRIU's images in a directory: the pages of a dump, and a dump without pages that gets them from a page store.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

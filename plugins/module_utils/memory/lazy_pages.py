@@ -9,7 +9,7 @@ PS_IOV_ADD_F; read at v4.2 and v4.1.1): a command of 32 bits, the number of page
 before), the address, the PID in the innermost PID namespace; an answer is the same with the pages behind it. Answers
 come in the order of the requests, and may have fewer pages than were asked for, but not none.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """A copy of memory pages, kept up to date round by round, the same at both ends of a migration.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ dumped, restore), criu/uffd.c (lazy pages).
 - LAZY is no part of what a page is: is_stack() means to leave out the page of a thread's stack pointer, but compares
   offsets in pages, so a process of which one pointer is at the begin of a page has no lazy pages at all in that dump.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """The memory of a running process: which pages it has, and their bytes, without stopping it.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def runtime(lab):
 KILL = """
 for _look in $(seq 3000); do pgrep -f 'runc .*[r]estore' >/dev/null && break; sleep 0.02; done
 sleep 2
-kill -9 $(cat $(dirname $(grep -l '"migration": "db-' /run/fog-migration/transfer-*/order.json))/pid)
+kill -9 $(cat $(dirname $(grep -l '"migration": "db-' /run/fog-migration/transfer-*/config.json))/pid)
 """
 # Of the container with this in its environment only.
 IF_CHOSEN = 'grep -q fog.chosen= "$(sed -n 2p "$prepared/bundle")/config.json" \\&\\& '
