@@ -139,9 +139,9 @@ class Transfer:
         self._check_access(mode, why, there)
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
-        mode, books = self._carry(mode, why, here, there)
-        rate = _transfer.rate(books["bytes_sent"], books["seconds"])
-        return self._result(here, changed=True, mode=mode, rate=rate, **books)
+        mode, stats = self._carry(mode, why, here, there)
+        rate = _transfer.rate(stats["bytes_sent"], stats["seconds"])
+        return self._result(here, changed=True, mode=mode, rate=rate, **stats)
 
     def _open_channel(self):
         """A channel for a live migration, which stays open. The SSH access is revoked at once."""
@@ -189,14 +189,14 @@ class Transfer:
         if mode == "direct":
             spent = self._send(here, there)
             if self._options["mode"] == "direct" or not _transfer.never_met(spent):
-                return mode, self._books(spent)
+                return mode, self._stats(spent)
             why = f"the source did not get to {self.destination.name}'s receiver: {spent.get('msg')}"
             self.warnings.append(f"The transfer was relayed by the controller, because {why}.")
         if self._options["mode"] == "auto":
             Display().v(f"The controller relays the transfer to {self.destination.name}: {why}")
             self._close_end(self.source)
             here = self._open_source("relay")
-        return "relay", self._books(_transfer.added_up(spent, self._relay(here, there)))
+        return "relay", self._stats(_transfer.added_up(spent, self._relay(here, there)))
 
     # Steps on the two hosts
 
@@ -285,15 +285,15 @@ class Transfer:
             timeout=self._options["timeout"],
         )
 
-    def _books(self, result):
+    def _stats(self, result):
         """What the sending cost; a failure when it failed."""
-        books = {
+        stats = {
             name: result[name]
             for name in ("bytes_sent", "bytes_received", "seconds", "attempts", "resumed_bytes", "compression")
             if name in result
         }
         if not result.get("failed"):
-            return books
+            return stats
         there = self.destination.name
         state = f"{self._dest_path} on {there} is as it was before"
         if result.get("interrupted") and result.get("reached"):
@@ -301,7 +301,7 @@ class Transfer:
                 f"what arrived is kept on {there} in {_transfer.staging(self._dest_path)}: "
                 "run the task again and it resumes from there"
             )
-        raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **books)
+        raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **stats)
 
     def _close(self):
         for end in list(self._opened):

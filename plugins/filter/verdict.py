@@ -142,7 +142,7 @@ def _decide(
         if owner == "source":
             return "undo", f"it was not handed over, and {silent[there]}", undo
         return "wait", f"only {there} can say whether it runs there, and {silent[there]}", []
-    if arrived and owner == "unknown":
+    if arrived and owner == "in_doubt":
         return "finish", f"it runs at {there}", finish
     return "undo", f"it was not handed over to {there}" if arrived else f"it does not run at {there}", undo
 

@@ -4,7 +4,7 @@
 
 """What can go wrong: the base of all exceptions of this collection, and those that several rooms raise.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ program, and a power cut: each version of it is on the disk before what it annou
 
 C(owner) is the one word that decides:
 
-==============  =====================================================================================================
+==============  ===================================================================================================
 source          the source may run it whenever it wants to; the destination has not been told to
-unknown         the destination was told to, or is about to be: only it can say who has it
+in_doubt        the destination was told to, or is about to be: only it can say who has it (as in two-phase commit)
 destination     (in the source's entry) it was committed: the source must not run it any more;
                 (in the destination's) it has run there
-==============  =====================================================================================================
+==============  ===================================================================================================
 
 At the source, an entry is opened first, and closed first when the migration ends well. At the destination, it is closed
 first when the migration is undone. So a missing entry says something as well.
@@ -21,7 +21,7 @@ first when the migration is undone. So a missing entry says something as well.
 Of containers that move together, each has an entry of its own, with the IDs of all in C(together). Who has them is
 decided at the destination, in one instant for all of them: see C(decide).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FOLDER = "/var/lib/fog-migration/journal"
 FORMAT = "fog.migration/journal"
 VERSION = 1
 ROLES = ("source", "destination")
-OWNERS = ("source", "unknown", "destination")
+OWNERS = ("source", "in_doubt", "destination")
 # No entry is larger, unless it is none of ours.
 LARGEST = 1 << 20
 IDENTITY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -72,17 +72,17 @@ class JournalError(MigrationError):
 def path_of(identity: str) -> str:
     """Where the entry of a migration is on this server.
 
-    :raises JournalError: when this is no name of a migration.
+    :raises JournalError: when this is not the name of a migration.
     """
     if not IDENTITY.fullmatch(identity):
-        raise JournalError(f"{identity!r} is no name of a migration")
+        raise JournalError(f"{identity!r} is not the name of a migration")
     return os.path.join(FOLDER, identity + ".json")
 
 
 def complaint(entry: object) -> str | None:
     """Why this is no entry of a journal, as a clause, or None."""
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        return "it is no entry of a journal"
+        return "it is not an entry of a journal"
     if entry.get("version") != VERSION:
         return f"it has version {entry.get('version')!r}, this collection reads version {VERSION}"
     for name, kind in _FIELDS.items():

@@ -151,7 +151,7 @@ def _end_agent(directory: str, deadline: float) -> None:
         with contextlib.suppress(OSError, ValueError):
             source.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
             return
-    deploy.dismiss(directory)
+    deploy.stop(directory)
 
 
 def _wait_for_program(directory: str, deadline: float) -> None:
@@ -159,7 +159,7 @@ def _wait_for_program(directory: str, deadline: float) -> None:
     if _wait(lambda: not deploy.running(directory), deadline):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        deploy.dismiss(directory, number)
+        deploy.stop(directory, number)
         if _wait(lambda: not deploy.running(directory), time.monotonic() + _END):
             return
 
@@ -389,7 +389,7 @@ def _end_agent_of(run: str, identity: str) -> None:
     folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
     used = any(one["id"] == run for entry in journal.entries() if entry["id"] != identity for one in entry["transfers"])
     if not used and deploy.running(folder) not in (None, os.getppid()):
-        deploy.dismiss(folder)
+        deploy.stop(folder)
 
 
 def _revoke(transfer: dict) -> None:
@@ -405,7 +405,7 @@ def _revoke(transfer: dict) -> None:
 def sweep(entry: dict, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry["transfers"]:
-        deploy.dismiss(one["directory"], signal.SIGKILL)
+        deploy.stop(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)
         _end_agent_of(one["id"], entry["id"])

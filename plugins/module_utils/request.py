@@ -4,7 +4,7 @@
 
 """What is asked of one of our operations, by a module or by the agent. Operations do not know who asks.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """Small checks of what comes from outside: numbers, paths, names.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

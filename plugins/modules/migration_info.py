@@ -41,7 +41,7 @@ migrations:
   sample:
     - id: looper100-20261122T041500
       role: source
-      owner: unknown
+      owner: in_doubt
       stage: handover
       name: looper100
       source: fog1

@@ -98,9 +98,9 @@ options:
     type: str
   owner:
     description:
-      - For O(state=noted), who may run the container from now on. V(unknown) means that only the destination can say.
+      - For O(state=noted), who may run the container from now on. V(in_doubt) means that only the destination can say.
     type: str
-    choices: [source, unknown, destination]
+    choices: [source, in_doubt, destination]
   made:
     description: What was made on this server for the migration, and is removed when it is undone.
     type: dict

@@ -365,7 +365,7 @@ def test_nothing_but_the_file(trees, tmp_path, names):
     (here / "folder").mkdir()
     _archive.save(str(here), str(tmp_path / "archive"), {os.fsencode(name) for name in names})
     for only in {b"one", os.fsencode(names[0])} - {b"other"}:
-        with pytest.raises(Refused, match="something else than the file"):
+        with pytest.raises(Refused, match="something other than the file"):
             _archive.apply(str(tmp_path / "archive"), str(there), only=only)
     assert set(os.listdir(there)) <= {"one"}
 
@@ -377,7 +377,7 @@ def test_a_layer_without_an_end_is_refused(trees, tmp_path):
     whole = (tmp_path / "archive").read_bytes()
     for size in range(len(whole)):
         (tmp_path / "archive").write_bytes(whole[:size])
-        with pytest.raises(Refused, match="has no end"):
+        with pytest.raises(Refused, match="is cut off"):
             _archive.apply(str(tmp_path / "archive"), str(there))
 
 
@@ -676,7 +676,7 @@ def test_the_source_does_not_follow_links_either(trees):
 
 
 def test_a_head_that_is_too_long_is_refused(trees):
-    with pytest.raises(Refused, match="describes a file with"):
+    with pytest.raises(Refused, match="of 4294967295 bytes, which is too long"):
         _archive.Unpacker(str(trees[1]), io.BytesIO(b"\xff\xff\xff\xff").read).unpack()
 
 

@@ -74,8 +74,8 @@ def test_it_is_private_and_wins_over_what_is_installed(tmp_path):
     folder = tmp_path / "program"
     folder.mkdir(0o700)
     order = {"role": "receive", "final": str(tmp_path / "x"), "host": "fog2", "replace": False, "idle_limit": 1}
-    command = deploy.lay_down(str(folder), order)
-    assert json.loads((folder / "order.json").read_text())["role"] == "receive"
+    command = deploy.install(str(folder), order)
+    assert json.loads((folder / "config.json").read_text())["role"] == "receive"
     for path in folder.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     # It runs, and says why it has nothing to do.
@@ -100,4 +100,4 @@ def test_what_docker_answers(answer, why_not):
 
 
 def test_no_docker(tmp_path):
-    assert "Docker does not answer" in engine.order(str(tmp_path / "none.sock"), "POST", "/x")
+    assert "Docker does not answer" in engine.call(str(tmp_path / "none.sock"), "POST", "/x")

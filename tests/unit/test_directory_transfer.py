@@ -495,7 +495,7 @@ def test_signs_of_life_are_skipped():
 def test_a_silent_end_is_given_up():
     ends = Ends()
     ends.receiver.idle_limit = 0.05
-    with pytest.raises(Interrupted, match="has said nothing for"):
+    with pytest.raises(Interrupted, match="has sent nothing for"):
         ends.receiver.read()
 
 
@@ -656,7 +656,7 @@ def test_a_pace_is_kept(monkeypatch):
 
 def lay_down(directory, order):
     directory.mkdir()
-    return deploy.lay_down(str(directory), dict(order, idle_limit=30))
+    return deploy.install(str(directory), dict(order, idle_limit=30))
 
 
 def test_the_file_runs_as_a_program_on_both_sides(checkpoint, tmp_path):

@@ -115,5 +115,5 @@ def test_no_archive(tmp_path):
     with tarfile.open(tmp_path / "empty", "w"):
         pass
     for name in ("text", "empty"):
-        with pytest.raises(ValueError, match="it is no archive of one image"):
+        with pytest.raises(ValueError, match="it is not an archive of one image"):
             images.Archive(str(tmp_path / name))

@@ -180,7 +180,7 @@ def test_a_page_that_never_came(make, vaddr, image_id):
     """CRIU must not get anything else in its place, nor an end: it goes on waiting until it is killed."""
     pager, client, _asked = make()
     client.ask(vaddr, 2, image_id)
-    assert problem_of(pager) == f"the page at 0x{vaddr:x} of process {image_id} never came"
+    assert problem_of(pager) == f"the page at 0x{vaddr:x} of process {image_id} did not arrive"
     assert not client.is_answered()
     assert pager.process.poll() is None
 

@@ -134,14 +134,14 @@ GOOD = new_entry(HEAP, 2, PRESENT)
         (pagemap(GOOD) + b"\xff\xff\xff\xff", "is cut off"),
         (pagemap(b"\2\0\0\0\x08\x80"), "has a malformed entry"),
         (pagemap(b"\x0c\0\0\0\x08" + b"\xff" * 11), "has a malformed entry"),
-        (pagemap(message(_1=HEAP, _2=0, _4=PRESENT, _5=1, _6=1)), r"not known here \(number 6, type 0\)"),
-        (pagemap(b"\4\0\0\0\x0a\2ab"), r"not known here \(number 1, type 2\)"),
-        (pagemap(message(_2=1, _4=PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP, 0, PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP + 1, 1, PRESENT)), "no run of pages"),
-        (pagemap(new_entry((1 << 64) - PAGE, 2, PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP, 1, PRESENT | 8)), "flags 12, which are not known"),
-        (pagemap(new_entry(HEAP, 1, 0)), "flags 0, which are not known"),
+        (pagemap(message(_1=HEAP, _2=0, _4=PRESENT, _5=1, _6=1)), r"an unknown field \(number 6, type 0\)"),
+        (pagemap(b"\4\0\0\0\x0a\2ab"), r"an unknown field \(number 1, type 2\)"),
+        (pagemap(message(_2=1, _4=PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP, 0, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP + 1, 1, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry((1 << 64) - PAGE, 2, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP, 1, PRESENT | 8)), "flags 12, which are unknown"),
+        (pagemap(new_entry(HEAP, 1, 0)), "flags 0, which are unknown"),
         (pagemap(GOOD, new_entry(HEAP + PAGE, 1, PRESENT)), "not in order"),
         (pagemap(GOOD, new_entry(0, 1, PRESENT)), "not in order"),
         # As an incremental dump has them.
@@ -309,7 +309,7 @@ def test_a_page_that_never_came(tmp_path, left):
     images = write_set(tmp_path / "images", memory, contents=False)
     store = store_of(tmp_path / "store", left and {ONE: {v: p for v, p in memory[ONE].items() if v != HEAP + 4 * PAGE}})
     missing = HEAP + 4 * PAGE if left else HEAP
-    with pytest.raises(PagesError, match=f"the page at 0x{missing:x} of {ONE} never came"):
+    with pytest.raises(PagesError, match=f"the page at 0x{missing:x} of {ONE} did not arrive"):
         complete(images, store, False)
     # Nothing that could be restored by mistake.
     assert not (tmp_path / "images" / ONE).exists()
@@ -486,10 +486,10 @@ def test_what_the_other_end_may_not_send(tmp_path):
         with pytest.raises(PagesError, match="is not the name of a pagemap"):
             store.put(name, HEAP, one)
     for vaddr, data in ((HEAP + 1, one), (HEAP, one[:-1]), (HEAP, b""), (-PAGE, one), ((1 << 64) - PAGE, one + one)):
-        with pytest.raises(PagesError, match="are no pages"):
+        with pytest.raises(PagesError, match="are not whole pages"):
             store.put(ONE, vaddr, data)
     store.put(ONE, HEAP, one)
-    with pytest.raises(PagesError, match=f"the page at 0x{HEAP + PAGE:x} never came"):
+    with pytest.raises(PagesError, match=f"the page at 0x{HEAP + PAGE:x} did not arrive"):
         store.settle(ONE, [(HEAP, 2)])
     for layout in ([(HEAP + PAGE, 1), (HEAP, 1)], [(HEAP, 0)], [(HEAP + 1, 1)]):
         with pytest.raises(PagesError, match="is not in order"):

@@ -248,7 +248,7 @@ def test_a_page_that_never_comes(ends, monkeypatch):
     both = ends()
     layout = both.rounds.store.layout
     monkeypatch.setattr(both.rounds.store, "layout", lambda name: [*layout(name), pagemap.Pages(1 << 50, 1)])
-    with pytest.raises(Refused, match=f"the page at 0x{1 << 50:x} never came"):
+    with pytest.raises(Refused, match=f"the page at 0x{1 << 50:x} did not arrive"):
         both.rounds.once()
 
 

@@ -154,7 +154,7 @@ def test_paramiko_is_asked_for(monkeypatch):
 
 def program(directory, **order):
     directory.mkdir()
-    return ssh_access.shell_line(deploy.lay_down(str(directory), dict(order, idle_limit=30)))
+    return ssh_access.shell_line(deploy.install(str(directory), dict(order, idle_limit=30)))
 
 
 @pytest.fixture

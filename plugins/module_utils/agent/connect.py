@@ -8,7 +8,7 @@
 
 It is started for every request, so it imports no more than it needs.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

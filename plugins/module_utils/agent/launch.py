@@ -77,7 +77,7 @@ def _launch(folder: str) -> None:
     program, log = os.path.join(folder, deploy.PROGRAM), os.path.join(folder, "agent.log")
     with open(program, "w", encoding="utf-8") as stream:
         stream.write(_LAUNCHER.format(archive=ARCHIVE, package=deploy.PACKAGE))
-    deploy.lay_program(folder, "agent.connect")
+    deploy.install_program(folder, "agent.connect")
     agent = deploy.spawn([sys.executable, program], log)
     deadline = time.monotonic() + START_LIMIT
     while not os.path.exists(os.path.join(folder, connect.SOCKET)):
@@ -94,7 +94,7 @@ def _launch(folder: str) -> None:
 def stop(folder: str) -> bool:
     """Stops the agent of this folder; whether it ran."""
     ran = deploy.running(folder) is not None
-    deploy.dismiss(folder)
+    deploy.stop(folder)
     deadline = time.monotonic() + STOP_LIMIT
     while deploy.running(folder) and time.monotonic() < deadline:
         time.sleep(0.01)

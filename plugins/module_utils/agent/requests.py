@@ -20,7 +20,7 @@ stage       at                    requests
 5           source, destination   finish
 ==========  ====================  ==================================================================================
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The source's part in a run of live migrations.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ the agent: what is imported once is there for all of them, and none can take the
 What belongs to a container outlives the request that began it and the agent: the source's and the destination's end
 of its channel are processes of their own, and the journal says where they are.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _stop(_number: int, _frame: Any) -> None:
 
 
 def main() -> int:
-    """Serves in the folder that this program was laid down in, and removes the folder at the end."""
+    """Serves in the folder that this program was installed in, and removes the folder at the end."""
     folder = os.path.dirname(os.path.abspath(sys.argv[0]))
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _stop)

@@ -6,7 +6,7 @@
 One line for each step that has ended. The log of a run lies in C(/var/log/fog-migration), for root only. It is kept
 when something of the run has failed, and removed otherwise; those of the last twenty runs stay.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -134,10 +134,10 @@ def _complaint_of_facts(manifest: dict) -> str | None:
     if not all(isinstance(container.get(key), str) for key in ("id", "name", "image")):
         return "it does not tell of which container it is"
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        return "it gives tags of the image that are none"
+        return "it gives tags of the image that are not strings"
     mounts = manifest.get("mounts", {})
     if not isinstance(mounts, dict) or not all(one is None or isinstance(one, str) for one in mounts.values()):
-        return "it gives mounts that are none"
+        return "it gives mounts that are not strings"
     if not isinstance(manifest.get("files_alone", []), list):
         return "it does not tell which mounts are of a file"
     if not isinstance(manifest.get("differences", []), list):

@@ -8,7 +8,7 @@ C(criu check) tells of one feature in each run, so that there are nine runs of C
 and on CRIU alone: they are kept in a file until the server starts anew or CRIU changes, as CRIU keeps what it knows of
 the kernel (C(/run/criu.kdat)). An answer that may be another one next time is not kept.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Protocol Buffers, as little of them as CRIU's images need (U(https://protobuf.dev/programming-guides/encoding)).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def decode(data: bytes, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value % _WORD, position
         shift += 7
-    raise ProtobufError("a number in it has no end")
+    raise ProtobufError("a number in it is cut off")
 
 
 def fields(data: int | bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
@@ -53,7 +53,7 @@ def fields(data: int | bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
     :raises ProtobufError: when it is none.
     """
     if isinstance(data, int):
-        raise ProtobufError("a number is in it where a message should be")
+        raise ProtobufError("a field in it is a number and not a message")
     position, size = 0, len(data)
     while position < size:
         begin = position
@@ -76,7 +76,7 @@ def _length(kind: int, data: bytes, position: int) -> tuple[int, int]:
     if kind == BYTES:
         return decode(data, position, len(data))
     if kind not in (FIXED32, FIXED64):
-        raise ProtobufError(f"a field in it is of the kind {kind}")
+        raise ProtobufError(f"a field in it has the unknown wire type {kind}")
     return (4 if kind == FIXED32 else 8), position
 
 

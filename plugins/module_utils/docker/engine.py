@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The few words that a program of ours has to say to Docker while a container stands still, without Docker's SDK.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 from typing import Any
 
 
-def order(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
+def call(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
     """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
 
     :param docker_socket: path of Docker's socket on this host.
@@ -24,7 +24,7 @@ def order(docker_socket: str, method: str, path: str, seconds: float | None = No
     return problem or refusal(answer)
 
 
-def ask(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict, str | None]:
+def get(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict, str | None]:
     """What Docker tells at this path of its API, an object, and why it does not, or None."""
     answer, problem = _answer(docker_socket, "GET", path, seconds)
     problem = problem or refusal(answer)
@@ -38,7 +38,7 @@ def ask(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict
 
 
 def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[int, dict[str, str], Any, str | None]:
-    """As C(ask), for whoever has to tell one failure from another.
+    """As C(get), for whoever has to tell one failure from another.
 
     :returns: the status (0: no answer), Docker's headers by their names in lower case, what it tells, and the problem.
     """

@@ -4,7 +4,7 @@
 
 """The options by which to connect to Docker's daemon.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """What is read from Docker, at its Unix socket, without Docker's SDK, which takes longer to import than all of it.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

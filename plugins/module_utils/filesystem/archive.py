@@ -14,7 +14,7 @@ then something that is written through it.
 The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
 attributes of overlay tell what was deleted.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Tree:
         """
         parts = name.split(b"/")
         if name != ROOT and (b"\0" in name or any(part in (b"", b".", b"..") for part in parts)):
-            raise Refused(f"{name!r} is no name of a file below another")
+            raise Refused(f"{name!r} is not a relative path below the folder")
         folder = parent_of(name)
         if folder != self._folder:
             self.forget()
@@ -158,7 +158,7 @@ def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None
         def read(count: int) -> bytes:
             data = stream.read(count)
             if len(data) < count:
-                raise Refused("the archive of its files has no end")
+                raise Refused("the archive of its files is cut off")
             return data
 
         (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
@@ -366,7 +366,7 @@ class Unpacker:
         try:
             work(tree, head)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
-            raise Refused(f"the source sent a file that is none ({exc})") from exc
+            raise Refused(f"the source sent a malformed file record ({exc})") from exc
         except OSError as exc:
             name = str(head.get("name", head.get("remove"))).encode("ascii", "replace").decode("ascii")
             raise Refused(f"/{name} could not be written at the destination ({exc.strerror or exc})") from exc
@@ -381,19 +381,19 @@ class Unpacker:
         """The next head, or None at the end."""
         length = _LENGTH.unpack(self._read(_LENGTH.size))[0]
         if length > _LONGEST_HEAD:
-            raise Refused(f"the source describes a file with {length} bytes")
+            raise Refused(f"the source sent the description of a file of {length} bytes, which is too long")
         try:
             head = json.loads(self._read(length).decode("ascii")) if length else None
         except (ValueError, RecursionError) as exc:
-            raise Refused("the source describes a file in a way that is none") from exc
+            raise Refused("the source sent the description of a file that is not a JSON object") from exc
         if length and not isinstance(head, dict):
-            raise Refused("the source describes a file in a way that is none")
+            raise Refused("the source sent the description of a file that is not a JSON object")
         return head
 
     def _obey(self, tree: Tree, head: dict) -> None:
         # Anything else could be written over, or a link put where a file is to be mounted.
         if self._only and (data(head.get("name", "")) != self._only or not stat.S_ISREG(head.get("mode", 0))):
-            raise Refused(f"the source sent something else than the file {text(self._only)}")
+            raise Refused(f"the source sent something other than the file {text(self._only)}")
         if "remove" in head:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._remove(tree, data(head["remove"]))
@@ -418,7 +418,7 @@ class Unpacker:
     def _remove(self, tree: Tree, name: bytes) -> None:
         """Whatever it is, with all that is below it."""
         if name == ROOT:
-            raise Refused("the source wants the root removed")
+            raise Refused("the source requested the removal of the root folder")
         folder, last = tree.place(name)
         try:
             facts = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -470,7 +470,7 @@ class Unpacker:
     def _extents(self, handle: int, extents: list[list[int]], size: int) -> None:
         for offset, length in extents:
             if _whole(offset) + _whole(length) > size:
-                raise Refused("the source sent more of a file than there is")
+                raise Refused("the source sent data behind the end of a file")
             self._content(handle, offset, length)
 
     def _patch(self, folder: int, last: bytes, head: dict) -> None:
@@ -479,7 +479,7 @@ class Unpacker:
         handle = os.open(last, _OLD, dir_fd=folder)
         with os.fdopen(handle, "wb", buffering=0) as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Refused("the source sent a part of what is no file")
+                raise Refused("the source sent a change of something that is not a regular file")
             self._blocks(handle, size)
             stream.truncate(size)
 
@@ -489,7 +489,7 @@ class Unpacker:
             if not length:
                 return
             if offset + length > size:
-                raise Refused("the source sent more of a file than there is")
+                raise Refused("the source sent data behind the end of a file")
             self._content(handle, offset, length)
 
     def _content(self, handle: int, offset: int, length: int) -> None:
@@ -516,7 +516,7 @@ class Unpacker:
             os.removexattr(path, data(name), follow_symlinks=False)
         for name, value in wanted.items():
             if not _belongs(name, self._layer):
-                raise Refused(f"the source sent the attribute {name}")
+                raise Refused(f"the source sent the attribute {name}, which is not allowed")
             if there.get(name) != value:
                 os.setxattr(path, data(name), base64.b64decode(value, validate=True), follow_symlinks=False)
 
@@ -531,7 +531,7 @@ class Merger(Unpacker):
     def _obey(self, tree: Tree, head: dict) -> None:
         attributes = head.get("attributes") or {}
         if _REDIRECT in attributes or _METACOPY in attributes:
-            raise Refused(f"{head['name']} is a renamed part of its image, which only overlay can take")
+            raise Refused(f"{head['name']} is a renamed part of its image, which can only be restored on overlay")
         # One whiteout may have several names.
         hides = head.get("link") in self._hidden or (stat.S_ISCHR(head.get("mode", 0)) and head["device"] == [0, 0])
         if hides or _OPAQUE in attributes:
@@ -545,5 +545,5 @@ class Merger(Unpacker):
 
 def _whole(value: object) -> int:
     if not is_whole(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value

@@ -5,7 +5,7 @@
 
 A file of which the destination has an older state is patched: only the blocks that are other than they were travel.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

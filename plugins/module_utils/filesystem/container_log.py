@@ -6,7 +6,7 @@
 Docker writes to one file and, when that is large enough, begins another: C(PATH), and before it C(PATH.1), C(PATH.2)
 and so on, perhaps compressed.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

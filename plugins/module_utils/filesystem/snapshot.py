@@ -12,7 +12,7 @@ A snapshot is what such a folder holds, without contents: an entry for each name
 snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's root file
 system.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

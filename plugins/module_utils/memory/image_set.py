@@ -4,7 +4,7 @@
 
 """CRIU's images in a directory: the pages of a dump, and a dump without pages that gets them from a page store.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _note_all(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -
         elif have:
             writer.add(have._replace(flags=run.flags & LAZY))
         else:
-            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} never came")
+            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} did not arrive")
     return left
 
 

@@ -9,7 +9,7 @@ PS_IOV_ADD_F; read at v4.2 and v4.1.1): a command of 32 bits, the number of page
 before), the address, the PID in the innermost PID namespace; an answer is the same with the pages behind it. Answers
 come in the order of the requests, and may have fewer pages than were asked for, but not none.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Pager:
             runs = self._store.pieces(pagemap.pagemap_name(request.image_id), request.vaddr, request.pages)
             pages = sum(run.pages for run in runs)
             if pages < request.pages:
-                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} never came")
+                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} did not arrive")
             connection.sendall(_head(layout, request))
             for run in runs:
                 _send_file(connection, run.file, run.offset, run.pages * pagemap.PAGE)

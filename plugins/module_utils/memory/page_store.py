@@ -4,7 +4,7 @@
 
 """A copy of memory pages, kept up to date round by round, the same at both ends of a migration.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Store:
         """Keeps pages that the other end's C(update) has yielded."""
         view = memoryview(data).cast("B")
         if vaddr < 0 or vaddr % self.page or not view or len(view) % self.page or vaddr + len(view) > WORD:
-            raise PagesError(f"{len(view)} bytes for 0x{vaddr:x} of {name} are no pages")
+            raise PagesError(f"{len(view)} bytes at 0x{vaddr:x} of {name} are not whole pages")
         held = self._open(name)
         held.settled = False
         held.put(vaddr, view)
@@ -126,7 +126,7 @@ class Store:
     def settle(self, name: str, layout: Iterable[Pages | tuple[int, int] | list[int]]) -> None:
         """Ends a round of the other end: keeps the pages of this layout and no others.
 
-        :raises PagesError: when a page of it never came; then this store cannot be used any more.
+        :raises PagesError: when a page of it did not arrive; then this store cannot be used any more.
         """
         runs, last = [], 0
         for vaddr, pages in layout:
@@ -157,7 +157,7 @@ class Store:
     def _settled(self, name: str) -> _Held:
         held = self._open(name)
         if not held.settled:
-            raise PagesError(f"the last round of {name} was not finished, so it is not known what the other end has")
+            raise PagesError(f"the last round of {name} was not finished, so the state of the other end is unknown")
         return held
 
 
@@ -252,7 +252,7 @@ class _Held:
             if wanted and held:
                 runs.append(held)
             elif wanted:
-                raise PagesError(f"the page at 0x{wanted.vaddr:x} never came")
+                raise PagesError(f"the page at 0x{wanted.vaddr:x} did not arrive")
             elif held:
                 free.append((held.offset, held.pages * self.page))
         with self._settling:

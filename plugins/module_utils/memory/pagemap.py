@@ -20,7 +20,7 @@ dumped, restore), criu/uffd.c (lazy pages).
 - LAZY is no part of what a page is: is_stack() means to leave out the page of a thread's stack pointer, but compares
   offsets in pages, so a process of which one pointer is at the begin of a page has no lazy pages at all in that dump.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _numbers(data: bytes, begin: int, end: int, known: int, name: str) -> list[i
         while begin < end:
             key, begin = decode(data, begin, end)
             if key & 7 or not 0 < key >> 3 <= known:
-                raise PagesError(f"{name} has a field that is not known here (number {key >> 3}, type {key & 7})")
+                raise PagesError(f"{name} has an unknown field (number {key >> 3}, type {key & 7})")
             values[key >> 3], begin = decode(data, begin, end)
     except ProtobufError:
         raise PagesError(f"{name} has a malformed entry") from None
@@ -158,11 +158,11 @@ def _run(fields: list[int | None], offset: int, page: int, name: str) -> Run:
     pages = count if wide_count is None else wide_count
     flags = PRESENT if given is None else given
     if vaddr is None or not pages or vaddr % page or vaddr + pages * page > WORD:
-        raise PagesError(f"{name} has an entry that is no run of pages")
+        raise PagesError(f"{name} has an entry that is not a run of pages")
     if in_parent or flags & PARENT:
         raise PagesError(f"{name} leaves the page at 0x{vaddr:x} to an earlier dump; only a full dump can be used here")
     if flags not in (PRESENT, PRESENT | LAZY, LAZY):
-        raise PagesError(f"{name} has an entry at 0x{vaddr:x} with flags {flags}, which are not known here")
+        raise PagesError(f"{name} has an entry at 0x{vaddr:x} with flags {flags}, which are unknown")
     return Run(vaddr, pages, flags, -1, offset if flags & PRESENT else -1)
 
 

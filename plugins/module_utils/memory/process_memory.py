@@ -4,7 +4,7 @@
 
 """The memory of a running process: which pages it has, and their bytes, without stopping it.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class MemoryOf:
         """The PID in the innermost namespace, by which CRIU names images."""
         match = re.search(r"^NSpid:.*?(\d+)$", self._text("status"), re.MULTILINE)
         if not match:
-            raise PagesError(f"the kernel does not tell the innermost PID of process {self.pid}")
+            raise PagesError(f"the kernel does not show the innermost PID of process {self.pid}")
         return int(match.group(1))
 
     def runs(self) -> list[Run]:

@@ -6,7 +6,7 @@
 Bit 55 of an entry in C(/proc/PID/pagemap), cleared for the whole process by a 4 in C(/proc/PID/clear_refs): see
 Documentation/admin-guide/mm/soft-dirty.rst of the kernel. Between reading and clearing the process must stand still.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

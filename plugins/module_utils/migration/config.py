@@ -5,7 +5,7 @@
 
 The source reads it from Docker, and sends it as the first message of the container's channel.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def changes(docker_socket: str, container: str) -> list[dict[str, Any]]:
 
 
 def _ask(docker_socket: str, path: str) -> Any:
-    answer, problem = engine.ask(docker_socket, path)
+    answer, problem = engine.get(docker_socket, path)
     if problem:
         raise MigrationError(f"Docker does not tell of {path} ({problem})")
     return answer

@@ -29,7 +29,7 @@
     memory, current, ... settle     ->              the rest of what has changed (hybrid)
                                     <-      done: started (Docker owns it), done: complete (no page is missing any more)
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Start(threading.Thread):
         self.problem = None
 
     def run(self):
-        self.problem = engine.order(self._docker_socket, "POST", self._path)
+        self.problem = engine.call(self._docker_socket, "POST", self._path)
 
 
 class Destination:
@@ -456,7 +456,7 @@ class Destination:
         runc.kill_restore(self.container)
         self.start.join(30)
         path = f"/containers/{self.container}?force=1&v=1"
-        problem = engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
+        problem = engine.call(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
         if self.start.is_alive() or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
@@ -530,9 +530,9 @@ def receive_file(frames, staging, facts):
 
 
 def main():
-    """Does what order.json says, with the source on the other side of standard input and output."""
-    directory = deploy.order_directory()
-    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
+    """Does what config.json says, with the source on the other side of standard input and output."""
+    directory = deploy.program_directory()
+    with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     return run(directory, order, sys.stdin.fileno(), sys.stdout.fileno())
 

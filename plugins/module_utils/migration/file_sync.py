@@ -11,7 +11,7 @@ travels here; a volume comes as a whole first. At the source the root file syste
 what differs from the image, or all of it. At the destination it is written through the one that Docker has mounted for
 the restore: overlay allows nobody to write in its upper directory then. A volume is a folder on both sides.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -286,8 +286,8 @@ def send_layer(frames, storage, processes, bytes_per_second, changes):
 
 def storage_of(docker_socket, container, host):
     """Where Docker keeps the files of a container that was not started yet."""
-    inspect, problem = engine.ask(docker_socket, f"/containers/{container}/json")
-    told, other_problem = engine.ask(docker_socket, "/info")
+    inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
+    told, other_problem = engine.get(docker_socket, "/info")
     if problem or other_problem:
         raise Refused(f"Docker on {host} does not tell where it keeps the container ({problem or other_problem})")
     storage = storage_drivers.of_container(inspect, told.get("DockerRootDir", "/var/lib/docker"))
@@ -327,7 +327,7 @@ def log_of(docker_socket, container):
 
     :raises Refused: when Docker does not tell where it keeps its containers.
     """
-    told, problem = engine.ask(docker_socket, "/info")
+    told, problem = engine.get(docker_socket, "/info")
     if problem:
         raise Refused(f"Docker does not tell where it keeps logs ({problem})")
     return os.path.join(told.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
@@ -349,7 +349,7 @@ def receive(frames, root, fresh):
 
 def mount_of(docker_socket, container, place, host):
     """The folder or the file that a container has mounted at this place, as Docker tells."""
-    inspect, problem = engine.ask(docker_socket, f"/containers/{container}/json")
+    inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     if problem:
         raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
     found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
@@ -377,5 +377,5 @@ def root_of(docker_socket, prepared, host):
 
 def _is_kept_whole(docker_socket, view, root):
     """Whether this is the folder of a storage driver that mounts nothing."""
-    told, problem = engine.ask(docker_socket, "/info")
+    told, problem = engine.get(docker_socket, "/info")
     return not problem and storage_drivers.is_kept_whole(told.get("Driver"), view + told.get("DockerRootDir", ""), root)

@@ -6,7 +6,7 @@
 CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
 configuration from an annotation of the container (handleCriuConfigurationFile in runc's libcontainer/criu_linux.go).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

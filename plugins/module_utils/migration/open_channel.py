@@ -6,7 +6,7 @@
 
 Every step takes the options of the task (I(params)) and what the controller says for this step (I(orders)).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _lay_down_destination(directory: str, params: dict, orders: dict) -> list[st
         "restore_limit": live["restore_timeout"],
         "host": orders["host"],
     }
-    return deploy.lay_down(directory, order, "migration.destination")
+    return deploy.install(directory, order, "migration.destination")
 
 
 def _make_staging(directory: str, params: dict, most: int, expected: int) -> dict:
@@ -118,7 +118,7 @@ def _source_order(directory: str, params: dict, ssh: dict) -> dict:
 def _start_source(directory: str, order: dict) -> str:
     """Starts the source's end; its socket, once the channel is open."""
     log = os.path.join(directory, "log")
-    program = deploy.spawn(deploy.lay_down(directory, order, "migration.source"), log)
+    program = deploy.spawn(deploy.install(directory, order, "migration.source"), log)
     channel = os.path.join(directory, source.SOCKET)
     deadline = time.monotonic() + OPEN_SECONDS
     while not os.path.exists(channel):

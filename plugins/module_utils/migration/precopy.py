@@ -8,7 +8,7 @@ destination has. What is torn or outdated by that is other than the copy in the 
 container stands still. So no round stops it, not even for a moment. Where the kernel tracks dirty pages, only those are
 read, and the container is paused for the moment in which they are asked for.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

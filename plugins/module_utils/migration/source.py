@@ -22,7 +22,7 @@ transfer's private folder: one line of JSON asks, one line answers.
 While it is frozen, Docker shows the container as paused, and it stays so until the destination has said how things
 are there. An agent that dies leaves it paused, with all its memory.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -386,7 +386,7 @@ class Source:
 
     def _announce(self):
         self._announced = True
-        journal.note(self.order.get("migration"), stage="handover", owner="unknown")
+        journal.note(self.order.get("migration"), stage="handover", owner="in_doubt")
 
     def _take_announcement_back(self):
         if self._announced:
@@ -397,7 +397,7 @@ class Source:
             self.rounds.hurry = hurry
 
     def _docker(self, verb):
-        problem = engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
+        problem = engine.call(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
         if problem:
             raise runc.FreezeError(problem)
 
@@ -609,8 +609,8 @@ def _end(_number, _frame):
 
 def main():
     """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
-    directory = deploy.order_directory()
-    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
+    directory = deploy.program_directory()
+    with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     words = [order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port")]
     return run(directory, order, ssh_access.ssh_command(*words))

@@ -4,7 +4,7 @@
 
 """The switchover of a live migration as a module at the source orders it: freeze, and go on at the channel's other end.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

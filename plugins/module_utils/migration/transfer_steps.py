@@ -6,7 +6,7 @@
 
 Every step takes the options of the task (I(params)) and what the controller says for this step (I(orders)).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _relayed_sender(params: dict, orders: dict) -> dict:
         "rate_limit": int(params["rate_limit"] * 1024 * 1024),
         "idle_limit": params["timeout"],
     }
-    words = ssh_access.as_login_user(login, current) + deploy.lay_down(directory, order)
+    words = ssh_access.as_login_user(login, current) + deploy.install(directory, order)
     return {"directory": directory, "command": ssh_access.shell_line(words)}
 
 
@@ -110,7 +110,7 @@ def open_destination(params: dict, orders: dict, check_mode: bool) -> dict:
         "idle_limit": framing.IDLE_LIMIT,
     }
     facts["directory"] = directory
-    return admit_source(params, orders, facts, deploy.lay_down(directory, order))
+    return admit_source(params, orders, facts, deploy.install(directory, order))
 
 
 def look_at_destination(orders: dict) -> dict:
@@ -208,6 +208,6 @@ def send(params: dict, orders: dict, _check_mode: bool) -> dict:
 def close(params: dict, orders: dict, check_mode: bool) -> dict:
     """Leaves nothing of this transfer on this host but what has arrived."""
     for directory in work_dir.find(orders["id"], orders["role"]):
-        deploy.dismiss(directory)
+        deploy.stop(directory)
         work_dir.remove(directory)
     return revoke_key(params, orders, check_mode) if orders["role"] == "destination" else {}

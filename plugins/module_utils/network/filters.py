@@ -9,7 +9,7 @@ at the destination would never see, and answer ARP requests for its address. So 
 on, as far as its address moves with it. At the destination, the kernel has the address before it has the sockets, and
 would reset every connection of which a packet arrives in between.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ CRIU restores a connection with the address that it had, or it does not restore 
 such a socket finds it closed when it runs again, as after any connection that broke. A connected UDP socket has no
 connection that could break: it goes on with the address that the container has then.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """Network namespaces: whose it is, how to work in it, and which interfaces it has.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

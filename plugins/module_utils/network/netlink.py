@@ -6,7 +6,7 @@
 It takes no program that a server might lack or have in another version (ip, ss, nft, iptables), and a few
 microseconds where each of these would take milliseconds of a container's downtime.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ The lock outlives the program that made it: the container may run elsewhere by t
 be resumed here after all, by whomever (C(docker unpause)), a keeper removes the lock. It is a process that does nothing
 but wait for that, or for the container's end.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Changes are sent as a batch, which the kernel makes as a whole or not at all.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

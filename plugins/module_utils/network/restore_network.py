@@ -10,7 +10,7 @@ Docker's hook is a second dockerd, which does nothing but send one line to the f
 what is done then. So that line is sent from here, where the hook is known (processSetKeyReexec in moby's
 libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 27 on there is no such hook).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

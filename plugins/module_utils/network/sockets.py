@@ -4,7 +4,7 @@
 
 """Sockets: which ones there are in a network namespace, and what becomes of their connections in a migration.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

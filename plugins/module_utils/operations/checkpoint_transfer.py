@@ -4,7 +4,7 @@
 
 """What the module C(checkpoint_transfer) does: one step of a transfer, or of opening a channel, on one of both hosts.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run(request: Request) -> dict:
 def explain(error: Exception, request: Request) -> dict:
     """The result after a failure. The action plugin makes a sentence of it."""
     if isinstance(error, ssh_connection.SendingFailed):
-        return dict(error.books, msg=str(error))
+        return dict(error.stats, msg=str(error))
     if isinstance(error, OSError):
         return {"msg": f"{error.strerror or error}: {error.filename or request.params['path']}"}
     return {"msg": str(error)}

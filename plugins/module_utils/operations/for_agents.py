@@ -4,7 +4,7 @@
 
 """The options with which a task asks the agents of a run. Action plugins handle them, the modules have no use for them.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

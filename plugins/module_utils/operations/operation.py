@@ -6,7 +6,7 @@
 
 A module and the agent run the same operation. This needs no Ansible.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

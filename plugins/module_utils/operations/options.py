@@ -6,7 +6,7 @@
 
 Numbers and truth values that come as text are converted, as Ansible hands on some that were templated.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """Operations that speak to Docker's daemon, and how their failures are told.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """What a migration of a container has to carry, and why the container cannot move if it cannot.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 So is what a subset alone needs imported, since a module compiles what it imports in each run.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program of ours on a server: module_utils, laid down as they are, with orders beside them.
+"""A program of ours on a server: module_utils, installed as they are, with their configuration beside them.
 
-What is laid down imports nothing but the standard library and each other.
+What is installed imports nothing but the standard library and each other.
 
 Private to the collection fog.migration.
 """
@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 PROGRAM = "channel.py"
-ORDER = "order.json"
+CONFIG = "config.json"
 PID_FILE = "pid"
 LAUNCHER = """import os
 import sys
@@ -80,21 +80,21 @@ def _source(name: str) -> str:
     return text
 
 
-def lay_down(directory: str, order: dict, part: str = "transport.directory_transfer") -> list[str]:
-    """Puts our own source text and the orders for it into a private directory.
+def install(directory: str, config: dict, part: str = "transport.directory_transfer") -> list[str]:
+    """Puts our own source text and the configuration for it into a private directory.
 
     :param directory: exists, and nobody else may read it.
-    :param order: what C(main) of I(part) is to do, an object for JSON.
-    :returns: the words of the command that runs it.
+    :param config: what C(main) of I(part) is to do, an object for JSON.
+    :returns: the arguments of the command that runs it.
     """
-    lay_sources(directory, part)
+    install_sources(directory, part)
     program = os.path.join(directory, PROGRAM)
     _write(program, LAUNCHER.format(package=PACKAGE, part=part))
-    _write(os.path.join(directory, ORDER), json.dumps(order))
+    _write(os.path.join(directory, CONFIG), json.dumps(config))
     return [sys.executable, "-I", program]
 
 
-def lay_sources(directory: str, part: str) -> None:
+def install_sources(directory: str, part: str) -> None:
     """Puts the source texts of one of our module_utils, and of all that it imports of them, into packages."""
     for name, text in sources(part).items():
         folder = directory
@@ -134,7 +134,7 @@ def pack(path: str) -> str:
     return path
 
 
-def lay_program(directory: str, name: str) -> str:
+def install_program(directory: str, name: str) -> str:
     """Puts the source text of one of our module_utils that imports none of the others under its own name; its path."""
     path = os.path.join(directory, name.rpartition(".")[2] + ".py")
     _write(path, _source(name))
@@ -147,21 +147,21 @@ def _write(path: str, text: str) -> None:
         stream.write(text)
 
 
-def spawn(words: list[str], log: str) -> subprocess.Popen:
-    """Starts a program that goes on when whoever started it has ended; what it complains of goes to the file I(log)."""
+def spawn(command: list[str], log: str) -> subprocess.Popen:
+    """Starts a program that outlives the one that starts it; its standard error goes to the file I(log)."""
     with open(log, "wb") as stream:
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
         )
 
 
-def order_directory() -> str | None:
-    """Where this program was laid down, or None when it runs as part of something else."""
+def program_directory() -> str | None:
+    """Where this program was installed, or None when it runs as part of something else."""
     return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
 
 
 def register(directory: str | None) -> None:
-    """Writes down which process does the work of this directory."""
+    """Stores which process does the work of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
             stream.write(f"{os.getpid()} {procfs.started(os.getpid())}\n")
@@ -177,7 +177,7 @@ def running(directory: str) -> int | None:
     return int(pid) if int(pid) != os.getpid() and began == str(procfs.started(int(pid))) else None
 
 
-def dismiss(directory: str | None, number: int = signal.SIGTERM) -> None:
+def stop(directory: str | None, number: int = signal.SIGTERM) -> None:
     """Ends the program of this directory, if it runs."""
     pid = running(directory) if directory else None
     if pid:

@@ -4,7 +4,7 @@
 
 """Files, folders and file systems of this host.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 """A program with a pipe to it and a pipe from it.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Files go through zstd, a program beside us. Pages of memory go through zlib, frame by frame, which needs no program.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
     plan, data, end     ->
                         <-       verdict (verified and in place), or refused (with the reason)
 
-Private to the collection fog.migration. Laid down on servers by C(deploy), which runs C(main).
+Private to the collection fog.migration. Installed on servers by C(deploy), which runs C(main).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
-    ORDER,
-    dismiss,
-    order_directory,
+    CONFIG,
+    program_directory,
     register,
+    stop,
 )
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.compression import (
@@ -129,7 +129,7 @@ class Sender:
             self.reached = True
             wants = parse_json(payload)
             if not isinstance(wants, list):
-                raise Refused("the receiver sent a list of wants that is none")
+                raise Refused("the receiver sent a WANTS frame that is not a list")
             if wants:
                 wants += frames.expect_list(WANTS)
             plan = self._plan(wants)
@@ -434,12 +434,12 @@ class Receiver:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                dismiss(order_directory())
+                stop(program_directory())
                 if time.monotonic() > deadline:
                     os.close(lock)
                     raise Refused(f"another transfer to {self.final} is under way on {self.host}") from None
                 time.sleep(0.2)
-        register(order_directory())
+        register(program_directory())
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -623,8 +623,8 @@ def receive(frames: Frames, order: dict) -> dict:
 
 
 def main() -> int:
-    """Does what order.json says; the last line on stderr is the report, for the one who started this program."""
-    with open(os.path.join(order_directory() or "", ORDER), encoding="utf-8") as stream:
+    """Does what config.json says; the last line on stderr is the report, for the one who started this program."""
+    with open(os.path.join(program_directory() or "", CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
     try:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames: what travels between two fog servers, whatever carries its bytes; nothing of what it means.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Frames:
         view = memoryview(data)
         while view:
             if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
-                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
+                raise Interrupted(f"the other end has sent nothing for {self.idle_limit} seconds")
             try:
                 got = os.readv(self.fd_in, [view])
             except OSError as exc:
@@ -137,7 +137,7 @@ class Frames:
             header = self._exactly(HEADER.size)
             kind, length = HEADER.unpack(header)
             if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
-                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
+                raise Refused(f"the other end does not speak this protocol: it sent {bytes(header)!r}")
             if length > LIMITS[kind]:
                 raise Refused(
                     f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
@@ -171,7 +171,7 @@ class Frames:
                 raise Refused(f"the other end sent a list of more than {MAX_LIST} bytes")
             part = parse_json(payload)
             if not isinstance(part, list):
-                raise Refused("the other end sent a list that is none")
+                raise Refused("the other end sent a list frame that is not a list")
             if not part:
                 return values
             values.extend(part)
@@ -223,7 +223,7 @@ def parse_memory(payload: bytes | bytearray) -> tuple[str, int, memoryview]:
         compressed, length, vaddr = _MEMORY_HEAD.unpack_from(payload)
         name = bytes(payload[_MEMORY_HEAD.size : _MEMORY_HEAD.size + length]).decode("ascii")
     except (struct.error, UnicodeDecodeError) as exc:
-        raise Refused("the other end sent memory of nobody") from exc
+        raise Refused("the other end sent a MEMORY frame with a malformed header") from exc
     data = memoryview(payload)[_MEMORY_HEAD.size + length :]
     return name, vaddr, _decompressed(data) if compressed else data
 

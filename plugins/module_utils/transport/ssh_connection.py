@@ -24,11 +24,11 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import (
 
 
 class SendingFailed(CollectionError):
-    """The directory did not arrive. The text is one sentence; `books` is what it cost, and how far it came."""
+    """The directory did not arrive. The text is one sentence; `stats` is what it cost, and how far it came."""
 
-    def __init__(self, message: str, books: dict) -> None:
+    def __init__(self, message: str, stats: dict) -> None:
         super().__init__(message)
-        self.books = books
+        self.stats = stats
 
 
 class SshConnection:
@@ -62,7 +62,7 @@ class SshConnection:
 
 
 class DirectSending:
-    """Sends a directory over ssh, as many times as it may, and keeps the books."""
+    """Sends a directory over ssh, as many times as it may, and keeps the stats."""
 
     def __init__(self, params: dict, orders: dict) -> None:
         self.path = params["path"]
@@ -72,7 +72,7 @@ class DirectSending:
         self.attempts_left = params["retries"] + 1
         self.timeout = params["timeout"]
         self.orders = orders
-        self.books = {
+        self.stats = {
             "bytes_sent": 0,
             "bytes_received": 0,
             "seconds": 0.0,
@@ -89,19 +89,19 @@ class DirectSending:
             self.attempts_left -= 1
             try:
                 self._attempt(entries, deadline)
-                return self.books
+                return self.stats
             except Interrupted as exc:
                 hopeless = ssh_access.is_hopeless(str(exc))
                 if hopeless or not self.attempts_left or time.monotonic() >= deadline:
                     late = f" (the timeout of {self.timeout} s is over)" if time.monotonic() >= deadline else ""
-                    raise SendingFailed(f"{exc}{late}", dict(self.books, interrupted=True)) from exc
-                time.sleep(min(2.0 ** self.books["attempts"], 15, max(0, deadline - time.monotonic())))
+                    raise SendingFailed(f"{exc}{late}", dict(self.stats, interrupted=True)) from exc
+                time.sleep(min(2.0 ** self.stats["attempts"], 15, max(0, deadline - time.monotonic())))
             except Refused as exc:
-                raise SendingFailed(str(exc), dict(self.books, interrupted=False)) from exc
+                raise SendingFailed(str(exc), dict(self.stats, interrupted=False)) from exc
 
     def _attempt(self, entries: list[dict], deadline: float) -> None:
         started = time.monotonic()
-        self.books["attempts"] += 1
+        self.stats["attempts"] += 1
         connection = SshConnection(
             ssh_access.ssh_command(
                 self.orders["key"],
@@ -122,9 +122,9 @@ class DirectSending:
         finally:
             connection.close()
             sent, received = ssh_access.ssh_traffic(connection.lines) or (frames.sent, frames.received)
-            self.books["bytes_sent"] += sent
-            self.books["bytes_received"] += received
-            self.books["seconds"] = round(self.books["seconds"] + time.monotonic() - started, 3)
-            self.books["resumed_bytes"] = sender.resumed_bytes
-            self.books["compression"] = sender.compression
-            self.books["reached"] = self.books["reached"] or sender.reached
+            self.stats["bytes_sent"] += sent
+            self.stats["bytes_received"] += received
+            self.stats["seconds"] = round(self.stats["seconds"] + time.monotonic() - started, 3)
+            self.stats["resumed_bytes"] = sender.resumed_bytes
+            self.stats["compression"] = sender.compression
+            self.stats["reached"] = self.stats["reached"] or sender.reached

@@ -108,7 +108,7 @@ def never_met(result: dict) -> bool:
 
 
 def added_up(first: dict, second: dict) -> dict:
-    """The books of a second way of sending, with what the first one had cost before it was given up."""
+    """The stats of a second way of sending, with what the first one had cost before it was given up."""
     sums = {
         name: first.get(name, 0) + second.get(name, 0)
         for name in ("bytes_sent", "bytes_received", "seconds", "attempts")

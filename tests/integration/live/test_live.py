@@ -71,7 +71,7 @@ class Live:
     def _lay_down(self, node: str, part: str, order: dict) -> None:
         folder = self.folder / node
         folder.mkdir()
-        deploy.lay_down(str(folder), order, part)
+        deploy.install(str(folder), order, part)
         self.lab.sh(node, f"mkdir -p {PLACE}")
         archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
         subprocess.run([*self.lab.exec_command(node), "tar", "-C", PLACE, "-x"], input=archive, check=True)

@@ -167,7 +167,7 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
     endpoint = start_server(lab)
     container = lab.inspect("fog1", "mover")["Id"]
     peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
-    deploy.lay_down(str(tmp_path), {}, "network.network_lock")
+    deploy.install(str(tmp_path), {}, "network.network_lock")
     archive = subprocess.run(["tar", "-C", str(tmp_path), "-c", "."], capture_output=True, check=True).stdout
     lab.sh("fog1", "mkdir -p /run/fog-migration-lock")
     subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-lock", "-x"], input=archive, check=True)

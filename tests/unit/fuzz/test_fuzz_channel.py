@@ -208,7 +208,7 @@ def test_the_program_itself(tmp_path, what):
     stream, problem = SAID[what]
     (tmp_path / "program").mkdir(0o700)
     order = {"role": "receive", "final": f"{tmp_path}/in/name", "host": "fog2", "replace": False, "idle_limit": 30}
-    words = deploy.lay_down(str(tmp_path / "program"), order)
+    words = deploy.install(str(tmp_path / "program"), order)
     done = subprocess.run(words, input=stream, capture_output=True, check=False, timeout=60)
     said = done.stderr.decode("utf-8")
     assert done.returncode == 1 and said.count("\n") == 1, said
