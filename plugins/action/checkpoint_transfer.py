@@ -14,9 +14,11 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer as _transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _relay, coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
+from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, NoAgent, Server
 from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import SPEC
 
 MODULE = "fog.migration.checkpoint_transfer"
@@ -35,13 +37,13 @@ class Source:
     """The host that the task runs on."""
 
     def __init__(self, action, task_vars):
-        self._action = action
+        self.action = action
         self._task_vars = task_vars
         self.name = action._task.delegate_to or task_vars["inventory_hostname"]
         self.connection = action._connection
 
     def run(self, module, arguments):
-        return self._action._execute_module(module_name=module, module_args=arguments, task_vars=self._task_vars)
+        return self.action._execute_module(module_name=module, module_args=arguments, task_vars=self._task_vars)
 
 
 class ActionModule(ActionBase):
@@ -52,13 +54,16 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         if "migrations" in self._task.args:
             return self._copy(result, task_vars)
-        _validation, options = self.validate_argument_spec(_transfer.argument_spec(path_type="str"))
+        _validation, options = self.validate_argument_spec(
+            {**_transfer.argument_spec(path_type="str"), **for_agents.AGENTS}
+        )
+        agents = options.pop("agents") or {}
         problem = _transfer.check_options(options)
         if options.pop("step", None) or options.pop("step_options", None):
             problem = "step and step_options are internal and cannot be set in a task"
         if problem:
             return dict(result, failed=True, msg=f"{problem}.")
-        transfer = Transfer(self, options, task_vars)
+        transfer = Transfer(self, options, task_vars, agents)
         try:
             result.update(transfer.run())
         except TransferFailed as exc:
@@ -77,10 +82,11 @@ class ActionModule(ActionBase):
 
 
 class Transfer:
-    """One transfer, from the first look to the closed doors."""
+    """One transfer, from the first look to the revoked keys."""
 
-    def __init__(self, action, options, task_vars):
+    def __init__(self, action, options, task_vars, agents):
         self._action = action
+        self._agents = agents
         self._options = options
         self._task_vars = task_vars
         self._check_mode = action._task.check_mode
@@ -130,7 +136,7 @@ class Transfer:
                 return self._result(here, changed=False, mode=mode, compression=self._compression(here, there))
             there = self._open_destination(here, replace=True)
         mode, why = _transfer.choose_mode(self._options["mode"], here, there)
-        self._check_doors(mode, why, there)
+        self._check_access(mode, why, there)
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
         mode, books = self._carry(mode, why, here, there)
@@ -138,17 +144,17 @@ class Transfer:
         return self._result(here, changed=True, mode=mode, rate=rate, **books)
 
     def _open_channel(self):
-        """A channel for a live migration, which stays open. Of the doors, none does."""
+        """A channel for a live migration, which stays open. The SSH access is revoked at once."""
         here = self._open_source("direct")
         there = self._open_destination(here, replace=False)
         problem = None if here["has_ssh"] else "the source has no ssh and ssh-keygen"
-        self._check_doors("direct", problem or there.get("door_problem"), there)
+        self._check_access("direct", problem or there.get("access_problem"), there)
         if self._check_mode:
             return self._result(here, changed=True, mode="direct", compression="none")
         address, port = self._address()
         where = {"directory": here["directory"], "user": there["user"], "address": address, "port": port}
         opened = self._step(self.source, "open_channel", host_keys=there["host_keys"], **where)
-        self._step(self.destination, "close_door", user=self._opened[self.destination])
+        self._step(self.destination, "revoke_key", user=self._opened[self.destination])
         # Both ends remove themselves when the migration ends.
         self._opened.clear()
         staging = {"source": opened["staging"], "destination": there["staging"]}
@@ -195,10 +201,22 @@ class Transfer:
     # Steps on the two hosts
 
     def _step(self, end, step, **orders):
-        result = end.run(MODULE, dict(self._options, step=step, step_options=dict(orders, id=self._id)))
+        result = self._run_module(end, dict(self._options, step=step, step_options=dict(orders, id=self._id)))
         if result.get("failed") and step != "send":
             raise TransferFailed(f"on {end.name}, {str(result.get('msg', 'the module failed')).rstrip('.')}")
         return result
+
+    def _run_module(self, end, arguments):
+        """What the module returns, run in the agent of that host where there is one."""
+        agent = None if self._check_mode else self._agents.get(end.name)
+        try:
+            if agent:
+                return Server(end.name, end.action, agent).ask("module", name="checkpoint_transfer", params=arguments)
+        except NoAgent:
+            pass
+        except AgentError as exc:
+            return {"failed": True, "msg": str(exc)}
+        return end.run(MODULE, arguments)
 
     def _open_source(self, mode):
         address, port = self._address()
@@ -232,7 +250,7 @@ class Transfer:
             )
         return False
 
-    def _check_doors(self, mode, why, there):
+    def _check_access(self, mode, why, there):
         if there.get("sudo_problem"):
             raise TransferFailed(
                 f"on {self.destination.name}, {there['sudo_problem']}",

@@ -7,21 +7,9 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.fog.migration.plugins.module_utils.operations.migration_settings import SETTINGS
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import MigrationsAction
-
-SETTINGS = {
-    "directory": {"type": "str", "required": True},
-    "compression": {"type": "str", "default": "auto"},
-    "rate_limit": {"type": "float", "default": 0},
-    "max_rounds": {"type": "int", "default": 10},
-    "threshold": {"type": "float", "default": 1.0},
-    "shrink": {"type": "float", "default": 0.9},
-    "staging_limit": {"type": "int", "default": 0},
-    "staging_directory": {"type": "str", "default": "/var/lib/fog-migration/staging"},
-    "restore_timeout": {"type": "int", "default": 600},
-    "timeout": {"type": "int", "default": 3600},
-}
 
 
 class ActionModule(MigrationsAction):

@@ -10,6 +10,7 @@ Private to the collection fog.migration. Laid down on servers by C(deploy).
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 
 class CollectionError(Exception):
@@ -37,7 +38,7 @@ class MigrationError(CollectionError):
     :param details: further values for the module's result, e.g. C(criu_log).
     """
 
-    def __init__(self, what: str, state: str = "", remedy: str = "", **details):
+    def __init__(self, what: str, state: str = "", remedy: str = "", **details: Any) -> None:
         super().__init__(what)
         self.what = what
         self.state = state

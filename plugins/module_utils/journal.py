@@ -33,6 +33,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -46,7 +47,7 @@ OWNERS = ("source", "unknown", "destination")
 LARGEST = 1 << 20
 IDENTITY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # What an entry always has, and its type.
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "role": str,
     "owner": str,
@@ -68,7 +69,7 @@ class JournalError(MigrationError):
     """The journal cannot be used. The text is a clause."""
 
 
-def path_of(identity):
+def path_of(identity: str) -> str:
     """Where the entry of a migration is on this server.
 
     :raises JournalError: when this is no name of a migration.
@@ -78,7 +79,7 @@ def path_of(identity):
     return os.path.join(FOLDER, identity + ".json")
 
 
-def complaint(entry):
+def complaint(entry: object) -> str | None:
     """Why this is no entry of a journal, as a clause, or None."""
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         return "it is no entry of a journal"
@@ -92,7 +93,7 @@ def complaint(entry):
     return None
 
 
-def load(identity):
+def load(identity: str) -> dict | None:
     """The entry of a migration, or None where there is none.
 
     :raises JournalError: when what is there is none.
@@ -113,7 +114,7 @@ def load(identity):
     return entry
 
 
-def entries():
+def entries() -> list[dict]:
     """All entries of this server, by the time of their begin.
 
     :raises JournalError: when one of them cannot be read.
@@ -124,7 +125,7 @@ def entries():
 
 
 @contextlib.contextmanager
-def _alone():
+def _alone() -> Iterator[int]:
     """Nobody else writes in the journal of this server meanwhile."""
     os.makedirs(FOLDER, 0o700, exist_ok=True)
     descriptor = os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC)
@@ -135,7 +136,7 @@ def _alone():
         os.close(descriptor)
 
 
-def _write(entry, folder):
+def _write(entry: dict, folder: int) -> None:
     """Complete or not at all, and on the disk when it returns."""
     path = path_of(entry["id"])
     temporary = os.path.join(FOLDER, f".{entry['id']}.json")
@@ -150,14 +151,14 @@ def _write(entry, folder):
     os.fsync(folder)
 
 
-def _write_through(path, text):
+def _write_through(path: str, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def rival(entry, others):
+def rival(entry: dict, others: list[dict]) -> dict | None:
     """The entry of another migration of the same container, or to the same name, among those of this server; or None.
 
     :param others: what C(entries) tells.
@@ -182,7 +183,7 @@ def under_way(entry: dict, alive: bool | None) -> tuple[str, str]:
     return f"{what} is under way (stage {entry['stage']})", f"wait for its end; if it was interrupted, {settle}"
 
 
-def open_entry(entry):
+def open_entry(entry: dict) -> dict | None:
     """Opens the entry of a migration, unless another one of the same container is open: that one, or None.
 
     :param entry: everything but what is noted by itself.
@@ -199,7 +200,7 @@ def open_entry(entry):
     return other
 
 
-def note(identity, **facts):
+def note(identity: str | None, **facts: object) -> dict | None:
     """Adds facts to the entry of a migration, where there is one. Lists and objects are added to those that are there.
 
     :returns: the entry, or None.
@@ -216,13 +217,13 @@ def note(identity, **facts):
         return noted
 
 
-def note_what_happened(identity, **facts):
+def note_what_happened(identity: str | None, **facts: object) -> None:
     """As C(note), of what cannot be undone any more: a journal that cannot be written does not undo it either."""
     with contextlib.suppress(OSError, JournalError):
         note(identity, **facts)
 
 
-def decide(identity, together, goes):
+def decide(identity: str, together: list[str], goes: bool) -> bool:
     """Whether the containers that move together run at the destination: one word for all, whoever asks, however often.
 
     None of them has run there until one is noted as the destination's, which is the moment that decides. Whoever finds
@@ -241,12 +242,12 @@ def decide(identity, together, goes):
         return goes
 
 
-def went(entry):
+def went(entry: dict | None) -> bool:
     """Whether this entry of the destination's says that its container has run there."""
-    return bool(entry) and entry["role"] == "destination" and entry["owner"] == "destination"
+    return entry is not None and entry["role"] == "destination" and entry["owner"] == "destination"
 
 
-def _decided(entry, folder):
+def _decided(entry: dict, folder: int) -> None:
     """Where it cannot be written, the entry goes: without it, none goes."""
     try:
         _write(entry, folder)
@@ -256,7 +257,7 @@ def _decided(entry, folder):
         raise
 
 
-def added(entry, facts):
+def added(entry: dict, facts: dict) -> dict:
     """An entry with more facts."""
     noted = dict(entry)
     for name, value in facts.items():
@@ -270,7 +271,7 @@ def added(entry, facts):
     return noted
 
 
-def close_entry(identity):
+def close_entry(identity: str) -> bool:
     """Removes an entry; whether there was one."""
     with _alone() as folder:
         try:

@@ -17,13 +17,14 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -135,7 +136,7 @@ def quiet(entry: dict, client: api.CheckpointClient, patience: int) -> None:
         _wait_for_lock(folder, deadline)
 
 
-def _wait(condition, deadline: float) -> bool:
+def _wait(condition: Callable[[], object], deadline: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -221,7 +222,7 @@ def _go_on(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
     return _revive(entry, client, inspect, policy, seconds)
 
 
-def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: int) -> str:
+def _revive(entry: dict, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
     """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
     images = _images(entry)
     # In live mode nothing here ever ends it.
@@ -302,7 +303,7 @@ def _let_run(entry: dict, inspect: dict) -> None:
         with contextlib.suppress(OSError, runc.FreezeError):
             if group.waits(inspect["Id"]):
                 group.resume(inspect["Id"])
-            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), namespace.unlock)
+            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 
 def _let_go(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
@@ -391,15 +392,22 @@ def _end_agent_of(run: str, identity: str) -> None:
         deploy.dismiss(folder)
 
 
+def _revoke(transfer: dict) -> None:
+    """Takes the key of a transfer out of the authorized_keys of its user."""
+
+    def change(old: bytes) -> bytes:
+        return ssh_access.without_transfer(old, transfer["id"], time.time())
+
+    with contextlib.suppress(ssh_access.SshAccessError, KeyError, OSError):
+        ssh_access.edit_authorized_keys(transfer["user"], change)
+
+
 def sweep(entry: dict, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry["transfers"]:
         deploy.dismiss(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
-        with contextlib.suppress(ssh_access.DoorError, KeyError, OSError):
-            ssh_access.edit_authorized_keys(
-                one["user"], lambda old, one=one: ssh_access.without_transfer(old, one["id"], time.time())
-            )
+        _revoke(one)
         _end_agent_of(one["id"], entry["id"])
     found = places(entry)
     for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:

@@ -185,7 +185,7 @@ options:
       - Internal. The action plugin of the same name runs this module once per step, on the source and on the
         destination, and says here which step it is. A task that sets this is refused.
     type: str
-    choices: [open_source, open_destination, fingerprint, send, open_channel, close_door, progress, close]
+    choices: [open_source, open_destination, fingerprint, send, open_channel, revoke_key, progress, close]
   step_options:
     description:
       - Internal. What the action plugin hands to the step. A task that sets this is refused.

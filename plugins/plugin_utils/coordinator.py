@@ -46,12 +46,12 @@ class Coordinator:
     """Speaks to the agents of both servers for the migrations of one task.
 
     :param action: the action plugin of the task, which runs on the source.
-    :param options: C(agents), C(migrations), C(together).
+    :param options: C(agents), C(migrations), C(all_or_none).
     """
 
     def __init__(self, action: Any, task_vars: dict[str, Any], options: dict[str, Any]) -> None:
         self.moves: list[Move] = [dict(one) for one in options["migrations"]]
-        self.together = bool(options.get("together")) and len(self.moves) > 1
+        self.together = bool(options.get("all_or_none")) and len(self.moves) > 1
         source, destination = self.moves[0]["source"], self.moves[0]["destination"]
         self._peer = Peer(action, destination, task_vars)
         self.source = Server(source, action, options["agents"][source])

@@ -13,14 +13,15 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
 
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.plugin_utils import coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, NoAgent, Server
 
 # What these modules take for a run of migrations.
 SPEC: dict[str, dict[str, Any]] = {
+    **for_agents.RUN,
     "agents": {"type": "dict", "required": True},
     "migrations": {"type": "list", "elements": "dict", "required": True},
-    "together": {"type": "bool", "default": False},
 }
 
 

@@ -57,7 +57,7 @@ class Ends:
         self._thread.join()
         self.destination.pager = lazy_pages.Pager(self.destination.store, 0, self.destination._need)
         ours, theirs = socket.socketpair()
-        self.destination.pager.speak(ours)
+        self.destination.pager.serve(ours)
         threading.Thread(target=self.destination._hear, args=(True,), daemon=True).start()
         return theirs
 

@@ -15,6 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import operations
 from ansible_collections.fog.migration.plugins.module_utils.docker import connection_options
+from ansible_collections.fog.migration.plugins.module_utils.docker.options import DEFAULTS, OPTIONS
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.operations import checkpoint_transfer, options, with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -121,7 +122,7 @@ def test_a_module_documents_the_options_of_its_operation(name):
 
 def test_a_module_connects_with_the_same_options():
     assert {name: dict(one, fallback=None) for name, one in connection_options.CONNECTION_SPEC.items()} == {
-        name: dict(one, fallback=None) for name, one in options.OPTIONS.items()
+        name: dict(one, fallback=None) for name, one in OPTIONS.items()
     }
 
 
@@ -162,7 +163,7 @@ def asked(monkeypatch):
 def test_a_result_comes_with_its_warnings(asked):
     def work(request):
         assert request.check_mode
-        assert request.params == options.DEFAULTS
+        assert request.params == DEFAULTS
         request.warn("one thing")
         return {"changed": True, "size": 7}
 

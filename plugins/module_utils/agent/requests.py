@@ -70,7 +70,7 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
 def close(folder: str) -> None:
     """What an agent leaves when it ends: nothing that could be used any more."""
     run_source.disconnect(folder)
-    with contextlib.suppress(ssh_access.DoorError, OSError):
+    with contextlib.suppress(ssh_access.SshAccessError, OSError):
         run_destination.revoke(folder)
 
 

@@ -67,14 +67,14 @@ def _access(arguments: dict[str, Any]) -> dict[str, Any]:
     login, current = ssh_access.login_user(arguments.get("user")), ssh_access.current_user()
     settings = ssh_access.read_sshd_settings(login)
     keys = ssh_access.read_host_keys(settings)
-    problem = ssh_access.door_problem(settings, ssh_access.home_of(login)) or ssh_access.sudo_problem(login, current)
+    problem = ssh_access.access_problem(settings, ssh_access.home_of(login)) or ssh_access.sudo_problem(login, current)
     if not keys:
         problem = problem or "no SSH host keys can be read in /etc/ssh"
     if problem:
         raise MigrationError(
             problem, "nothing was sent", "mend that, or move it in cold mode (migration_transfer=relay)"
         )
-    allowed = int((settings.get("maxsessions") or [SESSIONS])[0])
+    allowed = int((settings.get("maxsessions") or [str(SESSIONS)])[0])
     return {"user": login, "host_keys": keys, "sessions": max(1, allowed)}
 
 

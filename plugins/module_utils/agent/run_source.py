@@ -23,7 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.steps import S
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
 
 # Seconds until the connection to the destination is there, and until a channel is.
@@ -150,7 +150,7 @@ def _serve(folder: str, move: Move, command: list[str], log: str) -> int:
 def _wait_for(channel: str, child: int, log: str) -> None:
     deadline = time.monotonic() + CONNECT_LIMIT
     while not os.path.exists(channel):
-        if deploy.started(child) is None or time.monotonic() > deadline:
+        if procfs.started(child) is None or time.monotonic() > deadline:
             with open(log, encoding="utf-8", errors="replace") as stream:
                 said = stream.read().strip().splitlines()
             raise MigrationError(f"the channel could not be opened ({said[-1] if said else 'no answer'})")

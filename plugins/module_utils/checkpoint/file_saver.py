@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
@@ -145,7 +146,7 @@ class FileSaver:
         return {**as_in_image, **_snapshot.held(entries, seen)}
 
     def _save(
-        self, root: str, names: Iterable[bytes], archive: str = _snapshot.ARCHIVE, **how
+        self, root: str, names: Iterable[bytes], archive: str = _snapshot.ARCHIVE, **how: Any
     ) -> dict[bytes, os.stat_result]:
         try:
             return _archive.save(root, os.path.join(self.folder, archive), names, **how)

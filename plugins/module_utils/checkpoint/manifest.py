@@ -97,7 +97,7 @@ def write(folder: str, manifest: dict) -> None:
     fsync_folder(folder)
 
 
-def _complaint(manifest) -> str | None:
+def _complaint(manifest: object) -> str | None:
     """Why this is not a manifest that can be trusted to describe a checkpoint, or None."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         return "it is not a checkpoint's manifest"

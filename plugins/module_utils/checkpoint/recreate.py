@@ -20,7 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
 
-def _note_nothing(**_facts) -> None:
+def _note_nothing(**_facts: object) -> None:
     """For a container that belongs to no migration."""
 
 

@@ -9,12 +9,19 @@ Pure functions all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
 
 
 def checkpoint_refusal(
-    inspect: dict, daemon: dict, criu_version: str | None, foreign_user: bool, leave_running: bool, stopped=()
-) -> tuple | None:
+    inspect: dict,
+    daemon: dict,
+    criu_version: str | None,
+    foreign_user: bool,
+    leave_running: bool,
+    stopped: Sequence[str] = (),
+) -> tuple[str, str] | None:
     """Why a checkpoint of this container cannot work, and what to do about it; None where it can.
 
     :param inspect: the container's inspect data.

@@ -16,7 +16,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WORD = 1 << 64
 
 
-class ProtobufError(CollectionError, ValueError):
+class ProtobufError(CollectionError):
     """What is no message. The text is a clause."""
 
 
@@ -46,12 +46,14 @@ def decode(data: bytes, position: int, end: int) -> tuple[int, int]:
     raise ProtobufError("a number in it has no end")
 
 
-def fields(data) -> Iterator[tuple[int, int | bytes, bytes]]:
+def fields(data: int | bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
     """Yields number and value of each field of a message, and the field as it stands.
 
-    :param data: the bytes of the message; TypeError when these are none.
+    :param data: the bytes of the message, as the value of a field has them.
     :raises ProtobufError: when it is none.
     """
+    if isinstance(data, int):
+        raise ProtobufError("a number is in it where a message should be")
     position, size = 0, len(data)
     while position < size:
         begin = position

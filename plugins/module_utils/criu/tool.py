@@ -63,7 +63,7 @@ def decode_stats(data: bytes) -> dict:
                 statistics.update(
                     {names[field]: value for field, value, _raw in protobuf.fields(message) if field in names}
                 )
-    except (protobuf.ProtobufError, TypeError) as error:
+    except protobuf.ProtobufError as error:
         raise ValueError("malformed statistics image") from error
     return statistics
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -100,8 +101,8 @@ class CheckpointClient(APIClient):
                 stream.write(block)
 
 
-def _tls(params: dict):
-    """The SDK's C(tls) argument for these options, or False."""
+def _tls(params: dict) -> Any:
+    """The SDK's C(tls) argument for these options: a C(TLSConfig), or False."""
     if not (params["tls"] or params["validate_certs"]):
         return False
     folder = os.environ.get("DOCKER_CERT_PATH")

@@ -30,7 +30,7 @@ _FALLBACKS = {name: {"fallback": (env_fallback, [variable])} for name, variable 
 CONNECTION_SPEC = {name: {**option, **_FALLBACKS.get(name, {})} for name, option in OPTIONS.items()}
 
 
-def new_module(argument_spec: dict, needs_sdk: bool = True, **more) -> AnsibleModule:
+def new_module(argument_spec: dict, needs_sdk: bool = True, **more: object) -> AnsibleModule:
     """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing.
 
     :param needs_sdk: whether the module always uses the SDK.

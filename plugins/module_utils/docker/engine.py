@@ -13,7 +13,7 @@ import socket
 from typing import Any
 
 
-def order(docker_socket, method, path, seconds=None):
+def order(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
     """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
 
     :param docker_socket: path of Docker's socket on this host.
@@ -24,7 +24,7 @@ def order(docker_socket, method, path, seconds=None):
     return problem or refusal(answer)
 
 
-def ask(docker_socket, path, seconds=60):
+def ask(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict, str | None]:
     """What Docker tells at this path of its API, an object, and why it does not, or None."""
     answer, problem = _answer(docker_socket, "GET", path, seconds)
     problem = problem or refusal(answer)
@@ -59,7 +59,7 @@ def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[in
         return status, headers, None, "its answer cannot be read"
 
 
-def _answer(docker_socket, method, path, seconds):
+def _answer(docker_socket: str, method: str, path: str, seconds: float | None) -> tuple[bytes, str | None]:
     """Docker's whole answer, and why there is none, or None."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
@@ -74,7 +74,7 @@ def _answer(docker_socket, method, path, seconds):
         connection.close()
 
 
-def refusal(answer):
+def refusal(answer: bytes) -> str | None:
     """Why Docker refused, from its whole answer, or None."""
     head, _blank, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1:2]

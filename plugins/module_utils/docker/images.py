@@ -17,6 +17,7 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Collection, Mapping
+from typing import Any
 
 MANIFEST = "manifest.json"
 
@@ -72,7 +73,7 @@ class Archive:
             raise ValueError(f"it is no archive of one image ({error})") from error
 
     @staticmethod
-    def _json(tar: tarfile.TarFile, name: str):
+    def _json(tar: tarfile.TarFile, name: str) -> Any:
         stream = tar.extractfile(name)
         if stream is None:
             raise ValueError(f"{name} is no file in it")

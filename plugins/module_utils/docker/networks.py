@@ -168,5 +168,5 @@ def _clash(wanted: dict, other: dict) -> str:
     return ""
 
 
-def _network(subnet: str):
+def _network(subnet: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(subnet, strict=False)

@@ -127,7 +127,7 @@ class _Writer:
     def __enter__(self) -> _Writer:
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         os.close(self._file)
         if kind is None:
             path = os.path.join(self.directory, self.name)

@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     joined,
     side_by_side,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
 
 class Change(NamedTuple):
@@ -62,7 +63,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class Store:
                     yield from held.keep(block.vaddr, kept, left, right, size)
         held.settle(joined(layout, self.page))
 
-    def put(self, name: str, vaddr: int, data: bytes | bytearray | memoryview) -> None:
+    def put(self, name: str, vaddr: int, data: Data) -> None:
         """Keeps pages that the other end's C(update) has yielded."""
         view = memoryview(data).cast("B")
         if vaddr < 0 or vaddr % self.page or not view or len(view) % self.page or vaddr + len(view) > WORD:

@@ -143,7 +143,7 @@ class MemoryOf:
     def __enter__(self) -> MemoryOf:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -140,7 +140,7 @@ class Destination:
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
-        self.prepared = self.guard = None
+        self.prepared = self.network = None
         self.start = None
         self.fifos = {}
         self.store = None
@@ -185,7 +185,7 @@ class Destination:
         """The container with this ID is the one that is restored into."""
         self.container = container
         self.prepared = os.path.join(RUNTIME, container)
-        self.guard = restore_network.Guard(self.prepared)
+        self.network = restore_network.RestoreNetwork(self.prepared)
         # While the container's start is under way, Docker tells nothing of it.
         self.mounts = {place: self._mount(place) for place in self.order.get("mounts", [])}
         if self.order.get("log"):
@@ -298,7 +298,7 @@ class Destination:
         answer = self._answer(60)
         if answer != "armed":
             raise Refused(self._docker_said("Docker did not come to the restore"))
-        self.guard.prepare(self._annotations())
+        self.network.prepare(self._annotations())
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _annotations(self):
@@ -354,7 +354,7 @@ class Destination:
             seconds = round(time.monotonic() - began, 3)
             if self.order.get("together"):
                 self._go_together()
-            self.guard.leave()
+            self.network.announce()
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
@@ -381,7 +381,7 @@ class Destination:
         """What the runtime says in the end. Before that, our hook in it says whose network is to be guarded."""
         answer = self._answer(self.order["restore_limit"])
         if answer and answer.startswith("{"):
-            self.guard.stand(answer)
+            self.network.install_filter(answer)
             self.fifos["order"].say("guarded")
             answer = self._answer(self.order["restore_limit"])
         return answer
@@ -500,8 +500,8 @@ class Destination:
             fifo.close()
         if self.start:
             self.start.join(30)
-        if self.guard:
-            self.guard.end()
+        if self.network:
+            self.network.end()
             shutil.rmtree(self.prepared, ignore_errors=True)
         _staging.remove(self.staging)
 

@@ -27,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import (
     process_memory,
     soft_dirty,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -128,14 +129,14 @@ class Rounds:
             for memory in memories:
                 with contextlib.suppress(OSError):
                     soft_dirty.clear(memory.pid)
-                    self._tracked.add((memory.pid, soft_dirty.started(memory.pid)))
+                    self._tracked.add((memory.pid, procfs.started(memory.pid)))
         return found, touched
 
     def touched(self, memories, found):
         """Which of these pages may have changed since the last round: by pagemap, of the processes that are tracked."""
         touched = {}
         for memory in memories:
-            if memory.name in found and (memory.pid, soft_dirty.started(memory.pid)) in self._tracked:
+            if memory.name in found and (memory.pid, procfs.started(memory.pid)) in self._tracked:
                 with contextlib.suppress(OSError):
                     touched[memory.name] = soft_dirty.dirty(memory.pid, found[memory.name])
         return touched

@@ -121,7 +121,7 @@ class Source:
         self.frames = frames
         self.order = order
         self.container = order["container"]
-        self.hold = network_lock.Hold(self.container)
+        self.network_lock = network_lock.NetworkLock(self.container)
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
@@ -230,7 +230,7 @@ class Source:
     def arm(self, _wish):
         """Where the container was made over this channel, it is armed already."""
         if not self._armed:
-            self.hold.prepare()
+            self.network_lock.prepare()
             self.frames.write_json(DO, {"do": "arm"})
             self._done("armed")
             self._armed = True
@@ -300,13 +300,13 @@ class Source:
 
     def pause(self, _wish):
         """It stands still from now on, and its network with it."""
-        self.hold.settle()
+        self.network_lock.drain_pending()
         began, sent = time.monotonic(), self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._require_none_stopped()
         self._hurry(True)
-        self.hold.lock()
+        self.network_lock.lock()
         self._paused = began, time.monotonic(), sent
         return {}
 
@@ -325,7 +325,7 @@ class Source:
         looking.start()
         self._dump(mode)
         looking.result()
-        closed = self.hold.detach(self.images)
+        closed = self.network_lock.detach_sockets(self.images)
         dumped = time.monotonic()
         # On the disk before the handover, beside the sending.
         announcing = Task(self._announce)
@@ -373,7 +373,7 @@ class Source:
         end = time.monotonic()
         self.state = "moved"
         self._hurry(False)
-        self.hold.forsake()
+        self.network_lock.reset_orphans()
         return {"restore": _seconds(self._running), "downtime": round(end - self._paused[0], 3)}
 
     def _take_back(self):
@@ -461,8 +461,8 @@ class Source:
         if self.frozen:
             self.frozen.close()
         if self.state in ("runs", "paused"):
-            self.hold.release()
-        self.hold.end()
+            self.network_lock.unlock()
+        self.network_lock.end()
         if self.state == "paused":
             self._take_announcement_back()
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.

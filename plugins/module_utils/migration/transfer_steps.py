@@ -54,7 +54,7 @@ def open_source(params: dict, orders: dict, check_mode: bool) -> dict:
     if os.path.islink(path) or not os.path.isdir(path):
         raise StepFailed(f"{path} is not a directory")
     entries = listing.scan(path)
-    facts = {
+    facts: dict = {
         "bytes": listing.total_size(entries),
         "files": len(listing.files_of(entries)),
         "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")),
@@ -124,10 +124,10 @@ def look_at_destination(orders: dict) -> dict:
         "has_zstd": bool(compression.zstd_program()),
         "exists": os.path.lexists(orders["final"]),
         "sudo_problem": ssh_access.sudo_problem(login, current),
-        "door_problem": ssh_access.door_problem(settings, ssh_access.home_of(login)),
+        "access_problem": ssh_access.access_problem(settings, ssh_access.home_of(login)),
     }
     if not host_keys:
-        facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
+        facts["access_problem"] = facts["access_problem"] or "no SSH host keys can be read in /etc/ssh"
     return facts
 
 
@@ -136,12 +136,12 @@ def admit_source(params: dict, orders: dict, facts: dict, program: list[str]) ->
 
     :param facts: see C(look_at_destination).
     :param program: the words of its command.
-    :returns: the facts with the C(command), and with C(door_problem) when the key could not be admitted.
+    :returns: the facts with the C(command), and with C(access_problem) when the key could not be admitted.
     """
     login = facts["user"]
     command = ssh_access.shell_line(ssh_access.as_login_user(login, ssh_access.current_user()) + program)
     facts = dict(facts, command=command)
-    if not orders.get("public_key") or facts["door_problem"]:
+    if not orders.get("public_key") or facts["access_problem"]:
         return facts
     version, now = ssh_access.installed_ssh_version(), time.time()
     line = ssh_access.authorized_line(orders["public_key"], command, orders["id"], expiry(params), version)
@@ -150,13 +150,13 @@ def admit_source(params: dict, orders: dict, facts: dict, program: list[str]) ->
             login,
             lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line.encode("ascii")),
         )
-    except ssh_access.DoorError as exc:
-        facts["door_problem"] = str(exc)
+    except ssh_access.SshAccessError as exc:
+        facts["access_problem"] = str(exc)
     return facts
 
 
-def close_door(_params: dict, orders: dict, _check_mode: bool) -> dict:
-    """Takes the source's key out again, and leaves what has come through the door alone."""
+def revoke_key(_params: dict, orders: dict, _check_mode: bool) -> dict:
+    """Revokes the source's key. Connections that were made with it are left alone."""
     ssh_access.edit_authorized_keys(
         ssh_access.login_user(orders.get("user")),
         lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
@@ -210,4 +210,4 @@ def close(params: dict, orders: dict, check_mode: bool) -> dict:
     for directory in work_dir.find(orders["id"], orders["role"]):
         deploy.dismiss(directory)
         work_dir.remove(directory)
-    return close_door(params, orders, check_mode) if orders["role"] == "destination" else {}
+    return revoke_key(params, orders, check_mode) if orders["role"] == "destination" else {}

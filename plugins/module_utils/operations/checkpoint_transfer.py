@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import open_channel, transfer_steps
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.operation import Operation
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
@@ -24,7 +25,7 @@ STEPS = {
     "open_destination": transfer_steps.open_destination,
     "fingerprint": transfer_steps.fingerprint,
     "send": transfer_steps.send,
-    "close_door": transfer_steps.close_door,
+    "revoke_key": transfer_steps.revoke_key,
     "close": transfer_steps.close,
     "open_channel": open_channel.open_channel,
     "progress": open_channel.progress,
@@ -34,7 +35,7 @@ FAILURES = (
     ssh_connection.SendingFailed,
     transfer_steps.StepFailed,
     ChannelError,
-    ssh_access.DoorError,
+    ssh_access.SshAccessError,
     MigrationError,
     OSError,
 )
@@ -61,4 +62,4 @@ def explain(error: Exception, request: Request) -> dict:
     return {"msg": str(error)}
 
 
-OPERATION = Operation(transfer.argument_spec(), run, FAILURES, explain, connects=False)
+OPERATION = Operation(transfer.argument_spec(), run, FAILURES, explain, for_agents=for_agents.RUN, connects=False)

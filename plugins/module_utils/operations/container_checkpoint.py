@@ -12,6 +12,7 @@ from __future__ import annotations
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import writer
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.migration import source, switchover
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
@@ -56,4 +57,6 @@ def run(request: Request) -> dict:
     return writer.run(request, client)
 
 
-OPERATION = with_docker("Checkpoint", SPEC, run, RULES)
+OPERATION = with_docker(
+    "Checkpoint", SPEC, run, RULES, for_agents={**for_agents.RUN, "at_once": {"type": "int", "default": 1}}
+)

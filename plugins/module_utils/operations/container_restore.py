@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import reader
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
@@ -29,4 +30,4 @@ def run(request: Request) -> dict:
     return reader.run(request, api.connect(request.params))
 
 
-OPERATION = with_docker("Restore", SPEC, run, state=reader.INTACT)
+OPERATION = with_docker("Restore", SPEC, run, state=reader.INTACT, for_agents=for_agents.RUN)

@@ -10,6 +10,7 @@ Private to the collection fog.migration. Laid down on servers by C(deploy).
 from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, image_export
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
@@ -27,4 +28,4 @@ def run(request: Request) -> dict:
     return image_export.export(client, params["image"], params["path"], set(params["layers"]), request.check_mode)
 
 
-OPERATION = with_docker("Image", SPEC, run, state=image_export.INTACT)
+OPERATION = with_docker("Image", SPEC, run, state=image_export.INTACT, for_agents=for_agents.AGENTS)

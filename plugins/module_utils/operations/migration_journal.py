@@ -12,6 +12,8 @@ from __future__ import annotations
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
+from ansible_collections.fog.migration.plugins.module_utils.operations.migration_settings import SETTINGS
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
@@ -20,10 +22,12 @@ SETTLED = "is as it was"
 OPENING = ("role", "container", "name", "source", "destination", "mode")
 FACTS = ("stage", "owner", "made")
 STATES = ("open", "noted", "quiet", "undone", "finished")
+# What agents note for several migrations.
+RUN_STATES = ("reserved", "committed")
 MADE = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volumes")}
 SPEC = {
     "id": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": list(STATES), "required": True},
+    "state": {"type": "str", "choices": [*STATES, *RUN_STATES], "required": True},
     "role": {"type": "str", "choices": list(journal.ROLES)},
     "container": {"type": "str"},
     "name": {"type": "str"},
@@ -56,6 +60,8 @@ class EntryRequest:
         state = self.params["state"]
         if self.check_mode:
             return self._result(self.before is None if state == "open" else self.before is not None, self.before)
+        if state not in STATES:
+            raise MigrationError(f"state: {state} is for migrations of a run", "nothing was changed", "give migrations")
         states = {
             "open": self._open,
             "noted": self._note,
@@ -65,7 +71,7 @@ class EntryRequest:
         }
         return states[state]()
 
-    def _result(self, changed: bool, entry: dict | None, **more) -> dict:
+    def _result(self, changed: bool, entry: dict | None, **more: object) -> dict:
         def told(one: dict | None) -> dict:
             return {key: one[key] for key in ("owner", "stage")} if one else {}
 
@@ -123,4 +129,5 @@ def run(request: Request) -> dict:
     return EntryRequest(request).run()
 
 
-OPERATION = with_docker("Journal", SPEC, run, RULES)
+FOR_AGENTS = {**for_agents.RUN, "settings": {"type": "dict", "options": SETTINGS}}
+OPERATION = with_docker("Journal", SPEC, run, RULES, for_agents=FOR_AGENTS)

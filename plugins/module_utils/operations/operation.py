@@ -31,6 +31,8 @@ class Operation:
     explain: Callable[[Exception, Request], dict[str, Any]]
     # What an AnsibleModule wants besides, such as C(required_if).
     rules: dict[str, Any] = field(default_factory=dict)
+    # The options with which a task asks agents, see C(for_agents).
+    for_agents: dict[str, Any] = field(default_factory=dict)
     # Whether it has the options by which modules connect to Docker's daemon.
     connects: bool = True
     # Whether it always does so by Docker's SDK.

@@ -4,7 +4,7 @@
 
 """Options of operations without Ansible: defaults are filled in, and what a module would refuse is refused.
 
-Types are not converted: who asks the agent has done that.
+Numbers and truth values that come as text are converted, as Ansible hands on some that were templated.
 
 Private to the collection fog.migration. Laid down on servers by C(deploy).
 """
@@ -49,6 +49,7 @@ def _value(name: str, option: dict[str, Any], value: Any, within: str) -> Any:
     if value is None:
         _refuse(option.get("required", False), f"the option {name}{within} is missing")
         return copy.deepcopy(option.get("default"))
+    value = _converted(option.get("type"), value)
     choices = option.get("choices", [value])
     _refuse(value not in choices, f"{name}{within} is {value!r}, which is none of {choices}")
     if "options" not in option:
@@ -56,6 +57,25 @@ def _value(name: str, option: dict[str, Any], value: Any, within: str) -> Any:
     if option["type"] == "list":
         return [with_defaults(option["options"], one, f" of {name}") for one in value]
     return with_defaults(option["options"], value, f" of {name}")
+
+
+_TRUTH = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+def _converted(kind: str | None, value: Any) -> Any:
+    """A value of the type that the option has, from text; as it is where the text is of no such type."""
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return value
+    if kind == "bool":
+        return _TRUTH.get(value.lower(), value)
+    if kind in ("int", "float"):
+        try:
+            return int(value) if kind == "int" else float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _refuse(refused: bool, what: str) -> None:

@@ -27,6 +27,7 @@ def with_docker(
     run: Callable[[Request], dict[str, Any]],
     rules: dict[str, Any] | None = None,
     state: str = "",
+    for_agents: dict[str, Any] | None = None,
 ) -> Operation:
     """An operation that may call Docker's API.
 
@@ -39,4 +40,4 @@ def with_docker(
             return error.result(stage)
         return {"msg": MigrationError(api.api_message(error), state).sentence(stage)}
 
-    return Operation(spec, run, FAILURES, explain, rules or {})
+    return Operation(spec, run, FAILURES, explain, rules or {}, for_agents or {})

@@ -82,7 +82,7 @@ class Describer:
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
-            **probe_connections.survey(
+            **probe_connections.probe(
                 inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
             ),
         }

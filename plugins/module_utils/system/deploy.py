@@ -21,6 +21,8 @@ import sys
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 PROGRAM = "channel.py"
 ORDER = "order.json"
@@ -135,17 +137,7 @@ def register(directory: str | None) -> None:
     """Writes down which process does the work of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write(f"{os.getpid()} {started(os.getpid())}\n")
-
-
-def started(pid: int) -> str | None:
-    """When a process began, in the kernel's clock ticks since its start, as text; None when there is none that runs."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return fields[19] if fields[0] not in "ZX" else None
+            stream.write(f"{os.getpid()} {procfs.started(os.getpid())}\n")
 
 
 def running(directory: str) -> int | None:
@@ -155,7 +147,7 @@ def running(directory: str) -> int | None:
             pid, began = stream.read().split()
     except (OSError, ValueError):
         return None
-    return int(pid) if int(pid) != os.getpid() and began == started(int(pid)) else None
+    return int(pid) if int(pid) != os.getpid() and began == str(procfs.started(int(pid))) else None
 
 
 def dismiss(directory: str | None, number: int = signal.SIGTERM) -> None:

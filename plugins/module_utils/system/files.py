@@ -14,11 +14,14 @@ import fcntl
 import os
 import re
 import shutil
+from typing import Union
 
 from ansible_collections.fog.migration.plugins.module_utils.system.procfs import read
 
 # Bytes that are read, and sent, at once.
 CHUNK = 256 * 1024
+# What holds bytes.
+Data = Union[bytes, bytearray, memoryview]
 
 
 def free_bytes(path: str) -> int:

@@ -39,6 +39,15 @@ def status(process: int) -> dict[str, str]:
     return {key: value.strip() for key, _colon, value in lines}
 
 
+def started(process: int) -> int | None:
+    """When a process began, in the kernel's clock ticks since its start; with the PID, it names one process.
+
+    None when there is no such process that runs.
+    """
+    fields = read(f"/proc/{process}/stat").rpartition(")")[2].split()
+    return int(fields[19]) if fields and fields[0] not in "ZX" else None
+
+
 def all_processes() -> list[int]:
     """The processes of this host."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -21,11 +21,10 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data
 from ansible_collections.fog.migration.plugins.module_utils.system.pipes import piped
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     ALIVE_EVERY,
-    Data,
     Frames,
     memory_head,
 )

@@ -18,10 +18,10 @@ import struct
 import threading
 import time
 import zlib
-from typing import Any, Union
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -34,9 +34,6 @@ LISTING, WANTS, PLAN, VERDICT = b"L", b"W", b"P", b"V"
 FILE, DO, DONE = b"F", b"O", b"A"
 # Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
 MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
-# What holds bytes.
-Data = Union[bytes, bytearray, memoryview]
-
 HEADER = struct.Struct(">cI")
 # In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
 _MEMORY_HEAD = struct.Struct(">?BQ")

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door that opens for one transfer: a key on the source, a line in authorized_keys on the destination.
+"""SSH access for one transfer: a key on the source, a line with a forced command in authorized_keys on the destination.
 
-The key is made on the source and never leaves it. The line admits that key to one program with fixed orders, expires
-by itself, and is taken out again at the end. The texts are made and read by pure functions; what touches the system
-stands below them.
+The key is made on the source and never leaves it. The line allows that key to run one program with a fixed
+configuration, expires by itself, and is removed again at the end. The texts are made and read by pure functions; what
+touches the system is below them.
 
 Private to the collection fog.migration.
 """
@@ -35,8 +35,8 @@ TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 
 
-class DoorError(CollectionError):
-    """The door cannot be opened here. The text is one sentence for people."""
+class SshAccessError(CollectionError):
+    """SSH access cannot be given or used here. The text is one sentence for people."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def sshd_settings(text: str) -> dict[str, list[str]]:
     return settings
 
 
-def door_problem(settings: dict[str, list[str]], home: str) -> str | None:
+def access_problem(settings: dict[str, list[str]], home: str) -> str | None:
     """Why a line in ~/.ssh/authorized_keys would not be read by this sshd, or None. Unknown settings are good ones."""
     if settings.get("pubkeyauthentication", ["yes"])[0] == "no":
         return "its sshd does not accept public keys"
@@ -75,17 +75,17 @@ def host_key_files(settings: dict[str, list[str]]) -> list[str]:
 
 
 def check_public_key(text: str) -> str:
-    """`type base64` of a public key, without its comment. Raises DoorError when it is none."""
+    """`type base64` of a public key, without its comment. Raises SshAccessError when it is none."""
     words = text.split()
     if len(words) < 2 or not re.match(r"^[a-z0-9@.-]+$", words[0]):
-        raise DoorError(f"this is not a public key: {text[:80]!r}")
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}")
     try:
         blob = base64.b64decode(words[1].encode("ascii"), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise DoorError(f"this is not a public key: {text[:80]!r}") from exc
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}") from exc
     length = int.from_bytes(blob[:4], "big")
     if blob[4 : 4 + length] != words[0].encode("ascii"):
-        raise DoorError(f"this is not a public key: {text[:80]!r}")
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}")
     return f"{words[0]} {words[1]}"
 
 
@@ -231,7 +231,7 @@ def make_key(directory: str) -> str:
         check=False,
     )
     if run.returncode:
-        raise DoorError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
+        raise SshAccessError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
     with open(path + ".pub", encoding="ascii") as stream:
         return check_public_key(stream.read())
 
@@ -272,7 +272,7 @@ def read_host_keys(settings: dict[str, list[str]]) -> list[str]:
         try:
             with open(name, encoding="ascii") as stream:
                 keys.append(check_public_key(stream.read()))
-        except (OSError, ValueError, DoorError):
+        except (OSError, ValueError, SshAccessError):
             continue
     return keys
 
@@ -335,7 +335,7 @@ def edit_authorized_keys(user: str, change: Callable[[bytes], bytes]) -> None:
         _edit_as_self(account.pw_dir, change)
         return
     if os.geteuid() != 0:
-        raise DoorError(f"only root and {user} may edit {user}'s authorized_keys")
+        raise SshAccessError(f"only root and {user} may edit {user}'s authorized_keys")
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -355,7 +355,7 @@ def edit_authorized_keys(user: str, change: Callable[[bytes], bytes]) -> None:
     with os.fdopen(reader, "rb") as stream:
         problem = stream.read().decode("utf-8", "replace")
     if os.waitpid(child, 0)[1]:
-        raise DoorError(problem or "editing authorized_keys failed")
+        raise SshAccessError(problem or "editing authorized_keys failed")
 
 
 def _edit_as_self(home: str, change: Callable[[bytes], bytes]) -> None:
@@ -375,7 +375,7 @@ def _edit_as_self(home: str, change: Callable[[bytes], bytes]) -> None:
         except FileNotFoundError:
             info, old = None, b""
         if info is not None and info.st_uid != os.geteuid():
-            raise DoorError(f"{path} belongs to another user than the one it is for")
+            raise SshAccessError(f"{path} belongs to another user than the one it is for")
         new = change(old)
         if info is not None and not new:
             os.unlink(path)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The direct way: the source sends over its own ssh, through the door that the destination has opened.
+"""The direct way: the source sends over its own ssh, with the key that the destination has authorized.
 
 Private to the collection fog.migration.
 """

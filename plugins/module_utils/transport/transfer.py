@@ -8,7 +8,7 @@ Nothing here acts. Private to the collection fog.migration.
 
 from __future__ import annotations
 
-STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "close_door", "progress", "close")
+STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "revoke_key", "progress", "close")
 
 # A channel for a live migration: the container at the source, and the one that is armed at the destination.
 LIVE = {
@@ -95,8 +95,8 @@ def choose_mode(wanted: str, source: dict, destination: dict) -> tuple[str, str 
         problem = "the source has no ssh and ssh-keygen"
     elif not source.get("reachable"):
         problem = "the source cannot reach the destination's SSH port ({})".format(source.get("unreachable_reason"))
-    elif destination.get("door_problem"):
-        problem = "on the destination, {}".format(destination["door_problem"])
+    elif destination.get("access_problem"):
+        problem = "on the destination, {}".format(destination["access_problem"])
     if wanted == "direct" or not problem:
         return "direct", problem
     return "relay", problem

@@ -27,7 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import image_
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
-from ansible_collections.fog.migration.plugins.module_utils.network import sockets
+from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 from fuzz.made_up import any_stream, as_json, frame, hearing, like, like_talk, little_memory, odd_json, payloads, values
@@ -286,14 +286,14 @@ FILES = struct.pack("<IIIIII", 0x54564319, 1, 0, 2, 0x103, len(ENTRY))[:8] + str
 @given(images([FILES]))
 def test_sockets(data):
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, sockets.FILES).write_bytes(data)
-        with contextlib.suppress(sockets.SocketsError):
-            sockets.detach(folder, lambda _one, _all: True)
+        Path(folder, image_sockets.FILES).write_bytes(data)
+        with contextlib.suppress(image_sockets.SocketsError):
+            image_sockets.detach(folder, lambda _one, _all: True)
 
 
 def test_the_image_that_the_others_are_like_is_one(tmp_path):
-    (tmp_path / sockets.FILES).write_bytes(FILES)
-    assert len(sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
+    (tmp_path / image_sockets.FILES).write_bytes(FILES)
+    assert len(image_sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
     assert tool.decode_stats(HEAD + STATISTICS) == {"freezing_time": 120, "pages_written": 53}
 
 

@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.memory import soft_dirty
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 DIRTY, PRESENT = 1 << 55, 1 << 63
 
@@ -33,9 +34,9 @@ def test_entries(entries, found):
 
 def test_a_process_is_its_pid_and_its_start():
     with subprocess.Popen(["sleep", "60"]) as process:
-        assert soft_dirty.started(process.pid) == soft_dirty.started(process.pid) >= soft_dirty.started(os.getpid())
+        assert procfs.started(process.pid) == procfs.started(process.pid) >= procfs.started(os.getpid())
         process.kill()
-    assert soft_dirty.started(process.pid) is None
+    assert procfs.started(process.pid) is None
 
 
 def test_it_is_known_whether_the_kernel_tracks():

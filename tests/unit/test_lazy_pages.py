@@ -92,7 +92,7 @@ def make(request, tmp_path):
         # What wait() watches.
         pager.process = subprocess.Popen(["sleep", "600"])
         processes.append(pager.process)
-        pager.speak(ours)
+        pager.serve(ours)
         return pager, Client(theirs, request.param), asked
 
     yield begin
@@ -310,13 +310,13 @@ def test_criu_fails(make):
     pager, client, _asked = make()
     client.connection.close()
     pager.process.kill()
-    assert "CRIU's lazy pages ended with -9" in problem_of(pager)
+    assert "CRIU's lazy pages daemon ended with -9" in problem_of(pager)
 
 
-def test_an_order_that_is_not_known(make):
+def test_a_command_that_is_not_known(make):
     pager, client, _asked = make()
     client.connection.sendall(client.layout.pack(3, 1, HEAP, PID))
-    assert problem_of(pager) == "CRIU's lazy pages gave the order 3, which is not known here"
+    assert problem_of(pager) == "CRIU's lazy pages daemon sent the unknown command 3"
     assert not client.is_answered()
 
 

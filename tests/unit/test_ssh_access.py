@@ -17,7 +17,7 @@ import time
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
-from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access import DoorError
+from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access import SshAccessError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN5aFSJix5saS1GqeYzgRNrI3ubAnOkDIidDgPM62pCa"
 OTHERS = (
@@ -115,7 +115,7 @@ def test_known_hosts_name_the_destination_by_an_alias():
     ],
 )
 def test_what_is_no_public_key_is_refused(text):
-    with pytest.raises(DoorError, match="not a public key"):
+    with pytest.raises(SshAccessError, match="not a public key"):
         ssh_access.check_public_key(text)
 
 
@@ -130,7 +130,7 @@ hostkey /etc/ssh/ssh_host_ed25519_key
 def test_what_sshd_says_of_itself():
     settings = ssh_access.sshd_settings(SSHD)
     assert ssh_access.host_key_files(settings) == ["/etc/ssh/ssh_host_rsa_key.pub", "/etc/ssh/ssh_host_ed25519_key.pub"]
-    assert ssh_access.door_problem(settings, "/root") is None
+    assert ssh_access.access_problem(settings, "/root") is None
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_what_sshd_says_of_itself():
         ("pubkeyauthentication no", "does not accept public keys"),
     ],
 )
-def test_why_a_door_cannot_be_opened(text, problem):
-    found = ssh_access.door_problem(ssh_access.sshd_settings(text), "/root")
+def test_why_access_cannot_be_given(text, problem):
+    found = ssh_access.access_problem(ssh_access.sshd_settings(text), "/root")
     assert found is None if problem is None else problem in found
 
 
@@ -222,7 +222,7 @@ def test_a_key_is_made_and_its_private_half_stays_private(tmp_path):
     assert public.startswith("ssh-ed25519 ")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE KEY" in (tmp_path / "key").read_bytes()
-    with pytest.raises(DoorError, match="ssh-keygen failed"):
+    with pytest.raises(SshAccessError, match="ssh-keygen failed"):
         ssh_access.make_key(str(tmp_path / "nowhere"))
 
 
@@ -312,7 +312,7 @@ class TestAsAnotherUser:
         """The user makes ~/.ssh a link to root's own: root must not write there on the user's behalf."""
         tmp_path.chmod(0o700)
         os.symlink(tmp_path, os.path.join(home, ".ssh"))
-        with pytest.raises(DoorError):
+        with pytest.raises(SshAccessError):
             ssh_access.edit_authorized_keys("nobody", lambda old: ssh_access.with_line(old, line().encode()))
         assert os.listdir(tmp_path) == []
 
@@ -321,7 +321,7 @@ class TestAsAnotherUser:
         os.mkdir(folder, 0o755)
         with open(os.path.join(folder, "authorized_keys"), "wb") as stream:
             stream.write(OTHERS)
-        with pytest.raises(DoorError, match="belongs to another user"):
+        with pytest.raises(SshAccessError, match="belongs to another user"):
             ssh_access.edit_authorized_keys("nobody", lambda old: old + b"more\n")
         with open(os.path.join(folder, "authorized_keys"), "rb") as stream:
             assert stream.read() == OTHERS
