@@ -11,6 +11,9 @@ short_description: Move a checkpoint's directory from one host to another
 version_added: 0.1.0
 author:
   - fog.migration contributors (@fog-migration)
+extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
 description:
   - Copies a directory from the host that the task runs on (the source) to another host of the inventory
     (the destination), verifies every checksum there, and then puts it under its final name in one step. Under that
@@ -28,15 +31,15 @@ options:
   path:
     description:
       - The directory on the source, as an absolute path.
+      - Required without O(migrations).
     type: path
-    required: true
   destination:
     description:
       - Name of the destination in the inventory. Ansible's variables of that host (C(ansible_host), C(ansible_user),
         C(ansible_become) and so on) say how it is reached; they may come from the inventory or the command line, not
         from the C(vars) of a play.
+      - Required without O(migrations).
     type: str
-    required: true
   dest_path:
     description:
       - The directory's name on the destination, as an absolute path. The default is O(path).
@@ -231,6 +234,12 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Copy memory and files of the containers of a run while they run
+  fog.migration.checkpoint_transfer:
+    agents: "{{ started.agents }}"
+    migrations: "{{ armed.migrations }}"
+  register: copied
+
 - name: Send a checkpoint to the other fog server
   fog.migration.checkpoint_transfer:
     path: /var/lib/fog-migration/checkpoints/looper100
@@ -263,6 +272,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 path:
   description: The directory on the source.
   returned: when the options are valid

@@ -21,6 +21,8 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 attributes:
@@ -45,8 +47,8 @@ options:
   name:
     description:
       - Name of the checkpoint, two or more characters of C([a-zA-Z0-9_.-]), the first one a letter or a digit.
+      - Required without O(migrations).
     type: str
-    required: true
     aliases: [checkpoint]
   directory:
     description:
@@ -159,6 +161,11 @@ options:
       - Replace a checkpoint that is there already.
     type: bool
     default: false
+  at_once:
+    description:
+      - With O(migrations) that move each by itself, how many are frozen at the same time.
+    type: int
+    default: 1
   checkpoint_timeout:
     description:
       - Seconds that Docker may take for the checkpoint.
@@ -175,6 +182,13 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Freeze the containers of a run, and have them go on at the destination
+  fog.migration.container_checkpoint:
+    agents: "{{ started.agents }}"
+    migrations: "{{ copied.migrations }}"
+    all_or_none: true
+  register: moved
+
 - name: Freeze looper100 into a checkpoint
   fog.migration.container_checkpoint:
     container: looper100
@@ -230,6 +244,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 path:
   description: Folder of the checkpoint.
   returned: success

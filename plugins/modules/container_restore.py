@@ -20,6 +20,8 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 attributes:
@@ -39,8 +41,8 @@ options:
   path:
     description:
       - Folder of the checkpoint.
+      - Required without O(migrations).
     type: path
-    required: true
   name:
     description:
       - Name of the container; the name that it had when it was checkpointed if not given.
@@ -86,6 +88,13 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Make the containers of a run at the destination, where they wait for their memory
+  fog.migration.container_restore:
+    agents: "{{ started.agents }}"
+    migrations: "{{ reserved.migrations }}"
+    state: armed
+  register: armed
+
 - name: Restore the container under its own name
   fog.migration.container_restore:
     path: /var/lib/fog-migration/checkpoints/checkpoint100
@@ -113,6 +122,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 container:
   description: The restored container.
   returned: success, O(state=present) or O(state=armed)

@@ -46,6 +46,11 @@ options:
       - Without it, the host of the task.
     type: list
     elements: str
+  pythons:
+    description:
+      - The Python interpreter of each host, as M(fog.migration.server_info) tells it (C(python) of C(host)). The agents
+        of these hosts are started without a module being run, which is faster.
+    type: dict
   agents:
     description:
       - With O(state=stopped), what this module returned as RV(agents) when it started them. Then they end without a
@@ -87,23 +92,11 @@ agents:
       log: /var/log/fog-migration/agent-20261128a.log
 """
 
-import contextlib
-import os
-import shutil
-import sys
-import time
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import connect, steps
+from ansible_collections.fog.migration.plugins.module_utils.agent import launch, steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
-from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
-
-STAGE = "Migration agent"
-# Seconds until a new agent answers, and until one that was told to has ended.
-START_LIMIT = 30
-STOP_LIMIT = 10
 
 
 def bundled() -> object:
@@ -113,83 +106,33 @@ def bundled() -> object:
     return server
 
 
-def start(folder: str) -> bool:
-    """Starts the agent of this folder; whether it did not run yet.
-
-    :raises MigrationError: when it does not come up.
-    """
-    if deploy.running(folder):
-        return False
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
-    os.mkdir(folder, 0o700)
-    try:
-        _launch(folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return True
-
-
-def _launch(folder: str) -> None:
-    words = deploy.install(folder, {}, "agent.server")
-    deploy.install_program(folder, "agent.connect")
-    log = os.path.join(folder, "agent.log")
-    # Not isolated as other programs are: the Docker SDK may be where this Python finds it only so.
-    agent = deploy.spawn([word for word in words if word != "-I"], log)
-    deadline = time.monotonic() + START_LIMIT
-    while not os.path.exists(os.path.join(folder, connect.SOCKET)):
-        if agent.poll() is not None or time.monotonic() > deadline:
-            with contextlib.suppress(OSError):
-                agent.kill()
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                said = stream.read().strip().splitlines()
-            why = said[-1] if said else "no answer"
-            raise MigrationError(f"the agent did not start ({why})", "nothing was changed")
-        time.sleep(0.005)
-
-
-def stop(folder: str) -> bool:
-    """Stops the agent of this folder; whether it ran."""
-    ran = deploy.running(folder) is not None
-    deploy.stop(folder)
-    deadline = time.monotonic() + STOP_LIMIT
-    while deploy.running(folder) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return ran
-
-
 def main() -> None:
     module = AnsibleModule(
         {
             "run": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "hosts": {"type": "list", "elements": "str"},
+            "pythons": {"type": "dict"},
             "agents": {"type": "dict"},
             "keep_log": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    run, started = module.params["run"], module.params["state"] == "started"
-    folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
-    told = {"folder": folder, "python": sys.executable, "log": steps.path_of(folder)}
+    started = module.params["state"] == "started"
     try:
-        if not run.isalnum():
-            raise MigrationError(
-                f"{run!r} is no name of a run, which has letters and digits only", "nothing was changed"
-            )
+        folder = launch.folder_of(module.params["run"])
         if module.check_mode:
             changed = (deploy.running(folder) is None) == started
         elif started:
-            changed = start(folder)
+            changed = launch.start(folder, deploy.archive(module.tmpdir))
         else:
-            changed = stop(folder)
+            changed = launch.stop(folder)
             steps.Steps(folder).close(keep=module.params["keep_log"])
-        module.exit_json(changed=changed, agent=told)
+        module.exit_json(changed=changed, agent=launch.described(folder))
     except MigrationError as error:
-        module.fail_json(**error.result(STAGE))
+        module.fail_json(**error.result(launch.STAGE))
     except OSError as error:
-        module.fail_json(msg=MigrationError(f"{error.strerror or error}: {error.filename}").sentence(STAGE))
+        module.fail_json(msg=MigrationError(f"{error.strerror or error}: {error.filename}").sentence(launch.STAGE))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 attributes:
@@ -37,9 +39,8 @@ attributes:
     description: What is open, noted or closed already is left as it is.
 options:
   id:
-    description: Name of the migration.
+    description: Name of the migration. Required without O(migrations).
     type: str
-    required: true
   state:
     description:
       - V(open) opens the journal of a migration on this server. At the source that has to be done first.
@@ -51,9 +52,13 @@ options:
       - V(finished) lets go of the container at the source, or leaves it to the destination. At the source that has to
         be done first.
       - Nothing is done with a migration that is not open on this server.
+      - V(reserved), only with O(migrations), opens the journals on both servers, makes the networks that the
+        destination lacks and room for the memory, and admits the source's key at the destination.
+      - V(committed), only with O(migrations), asks the destination whether the containers run, and notes that the
+        source must not run them any more. V(finished) is for O(migrations), too.
+      - It has to be given in any case.
     type: str
-    choices: [open, noted, quiet, undone, finished]
-    required: true
+    choices: [open, noted, quiet, undone, finished, reserved, committed]
   role:
     description: What this server is in this migration. Required for O(state=open), as are the next five.
     type: str
@@ -108,6 +113,51 @@ options:
         description: Names of volumes.
         type: list
         elements: str
+  settings:
+    description: With O(state=reserved), how the containers move.
+    type: dict
+    suboptions:
+      directory:
+        description: Folder that holds checkpoints.
+        type: str
+        default: /var/lib/fog-migration/checkpoints
+      compression:
+        description: V(none), or V(auto) for what pays with the link and the processors; V(zstd) is the same as V(auto).
+        type: str
+        choices: [auto, zstd, none]
+        default: auto
+      rate_limit:
+        description: MiB per second for what travels while the containers run, 0 for no limit.
+        type: float
+        default: 0.0
+      max_rounds:
+        description: The most rounds of pre-copy.
+        type: int
+        default: 10
+      threshold:
+        description: A round that sent no more than so many MiB is the last one.
+        type: float
+        default: 1.0
+      shrink:
+        description: A round that sent more than this part of the one before is the last one.
+        type: float
+        default: 0.9
+      staging_limit:
+        description: The most MiB of memory that a container's memory takes on its way, on each server; 0 for no limit.
+        type: int
+        default: 0
+      staging_directory:
+        description: Folder on disk for it, on servers on which memory is short.
+        type: str
+        default: /var/lib/fog-migration/staging
+      restore_timeout:
+        description: Seconds that a restore may take.
+        type: int
+        default: 600
+      timeout:
+        description: Seconds after which what nobody asks for any more ends.
+        type: int
+        default: 3600
   keep_checkpoint:
     description: For O(state=finished), whether the checkpoint is left.
     type: bool
@@ -125,6 +175,15 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Reserve what the migrations of a run need
+  fog.migration.migration_journal:
+    agents: "{{ started.agents }}"
+    migrations: "{{ plan.migrations }}"
+    state: reserved
+    settings:
+      rate_limit: 100
+  register: reserved
+
 - name: Open the journal at the source
   fog.migration.migration_journal:
     id: looper100-20261122T041500
@@ -150,6 +209,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 entry:
   description: The entry of this server as it is now, or as it was before it was closed. None where there is none.
   returned: success

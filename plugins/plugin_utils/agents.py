@@ -70,6 +70,7 @@ class Server:
         program = os.path.join(self._agent["folder"], "connect.py")
         command = shell_line([self._agent["python"], "-I", "-S", program, "call"])
         request = json.dumps({"operation": operation, "arguments": arguments}) + "\n"
+        Display().vv(f"{self.name}: asked for {operation}")
         try:
             done = self._action._low_level_execute_command(command, in_data=request.encode("utf-8"))
         except AnsibleError as exc:

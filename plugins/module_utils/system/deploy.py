@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from importlib.machinery import ModuleSpec
 from typing import Any
 
@@ -105,6 +106,32 @@ def install_sources(directory: str, part: str) -> None:
                 # So that it wins over a package of this name that is installed on the server.
                 _write(os.path.join(folder, "__init__.py"), "")
         _write(os.path.join(folder, file + ".py"), text)
+
+
+def archive(directory: str) -> str:
+    """An archive with this module_utils: the one that it was imported from, or one that is made in this directory."""
+    loader: Any = _spec("").loader
+    found = getattr(loader, "archive", None)
+    if found:
+        return str(found)
+    return pack(os.path.join(directory, "module_utils.zip"))
+
+
+def pack(path: str) -> str:
+    """Makes an archive with this module_utils from its files; its path."""
+    top = (_spec("").submodule_search_locations or [""])[0]
+    packages = PACKAGE.split(".")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for depth in range(1, len(packages)):
+            packed.writestr("/".join([*packages[:depth], "__init__.py"]), "")
+        for folder, _folders, names in os.walk(top):
+            inside = os.path.relpath(folder, top).split(os.sep)
+            for name in sorted(one for one in names if one.endswith(".py")):
+                place = "/".join([*packages, *(one for one in inside if one != "."), name])
+                packed.write(os.path.join(folder, name), place)
+            if "__init__.py" not in names:
+                packed.writestr("/".join([*packages, *(one for one in inside if one != "."), "__init__.py"]), "")
+    return path
 
 
 def install_program(directory: str, name: str) -> str:

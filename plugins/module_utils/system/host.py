@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import socket
+import sys
 
 from ansible_collections.fog.migration.plugins.module_utils.system.procfs import read
 
@@ -15,13 +18,29 @@ _PROBE_SECONDS = 4
 
 
 def facts() -> dict:
-    """C(hostname), C(kernel), C(architecture) and C(cpu_features) of this host."""
+    """C(hostname), C(kernel), C(architecture) and C(cpu_features) of this host, and what it has for migrations.
+
+    That is the C(python) that runs this, the number of C(cores), and C(memory_available) in bytes, 0 if unknown.
+    """
     return {
         "hostname": platform.node(),
         "kernel": platform.release(),
         "architecture": platform.machine(),
         "cpu_features": cpu_features(),
+        "python": sys.executable,
+        "cores": os.cpu_count() or 1,
+        "memory_available": available_memory() or 0,
     }
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that are free or can become so without swapping, or None."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            found = re.search(r"^MemAvailable: *(\d+) kB", stream.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 if found else None
 
 
 def cpu_features() -> list[str]:

@@ -9,9 +9,10 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
+
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 MIB = 1024 * 1024
 # For the images beside the memory, and for what the server itself needs.
@@ -42,23 +43,13 @@ def why_not_in_memory(memory: int, most: int, expected: int, available: int | No
     return None
 
 
-def available_memory() -> int | None:
-    """Bytes of memory that are free or can become so without swapping, or None."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            found = re.search(r"^MemAvailable: *(\d+) kB", stream.read(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) * 1024 if found else None
-
-
 def make(path: str, disk: str, memory: int, most: int, expected: int, limit: int) -> dict:
     """Makes a private folder for staging; returns C(kind), memory or disk, and C(why_not_memory).
 
     :param path: is the folder, or a link to it; what is above it is private, too.
     :param disk: folder on disk below which it is made otherwise.
     """
-    why = why_not_in_memory(memory, most, expected, available_memory(), limit)
+    why = why_not_in_memory(memory, most, expected, host.available_memory(), limit)
     if not why:
         os.mkdir(path, 0o700)
         why = _mount(path, size_for(memory, most))
