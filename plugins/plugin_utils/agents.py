@@ -70,14 +70,14 @@ class Server:
         program = os.path.join(self._agent["folder"], "connect.py")
         command = shell_line([self._agent["python"], "-I", "-S", program, "call"])
         request = json.dumps({"operation": operation, "arguments": arguments}) + "\n"
-        Display().vv(f"{self.name}: asked for {operation}")
+        Display().v(f"{self.name}: asked for {operation}")
         try:
             done = self._action._low_level_execute_command(command, in_data=request.encode("utf-8"))
         except AnsibleError as exc:
             raise AgentError(str(exc).strip().rstrip("."), unreachable=True) from exc
         answer = self._parsed(done)
         for line in answer.get("steps", []):
-            Display().vv(f"{self.name}: {line}")
+            Display().v(f"{self.name}: {line}")
         if "failure" in answer:
             raise AgentError(str(answer["failure"]["msg"]).rstrip("."))
         return answer["result"]

@@ -241,10 +241,10 @@ class Lab:
         return self.playbook("migrate.yml", *words, check=check, container=container, **extra)
 
     @staticmethod
-    def begin(**extra) -> subprocess.Popen:
+    def begin(*words: str, **extra) -> subprocess.Popen:
         """C(migrate.yml) under way, in a process group of its own; what it says can be read line by line."""
         return subprocess.Popen(
-            ["ansible-playbook", "migrate.yml", "-e", json.dumps(extra)],
+            ["ansible-playbook", "migrate.yml", *words, "-e", json.dumps(extra)],
             cwd=PLAYBOOKS,
             env={**environment(), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
