@@ -39,7 +39,7 @@ LONGEST = 16 << 20
 # Seconds between two looks at what has ended.
 LOOK = 5
 # Seconds without a request after which an agent ends that has nothing to do.
-PATIENCE = 60
+PATIENCE = 30
 # Linux' PR_SET_CHILD_SUBREAPER.
 _SUBREAPER = 36
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller is killed at every message between the coordinator and the agents; recover.yml settles what is left."""
+"""The controller is killed at every message between the coordinator and the agents; recover.yml settles the rest."""
 
 from __future__ import annotations
 
