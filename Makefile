@@ -12,7 +12,7 @@ ARGS ?=
 VENV := $(CURDIR)/.venv
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # A second lab beside the first one: FOG_LAB_NAME and FOG_LAB_DIR in the environment, which the tests read, too.
-LAB := ansible-playbook lab.yml $(if $(FOG_LAB_NAME),-e lab_name=$(FOG_LAB_NAME))
+LAB = ansible-playbook lab.yml $(if $(FOG_LAB_NAME),-e lab_name=$(FOG_LAB_NAME))
 # Where a checkout finds itself as ansible_collections.fog.migration.
 COLLECTIONS := playbooks/collections
 SELF := $(COLLECTIONS)/ansible_collections/fog/migration
@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, sanity, molecule and bench-downtime.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, sanity, molecule, bench-downtime and bench-command.'
 
 ##@ Run it
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision bench-downtime lint lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: test bench bench-provision bench-downtime bench-command lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
 test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on two labs side by side
 	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
@@ -90,7 +90,7 @@ pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (ro
 	@$(call say,"The Pi's kernels in QEMU")
 	@tools/pi_kernel/boot.sh $(ARGS)
 
-bench: bench-provision bench-downtime ## all benchmarks, whose figures are in benchmarks/
+bench: bench-provision bench-downtime bench-command ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
 bench-provision: export FOG_LAB_NAME := fog-bench
@@ -108,7 +108,15 @@ bench-downtime: setup-dev ## time moving containers, ours beside others' ways, i
 	@python benchmarks/downtime.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
-lint: lint-python lint-types lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, shellcheck, yamllint, antsibull-changelog, ansible-lint
+# The same holds for this one. Nothing else should run on the machine.
+bench-command: export FOG_LAB_NAME := fog-bench
+bench-command: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
+bench-command: setup-dev ## time the whole command for 1, 4 and 20 containers beside a ping, into benchmarks/command.md: make bench-command ARGS="--only cold"
+	@cd playbooks && $(LAB) -e lab_clients=0
+	@python benchmarks/command.py $(ARGS)
+	@cd playbooks && $(LAB) -e lab_state=down
+
+lint: lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, import-linter, vermin, shellcheck, yamllint, antsibull-changelog, ansible-lint
 
 lint-python: setup-dev
 	@$(call say,'ruff')
@@ -118,6 +126,15 @@ lint-python: setup-dev
 lint-types: setup-dev
 	@$(call say,'mypy')
 	@mypy $(SELF)/plugins
+
+lint-imports: setup-dev
+	@$(call say,'import-linter')
+	@PYTHONPATH=$(COLLECTIONS) lint-imports --no-logo --cache-dir .cache/import-linter
+
+# What runs on the fog servers, with the oldest Python that is supported there.
+lint-vermin: setup-dev
+	@$(call say,'vermin')
+	@vermin --quiet --no-tips --violations --target=3.8- plugins/modules plugins/module_utils
 
 lint-shell: setup-dev
 	@$(call say,'shellcheck')

@@ -15,35 +15,27 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
-import platform
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from downtime_page import PATHS, Cell, longest_gap, write_page
+from bench_results import DESTINATION, ROOT, SETTLE, SOURCE, VERSIONS, Broken, Results, machine, reason, rounds
+from downtime_page import KEYS, PATHS, Cell, longest_gap, write_page
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "integration"))
-
-from support.lab import Lab, failure, wait_for  # noqa: E402 - it lies with the integration tests
+from support.lab import Lab, wait_for
 
 NAME = "bench"
 IMAGE = "bench:python"
-SOURCE, DESTINATION = "fog1", "fog2"
 PLACE = "/run/fog-bench"
 MEMORY = "/dev/shm/fog-bench"
 # Docker's volume of a lab node is a real file system, on which overlays can be mounted.
 STORE = "/var/lib/docker/fog-bench"
 SIZES = (1, 64, 256, 1024)
 FRACTIONS = (0.0, 0.1)
-# A cell that has failed this often in one run is not tried again in it.
-PATIENCE = 2
 # Roughly what one measurement takes with all around it: seconds, and seconds for each MiB. Only for the estimate.
 COST = {
     "floor": (3.5, 0.02),
@@ -147,10 +139,6 @@ rm -rf /run/podman /run/containers /run/netavark /dev/shm/libpod_lock /var/lib/c
 apt-get purge -qq -y """
 
 
-class Broken(Exception):
-    """A measurement that gave nothing, and why."""
-
-
 class Servers:
     """The lab's two fog servers, made ready for all paths, and left as they were found."""
 
@@ -238,11 +226,7 @@ class Servers:
             command -v podman && {{ {PODMAN} rm -f -t 0 {NAME}; }}
             umount {PLACE}/bundle/rootfs
             rm -rf {PLACE}/bundle {PLACE}/*.log {PLACE}/lines {MEMORY}/images {MEMORY}/*t.tar {STORE}/log
-            # containerd leaves each checkpoint that it has restored where it has unpacked it.
-            rm -rf /tmp/ctrd-checkpoint*
-            # What Docker's checkpoints left in containerd would be collected at some time during a later measurement.
-            ctr --namespace moby leases create --id {NAME} && ctr --namespace moby leases delete --sync {NAME}
-            sync
+            {SETTLE}
         """
         self.lab.sh(node, script, check=False)
 
@@ -252,20 +236,8 @@ class Servers:
 
     def circumstances(self, with_podman: bool) -> dict:
         """What a reader of the figures has to know of the machine."""
-        versions = {
-            "Docker": "docker version --format '{{.Server.Version}}'",
-            "CRIU": "criu --version | sed -n 's/Version: //p'",
-            "runc": "runc --version | sed -n 's/runc version //p'",
-            "podman": "podman --version | sed 's/podman version //'" if with_podman else "",
-        }
-        tracks = self.lab.sh(SOURCE, "criu check --feature mem_dirty_track >/dev/null 2>&1 && echo yes", check=False)
-        return {
-            "cores": os.cpu_count(),
-            "kernel": platform.release(),
-            "architecture": platform.machine(),
-            "kernel_tracks_dirty_memory": bool(tracks),
-            "versions": {name: self.bash(SOURCE, script).strip() for name, script in versions.items() if script},
-        }
+        podman = {"podman": "podman --version | sed 's/podman version //'"} if with_podman else {}
+        return machine(self.lab, {**VERSIONS, **podman})
 
 
 class Move:
@@ -378,14 +350,6 @@ class Ours(Move):
         self.more["reported_seconds"] = {label: float(seconds) for label, seconds in rows}
 
 
-def reason(done: subprocess.CompletedProcess) -> str:
-    """Why a playbook failed, in its own words."""
-    try:
-        return failure(done)
-    except AssertionError:
-        return " ".join(f"{done.stdout}\n{done.stderr}".split())[-600:]
-
-
 def make(path: str, servers: Servers, memory: int, fraction: float) -> Move:
     """The move of a path."""
     kinds = {"floor": Floor, "docker_api": DockerApi, "podman": Podman, "podman_precopy": PodmanPrecopy}
@@ -417,56 +381,9 @@ def measure(servers: Servers, path: str, memory: int, fraction: float) -> dict:
     return {"downtime_seconds": gap, "total_seconds": round(end - begin, 3), "bytes_sent": sent, **one.more}
 
 
-class Results:
-    """The raw data on the disk, written again after each measurement."""
-
-    def __init__(self, output: Path, resume: bool) -> None:
-        self.output = output
-        self.circumstances_file = output.with_name(f"{output.stem}-run.json")
-        self.records: list[dict] = []
-        self.run: dict = {"failures": []}
-        if resume and output.exists():
-            self.records = json.loads(output.read_text(encoding="utf-8"))
-            self.run = json.loads(self.circumstances_file.read_text(encoding="utf-8"))
-
-    def record(self, cell: Cell) -> dict:
-        """The record of a cell, which is made where there is none yet."""
-        keys = dict(zip(("path", "memory_mib", "dirty_fraction"), cell, strict=True))
-        for record in self.records:
-            if keys.items() <= record.items():
-                return record
-        self.records.append({**keys, "downtime_seconds": [], "total_seconds": [], "bytes_sent": []})
-        return self.records[-1]
-
-    def count(self, cell: Cell) -> int:
-        """How often a cell was measured."""
-        keys = dict(zip(("path", "memory_mib", "dirty_fraction"), cell, strict=True))
-        return next((len(one["downtime_seconds"]) for one in self.records if keys.items() <= one.items()), 0)
-
-    def add(self, cell: Cell, figures: dict) -> None:
-        """Appends one measurement."""
-        record = self.record(cell)
-        for name, value in figures.items():
-            record.setdefault(name, []).append(value)
-        self.save()
-
-    def fail(self, cell: Cell, why: str) -> None:
-        """Notes one that gave nothing."""
-        path, memory, fraction = cell
-        self.run["failures"].append({"path": path, "memory_mib": memory, "dirty_fraction": fraction, "error": why})
-        self.save()
-
-    def circumstances(self, now: dict) -> None:
-        """Notes the machine. What an earlier part of the run had, and this one does not, stays noted."""
-        self.run.update(now, versions={**self.run.get("versions", {}), **now["versions"]})
-
-    def save(self) -> None:
-        """One record in one line, so that a difference can be read."""
-        order = list(PATHS)
-        self.records.sort(key=lambda one: (one["dirty_fraction"], one["memory_mib"], order.index(one["path"])))
-        lines = ",\n".join(json.dumps(record) for record in self.records)
-        self.output.write_text(f"[\n{lines}\n]\n" if lines else "[]\n", encoding="utf-8")
-        self.circumstances_file.write_text(json.dumps(self.run, indent=2) + "\n", encoding="utf-8")
+def in_order(record: dict) -> tuple:
+    """Where a record is in the raw data."""
+    return record["dirty_fraction"], record["memory_mib"], list(PATHS).index(record["path"])
 
 
 def estimate(cells: list[Cell]) -> float:
@@ -475,27 +392,16 @@ def estimate(cells: list[Cell]) -> float:
 
 
 def run(servers: Servers, results: Results, cells: list[Cell], repeat: int) -> None:
-    """Round by round, each path once in each, so that noise meets all of them alike."""
+    """Measures each cell so often."""
+
+    def one(cell: Cell) -> str:
+        figures = measure(servers, *cell)
+        results.add(cell, figures)
+        return f"{figures['downtime_seconds']:.3f} s of {figures['total_seconds']:.1f} s"
+
     left = [cell for cell in cells for _count in range(results.count(cell), repeat)]
     print(f"{len(left)} measurements, about {estimate(left):.0f} minutes", flush=True)
-    failed = dict.fromkeys(cells, 0)
-    before, begin, done = results.run.get("minutes", 0), time.monotonic(), 0
-    while todo := [cell for cell in cells if results.count(cell) < repeat and failed[cell] < PATIENCE]:
-        for cell in todo:
-            path, memory, fraction = cell
-            what = f"{path} {memory} MiB {fraction:.0%}"
-            try:
-                figures = measure(servers, path, memory, fraction)
-                results.add(cell, figures)
-                said = f"{figures['downtime_seconds']:.3f} s of {figures['total_seconds']:.1f} s"
-            except Broken as exc:
-                failed[cell] += 1
-                results.fail(cell, str(exc))
-                said = f"FAILED: {exc}"
-            done += 1
-            minutes = (time.monotonic() - begin) / 60
-            results.run["minutes"] = round(before + minutes, 1)
-            print(f"[{minutes:5.1f} min, {done}/{len(left)}] {what}: {said}", flush=True)
+    rounds(results, cells, repeat, one, lambda cell: f"{cell[0]} {cell[1]} MiB {cell[2]:.0%}")
 
 
 def arguments() -> argparse.Namespace:
@@ -523,7 +429,7 @@ def main() -> None:
     options = arguments()
     if not options.page_only:
         with_podman = any(path.startswith("podman") for path in options.paths)
-        results, servers = Results(options.output, options.resume), Servers()
+        results, servers = Results(options.output, options.resume, KEYS, "downtime_seconds", in_order), Servers()
         grid = itertools.product(options.sizes, options.dirty, options.paths)
         cells = [(path, memory, fraction) for memory, fraction, path in grid]
         with servers.ready(with_podman):

@@ -9,11 +9,13 @@ The page is written anew each time. What people have to say about it is in C(ben
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import bench_page
+from bench_page import one_line, verdict
 
 PATHS = {
     "floor": "*floor*: runc alone, nothing sent",
@@ -28,6 +30,7 @@ PATHS = {
 
 # A record's path, MiB, and part of the memory rewritten each second.
 Cell = tuple[str, int, float]
+KEYS = ("path", "memory_mib", "dirty_fraction")
 Records = dict[Cell, dict]
 
 
@@ -128,10 +131,8 @@ def aim_row(aim: Aim, records: Records, fraction: float) -> str | None:
     label = f"| {aim.what} | {_load(fraction)} | {aim.limit:.3g}"
     if value is None or other is None:
         return f"{label} | | not measured |" if fraction == 0 else None
-    ratio = value / other
-    too_much = value - aim.limit * other
-    verdict = "reached" if too_much <= 0 else f"**missed** by {too_much:.2f} s ({ratio / aim.limit:.2f} times the aim)"
-    return f"{label} | {ratio:.3g} ({value:.2f} s / {other:.2f} s) | {verdict} |"
+    said = verdict(value, aim.limit * other)
+    return f"{label} | {value / other:.3g} ({value:.2f} s / {other:.2f} s) | {said} |"
 
 
 def aims_table(records: Records) -> str:
@@ -217,19 +218,13 @@ def gaps(records: Records, failures: list[dict]) -> str:
         if missing:
             where = ", ".join(f"{_size(memory)} {_load(fraction)}" for memory, fraction in missing)
             where = "everything" if not any(cell[0] == path for cell in records) else where
-            errors = [_one_line(tried[path, *cell]) for cell in missing if (path, *cell) in tried]
+            errors = [one_line(tried[path, *cell]) for cell in missing if (path, *cell) in tried]
             lines.append(f"- {title}: {where}. {errors[0] if errors else 'It was not tried.'}")
     for one in failures:
         cell = (one["path"], one["memory_mib"], one["dirty_fraction"])
         if cell in records:
-            lines.append(
-                f"- {PATHS[cell[0]]}, {_size(cell[1])} {_load(cell[2])}: one failed. {_one_line(one['error'])}"
-            )
+            lines.append(f"- {PATHS[cell[0]]}, {_size(cell[1])} {_load(cell[2])}: one failed. {one_line(one['error'])}")
     return "\n".join(lines) or "Nothing: every cell was measured, and none failed."
-
-
-def _one_line(text: str) -> str:
-    return f"`{' '.join(text.replace('`', chr(39)).split())[:300]}`"
 
 
 def repeats(records: Records) -> str:
@@ -308,14 +303,6 @@ The raw data are in [downtime.json](downtime.json), the machine and what failed 
 """
 
 
-def read_notes(path: Path) -> str:
-    """What people wrote, without the comment at its top."""
-    if not path.exists():
-        return "Nobody has written about it yet."
-    text = path.read_text(encoding="utf-8")
-    return text.partition("-->")[2].strip() if text.startswith("<!--") else text.strip()
-
-
 def page(data: list[dict], run: dict, notes: str) -> str:
     """The page as Markdown."""
     records = by_cell(data)
@@ -327,7 +314,7 @@ def page(data: list[dict], run: dict, notes: str) -> str:
         total=tables(records, total_entry),
         sent=tables(records, sent_entry),
         gaps=gaps(records, run.get("failures", [])),
-        versions=", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items()),
+        versions=bench_page.versions(run),
         repeats=repeats(records),
         tracking="tracks dirty memory" if tracks else "does not track dirty memory",
         minutes=run.get("minutes", 0),
@@ -338,7 +325,4 @@ def page(data: list[dict], run: dict, notes: str) -> str:
 
 def write_page(data: Path) -> None:
     """The page beside the raw data and of the same name."""
-    records = json.loads(data.read_text(encoding="utf-8"))
-    run = json.loads(data.with_name(f"{data.stem}-run.json").read_text(encoding="utf-8"))
-    notes = read_notes(data.with_name(f"{data.stem}-notes.md"))
-    data.with_suffix(".md").write_text(page(records, run, notes), encoding="utf-8")
+    bench_page.write_page(data, page)

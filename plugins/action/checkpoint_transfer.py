@@ -14,9 +14,12 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer as _transfer
-from ansible_collections.fog.migration.plugins.plugin_utils import _relay
+from ansible_collections.fog.migration.plugins.plugin_utils import _relay, coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
+from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, NoAgent, Server
+from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import SPEC
 
 MODULE = "fog.migration.checkpoint_transfer"
 
@@ -34,13 +37,13 @@ class Source:
     """The host that the task runs on."""
 
     def __init__(self, action, task_vars):
-        self._action = action
+        self.action = action
         self._task_vars = task_vars
         self.name = action._task.delegate_to or task_vars["inventory_hostname"]
         self.connection = action._connection
 
     def run(self, module, arguments):
-        return self._action._execute_module(module_name=module, module_args=arguments, task_vars=self._task_vars)
+        return self.action._execute_module(module_name=module, module_args=arguments, task_vars=self._task_vars)
 
 
 class ActionModule(ActionBase):
@@ -49,13 +52,18 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(_transfer.argument_spec(path_type="str"))
+        if "migrations" in self._task.args:
+            return self._copy(result, task_vars)
+        _validation, options = self.validate_argument_spec(
+            {**_transfer.argument_spec(path_type="str"), **for_agents.AGENTS}
+        )
+        agents = options.pop("agents") or {}
         problem = _transfer.check_options(options)
         if options.pop("step", None) or options.pop("step_options", None):
             problem = "step and step_options are internal and cannot be set in a task"
         if problem:
             return dict(result, failed=True, msg=f"{problem}.")
-        transfer = Transfer(self, options, task_vars)
+        transfer = Transfer(self, options, task_vars, agents)
         try:
             result.update(transfer.run())
         except TransferFailed as exc:
@@ -64,12 +72,21 @@ class ActionModule(ActionBase):
             result["warnings"] = transfer.warnings
         return result
 
+    def _copy(self, result, task_vars):
+        """Has the agents of a run copy the memory and files of its migrations."""
+        _validation, options = self.validate_argument_spec(SPEC)
+        if self._task.check_mode:
+            return dict(result, changed=bool(options["migrations"]), migrations=options["migrations"])
+        result.update(coordinator.run(self, task_vars, options, coordinator.Coordinator.copy))
+        return result
+
 
 class Transfer:
-    """One transfer, from the first look to the closed doors."""
+    """One transfer, from the first look to the revoked keys."""
 
-    def __init__(self, action, options, task_vars):
+    def __init__(self, action, options, task_vars, agents):
         self._action = action
+        self._agents = agents
         self._options = options
         self._task_vars = task_vars
         self._check_mode = action._task.check_mode
@@ -119,25 +136,25 @@ class Transfer:
                 return self._result(here, changed=False, mode=mode, compression=self._compression(here, there))
             there = self._open_destination(here, replace=True)
         mode, why = _transfer.choose_mode(self._options["mode"], here, there)
-        self._check_doors(mode, why, there)
+        self._check_access(mode, why, there)
         if self._check_mode:
             return self._result(here, changed=True, mode=mode, compression=self._compression(here, there))
-        mode, books = self._carry(mode, why, here, there)
-        rate = _transfer.rate(books["bytes_sent"], books["seconds"])
-        return self._result(here, changed=True, mode=mode, rate=rate, **books)
+        mode, stats = self._carry(mode, why, here, there)
+        rate = _transfer.rate(stats["bytes_sent"], stats["seconds"])
+        return self._result(here, changed=True, mode=mode, rate=rate, **stats)
 
     def _open_channel(self):
-        """A channel for a live migration, which stays open. Of the doors, none does."""
+        """A channel for a live migration, which stays open. The SSH access is revoked at once."""
         here = self._open_source("direct")
         there = self._open_destination(here, replace=False)
         problem = None if here["has_ssh"] else "the source has no ssh and ssh-keygen"
-        self._check_doors("direct", problem or there.get("door_problem"), there)
+        self._check_access("direct", problem or there.get("access_problem"), there)
         if self._check_mode:
             return self._result(here, changed=True, mode="direct", compression="none")
         address, port = self._address()
         where = {"directory": here["directory"], "user": there["user"], "address": address, "port": port}
         opened = self._step(self.source, "open_channel", host_keys=there["host_keys"], **where)
-        self._step(self.destination, "close_door", user=self._opened[self.destination])
+        self._step(self.destination, "revoke_key", user=self._opened[self.destination])
         # Both ends remove themselves when the migration ends.
         self._opened.clear()
         staging = {"source": opened["staging"], "destination": there["staging"]}
@@ -172,22 +189,34 @@ class Transfer:
         if mode == "direct":
             spent = self._send(here, there)
             if self._options["mode"] == "direct" or not _transfer.never_met(spent):
-                return mode, self._books(spent)
+                return mode, self._stats(spent)
             why = f"the source did not get to {self.destination.name}'s receiver: {spent.get('msg')}"
             self.warnings.append(f"The transfer was relayed by the controller, because {why}.")
         if self._options["mode"] == "auto":
             Display().v(f"The controller relays the transfer to {self.destination.name}: {why}")
             self._close_end(self.source)
             here = self._open_source("relay")
-        return "relay", self._books(_transfer.added_up(spent, self._relay(here, there)))
+        return "relay", self._stats(_transfer.added_up(spent, self._relay(here, there)))
 
     # Steps on the two hosts
 
     def _step(self, end, step, **orders):
-        result = end.run(MODULE, dict(self._options, step=step, step_options=dict(orders, id=self._id)))
+        result = self._run_module(end, dict(self._options, step=step, step_options=dict(orders, id=self._id)))
         if result.get("failed") and step != "send":
             raise TransferFailed(f"on {end.name}, {str(result.get('msg', 'the module failed')).rstrip('.')}")
         return result
+
+    def _run_module(self, end, arguments):
+        """What the module returns, run in the agent of that host where there is one."""
+        agent = None if self._check_mode else self._agents.get(end.name)
+        try:
+            if agent:
+                return Server(end.name, end.action, agent).ask("module", name="checkpoint_transfer", params=arguments)
+        except NoAgent:
+            pass
+        except AgentError as exc:
+            return {"failed": True, "msg": str(exc)}
+        return end.run(MODULE, arguments)
 
     def _open_source(self, mode):
         address, port = self._address()
@@ -221,7 +250,7 @@ class Transfer:
             )
         return False
 
-    def _check_doors(self, mode, why, there):
+    def _check_access(self, mode, why, there):
         if there.get("sudo_problem"):
             raise TransferFailed(
                 f"on {self.destination.name}, {there['sudo_problem']}",
@@ -256,15 +285,15 @@ class Transfer:
             timeout=self._options["timeout"],
         )
 
-    def _books(self, result):
+    def _stats(self, result):
         """What the sending cost; a failure when it failed."""
-        books = {
+        stats = {
             name: result[name]
             for name in ("bytes_sent", "bytes_received", "seconds", "attempts", "resumed_bytes", "compression")
             if name in result
         }
         if not result.get("failed"):
-            return books
+            return stats
         there = self.destination.name
         state = f"{self._dest_path} on {there} is as it was before"
         if result.get("interrupted") and result.get("reached"):
@@ -272,7 +301,7 @@ class Transfer:
                 f"what arrived is kept on {there} in {_transfer.staging(self._dest_path)}: "
                 "run the task again and it resumes from there"
             )
-        raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **books)
+        raise TransferFailed(str(result.get("msg", "the sending failed")).rstrip("."), state, **stats)
 
     def _close(self):
         for end in list(self._opened):

@@ -73,8 +73,10 @@ _value:
 import re
 from typing import NamedTuple
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 
-class NoChoice(Exception):
+
+class NoChoice(CollectionError):
     """Why there is nothing to choose: a sentence."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: fleet_report
 short_description: Tell in a table what the servers of a fleet can do
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - fog.migration contributors (@fog-migration)
 description:

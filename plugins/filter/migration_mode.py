@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: migration_mode
 short_description: Choose how a container is migrated
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - fog.migration contributors (@fog-migration)
 description:
@@ -55,7 +55,7 @@ _value:
   sample: {mode: precopy, why: both servers are prepared for live migration, lazily: true}
 """
 
-from ansible_collections.fog.migration.plugins.module_utils.decisions import live_problems
+from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 
 
 def _against_live(source: dict, destination: dict, transfer: str, keep_checkpoint: bool) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: mount_plans
 short_description: Decide which volumes and bind mounts move with a container
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - fog.migration contributors (@fog-migration)
 description:

@@ -79,11 +79,11 @@ _value:
 import ipaddress
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils.decisions import live_problems, under_way
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
-from ansible_collections.fog.migration.plugins.module_utils.journal import rival
+from ansible_collections.fog.migration.plugins.module_utils.journal import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
 # Features that programs choose their instructions by at their start. What else is in /proc/cpuinfo does not concern
@@ -482,6 +482,19 @@ def _space(source: dict, destination: dict, mode: str, mounts: list[dict]) -> li
     return found
 
 
+def _sdk(source: dict, destination: dict) -> dict:
+    """C(server_info) does without the SDK; what acts on containers does not."""
+    lacking = [
+        side for side, server in (("source", source), ("destination", destination)) if not server["docker"]["sdk"]
+    ]
+    return _check(
+        "docker_sdk",
+        f"the Python of the {' and of the '.join(lacking)} has no Docker SDK" if lacking else "",
+        "both have the Docker SDK for Python",
+        "run provision.yml, or install it there (Debian: python3-docker)",
+    )
+
+
 def _live(source: dict, destination: dict, mode: str) -> list[dict]:
     """What a live migration needs besides."""
     remedy = "run provision.yml on both servers, or say -e migration_mode=cold"
@@ -507,6 +520,7 @@ def preflight(
         _container(source, mode),
         _open_migration(source, destination, name),
         *(_docker(source, destination) if mode == "cold" else _live(source, destination, mode)),
+        _sdk(source, destination),
         _criu("source", source),
         _criu("destination", destination),
         _cgroups(destination),

@@ -210,9 +210,46 @@ def report(measured: dict) -> list[str]:
     ]
 
 
+def _sentence(failure: dict) -> str:
+    """Why a migration failed, without a full stop."""
+    if "sentence" in failure:
+        return failure["sentence"]
+    clauses = [str(failure["msg"]).rstrip("."), failure.get("state_now", ""), failure.get("remedy", "")]
+    return f"{failure['stage']} on {failure['host']}: {'; '.join(clause for clause in clauses if clause)}"
+
+
+def _measured(one: dict) -> dict:
+    """What C(report) wants to know of a migration that has ended."""
+    restore = one.get("restore") or {"container": {"id": one.get("container_there", "")}}
+    keys = ("container", "name", "source", "destination", "mode", "clock", "checkpoint", "transfer")
+    left = {f"what the migration has at {where}": {"failed": True} for where in one.get("left", {})}
+    if "restore" in one:
+        left = one["left"]
+    told = {key: one[key] for key in keys}
+    return dict(told, image=one["image_way"], restore=restore, left=left, unencrypted=one.get("unencrypted", {}))
+
+
+def migrations_report(ended: list[dict], agents: dict) -> dict:
+    """What became of the migrations of a run: C(lines) for those that moved, and C(problems), sentences."""
+    lines: list[str] = []
+    problems: list[str] = []
+    for one in ended:
+        failure, outcome = one.get("failure"), one.get("outcome", "")
+        if not failure:
+            lines += report(_measured(one))
+        elif one.get("moved"):
+            lines.append(f"{_sentence(failure)}. {outcome}")
+        else:
+            problems.append(f"{_sentence(failure)}. {outcome}".strip())
+    if any(one.get("outcome") for one in ended) and agents:
+        where = " and ".join(f"{host}:{agent['log']}" for host, agent in agents.items())
+        (problems or lines).append(f"The steps of the agents are in {where}.")
+    return {"lines": lines, "problems": problems}
+
+
 class FilterModule:
     """Ansible's hook."""
 
     def filters(self) -> dict:
         """The filters of this file."""
-        return {"report": report}
+        return {"report": report, "migrations_report": migrations_report}

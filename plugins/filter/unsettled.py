@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: unsettled
 short_description: List the migrations that have to be settled
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - fog.migration contributors (@fog-migration)
 description:

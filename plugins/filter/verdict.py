@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: verdict
 short_description: Decide how an interrupted migration is settled
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - fog.migration contributors (@fog-migration)
 description:
@@ -142,7 +142,7 @@ def _decide(
         if owner == "source":
             return "undo", f"it was not handed over, and {silent[there]}", undo
         return "wait", f"only {there} can say whether it runs there, and {silent[there]}", []
-    if arrived and owner == "unknown":
+    if arrived and owner == "in_doubt":
         return "finish", f"it runs at {there}", finish
     return "undo", f"it was not handed over to {there}" if arrived else f"it does not run at {there}", undo
 

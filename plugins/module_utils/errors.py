@@ -2,14 +2,34 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one exception that crosses the edges of this collection, and how it becomes a sentence."""
+"""What can go wrong: the base of all exceptions of this collection, and those that several rooms raise.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
 
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 
-class MigrationError(Exception):
+class CollectionError(Exception):
+    """Base of all exceptions of this collection. The text is a clause or a sentence for people."""
+
+
+class ChannelError(CollectionError):
+    """Base of what can go wrong between two servers. The text is one sentence for people."""
+
+
+class Interrupted(ChannelError):
+    """The other end went away: trying again makes sense, and resumes."""
+
+
+class Refused(ChannelError):
+    """One end said no and told why: trying again the same way makes no sense."""
+
+
+class MigrationError(CollectionError):
     """Something that a user has to be told: what went wrong, what state things are in now, what to do next.
 
     :param what: a clause without a full stop, e.g. C(the container looper100 is not running).
@@ -18,7 +38,7 @@ class MigrationError(Exception):
     :param details: further values for the module's result, e.g. C(criu_log).
     """
 
-    def __init__(self, what: str, state: str = "", remedy: str = "", **details):
+    def __init__(self, what: str, state: str = "", remedy: str = "", **details: Any) -> None:
         super().__init__(what)
         self.what = what
         self.state = state

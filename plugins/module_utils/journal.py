@@ -8,12 +8,12 @@ program, and a power cut: each version of it is on the disk before what it annou
 
 C(owner) is the one word that decides:
 
-==============  =====================================================================================================
+==============  ===================================================================================================
 source          the source may run it whenever it wants to; the destination has not been told to
-unknown         the destination was told to, or is about to be: only it can say who has it
+in_doubt        the destination was told to, or is about to be: only it can say who has it (as in two-phase commit)
 destination     (in the source's entry) it was committed: the source must not run it any more;
                 (in the destination's) it has run there
-==============  =====================================================================================================
+==============  ===================================================================================================
 
 At the source, an entry is opened first, and closed first when the migration ends well. At the destination, it is closed
 first when the migration is undone. So a missing entry says something as well.
@@ -21,30 +21,33 @@ first when the migration is undone. So a missing entry says something as well.
 Of containers that move together, each has an entry of its own, with the IDs of all in C(together). Who has them is
 decided at the destination, in one instant for all of them: see C(decide).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 FOLDER = "/var/lib/fog-migration/journal"
 FORMAT = "fog.migration/journal"
 VERSION = 1
 ROLES = ("source", "destination")
-OWNERS = ("source", "unknown", "destination")
+OWNERS = ("source", "in_doubt", "destination")
 # No entry is larger, unless it is none of ours.
 LARGEST = 1 << 20
 IDENTITY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # What an entry always has, and its type.
-_FIELDS = {
+_FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "role": str,
     "owner": str,
@@ -66,20 +69,20 @@ class JournalError(MigrationError):
     """The journal cannot be used. The text is a clause."""
 
 
-def path_of(identity):
+def path_of(identity: str) -> str:
     """Where the entry of a migration is on this server.
 
-    :raises JournalError: when this is no name of a migration.
+    :raises JournalError: when this is not the name of a migration.
     """
     if not IDENTITY.fullmatch(identity):
-        raise JournalError(f"{identity!r} is no name of a migration")
+        raise JournalError(f"{identity!r} is not the name of a migration")
     return os.path.join(FOLDER, identity + ".json")
 
 
-def complaint(entry):
+def complaint(entry: object) -> str | None:
     """Why this is no entry of a journal, as a clause, or None."""
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        return "it is no entry of a journal"
+        return "it is not an entry of a journal"
     if entry.get("version") != VERSION:
         return f"it has version {entry.get('version')!r}, this collection reads version {VERSION}"
     for name, kind in _FIELDS.items():
@@ -90,7 +93,7 @@ def complaint(entry):
     return None
 
 
-def load(identity):
+def load(identity: str) -> dict | None:
     """The entry of a migration, or None where there is none.
 
     :raises JournalError: when what is there is none.
@@ -111,7 +114,7 @@ def load(identity):
     return entry
 
 
-def entries():
+def entries() -> list[dict]:
     """All entries of this server, by the time of their begin.
 
     :raises JournalError: when one of them cannot be read.
@@ -122,7 +125,7 @@ def entries():
 
 
 @contextlib.contextmanager
-def _alone():
+def _alone() -> Iterator[int]:
     """Nobody else writes in the journal of this server meanwhile."""
     os.makedirs(FOLDER, 0o700, exist_ok=True)
     descriptor = os.open(FOLDER, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,11 +136,11 @@ def _alone():
         os.close(descriptor)
 
 
-def _write(entry, folder):
+def _write(entry: dict, folder: int) -> None:
     """Complete or not at all, and on the disk when it returns."""
     path = path_of(entry["id"])
     temporary = os.path.join(FOLDER, f".{entry['id']}.json")
-    text = json.dumps(dict(entry, noted=time.time(), boot=boot()), indent=1, sort_keys=True)
+    text = json.dumps(dict(entry, noted=time.time(), boot=procfs.boot()), indent=1, sort_keys=True)
     try:
         _write_through(temporary, text)
         os.rename(temporary, path)
@@ -148,14 +151,14 @@ def _write(entry, folder):
     os.fsync(folder)
 
 
-def _write_through(path, text):
+def _write_through(path: str, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def rival(entry, others):
+def rival(entry: dict, others: list[dict]) -> dict | None:
     """The entry of another migration of the same container, or to the same name, among those of this server; or None.
 
     :param others: what C(entries) tells.
@@ -167,7 +170,20 @@ def rival(entry, others):
     return None
 
 
-def open_entry(entry):
+def under_way(entry: dict, alive: bool | None) -> tuple[str, str]:
+    """A migration whose journal is open, and that is in the way of another: what it is, and what to do about it.
+
+    :param alive: whether the controller of it still runs; None when that cannot be known here.
+    """
+    begun = datetime.datetime.fromtimestamp(entry["begun"], datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    what = f"a migration of {entry['name']} from {entry['source']} to {entry['destination']}, begun at {begun},"
+    settle = "settle it with ansible-playbook recover.yml"
+    if alive is False:
+        return f"{what} was interrupted in the stage {entry['stage']}", settle
+    return f"{what} is under way (stage {entry['stage']})", f"wait for its end; if it was interrupted, {settle}"
+
+
+def open_entry(entry: dict) -> dict | None:
     """Opens the entry of a migration, unless another one of the same container is open: that one, or None.
 
     :param entry: everything but what is noted by itself.
@@ -184,7 +200,7 @@ def open_entry(entry):
     return other
 
 
-def note(identity, **facts):
+def note(identity: str | None, **facts: object) -> dict | None:
     """Adds facts to the entry of a migration, where there is one. Lists and objects are added to those that are there.
 
     :returns: the entry, or None.
@@ -201,13 +217,13 @@ def note(identity, **facts):
         return noted
 
 
-def note_what_happened(identity, **facts):
+def note_what_happened(identity: str | None, **facts: object) -> None:
     """As C(note), of what cannot be undone any more: a journal that cannot be written does not undo it either."""
     with contextlib.suppress(OSError, JournalError):
         note(identity, **facts)
 
 
-def decide(identity, together, goes):
+def decide(identity: str, together: list[str], goes: bool) -> bool:
     """Whether the containers that move together run at the destination: one word for all, whoever asks, however often.
 
     None of them has run there until one is noted as the destination's, which is the moment that decides. Whoever finds
@@ -226,12 +242,12 @@ def decide(identity, together, goes):
         return goes
 
 
-def went(entry):
+def went(entry: dict | None) -> bool:
     """Whether this entry of the destination's says that its container has run there."""
-    return bool(entry) and entry["role"] == "destination" and entry["owner"] == "destination"
+    return entry is not None and entry["role"] == "destination" and entry["owner"] == "destination"
 
 
-def _decided(entry, folder):
+def _decided(entry: dict, folder: int) -> None:
     """Where it cannot be written, the entry goes: without it, none goes."""
     try:
         _write(entry, folder)
@@ -241,7 +257,7 @@ def _decided(entry, folder):
         raise
 
 
-def added(entry, facts):
+def added(entry: dict, facts: dict) -> dict:
     """An entry with more facts."""
     noted = dict(entry)
     for name, value in facts.items():
@@ -255,7 +271,7 @@ def added(entry, facts):
     return noted
 
 
-def close_entry(identity):
+def close_entry(identity: str) -> bool:
     """Removes an entry; whether there was one."""
     with _alone() as folder:
         try:
@@ -264,13 +280,3 @@ def close_entry(identity):
             return False
         os.fsync(folder)
     return True
-
-
-def boot():
-    """What tells this run of the server from the one before: the kernel's own name for it, and its first process."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        kernel = stream.read().strip()
-    # A server may be a container, whose kernel runs on when it starts anew.
-    with open("/proc/1/stat", encoding="utf-8", errors="replace") as stream:
-        started = stream.read().rpartition(")")[2].split()[19]
-    return f"{kernel}:{started}"

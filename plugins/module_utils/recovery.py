@@ -5,7 +5,7 @@
 """Settling a migration on one of its two servers: ending what still runs of it, then undoing or finishing it.
 
 Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
-journals of both servers (the filter C(recovery_plan)).
+journals of both servers (the filter C(verdict)).
 
 Private to the collection fog.migration.
 """
@@ -17,14 +17,15 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
+from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
@@ -83,7 +84,7 @@ def _now(entry: dict, client: api.CheckpointClient) -> dict:
         "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
         "id": inspect["Id"] if inspect else "",
         "checkpoint": _images(entry) is not None,
-        "same_boot": entry.get("boot") == journal.boot(),
+        "same_boot": entry.get("boot") == procfs.boot(),
         "programs": any(deploy.running(one["directory"]) for one in entry["transfers"]),
     }
 
@@ -135,7 +136,7 @@ def quiet(entry: dict, client: api.CheckpointClient, patience: int) -> None:
         _wait_for_lock(folder, deadline)
 
 
-def _wait(condition, deadline: float) -> bool:
+def _wait(condition: Callable[[], object], deadline: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -150,7 +151,7 @@ def _end_agent(directory: str, deadline: float) -> None:
         with contextlib.suppress(OSError, ValueError):
             source.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
             return
-    deploy.dismiss(directory)
+    deploy.stop(directory)
 
 
 def _wait_for_program(directory: str, deadline: float) -> None:
@@ -158,7 +159,7 @@ def _wait_for_program(directory: str, deadline: float) -> None:
     if _wait(lambda: not deploy.running(directory), deadline):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        deploy.dismiss(directory, number)
+        deploy.stop(directory, number)
         if _wait(lambda: not deploy.running(directory), time.monotonic() + _END):
             return
 
@@ -168,7 +169,7 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            _wait(lambda: host.lock(descriptor), deadline)
+            _wait(lambda: files.lock(descriptor), deadline)
         finally:
             os.close(descriptor)
 
@@ -221,7 +222,7 @@ def _go_on(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
     return _revive(entry, client, inspect, policy, seconds)
 
 
-def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: int) -> str:
+def _revive(entry: dict, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
     """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
     images = _images(entry)
     # In live mode nothing here ever ends it.
@@ -239,7 +240,7 @@ def _revive(entry: dict, client, inspect: dict, policy: dict | None, seconds: in
                 "mend the cause and run recover.yml",
             ) from error
         return "was resumed and runs"
-    if policy or decisions.restart_policy_to_hold(inspect, leave_running=False):
+    if policy or restart_policy.to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return STARTED_ANEW
     return "has ended, with nothing to resume it from"
@@ -256,13 +257,13 @@ def _take_back(entry: dict, client: api.CheckpointClient) -> str:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
-        host.kill_restore(inspect["Id"])
+        runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(destination.RUNTIME, inspect["Id"]), ignore_errors=True)
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry["made"].get("folders", []):
-        host.remove(folder)
+        files.remove(folder)
     return "nothing of it is left"
 
 
@@ -302,7 +303,7 @@ def _let_run(entry: dict, inspect: dict) -> None:
         with contextlib.suppress(OSError, runc.FreezeError):
             if group.waits(inspect["Id"]):
                 group.resume(inspect["Id"])
-            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), namespace.unlock)
+            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 
 def _let_go(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
@@ -350,10 +351,11 @@ def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
 
 def _give_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
-    policy: dict = {}
+    policy: dict = entry.get("restart_policy") or {}
     # Gone, it is only that its policy is not known.
     with contextlib.suppress(MigrationError):
-        policy = manifest.inspected(places(entry)["checkpoint"][0], "")["HostConfig"].get("RestartPolicy") or {}
+        kept = places(entry)["checkpoint"][0]
+        policy = policy or manifest.inspected(kept, "")["HostConfig"].get("RestartPolicy") or {}
     now = inspect["HostConfig"].get("RestartPolicy") or {}
     if policy.get("Name", "no") != "no" and now.get("Name") != policy["Name"]:
         client.update_container(inspect["Id"], restart_policy=policy)
@@ -366,7 +368,7 @@ def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
     state = inspect["State"]
     if state.get("Running"):
         return "runs"
-    if not decisions.revives(policy, state.get("ExitCode", 0)):
+    if not restart_policy.revives(policy, state.get("ExitCode", 0)):
         return f"has ended with the code {state.get('ExitCode', 0)}"
     client.start(inspect["Id"])
     return STARTED_ANEW
@@ -375,22 +377,38 @@ def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
 def _give_oom_score(inspect: dict) -> None:
     """CRIU leaves a process that had none the one of containerd's shim."""
     with contextlib.suppress(OSError):
-        host.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
+        procfs.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Sweeping
 
 
+def _end_agent_of(run: str, identity: str) -> None:
+    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
+    folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
+    used = any(one["id"] == run for entry in journal.entries() if entry["id"] != identity for one in entry["transfers"])
+    if not used and deploy.running(folder) not in (None, os.getppid()):
+        deploy.stop(folder)
+
+
+def _revoke(transfer: dict) -> None:
+    """Takes the key of a transfer out of the authorized_keys of its user."""
+
+    def change(old: bytes) -> bytes:
+        return ssh_access.without_transfer(old, transfer["id"], time.time())
+
+    with contextlib.suppress(ssh_access.SshAccessError, KeyError, OSError):
+        ssh_access.edit_authorized_keys(transfer["user"], change)
+
+
 def sweep(entry: dict, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry["transfers"]:
-        deploy.dismiss(one["directory"], signal.SIGKILL)
+        deploy.stop(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
-        with contextlib.suppress(ssh_access.DoorError, KeyError, OSError):
-            ssh_access.edit_authorized_keys(
-                one["user"], lambda old, one=one: ssh_access.without_transfer(old, one["id"], time.time())
-            )
+        _revoke(one)
+        _end_agent_of(one["id"], entry["id"])
     found = places(entry)
     for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

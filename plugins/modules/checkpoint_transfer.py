@@ -11,6 +11,9 @@ short_description: Move a checkpoint's directory from one host to another
 version_added: 0.1.0
 author:
   - fog.migration contributors (@fog-migration)
+extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
 description:
   - Copies a directory from the host that the task runs on (the source) to another host of the inventory
     (the destination), verifies every checksum there, and then puts it under its final name in one step. Under that
@@ -28,15 +31,15 @@ options:
   path:
     description:
       - The directory on the source, as an absolute path.
+      - Required without O(migrations).
     type: path
-    required: true
   destination:
     description:
       - Name of the destination in the inventory. Ansible's variables of that host (C(ansible_host), C(ansible_user),
         C(ansible_become) and so on) say how it is reached; they may come from the inventory or the command line, not
         from the C(vars) of a play.
+      - Required without O(migrations).
     type: str
-    required: true
   dest_path:
     description:
       - The directory's name on the destination, as an absolute path. The default is O(path).
@@ -185,7 +188,7 @@ options:
       - Internal. The action plugin of the same name runs this module once per step, on the source and on the
         destination, and says here which step it is. A task that sets this is refused.
     type: str
-    choices: [open_source, open_destination, fingerprint, send, open_channel, close_door, progress, close]
+    choices: [open_source, open_destination, fingerprint, send, open_channel, revoke_key, progress, close]
   step_options:
     description:
       - Internal. What the action plugin hands to the step. A task that sets this is refused.
@@ -231,6 +234,12 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Copy memory and files of the containers of a run while they run
+  fog.migration.checkpoint_transfer:
+    agents: "{{ started.agents }}"
+    migrations: "{{ armed.migrations }}"
+  register: copied
+
 - name: Send a checkpoint to the other fog server
   fog.migration.checkpoint_transfer:
     path: /var/lib/fog-migration/checkpoints/looper100
@@ -263,6 +272,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 path:
   description: The directory on the source.
   returned: when the options are valid
@@ -378,327 +395,12 @@ files:
   sample: 14
 """
 
-import os
-import shutil
-import time
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
-from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination, source
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
-from ansible_collections.fog.migration.plugins.module_utils.transport import (
-    compression,
-    framing,
-    listing,
-    ssh_access,
-    ssh_connection,
-    transfer,
-    work_dir,
-)
-from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
-
-EXPIRY_MARGIN = 300
-OPEN_SECONDS = 30
-PROGRESS_SECONDS = 2
-MIB = 1024 * 1024
+from ansible_collections.fog.migration.plugins.module_utils.operations import checkpoint_transfer
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
-class Failure(Exception):
-    """A step failed. The text is one sentence."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The steps
-
-
-def open_source(module, orders):
-    """What there is to send, whether the destination can be reached, and (unless relayed) a key."""
-    path = module.params["path"]
-    if os.path.islink(path) or not os.path.isdir(path):
-        raise Failure(f"{path} is not a directory")
-    entries = listing.scan(path)
-    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
-    facts = {
-        "bytes": listing.total_size(entries),
-        "files": len(listing.files_of(entries)),
-        "has_ssh": bool(shutil.which("ssh") and shutil.which("ssh-keygen")),
-        "has_zstd": bool(compression.zstd_program()),
-        "reachable": False,
-    }
-    if orders["mode"] != "relay":
-        problem = host.unreachable(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
-        facts.update(reachable=problem is None, unreachable_reason=problem)
-    if module.check_mode:
-        return facts
-    expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
-    if orders["mode"] == "relay":
-        problem = ssh_access.sudo_problem(login, current)
-        if problem:
-            raise Failure(problem)
-        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
-        order = {
-            "role": "send",
-            "path": path,
-            "compression": module.params["compression"],
-            "compression_level": module.params["compression_level"],
-            "rate_limit": int(module.params["rate_limit"] * 1024 * 1024),
-            "idle_limit": module.params["timeout"],
-        }
-        program = deploy.lay_down(facts["directory"], order)
-        facts["command"] = ssh_access.shell_line(ssh_access.as_login_user(login, current) + program)
-    elif facts["reachable"] and facts["has_ssh"]:
-        facts["directory"] = work_dir.make(orders["id"], "source", expires, module.params["migration"], login)
-        facts["public_key"] = ssh_access.make_key(facts["directory"])
-    return facts
-
-
-def open_destination(module, orders):
-    """What the destination has already; its receiver, and (unless relayed) the line that admits the source."""
-    final = orders["final"]
-    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
-    settings = ssh_access.read_sshd_settings(login)
-    host_keys = ssh_access.read_host_keys(settings)
-    facts = {
-        "user": login,
-        "host_keys": host_keys,
-        "has_zstd": bool(compression.zstd_program()),
-        "exists": os.path.lexists(final),
-        "sudo_problem": ssh_access.sudo_problem(login, current),
-        "door_problem": ssh_access.door_problem(settings, ssh_access.home_of(login)),
-    }
-    if not host_keys:
-        facts["door_problem"] = facts["door_problem"] or "no SSH host keys can be read in /etc/ssh"
-    live = module.params["live"]
-    if facts["exists"] and not orders["replace"] and not live:
-        facts["fingerprint"] = fingerprint_of(final, trust_manifest=False)
-        return facts
-    if module.check_mode or facts["sudo_problem"]:
-        return facts
-    expires = int(time.time()) + module.params["timeout"] + EXPIRY_MARGIN
-    facts["directory"] = work_dir.make(orders["id"], "destination", expires, module.params["migration"], login)
-    if live:
-        facts["staging"] = make_staging(facts["directory"], module.params, *transfer.copies_there(live["mode"]))
-    program = lay_down_receiver(facts["directory"], orders, module.params)
-    command = ssh_access.shell_line(ssh_access.as_login_user(login, current) + program)
-    facts["command"] = command
-    if orders.get("public_key") and not facts["door_problem"]:
-        version, now = ssh_access.installed_ssh_version(), time.time()
-        line = ssh_access.authorized_line(orders["public_key"], command, orders["id"], expires, version)
-        try:
-            ssh_access.edit_authorized_keys(
-                login,
-                lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line.encode("ascii")),
-            )
-        except ssh_access.DoorError as exc:
-            facts["door_problem"] = str(exc)
-    return facts
-
-
-def lay_down_receiver(directory, orders, params):
-    """What the source's key may run: the receiver of a directory, or the destination's end of a live migration."""
-    live = params["live"]
-    if not live:
-        order = {
-            "role": "receive",
-            "final": orders["final"],
-            "host": orders["host"],
-            "replace": orders["replace"],
-            "idle_limit": framing.IDLE_LIMIT,
-        }
-        return deploy.lay_down(directory, order)
-    order = {
-        "container": live["armed"],
-        "mounts": live["mounts"],
-        "log": live["log"],
-        "together": live["together"],
-        "migration": params["migration"],
-        "staging": os.path.join(directory, work_dir.STAGING),
-        "docker_socket": live["docker_socket"],
-        "patience": destination.PATIENCE,
-        "restore_limit": live["restore_timeout"],
-        "host": orders["host"],
-    }
-    return deploy.lay_down(directory, order, "migration.destination")
-
-
-def make_staging(directory, params, most, expected):
-    """Room for the memory on its way."""
-    live, migration = params["live"], params["migration"]
-    path, limit = os.path.join(directory, work_dir.STAGING), live["staging_limit"] * MIB
-    made = _staging.make(path, live["staging_directory"], live["memory"], most, expected, limit)
-    if made["kind"] == "disk":
-        # What is below /run, a restart of the server removes; this it does not.
-        journal.note(migration, made={"scratch": [os.path.realpath(path)]})
-    return made
-
-
-def open_channel(module, orders):
-    """Starts the source's end of a live migration, which holds the channel open behind this task."""
-    directory, live = orders["directory"], module.params["live"]
-    key, hosts_file = os.path.join(directory, "key"), os.path.join(directory, "known_hosts")
-    with open(hosts_file, "w", encoding="ascii") as stream:
-        stream.write(ssh_access.known_hosts(orders["host_keys"]))
-    ssh = {"key": key, "hosts_file": hosts_file, **{name: orders[name] for name in ("user", "address", "port")}}
-    order = {
-        "container": live["container"],
-        "staging": os.path.join(directory, work_dir.STAGING),
-        "docker_socket": live["docker_socket"],
-        "options": ["--tcp-established", "--ext-unix-sk", "--file-locks"],
-        "lazily": live["lazily"],
-        "compression": "none" if module.params["compression"] == "none" else "auto",
-        "rate_limit": int(module.params["rate_limit"] * MIB),
-        "migration": module.params["migration"],
-        "together": live["together"],
-        "patience": module.params["timeout"],
-        "lifetime": module.params["timeout"] * 2,
-        "ssh": ssh,
-    }
-    staging = make_staging(directory, module.params, *transfer.copies_here(live["mode"], live["lazily"]))
-    order["trees"], order["log"] = prepared_files(module.params["path"], live["log"])
-    words = deploy.lay_down(directory, order, "migration.source")
-    log = os.path.join(directory, "log")
-    program = deploy.spawn(words, log)
-    channel = os.path.join(directory, source.SOCKET)
-    deadline = time.monotonic() + OPEN_SECONDS
-    while not os.path.exists(channel):
-        if program.poll() is not None or time.monotonic() > deadline:
-            program.kill()
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                said = stream.read().strip().splitlines()
-            raise Failure(f"the channel could not be opened ({said[-1] if said else 'no answer'})")
-        time.sleep(0.02)
-    # It has done what it was for.
-    for path in (key, key + ".pub"):
-        os.unlink(path)
-    memory = live["mode"] in transfer.PRECOPY_MODES
-    if transfer.copies_beforehand(live):
-        limits = {"rounds": live["max_rounds"], "threshold": int(live["threshold"] * MIB), "shrink": live["shrink"]}
-        ask(channel, {"do": "copy", "memory": memory, "limits": limits})
-    return {"channel": channel, "staging": staging}
-
-
-def ask(channel, wish):
-    """What the source's end of a live migration answers."""
-    try:
-        answer = source.ask(channel, wish)
-    except (OSError, ValueError) as exc:
-        raise Failure(f"the source's end of the channel does not answer ({exc})") from exc
-    if "error" in answer:
-        raise Failure(answer["error"])
-    return answer["result"]
-
-
-def progress(module, orders):
-    """How far pre-copy is; as soon as it has ended, or after a moment."""
-    deadline = time.monotonic() + PROGRESS_SECONDS
-    while True:
-        told = ask(orders["channel"], {"do": "progress"})
-        if told["ended"] or time.monotonic() > deadline:
-            return {"progress": told}
-        time.sleep(0.1)
-
-
-def prepared_files(path, log):
-    """What is kept equal, of a prepared checkpoint: its root file system, the mounts that move, and its log if wanted.
-
-    :returns: the trees of files, and the file of the log or None.
-    """
-    manifest = _manifest.load(path)
-    if not manifest.get("prepared"):
-        raise Failure(f"{path} is no prepared checkpoint")
-    inspect = _manifest.inspected(path, "nothing was sent")
-    snapshot = os.path.join(path, _snapshot.SNAPSHOT)
-    trees = [{"place": "", "snapshot": snapshot}] if os.path.exists(snapshot) else []
-    sources = mounts.sources(inspect)
-    trees += [{"place": place, "root": sources[place]} for place in manifest.get("mounts", {})]
-    return trees, container_log.path_of(inspect) if log else None
-
-
-def close_door(module, orders):
-    """Takes the source's key out again, and leaves what has come through the door alone."""
-    ssh_access.edit_authorized_keys(
-        ssh_access.login_user(orders.get("user")),
-        lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
-    )
-    return {}
-
-
-def fingerprint_of(path, trust_manifest):
-    """Checksum and size of a whole directory; None for its checksum when it is not one that can be compared."""
-    try:
-        entries = listing.listing(path, trust_manifest)
-    except framing.Refused as exc:
-        if trust_manifest:
-            raise
-        return {"digest": None, "files": 0, "bytes": 0, "problem": str(exc)}
-    except NotADirectoryError:
-        return {"digest": None, "files": 0, "bytes": 0, "problem": f"{path} is not a directory"}
-    return {
-        "digest": listing.digest(entries),
-        "files": len(listing.files_of(entries)),
-        "bytes": listing.total_size(entries),
-    }
-
-
-def fingerprint(module, orders):
-    return {"fingerprint": fingerprint_of(module.params["path"], trust_manifest=True)}
-
-
-def send(module, orders):
-    """Sends directly; the key is gone afterwards, whatever happened."""
-    directory = orders["directory"]
-    try:
-        orders["key"] = os.path.join(directory, "key")
-        orders["hosts_file"] = os.path.join(directory, "known_hosts")
-        with open(orders["hosts_file"], "w", encoding="ascii") as stream:
-            stream.write(ssh_access.known_hosts(orders["host_keys"]))
-        return ssh_connection.DirectSending(module.params, orders).run()
-    finally:
-        work_dir.remove(directory)
-
-
-def close(module, orders):
-    """Leaves nothing of this transfer on this host but what has arrived."""
-    for directory in work_dir.find(orders["id"], orders["role"]):
-        deploy.dismiss(directory)
-        work_dir.remove(directory)
-    if orders["role"] == "destination":
-        ssh_access.edit_authorized_keys(
-            ssh_access.login_user(orders.get("user")),
-            lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
-        )
-    return {}
-
-
-def main():
-    module = AnsibleModule(argument_spec=transfer.argument_spec(), supports_check_mode=True)
-    step = module.params["step"]
-    steps = {
-        "open_source": open_source,
-        "open_destination": open_destination,
-        "fingerprint": fingerprint,
-        "send": send,
-        "open_channel": open_channel,
-        "close_door": close_door,
-        "progress": progress,
-        "close": close,
-    }
-    if not step:
-        module.fail_json(msg="checkpoint_transfer needs its action plugin on the controller; nothing was done.")
-    try:
-        module.exit_json(changed=False, **steps[step](module, module.params["step_options"] or {}))
-    except ssh_connection.SendingFailed as exc:
-        module.fail_json(msg=str(exc), **exc.books)
-    except (Failure, framing.ChannelError, ssh_access.DoorError, MigrationError) as exc:
-        module.fail_json(msg=str(exc))
-    except OSError as exc:
-        module.fail_json(msg="{}: {}".format(exc.strerror or exc, exc.filename or module.params["path"]))
+def main() -> None:
+    run_as_module(checkpoint_transfer.OPERATION)
 
 
 if __name__ == "__main__":

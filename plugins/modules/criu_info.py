@@ -77,12 +77,12 @@ modes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import probe
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, **tool.probe())
+    module.exit_json(changed=False, **probe.probe())
 
 
 if __name__ == "__main__":

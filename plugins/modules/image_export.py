@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_export
 short_description: Save a Docker image without the layers that another server has
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Writes an image with its tags into an archive, as C(docker save) does, but without the files of those layers that
     the server has that it is for. M(community.docker.docker_image_load) loads it there, since Docker opens no file of a
@@ -16,6 +16,7 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 attributes:
@@ -90,81 +91,12 @@ size:
   sample: 10240
 """
 
-import os
-
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-
-STAGE = "Image"
-INTACT = "nothing was changed"
-
-
-def kept(path: str, image: dict, layers: set[str]) -> bool:
-    """Whether this very archive is there already."""
-    try:
-        archive = images.Archive(path)
-    except (OSError, ValueError):
-        return False
-    tags = sorted(image.get("RepoTags") or [])
-    return (archive.id, archive.tags) == (image["Id"], tags) and archive.serves(layers)
-
-
-def save(client: api.CheckpointClient, image: dict, path: str, layers: set[str]) -> None:
-    """Docker's archive of the image, then without what is not wanted; I(path) is there when it is complete."""
-    whole, partial = f"{path}.whole", f"{path}.partial"
-    try:
-        # Saved by its ID, an image has no tags in the archive.
-        client.save_images(image.get("RepoTags") or [image["Id"]], whole)
-        left_out = images.Archive(whole).to_leave_out(layers)
-        if left_out:
-            images.copy_without(whole, partial, left_out)
-        os.replace(partial if left_out else whole, path)
-    except ValueError as error:
-        raise MigrationError(
-            f"what Docker saved of the image {image['Id']} cannot be used: {error}", INTACT, "look at the daemon's log"
-        ) from error
-    finally:
-        for rest in (whole, partial):
-            if os.path.exists(rest):
-                os.unlink(rest)
-
-
-def export(client: api.CheckpointClient, params: dict, check_mode: bool) -> dict:
-    """The module's result."""
-    path, layers = params["path"], set(params["layers"])
-    image = client.find_image(params["image"])
-    if image is None:
-        raise MigrationError(f"there is no image {params['image']}", INTACT, "name one that docker images shows")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise MigrationError(f"the folder of {path} does not exist", INTACT, "make it first")
-    changed = not kept(path, image, layers)
-    if changed and not check_mode:
-        save(client, image, path, layers)
-    diff_ids = image["RootFS"].get("Layers") or []
-    return {
-        "changed": changed,
-        "image": {"id": image["Id"], "tags": image.get("RepoTags") or []},
-        "layers": len(diff_ids),
-        "layers_left_out": images.layers_there(diff_ids, layers),
-        "size": 0 if changed and check_mode else os.path.getsize(path),
-    }
+from ansible_collections.fog.migration.plugins.module_utils.operations import image_export
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
 def main() -> None:
-    module = api.new_module(
-        {
-            "image": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "layers": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**export(api.connect(module.params), module.params, module.check_mode))
-    except MigrationError as error:
-        module.fail_json(**error.result(STAGE))
-    except api.FAILURES as error:
-        module.fail_json(msg=MigrationError(api.api_message(error), INTACT).sentence(STAGE))
+    run_as_module(image_export.OPERATION)
 
 
 if __name__ == "__main__":

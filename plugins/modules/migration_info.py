@@ -8,13 +8,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: migration_info
 short_description: List the migrations that have not ended on a server
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Reads the journal of this server (see M(fog.migration.migration_journal)) and looks how things really are.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
   - fog.migration.docker
+  - fog.migration.docker.actiongroup
   - fog.migration.info
 options:
   container:
@@ -40,7 +41,7 @@ migrations:
   sample:
     - id: looper100-20261122T041500
       role: source
-      owner: unknown
+      owner: in_doubt
       stage: handover
       name: looper100
       source: fog1
@@ -50,7 +51,7 @@ migrations:
 """
 
 from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 
@@ -61,7 +62,7 @@ def look(entries: list[dict], params: dict) -> list[dict]:
 
 
 def main() -> None:
-    module = api.new_module({"container": {"type": "str"}}, supports_check_mode=True)
+    module = connection_options.new_module({"container": {"type": "str"}}, supports_check_mode=True)
     wanted = module.params["container"]
     try:
         entries = [entry for entry in journal.entries() if wanted in (None, entry["name"])]

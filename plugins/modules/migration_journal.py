@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: migration_journal
 short_description: Keep the journal of a migration on one of its two servers
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The journal is one small file for each migration that has not ended, on both servers
     (C(/var/lib/fog-migration/journal/ID.json)). It tells who owns the container, how far the migration is, and what
@@ -20,6 +20,8 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
+  - fog.migration.agents.run
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 attributes:
@@ -37,9 +39,8 @@ attributes:
     description: What is open, noted or closed already is left as it is.
 options:
   id:
-    description: Name of the migration.
+    description: Name of the migration. Required without O(migrations).
     type: str
-    required: true
   state:
     description:
       - V(open) opens the journal of a migration on this server. At the source that has to be done first.
@@ -51,9 +52,13 @@ options:
       - V(finished) lets go of the container at the source, or leaves it to the destination. At the source that has to
         be done first.
       - Nothing is done with a migration that is not open on this server.
+      - V(reserved), only with O(migrations), opens the journals on both servers, makes the networks that the
+        destination lacks and room for the memory, and admits the source's key at the destination.
+      - V(committed), only with O(migrations), asks the destination whether the containers run, and notes that the
+        source must not run them any more. V(finished) is for O(migrations), too.
+      - It has to be given in any case.
     type: str
-    choices: [open, noted, quiet, undone, finished]
-    required: true
+    choices: [open, noted, quiet, undone, finished, reserved, committed]
   role:
     description: What this server is in this migration. Required for O(state=open), as are the next five.
     type: str
@@ -93,9 +98,9 @@ options:
     type: str
   owner:
     description:
-      - For O(state=noted), who may run the container from now on. V(unknown) means that only the destination can say.
+      - For O(state=noted), who may run the container from now on. V(in_doubt) means that only the destination can say.
     type: str
-    choices: [source, unknown, destination]
+    choices: [source, in_doubt, destination]
   made:
     description: What was made on this server for the migration, and is removed when it is undone.
     type: dict
@@ -108,6 +113,51 @@ options:
         description: Names of volumes.
         type: list
         elements: str
+  settings:
+    description: With O(state=reserved), how the containers move.
+    type: dict
+    suboptions:
+      directory:
+        description: Folder that holds checkpoints.
+        type: str
+        default: /var/lib/fog-migration/checkpoints
+      compression:
+        description: V(none), or V(auto) for what pays with the link and the processors; V(zstd) is the same as V(auto).
+        type: str
+        choices: [auto, zstd, none]
+        default: auto
+      rate_limit:
+        description: MiB per second for what travels while the containers run, 0 for no limit.
+        type: float
+        default: 0.0
+      max_rounds:
+        description: The most rounds of pre-copy.
+        type: int
+        default: 10
+      threshold:
+        description: A round that sent no more than so many MiB is the last one.
+        type: float
+        default: 1.0
+      shrink:
+        description: A round that sent more than this part of the one before is the last one.
+        type: float
+        default: 0.9
+      staging_limit:
+        description: The most MiB of memory that a container's memory takes on its way, on each server; 0 for no limit.
+        type: int
+        default: 0
+      staging_directory:
+        description: Folder on disk for it, on servers on which memory is short.
+        type: str
+        default: /var/lib/fog-migration/staging
+      restore_timeout:
+        description: Seconds that a restore may take.
+        type: int
+        default: 600
+      timeout:
+        description: Seconds after which what nobody asks for any more ends.
+        type: int
+        default: 3600
   keep_checkpoint:
     description: For O(state=finished), whether the checkpoint is left.
     type: bool
@@ -125,6 +175,15 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Reserve what the migrations of a run need
+  fog.migration.migration_journal:
+    agents: "{{ started.agents }}"
+    migrations: "{{ plan.migrations }}"
+    state: reserved
+    settings:
+      rate_limit: 100
+  register: reserved
+
 - name: Open the journal at the source
   fog.migration.migration_journal:
     id: looper100-20261122T041500
@@ -150,6 +209,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+migrations:
+  description:
+    - The migrations, with what is known of each by now. Of one that has failed, C(failure) tells the C(stage), the
+      C(host), and why (C(msg)).
+  returned: with O(migrations)
+  type: list
+  elements: dict
+  sample: [{id: looper100-20261128a, container: looper100, source: fog1, destination: fog2, failure: null}]
 entry:
   description: The entry of this server as it is now, or as it was before it was closed. None where there is none.
   returned: success
@@ -176,118 +243,12 @@ other:
   sample: {id: looper100-20261122T040000, stage: reservation}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal, recovery
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-
-STAGE = "Journal"
-SETTLED = "is as it was"
-OPENING = ("role", "container", "name", "source", "destination", "mode")
-# What an entry can have from a task, beside that.
-FACTS = ("stage", "owner", "made")
-
-
-class Journal:
-    """One order to the journal of this server; C(run) returns the module's result."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.before = journal.load(self.params["id"])
-
-    def run(self) -> dict:
-        """Does it."""
-        if self.module.check_mode:
-            wanted = self.before is None if self.params["state"] == "open" else self.before is not None
-            return self._result(wanted, self.before)
-        return getattr(self, "_" + self.params["state"])()
-
-    def _result(self, changed: bool, entry: dict | None, **more) -> dict:
-        def told(one):
-            return {key: one[key] for key in ("owner", "stage")} if one else {}
-
-        diff = {"before": told(self.before), "after": told(entry)} if changed else {}
-        return dict(changed=changed, entry=entry, diff=diff, **more)
-
-    def _open(self) -> dict:
-        facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
-        entry = {"id": self.params["id"], "stage": self.params["stage"] or "reservation", **facts}
-        entry["made"] = self._made()
-        other = journal.open_entry(entry)
-        if other:
-            what, remedy = decisions.under_way(other, None)
-            raise MigrationError(what, "nothing was changed", remedy, other=other)
-        return self._result(self.before is None, journal.load(self.params["id"]))
-
-    def _made(self) -> dict:
-        return {key: value for key, value in (self.params["made"] or {}).items() if value}
-
-    def _noted(self) -> dict:
-        facts = {key: self.params[key] for key in FACTS if self.params[key]}
-        if "made" in facts:
-            facts["made"] = self._made()
-        entry = journal.note(self.params["id"], **facts)
-        return self._result(entry != self.before, entry)
-
-    def _client(self) -> api.CheckpointClient:
-        return api.connect(self.params)
-
-    def _quiet(self) -> dict:
-        if not self.before:
-            return self._result(False, None)
-        client = self._client()
-        recovery.quiet(self.before, client, self.params["patience"])
-        # What has ended may have noted something.
-        entry = journal.load(self.params["id"])
-        now = recovery.present(entry, client) if entry else {}
-        return self._result(entry != self.before, entry, now=now)
-
-    def _undone(self) -> dict:
-        if not self.before:
-            return self._result(False, None, said=SETTLED)
-        said = recovery.undo(self.before, self._client(), self.params["restore_timeout"])
-        return self._result(True, self.before, said=said)
-
-    def _finished(self) -> dict:
-        if not self.before:
-            return self._result(False, None, said=SETTLED)
-        said = recovery.finish(self.before, self._client(), self.params["keep_checkpoint"])
-        return self._result(True, self.before, said=said)
+from ansible_collections.fog.migration.plugins.module_utils.operations import migration_journal
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
 def main() -> None:
-    made = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volumes")}
-    module = api.new_module(
-        {
-            "id": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["open", "noted", "quiet", "undone", "finished"], "required": True},
-            "role": {"type": "str", "choices": list(journal.ROLES)},
-            "container": {"type": "str"},
-            "name": {"type": "str"},
-            "source": {"type": "str"},
-            "destination": {"type": "str"},
-            "mode": {"type": "str", "choices": ["cold", "precopy", "postcopy", "hybrid"]},
-            "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "together": {"type": "list", "elements": "str", "default": []},
-            "controller": {"type": "dict"},
-            "stage": {"type": "str"},
-            "owner": {"type": "str", "choices": list(journal.OWNERS)},
-            "made": {"type": "dict", "options": made},
-            "keep_checkpoint": {"type": "bool", "default": False},
-            "patience": {"type": "int", "default": 120},
-            "restore_timeout": {"type": "int", "default": 600},
-        },
-        required_if=[("state", "open", OPENING)],
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**Journal(module).run())
-    except MigrationError as error:
-        module.fail_json(**error.result(STAGE))
-    except api.FAILURES as error:
-        module.fail_json(msg=MigrationError(api.api_message(error)).sentence(STAGE))
+    run_as_module(migration_journal.OPERATION)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ version_added: 0.1.0
 description:
   - Reads everything that has to be known of a server before a container is migrated from it or to it. That is its
     Docker, CRIU, kernel and processor, free space and listening ports, its containers, images, networks and volumes.
-  - With O(container), also what a migration of that container has to carry. The environment of the container is not
-    returned, because it often holds secrets.
+  - With O(container), O(containers) or O(label), also what a migration of these containers has to carry. The
+    environment of a container is not returned, because it often holds secrets.
+  - Only what O(gather_subset) asks for is looked for. The rest is not in the result.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
@@ -21,10 +22,49 @@ extends_documentation_fragment:
   - fog.migration.docker
   - fog.migration.docker.actiongroup
 options:
+  gather_subset:
+    description:
+      - The facts to gather, as for M(ansible.builtin.setup). V(!NAME) excludes a subset. V(all) are all of them, V(min)
+        is V(containers), which is gathered as well unless V(!min) excludes it. Where there are only exclusions, all
+        others are gathered. What is named is gathered even if V(!all) excludes it.
+      - V(containers) are RV(containers). It costs one request to Docker, for any number of containers.
+      - V(host) is RV(host), V(ports) are the ports RV(listening), and V(journal) are the RV(migrations). They read some
+        small files.
+      - V(docker) is RV(docker). It costs two requests to Docker, one of which starts other programs.
+      - V(criu) is RV(criu). It costs nine runs of CRIU the first time after a start of the server or a change of CRIU,
+        and reads a small file after that (C(/run/fog-migration-criu.json)).
+      - V(free) is RV(free). It costs what V(docker) costs, unless that is gathered as well.
+      - V(images) are RV(images), and V(volumes) are RV(volumes). Each costs one request to Docker.
+      - V(layers) are RV(layers). It costs one request to Docker for each image, and what V(docker) costs.
+      - V(networks) are RV(networks), RV(network_settings), RV(segments) and RV(interfaces). It costs one request to
+        Docker for all networks and one for each.
+      - V(paths) are RV(paths). It reads the whole of each file of up to 64 MiB among them.
+      - V(peer) is RV(peer). It costs one TCP connection, and up to four seconds where nobody answers.
+      - V(container) is RV(container) and RV(described). If at least one of the containers is here, it costs what
+        V(docker) and V(criu) cost, and one request to Docker for each container that the server has and for each image
+        of those described. For each one described, it looks at all files in its volumes and its root file system diff.
+      - Docker is not asked for V(host), V(criu), V(ports), V(paths), V(journal) and V(peer), so that with V(!min) it
+        does not have to run.
+    type: list
+    elements: str
+    default: [all]
+    version_added: 0.2.0
   container:
     description:
       - Name or ID of a container to describe in RV(container).
     type: str
+  containers:
+    description:
+      - Names or IDs of containers to describe in RV(described).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  label:
+    description:
+      - A label, V(NAME) or V(NAME=VALUE). The running containers with it are described in RV(described).
+    type: str
+    version_added: 0.2.0
   directory:
     description:
       - Folder whose free space counts, where checkpoints are kept.
@@ -45,6 +85,9 @@ options:
     type: list
     elements: str
     default: []
+notes:
+  - The Docker SDK for Python is needed only where O(docker_host) is no Unix socket, or with TLS or O(debug). Elsewhere
+    this module does without, because its import takes longer than all questions to Docker.
 seealso:
   - module: fog.migration.checkpoint_info
   - module: fog.migration.criu_info
@@ -57,6 +100,20 @@ EXAMPLES = r"""
     container: looper100
   register: server
 
+- name: Look at what matters for the choice of a server, and no more
+  fog.migration.server_info:
+    gather_subset: [min, docker, criu]
+
+- name: Ask once for all containers of a Compose project
+  fog.migration.server_info:
+    gather_subset: [container]
+    label: com.docker.compose.project=shop
+  register: shop
+
+- name: See whether CRIU works, also where Docker does not run
+  fog.migration.server_info:
+    gather_subset: ["!all", "!min", criu]
+
 - name: Say where the container runs
   ansible.builtin.debug:
     msg: "{{ server.container.name }} runs here"
@@ -66,17 +123,17 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description: The host itself.
-  returned: success
+  returned: when the subset V(host) is gathered
   type: dict
   sample: {hostname: fog1, kernel: 6.12.0, architecture: x86_64, cpu_features: [avx, sse4_2]}
 peer:
   description: Why the other host cannot be reached from here (C(problem)), or null where it can.
-  returned: success
+  returned: when the subset V(peer) is gathered
   type: dict
   sample: {problem: null}
 docker:
   description: The Docker daemon.
-  returned: success
+  returned: when the subset V(docker) is gathered
   type: dict
   sample:
     version: 26.1.5
@@ -86,13 +143,14 @@ docker:
     root: /var/lib/docker
     runtimes: [io.containerd.runc.v2, runc]
     network_drivers: [bridge, host, ipvlan, macvlan, "null", overlay]
+    sdk: true
 criu:
   description:
     - CRIU on this host, whether C(criu check) finds that it works on the running kernel, and if not, why.
     - C(options) is what C(/etc/criu/runc.conf) says. C(features) are those that matter for a migration, each with
       C(works) and C(why_not); C(modes) are the modes of migration that are possible with them, each with C(possible)
       and C(why_not).
-  returned: success
+  returned: when the subset V(criu) is gathered
   type: dict
   sample:
     path: /usr/sbin/criu
@@ -104,7 +162,7 @@ criu:
     modes: {cold: {possible: true, why_not: null}}
 migrations:
   description: The entries of the journal, see M(fog.migration.migration_info).
-  returned: success
+  returned: when the subset V(journal) is gathered
   type: list
   elements: dict
   sample: []
@@ -112,28 +170,30 @@ paths:
   description:
     - Whether each of O(paths) C(exists), whether it is C(empty), its C(file_system) (C(type) and C(device)), and the
       C(checksum) (SHA-256) of a file of up to 64 MiB.
-  returned: success
+  returned: when the subset V(paths) is gathered
   type: dict
   sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
 free:
   description: Bytes free for checkpoints (C(checkpoints)) and for Docker (C(docker)).
-  returned: success
+  returned: when the subset V(free) is gathered
   type: dict
   sample: {checkpoints: 85899345920, docker: 85899345920}
 listening:
   description: Ports that something listens on.
-  returned: success
+  returned: when the subset V(ports) is gathered
   type: list
   elements: str
   sample: [22/tcp]
 containers:
-  description: All containers by name, with their ID, state and labels.
-  returned: success
+  description:
+    - All containers by name, with their C(id), C(state) and C(labels), and what their health check says (C(health);
+      V(none) where there is no such check).
+  returned: when the subset V(containers) is gathered
   type: dict
-  sample: {looper100: {id: 4f9d..., state: running, labels: {}}}
+  sample: {looper100: {id: 4f9d..., state: running, health: none, labels: {}}}
 images:
   description: IDs of all images.
-  returned: success
+  returned: when the subset V(images) is gathered
   type: list
   elements: str
   sample: ["sha256:1c35..."]
@@ -141,13 +201,13 @@ layers:
   description:
     - Chain IDs of all layers of these images, which need not be sent here with another image that has them. Empty where
       Docker keeps its images in containerd's store, which wants all of them.
-  returned: success
+  returned: when the subset V(layers) is gathered
   type: list
   elements: str
   sample: ["sha256:6f9a..."]
 networks:
   description: Names of all networks.
-  returned: success
+  returned: when the subset V(networks) is gathered
   type: list
   elements: str
   sample: [bridge, host, none]
@@ -155,7 +215,7 @@ network_settings:
   description:
     - How each network was made, by name, with options as M(community.docker.docker_network) takes them, its C(scope),
       and the addresses of the running containers in it (C(used)).
-  returned: success
+  returned: when the subset V(networks) is gathered
   type: dict
   sample:
     front:
@@ -172,7 +232,7 @@ network_settings:
       used: [198.51.100.2]
 interfaces:
   description: Names of the network interfaces.
-  returned: success
+  returned: when the subset V(networks) is gathered
   type: list
   elements: str
   sample: [eth0, lo]
@@ -180,18 +240,25 @@ segments:
   description:
     - Networks on which containers have addresses of their own on the network outside (macvlan and ipvlan), by name,
       each with its C(driver), its C(subnets) and the addresses that containers here have in it (C(used)).
-  returned: success
+  returned: when the subset V(networks) is gathered
   type: dict
   sample: {lan: {driver: macvlan, subnets: [192.0.2.0/24], used: [192.0.2.129]}}
 volumes:
   description: Names of all volumes.
-  returned: success
+  returned: when the subset V(volumes) is gathered
   type: list
   elements: str
   sample: [data]
+described:
+  description:
+    - What RV(container) tells of one container, of each of O(containers), by what it is called there, and of each
+      running container with O(label), by its name. Null for those that are not on this host.
+  returned: when the subset V(container) is gathered
+  type: dict
+  sample: {looper100: {id: 4f9d..., name: looper100, state: running}, other: null}
 container:
   description: The container, or null where it is not on this host or O(container) was not given.
-  returned: success
+  returned: when the subset V(container) is gathered
   type: dict
   contains:
     id:
@@ -339,190 +406,12 @@ container:
       sample: [/sbin/docker-init]
 """
 
-import itertools
-import os
-
-from ansible_collections.fog.migration.plugins.module_utils import decisions, journal
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest
-from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import (
-    api,
-    checkpoint_layout,
-    networks,
-    storage_drivers,
-)
-from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
-from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
-from ansible_collections.fog.migration.plugins.module_utils.system import host
-
-# Of a larger file no checksum is made.
-LARGEST = 64 * 1024 * 1024
-
-
-def network_settings(client) -> dict:
-    """How each network was made that has addresses, by name."""
-    found = [one for one in client.networks() if one["Name"] not in ("host", "none")]
-    return {one["Name"]: networks.settings(client.inspect_network(one["Id"])) for one in found}
-
-
-def segments(configured: dict) -> dict:
-    """The networks on which containers have addresses of their own, by name."""
-    return {
-        name: {"driver": one["driver"], "subnets": networks.subnets(one), "used": one["used"]}
-        for name, one in configured.items()
-        if one["driver"] in networks.MOVABLE_DRIVERS
-    }
-
-
-def neighbours(client, inspect: dict) -> list[dict]:
-    """The inspect data of all other containers."""
-    found = (client.find_container(one["Id"]) for one in client.containers(all=True) if one["Id"] != inspect["Id"])
-    return [one for one in found if one]
-
-
-def checksum(path: str) -> str | None:
-    """The SHA-256 of a file, if it is one, and not so large that it would take long."""
-    small = _mounts.is_file(path) and os.path.getsize(path) <= LARGEST
-    return manifest.sha256_file(path) if small else None
-
-
-def _is_replaced(inspect: dict, mount: dict) -> bool:
-    """Whether the container has a file that has lost its path to another one since; a mount is of the file itself."""
-    process = inspect["State"].get("Pid")
-    inside = f"/proc/{process}/root{mount['destination']}"
-    if not process or not _mounts.is_file(mount["source"]) or not os.path.exists(inside):
-        return False
-    return not os.path.samefile(inside, mount["source"])
-
-
-def describe_mounts(inspect: dict, others: list[dict]) -> list[dict]:
-    """The container's volumes and bind mounts, as a migration has to know them.
-
-    :param others: the inspect data of all other containers.
-    """
-    mounts = _mounts.of_container(inspect)
-    for mount in mounts:
-        path = mount["source"]
-        mount.update(
-            is_folder=os.path.isdir(path),
-            is_file=_mounts.is_file(path),
-            checksum=checksum(path),
-            replaced=_is_replaced(inspect, mount),
-            bytes=host.folder_bytes(path) if mount["type"] == "volume" else 0,
-            file_system=host.path_facts(path)["file_system"],
-            users=sorted(one["Name"].lstrip("/") for one in others if path in _mounts.sources(one).values()),
-        )
-    return mounts
-
-
-def describe_rootfs(client, inspect: dict, daemon: dict) -> dict:
-    """How much the container has changed in its root file system, and whether that can be read."""
-    storage = storage_drivers.of_container(inspect, daemon["root"])
-    if storage is None:
-        return {"rootfs_size": 0, "rootfs_readable": not client.diff(inspect["Id"])}
-    if storage.is_layer:
-        return {"rootfs_size": host.folder_bytes(storage.folder), "rootfs_readable": True}
-    there = snapshot.snapshot(storage.folder)
-    names = storage_drivers.changes(there, client.diff(inspect["Id"]) or []).names
-    return {"rootfs_size": sum(there[name].size for name in names), "rootfs_readable": True}
-
-
-def describe_container(client, inspect: dict, daemon: dict, criu_version: str | None) -> dict:
-    """What a migration of this container has to carry, and why it cannot if it cannot."""
-    process = inspect["State"].get("Pid") or 0
-    unreadable, stopped = host.unreadable_limits(process), host.stopped_below(process)
-    facts = (criu_version, unreadable)
-    refusal = decisions.checkpoint_refusal(inspect, daemon, *facts, False, stopped) or (None, None)
-    # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
-    without_docker = dict(daemon, experimental=True)
-    live = decisions.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
-    image = client.find_image(inspect["Image"]) or {}
-    shm = f"/proc/{process}/root/dev/shm"
-    others = neighbours(client, inspect)
-    fixed = decisions.fixed_addresses(inspect)
-    return {
-        "id": inspect["Id"],
-        "name": inspect["Name"].lstrip("/"),
-        "state": inspect["State"].get("Status", "unknown"),
-        "health": (inspect["State"].get("Health") or {}).get("Status", "none"),
-        "image": inspect["Image"],
-        "image_tags": image.get("RepoTags") or [],
-        "image_digests": image.get("RepoDigests") or [],
-        "image_size": image.get("Size", 0),
-        "refusal": refusal[0],
-        "remedy": refusal[1],
-        "live_refusal": live[0],
-        "live_remedy": live[1],
-        "memory": host.anonymous_memory(process) if process else 0,
-        **describe_rootfs(client, inspect, daemon),
-        "ports": decisions.published_ports(inspect),
-        "networks": sorted((inspect.get("NetworkSettings") or {}).get("Networks") or {}),
-        "addresses": decisions.addresses(inspect),
-        "fixed_addresses": fixed,
-        "mounts": describe_mounts(inspect, others),
-        "shares": decisions.shared_namespaces(inspect, others),
-        "links": [link.split(":", 1)[0].lstrip("/") for link in inspect["HostConfig"].get("Links") or []],
-        "log_driver": inspect["HostConfig"].get("LogConfig", {}).get("Type", "unknown"),
-        "shm_outside": 0 if not process or decisions.keeps_shared_memory(inspect) else host.folder_bytes(shm),
-        "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
-        **probe_connections.survey(
-            inspect["Id"], process, {*itertools.chain(*fixed.values())}, decisions.health_command(inspect)
-        ),
-    }
-
-
-def gather(client, params: dict) -> dict:
-    """The module's result."""
-    daemon, criu = api.daemon_facts(client), tool.probe()
-    inspect = client.find_container(params["container"]) if params["container"] else None
-    listed, configured = client.containers(all=True), network_settings(client)
-    return {
-        "host": host.facts(),
-        "docker": daemon,
-        "criu": criu,
-        "free": {
-            "checkpoints": host.free_bytes(params["directory"]),
-            "docker": host.free_bytes(daemon["root"]),
-        },
-        "listening": host.listening_ports(),
-        "containers": {
-            name.lstrip("/"): {"id": one["Id"], "state": one["State"], "labels": one.get("Labels") or {}}
-            for one in listed
-            for name in one["Names"]
-        },
-        "images": sorted(one["Id"] for one in client.images()),
-        "layers": client.layers() if daemon["storage_driver"] in decisions.GRAPH_DRIVERS else [],
-        "networks": sorted(one["Name"] for one in client.networks()),
-        "network_settings": configured,
-        "segments": segments(configured),
-        "interfaces": host.interfaces(),
-        "volumes": sorted(one["Name"] for one in client.volumes().get("Volumes") or []),
-        "paths": {path: {**host.path_facts(path), "checksum": checksum(path)} for path in params["paths"]},
-        "migrations": journal.entries(),
-        "peer": {"problem": params["peer_address"] and host.unreachable(params["peer_address"], params["peer_port"])},
-        "container": describe_container(client, inspect, daemon, criu["version"]) if inspect else None,
-    }
+from ansible_collections.fog.migration.plugins.module_utils.operations import server_info
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import run_as_module
 
 
 def main() -> None:
-    module = api.new_module(
-        {
-            "container": {"type": "str"},
-            "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
-            "peer_address": {"type": "str"},
-            "peer_port": {"type": "int", "default": 22},
-            "paths": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(changed=False, **gather(api.connect(module.params), module.params))
-    except MigrationError as error:
-        module.fail_json(**error.result("Info"))
-    except api.FAILURES as error:
-        module.fail_json(msg=MigrationError(api.api_message(error)).sentence("Info"))
+    run_as_module(server_info.OPERATION)
 
 
 if __name__ == "__main__":

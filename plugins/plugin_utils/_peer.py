@@ -49,6 +49,11 @@ class Peer:
             shared_loader_obj=action._shared_loader_obj,
         )
 
+    @property
+    def action(self):
+        """An action plugin whose connection leads there."""
+        return self._normal
+
     def variable(self, name, default=None):
         """A variable of this host, templated as that host sees it."""
         return self._templar.template(self.variables[name]) if name in self.variables else default

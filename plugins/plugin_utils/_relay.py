@@ -403,29 +403,29 @@ def attempt(source, destination, deadline):
 
 def relay(source, destination, retries, timeout):
     """Relays one transfer, with its retries; a result like that of the module's own step `send`."""
-    books = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0, "reached": False}
+    stats = {"bytes_sent": 0, "bytes_received": 0, "seconds": 0.0, "attempts": 0, "resumed_bytes": 0, "reached": False}
     deadline = time.monotonic() + timeout
     while True:
         started = time.monotonic()
-        books["attempts"] += 1
+        stats["attempts"] += 1
         problem, hopeless = None, False
         try:
             report, other, complaint, sent, received = attempt(source, destination, deadline)
-            books["bytes_sent"] += sent
-            books["bytes_received"] += received
+            stats["bytes_sent"] += sent
+            stats["bytes_received"] += received
         except RelayError as exc:
             report, other, complaint, problem, hopeless = {}, {}, "", str(exc), exc.hopeless
-        books["seconds"] = round(books["seconds"] + time.monotonic() - started, 3)
-        books["reached"] = books["reached"] or any(end.get("reached") for end in (report, other))
+        stats["seconds"] = round(stats["seconds"] + time.monotonic() - started, 3)
+        stats["reached"] = stats["reached"] or any(end.get("reached") for end in (report, other))
         if "verdict" in report:
-            books["resumed_bytes"] = report["verdict"].get("resumed_bytes", 0)
-            return dict(books, compression=report["compression"])
+            stats["resumed_bytes"] = report["verdict"].get("resumed_bytes", 0)
+            return dict(stats, compression=report["compression"])
         for end in (report, other):
             if end.get("kind") == "Refused":
-                return dict(books, failed=True, interrupted=False, msg=end["error"])
+                return dict(stats, failed=True, interrupted=False, msg=end["error"])
         problem = problem or complaint or report.get("error") or "the connection was cut"
         late = time.monotonic() >= deadline
-        if hopeless or ssh_access.is_hopeless(problem) or late or books["attempts"] > retries:
+        if hopeless or ssh_access.is_hopeless(problem) or late or stats["attempts"] > retries:
             over = f" (the timeout of {timeout} s is over)" if late else ""
-            return dict(books, failed=True, interrupted=True, msg=f"{problem}{over}")
-        time.sleep(min(2.0 ** books["attempts"], 15, max(0.0, deadline - time.monotonic())))
+            return dict(stats, failed=True, interrupted=True, msg=f"{problem}{over}")
+        time.sleep(min(2.0 ** stats["attempts"], 15, max(0.0, deadline - time.monotonic())))

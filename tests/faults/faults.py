@@ -29,24 +29,25 @@ MOMENTS = {
         "transfer": "Transfer the checkpoint to the destination",
         "handover": "Hand over",
         "restore": "Restore the container at the destination",
-        "commitment": "The destination has to prove it",
+        "commitment": "Look at the container at the destination",
         "activation": "Let go of the container at the source",
         "end": "Leave the container to the destination",
     },
     "live": {
-        "reservation": "Open the journal at the source",
-        "preparation": "Prepare a checkpoint without the memory",
-        "arming": "Arm the destination",
-        "pre-copy": "Open the channel",
-        "freeze": "Freeze the container and have it go on at the destination",
-        "commitment": "The destination has to prove it",
-        "activation": "Let go of the container at the source",
-        "end": "Leave the container to the destination",
+        "reservation": "Stage 1, reservation",
+        "arming": "Stage 1, reservation, prepare and arm the destination",
+        "pre-copy": "Stage 2, iterative pre-copy",
+        "freeze": "Stage 3, stop-and-copy",
+        "commitment": "Stage 4, commitment",
+        "activation": "Stage 5, activation",
+        "end": "Remember what became of them",
     },
 }
 # Seconds that a network stays cut: longer than SSH waits for a sign of life.
 CUT = 30
-RAW = "pkill -KILL -f '/run/fog-migration/transfer-[^ ]*-{role}-[0-9]*/channel[.]py' || true"
+# What runs for a migration on a server: the process that its private folder names.
+RAW = "cut -d' ' -f1 /run/fog-migration/transfer-*-{role}-*/pid | xargs -r kill -KILL || true"
+AGENT = "cut -d' ' -f1 /run/fog-migration/agent-*/pid | xargs -r kill -KILL || true"
 
 
 class Scene(NamedTuple):
@@ -155,6 +156,8 @@ FAULTS = {
     "controller": Fault(_controller),
     "ssh of the channel": Fault(_kill("source", "pkill -KILL -f 'ssh .*fog-migration-destinatio[n]'; true")),
     "sender": Fault(_kill("source", RAW.format(role="source"))),
+    "agent at the source": Fault(_kill("source", AGENT)),
+    "agent at the destination": Fault(_kill("destination", AGENT)),
     "receiver": Fault(_kill("destination", RAW.format(role="destination"))),
     "runc at the source": Fault(_kill("source", _RUNTIME)),
     "criu at the source": Fault(_kill("source", _CRIU)),

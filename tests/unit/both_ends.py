@@ -12,12 +12,13 @@ import os
 import socket
 import threading
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Frozen, Rounds
 from ansible_collections.fog.migration.plugins.module_utils.migration.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Frames
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
 
 class Ends:
@@ -42,7 +43,7 @@ class Ends:
             self.destination._greet()
             while self.destination._serve():
                 pass
-        except (ChannelError, pages.PagesError) as exc:
+        except (ChannelError, pagemap.PagesError) as exc:
             self.destination._tell(str(exc))
 
     def freeze(self, images):
@@ -56,7 +57,7 @@ class Ends:
         self._thread.join()
         self.destination.pager = lazy_pages.Pager(self.destination.store, 0, self.destination._need)
         ours, theirs = socket.socketpair()
-        self.destination.pager.speak(ours)
+        self.destination.pager.serve(ours)
         threading.Thread(target=self.destination._hear, args=(True,), daemon=True).start()
         return theirs
 

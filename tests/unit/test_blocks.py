@@ -11,8 +11,8 @@ import random
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
 
 MIB = 1 << 20
 
@@ -152,5 +152,5 @@ def test_a_block_beyond_the_end_is_refused(tmp_path):
     )
     block = (8).to_bytes(8, "big") + (2).to_bytes(4, "big") + b"ab"
     stream = io.BytesIO(len(head).to_bytes(4, "big") + head + block + bytes(16))
-    with pytest.raises(Refused, match="more of a file than there is"):
+    with pytest.raises(Refused, match="data behind the end of a file"):
         archive.Unpacker(str(tmp_path), stream.read).unpack()

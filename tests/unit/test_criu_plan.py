@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.criu_plan import criu_plan, needed_version, numbers
-from ansible_collections.fog.migration.plugins.module_utils import decisions
+from ansible_collections.fog.migration.plugins.module_utils.criu import features as _features
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 
 NOTHING = {
@@ -157,7 +157,7 @@ def test_a_value_that_criu_does_not_take_is_none():
 def features(**refused) -> dict:
     """All features work, but those that are named do not."""
     return {
-        name: {"works": name not in refused, "why_not": refused.get(name)} for name in (*decisions.FEATURES, *refused)
+        name: {"works": name not in refused, "why_not": refused.get(name)} for name in (*_features.FEATURES, *refused)
     }
 
 
@@ -166,33 +166,33 @@ def possible(modes: dict) -> set[str]:
 
 
 def test_all_modes_with_all_features():
-    modes = decisions.migration_modes(True, None, features())
+    modes = _features.migration_modes(True, None, features())
     assert possible(modes) == {"cold", "precopy", "postcopy", "hybrid"}
     assert {one["why_not"] for one in modes.values()} == {None}
 
 
 def test_no_mode_without_criu():
-    modes = decisions.migration_modes(False, "criu is not installed", {})
+    modes = _features.migration_modes(False, "criu is not installed", {})
     assert not possible(modes)
     assert {one["why_not"] for one in modes.values()} == {"criu is not installed"}
 
 
 def test_precopy_on_arm():
-    why = decisions.feature_refusal("mem_dirty_track", "Warn  (criu/cr-check.c:824): Dirty", "4.2.1", "armv7l")
+    why = _features.feature_refusal("mem_dirty_track", "Warn  (criu/cr-check.c:824): Dirty", "4.2.1", "armv7l")
     assert why.endswith("(CONFIG_MEM_SOFT_DIRTY), which no ARM kernel can")
-    modes = decisions.migration_modes(True, None, features(mem_dirty_track=why))
+    modes = _features.migration_modes(True, None, features(mem_dirty_track=why))
     # It is told, but pre-copy finds out by itself what has changed.
     assert possible(modes) == {"cold", "precopy", "postcopy", "hybrid"}
 
 
 def test_no_postcopy_without_userfaultfd_says_so_once():
-    refused = {name: decisions.FEATURES[name] for name in ("mem_dirty_track", "uffd", "uffd-noncoop")}
-    modes = decisions.migration_modes(True, None, features(**refused))
+    refused = {name: _features.FEATURES[name] for name in ("mem_dirty_track", "uffd", "uffd-noncoop")}
+    modes = _features.migration_modes(True, None, features(**refused))
     assert possible(modes) == {"cold", "precopy"}
-    assert modes["postcopy"]["why_not"] == modes["hybrid"]["why_not"] == decisions.FEATURES["uffd"]
+    assert modes["postcopy"]["why_not"] == modes["hybrid"]["why_not"] == _features.FEATURES["uffd"]
 
 
 def test_an_old_criu_does_not_know_every_feature():
     said = "Error (criu/cr-check.c:1901): Unknown feature cgroupns"
-    assert decisions.feature_refusal("cgroupns", said, "2.0", "x86_64") == "CRIU 2.0 does not know the feature cgroupns"
-    assert decisions.feature_refusal("cgroupns", None, "2.0", "x86_64") is None
+    assert _features.feature_refusal("cgroupns", said, "2.0", "x86_64") == "CRIU 2.0 does not know the feature cgroupns"
+    assert _features.feature_refusal("cgroupns", None, "2.0", "x86_64") is None

@@ -132,6 +132,7 @@ SERVER = {
         "cpu_features": ["avx2", "sse4_2", "nopl"],
     },
     "docker": {
+        "sdk": True,
         "version": "26.1.5",
         "experimental": True,
         "storage_driver": "overlay2",
@@ -260,6 +261,8 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({}, {"docker.experimental": False}, {}, ["experimental"]),
         ({"docker.version": "17.09.1-ce"}, {}, {}, ["docker_version"]),
         ({}, {"docker.version": "17.09.1-ce"}, {}, []),
+        ({"docker.sdk": False}, {}, {}, ["docker_sdk"]),
+        ({}, {"docker.sdk": False}, {"mode": "precopy"}, ["docker_sdk"]),
         ({}, {"criu.works": False}, {}, ["criu_destination"]),
         ({"criu.works": False}, {}, {}, ["criu_source"]),
         ({"criu.options": {}}, {}, {}, []),

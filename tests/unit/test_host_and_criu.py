@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import host, procfs
 
 # A stats-dump that CRIU 4.2.1 wrote for a busybox counter.
 STATS_DUMP = bytes.fromhex(
@@ -90,8 +90,8 @@ def test_listening_ports():
 
 
 def test_descendants():
-    assert host.descendants({1: 0, 2: 1, 3: 2, 4: 1, 9: 8}, 2) == {2, 3}
-    assert host.descendants({1: 0, 2: 1, 3: 2, 4: 1}, 1) == {1, 2, 3, 4}
+    assert procfs.descendants({1: 0, 2: 1, 3: 2, 4: 1, 9: 8}, 2) == {2, 3}
+    assert procfs.descendants({1: 0, 2: 1, 3: 2, 4: 1}, 1) == {1, 2, 3, 4}
 
 
 ROOT = {"Uid": "0 0 0 0", "Gid": "0 0 0 0", "CapEff": "000001fffeffffff"}
@@ -110,4 +110,4 @@ USER = {"Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000"}
     ],
 )
 def test_whose_limits_can_be_read(own, others, readable):
-    assert host.limits_readable(own, others) is readable
+    assert procfs.limits_readable(own, others) is readable

@@ -14,7 +14,8 @@ import pytest
 from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
 from ansible_collections.fog.migration.plugins.filter.verdict import verdict
 from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.decisions import under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
 FACTS = {
@@ -41,12 +42,12 @@ def test_an_entry_from_its_begin_to_its_end(folder):
     assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
     entry = journal.load("looper100-1")
     assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
-    assert entry["boot"] == journal.boot()
-    journal.note("looper100-1", owner="unknown", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
+    assert entry["boot"] == procfs.boot()
+    journal.note("looper100-1", owner="in_doubt", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
     journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
     entry = journal.load("looper100-1")
     assert entry["made"] == {"volumes": ["a", "b"], "networks": ["n"]}
-    assert (entry["owner"], entry["transfers"]) == ("unknown", [{"id": "1"}, {"id": "2"}])
+    assert (entry["owner"], entry["transfers"]) == ("in_doubt", [{"id": "1"}, {"id": "2"}])
     assert journal.close_entry("looper100-1")
     assert not journal.close_entry("looper100-1")
     assert (journal.load("looper100-1"), journal.entries()) == (None, [])
@@ -55,9 +56,9 @@ def test_an_entry_from_its_begin_to_its_end(folder):
 
 def test_opening_it_again_forgets_nothing():
     journal.open_entry(FACTS)
-    journal.note("looper100-1", owner="unknown")
+    journal.note("looper100-1", owner="in_doubt")
     assert journal.open_entry(FACTS) is None
-    assert journal.load("looper100-1")["owner"] == "unknown"
+    assert journal.load("looper100-1")["owner"] == "in_doubt"
 
 
 def test_what_is_not_open_is_not_noted():
@@ -137,7 +138,7 @@ def test_an_entry_that_lies_is_told(folder, field, value):
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
 def test_names_that_lead_elsewhere(name):
-    with pytest.raises(journal.JournalError, match="no name of a migration"):
+    with pytest.raises(journal.JournalError, match="not the name of a migration"):
         journal.load(name)
 
 
@@ -149,7 +150,7 @@ def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        journal.note("looper100-1", owner="unknown")
+        journal.note("looper100-1", owner="in_doubt")
     assert journal.load("looper100-1")["owner"] == "source"
     assert os.listdir(folder) == ["looper100-1.json"]
 
@@ -253,35 +254,35 @@ def member(owner="source", *others):
         (answer(), {"skipped": True}, {}, "undo", ["fog1"]),
         (answer(), answer("destination"), {}, "undo", ["fog2", "fog1"]),
         # After it, only the destination knows.
-        (answer("unknown", "paused"), answer(), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), answer("destination"), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), answer("destination", "paused"), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), answer(container="created"), {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "exited"), answer(container="absent"), {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "paused"), answer("destination", "exited"), {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "paused"), NOTHING, {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "paused"), SILENT, {}, "wait", []),
-        (answer("unknown", "paused"), {"failed": True, "msg": "no Docker"}, {}, "wait", []),
-        (answer("unknown", "paused"), SILENT, {"lost": ["fog2"]}, "undo", ["fog1"]),
-        (answer("unknown", "paused"), answer(), {"rejected": True}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), answer(), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), answer("destination"), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), answer("destination", "paused"), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), answer(container="created"), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "exited"), answer(container="absent"), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), answer("destination", "exited"), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), NOTHING, {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), SILENT, {}, "wait", []),
+        (answer("in_doubt", "paused"), {"failed": True, "msg": "no Docker"}, {}, "wait", []),
+        (answer("in_doubt", "paused"), SILENT, {"lost": ["fog2"]}, "undo", ["fog1"]),
+        (answer("in_doubt", "paused"), answer(), {"rejected": True}, "undo", ["fog2", "fog1"]),
         # A container that waits for memory that nobody brings any more is none.
-        (answer("unknown", "paused"), answer(memory="arriving"), {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "paused"), answer(memory="arriving", programs=True), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), answer(memory="complete"), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), answer(memory="arriving"), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), answer(memory="arriving", programs=True), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), answer(memory="complete"), {}, "finish", ["fog1", "fog2"]),
         # What waits for others has not run; when another one has, it is to follow; and none goes without all of it.
-        (answer("unknown", "paused"), member(), {}, "undo", ["fog2", "fog1"]),
-        (answer("unknown", "paused"), member("destination"), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), member("source", answer("destination")), {}, "finish", ["fog1", "fog2"]),
-        (answer("unknown", "paused"), member("source", answer("source")), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), member(), {}, "undo", ["fog2", "fog1"]),
+        (answer("in_doubt", "paused"), member("destination"), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), member("source", answer("destination")), {}, "finish", ["fog1", "fog2"]),
+        (answer("in_doubt", "paused"), member("source", answer("source")), {}, "undo", ["fog2", "fog1"]),
         (
-            answer("unknown", "paused"),
+            answer("in_doubt", "paused"),
             member("destination", answer("destination", "exited")),
             {},
             "undo",
             ["fog2", "fog1"],
         ),
         (
-            answer("unknown", "paused"),
+            answer("in_doubt", "paused"),
             member("destination", answer("destination", memory="arriving")),
             {},
             "undo",
@@ -329,7 +330,7 @@ def test_never_both():
         for destination in answers:
             found = verdict(source, destination, hosts=["fog1", "fog2"])
             assert not (found["undo"] and found["finish"])
-            if destination is SILENT and source is not SILENT and (source["entry"] or {}).get("owner") == "unknown":
+            if destination is SILENT and source is not SILENT and (source["entry"] or {}).get("owner") == "in_doubt":
                 assert found["verdict"] == "wait"
             if source is not SILENT and source["entry"] and source["entry"]["owner"] == "destination":
                 assert found["undo"] == []

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import volume_arguments
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 
 EXT4 = {"type": "ext4", "device": "/dev/sda1"}
 NFS = {"type": "nfs4", "device": "store:/export"}
@@ -110,19 +110,19 @@ def test_a_volume_is_made_as_it_was():
 
 def test_the_file_system_of_a_path():
     table = "/dev/sda1 / ext4 rw 0 0\nstore:/e /srv/a\\040b nfs4 rw 0 0\nnone /srv tmpfs rw 0 0\nover /srv xfs rw 0 0\n"
-    mounts = host.parse_mounts(table)
-    assert host.file_system("/srv/a b/c", mounts)["type"] == "nfs4"
-    assert host.file_system("/srv/x", mounts) == {"type": "xfs", "device": "over"}
-    assert host.file_system("/srvx", mounts)["type"] == "ext4"
-    assert host.file_system("/", mounts)["type"] == "ext4"
-    assert host.file_system("/x", [])["type"] == "unknown"
+    mounts = files.parse_mounts(table)
+    assert files.file_system("/srv/a b/c", mounts)["type"] == "nfs4"
+    assert files.file_system("/srv/x", mounts) == {"type": "xfs", "device": "over"}
+    assert files.file_system("/srvx", mounts)["type"] == "ext4"
+    assert files.file_system("/", mounts)["type"] == "ext4"
+    assert files.file_system("/x", [])["type"] == "unknown"
 
 
 def test_what_is_known_of_a_path(tmp_path):
-    assert host.path_facts(str(tmp_path / "absent"))["exists"] is False
-    assert host.path_facts(str(tmp_path))["empty"]
+    assert files.path_facts(str(tmp_path / "absent"))["exists"] is False
+    assert files.path_facts(str(tmp_path))["empty"]
     (tmp_path / "file").touch()
-    found = host.path_facts(str(tmp_path))
+    found = files.path_facts(str(tmp_path))
     assert (found["exists"], found["empty"]) == (True, False)
 
 

@@ -18,23 +18,34 @@ import time
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils import errors
+from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 from ansible_collections.fog.migration.plugins.module_utils.network import (
+    announcements,
+    image_sockets,
     namespace,
     netlink,
     probe_connections,
     restore_network,
 )
-from ansible_collections.fog.migration.plugins.module_utils.network import sockets as _sockets
-from ansible_collections.fog.migration.plugins.module_utils.system import host
-from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Interface
+from ansible_collections.fog.migration.plugins.module_utils.network.sockets import (
+    CLOSED,
+    ESTABLISHED,
+    LISTEN,
+    Endpoint,
+    Socket,
+    UnixSocket,
+)
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 MAC = bytes.fromhex("02420ad586c0")
 MOVED = {"192.0.2.5", "fd00::5"}
 
 
-def sock(local, remote=("0.0.0.0", 0), state=namespace.ESTABLISHED, protocol=socket.IPPROTO_TCP, **more):
-    """A socket as the kernel's list of them tells it."""
-    return {"local": local, "remote": remote, "state": state, "protocol": protocol, "inode": 7, "waiting": 0, **more}
+def sock(local, remote=("0.0.0.0", 0), state=ESTABLISHED, protocol=socket.IPPROTO_TCP, waiting=0, inode=7):
+    """A socket as it is in the kernel's list."""
+    return Socket(protocol, state, Endpoint(*local), Endpoint(*remote), waiting, inode)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +63,15 @@ def sock(local, remote=("0.0.0.0", 0), state=namespace.ESTABLISHED, protocol=soc
     ],
 )
 def test_a_connection_goes_where_its_address_goes(local, remote, survives):
-    assert namespace.survives(sock((local, 80), (remote, 40000)), MOVED) == survives
+    assert sock((local, 80), (remote, 40000)).survives(MOVED) == survives
 
 
 def test_an_address_that_is_only_lent_does_not_move():
-    lan = {"kind": "macvlan", "flags": 0x1043, "addresses": ["192.0.2.5"]}
-    assert namespace.moved_addresses([lan, {**lan, "kind": "veth", "addresses": ["172.17.0.2"]}]) == {"192.0.2.5"}
+    lan = Interface("eth0", "macvlan", MAC, 0x1043, ("192.0.2.5",))
+    bridge = lan._replace(kind="veth", addresses=("172.17.0.2",))
+    assert namespace.moved_addresses([lan, bridge]) == {"192.0.2.5"}
     # An ipvlan of layer 3.
-    assert namespace.moved_addresses([{**lan, "kind": "ipvlan", "flags": 0x10C3}]) == set()
+    assert namespace.moved_addresses([lan._replace(kind="ipvlan", flags=0x10C3)]) == set()
 
 
 def test_what_is_said_beforehand():
@@ -68,12 +80,12 @@ def test_what_is_said_beforehand():
         sock(("172.17.0.2", 80), ("192.0.2.7", 40001)),
         sock(("127.0.0.1", 5432), ("127.0.0.1", 40002)),
         sock(("fd00::5", 80), ("fd00::7", 40003)),
-        sock(("0.0.0.0", 80), state=namespace.LISTEN),
-        sock(("192.0.2.5", 81), state=namespace.LISTEN),
-        sock(("172.17.0.2", 82), state=namespace.LISTEN),
-        sock(("10.1.0.7", 83), state=namespace.LISTEN),
-        sock(("127.0.0.1", 4000), state=namespace.LISTEN),
-        sock(("224.0.0.251", 5353), state=namespace.CLOSED, protocol=socket.IPPROTO_UDP),
+        sock(("0.0.0.0", 80), state=LISTEN),
+        sock(("192.0.2.5", 81), state=LISTEN),
+        sock(("172.17.0.2", 82), state=LISTEN),
+        sock(("10.1.0.7", 83), state=LISTEN),
+        sock(("127.0.0.1", 4000), state=LISTEN),
+        sock(("224.0.0.251", 5353), state=CLOSED, protocol=socket.IPPROTO_UDP),
         sock(("172.17.0.2", 53), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
     ]
     said = probe_connections.classify(sockets, MOVED, {"10.1.0.7"})
@@ -87,11 +99,11 @@ def test_what_is_said_beforehand():
 
 def test_unix_sockets_of_others():
     def unix(inode, peer, name=""):
-        return {"type": 1, "inode": inode, "peer": peer, "name": name}
+        return UnixSocket(1, inode, peer, name)
 
     listed = [unix(1, 2), unix(2, 1), unix(3, 9), unix(9, 3, "/run/docker.sock")]
     listed += [unix(4, 8), unix(5, 0, "/mine"), unix(7, 9)]
-    sockets = {one["inode"]: one for one in listed}
+    sockets = {one.inode: one for one in listed}
     assert probe_connections.unix_outside(sockets, {1, 2, 5}) == []
     assert probe_connections.unix_outside(sockets, {1, 2, 3, 4, 5}) == ["/run/docker.sock", "one without a name"]
 
@@ -100,7 +112,7 @@ def test_sessions_are_what_was_started_from_outside():
     shell = ["sh", "-c", "sleep 60; :"]
     with subprocess.Popen(shell, start_new_session=True) as one, subprocess.Popen(["sleep", "61"]) as other:
         try:
-            while len(everyone := sorted(host.processes_below(one.pid) | {other.pid})) < 3:
+            while len(everyone := sorted(procfs.processes_below(one.pid) | {other.pid})) < 3:
                 time.sleep(0.01)
             assert probe_connections.sessions(everyone, []) == ["sh", "sleep"]
             assert (
@@ -136,19 +148,19 @@ def test_deleted_files(tmp_path):
 
 
 def test_what_belongs_to_the_kernel_alone():
-    assert not namespace.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000)))
-    assert namespace.half_open(sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0))
-    assert namespace.half_open(sock(("0.0.0.0", 80), state=namespace.LISTEN, waiting=2))
-    assert not namespace.half_open(sock(("0.0.0.0", 80), state=namespace.LISTEN))
+    assert not sock(("192.0.2.5", 80), ("192.0.2.7", 40000)).is_half_open
+    assert sock(("192.0.2.5", 80), ("192.0.2.7", 40000), inode=0).is_half_open
+    assert sock(("0.0.0.0", 80), state=LISTEN, waiting=2).is_half_open
+    assert not sock(("0.0.0.0", 80), state=LISTEN).is_half_open
 
 
 def test_announcements():
-    arp = namespace.announcement(MAC, "192.0.2.5")
+    arp = announcements.announcement(MAC, "192.0.2.5")
     packed = bytes([192, 0, 2, 5])
     assert arp[:14] == b"\xff" * 6 + MAC + b"\x08\x06"
     assert arp[14:] == bytes.fromhex("0001080006040001") + MAC + packed + bytes(6) + packed
 
-    advertisement = namespace.announcement(MAC, "fd00::5")
+    advertisement = announcements.announcement(MAC, "fd00::5")
     source, target = ipaddress.ip_address("fd00::5").packed, ipaddress.ip_address("ff02::1").packed
     assert advertisement[:14] == bytes.fromhex("333300000001") + MAC + b"\x86\xdd"
     assert advertisement[22:54] == source + target
@@ -156,7 +168,7 @@ def test_announcements():
     assert (icmp[0], icmp[4], icmp[8:24], icmp[24:]) == (136, 0x20, source, b"\x02\x01" + MAC)
     assert advertisement[18:22] == struct.pack("!HBB", len(icmp), 58, 255)
     # The checksum of what contains its own is nothing.
-    assert namespace.checksum(source + target + struct.pack("!II", len(icmp), 58) + icmp) == 0
+    assert announcements.checksum(source + target + struct.pack("!II", len(icmp), 58) + icmp) == 0
 
 
 def test_netlink_attributes_there_and_back():
@@ -172,12 +184,12 @@ def test_netlink_messages():
     assert list(netlink.messages_of(data)) == [(18, 1, b"12345"), (2, 9, bytes(4))]
 
 
-def test_our_hook_comes_first_where_there_is_a_network_to_guard():
+def test_our_hook_comes_first_where_the_container_has_a_network_of_its_own():
     docker = {"path": "/proc/1/exe", "args": ["libnetwork-setkey"]}
     config = {"hooks": {"prestart": [docker]}, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}
-    guarded, plugs = restore_network.with_hook(config, "/run/x")
-    hooks = guarded["hooks"]["prestart"]
-    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:], plugs) == ("/bin/sh", "/run/x", [docker], [])
+    filtered, keys = restore_network.with_hook(config, "/run/x")
+    hooks = filtered["hooks"]["prestart"]
+    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:], keys) == ("/bin/sh", "/run/x", [docker], [])
     shared = {"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}
     for other in (shared, {"linux": {"namespaces": [{"type": "mount"}]}}):
         assert restore_network.with_hook(other, "/run/x") == (other, [])
@@ -208,13 +220,13 @@ class Daemon:
 def test_what_dockers_hook_would_say_is_said_for_it(tmp_path, answer, problem):
     daemon, other = Daemon(tmp_path, answer), {"path": "/bin/true", "args": ["true"]}
     config = {"hooks": {"prestart": [daemon.hook, other]}, "linux": {"namespaces": [{"type": "network"}]}}
-    guarded, (plug,) = restore_network.with_hook(config, "/run/x")
-    assert guarded["hooks"]["prestart"][1:] == [other]
+    filtered, (key,) = restore_network.with_hook(config, "/run/x")
+    assert filtered["hooks"]["prestart"][1:] == [other]
     serving = threading.Thread(target=daemon.serve)
     serving.start()
-    expected = pytest.raises(framing.Refused, match=problem) if problem else contextlib.nullcontext()
+    expected = pytest.raises(errors.Refused, match=problem) if problem else contextlib.nullcontext()
     with expected:
-        plug.into(7)
+        key.set(7)
     serving.join()
     assert daemon.heard == {"ContainerID": "c" * 64, "Key": "/proc/7/ns/net"}
 
@@ -228,30 +240,30 @@ def words(address):
     return struct.unpack(f"={len(packed) // 4}I", packed)
 
 
-def entry(local, remote, state=namespace.ESTABLISHED, protocol=socket.IPPROTO_TCP):
+def entry(local, remote, state=ESTABLISHED, protocol=socket.IPPROTO_TCP):
     """A socket in an image."""
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     numbers = [(1, 11), (2, 4000), (3, family), (4, 1), (5, protocol), (6, state), (7, local[1]), (8, remote[1])]
     numbers += [(9, 2), (10, 0)]
     numbers += [(11, word) for word in words(local[0])] + [(12, word) for word in words(remote[0])]
-    body = b"".join(_sockets.number(*pair) for pair in numbers)
-    return body + _sockets.message(14, b"\x08\x01") + _sockets.number(19, 1)
+    body = b"".join(protobuf.number(*pair) for pair in numbers)
+    return body + protobuf.message(14, b"\x08\x01") + protobuf.number(19, 1)
 
 
 def image(*contents):
     """A files.img of these sockets, and of a file that is none."""
-    others = [_sockets.number(1, 1) + _sockets.number(2, 5) + _sockets.message(3, b"abc")]
-    found = [_sockets.number(1, 4) + _sockets.number(2, 11) + _sockets.message(4, one) for one in contents]
-    head = struct.pack("<II", _sockets.COMMON_MAGIC, 0x56303138)
+    others = [protobuf.number(1, 1) + protobuf.number(2, 5) + protobuf.message(3, b"abc")]
+    found = [protobuf.number(1, 4) + protobuf.number(2, 11) + protobuf.message(4, one) for one in contents]
+    head = struct.pack("<II", image_sockets.COMMON_MAGIC, 0x56303138)
     return head + b"".join(struct.pack("<I", len(one)) + one for one in [*others, *found])
 
 
 def sockets_of(path):
     """The sockets in a files.img."""
     return [
-        _sockets.described(value)
-        for one in _sockets.entries(path.read_bytes())[1]
-        for number, value, _raw in _sockets.fields(one)
+        image_sockets.parsed(value)
+        for one in image_sockets.entries(path.read_bytes())[1]
+        for number, value, _raw in protobuf.fields(one)
         if number == 4
     ]
 
@@ -261,40 +273,38 @@ def test_a_connection_is_taken_from_the_images(tmp_path):
     over = entry(("::ffff:172.17.0.2", 80), ("::ffff:192.0.2.7", 40000))
     path.write_bytes(
         image(
-            entry(("0.0.0.0", 80), ("0.0.0.0", 0), namespace.LISTEN),
+            entry(("0.0.0.0", 80), ("0.0.0.0", 0), LISTEN),
             over,
             entry(("192.0.2.5", 80), ("192.0.2.7", 40001)),
             entry(("172.17.0.2", 999), ("192.0.2.9", 53), protocol=socket.IPPROTO_UDP),
         )
     )
-    left = _sockets.detach(
-        str(tmp_path), lambda one, _all: namespace.is_connected(one) and not namespace.survives(one, MOVED)
-    )
-    assert [one["local"] for one in left] == [("172.17.0.2", 80), ("172.17.0.2", 999)]
+    orphans = image_sockets.detach(str(tmp_path), lambda one, _all: one.is_connected and not one.survives(MOVED))
+    assert [one.local for one in orphans] == [("172.17.0.2", 80), ("172.17.0.2", 999)]
     listening, closed, kept, datagrams = sockets_of(path)
-    assert listening["state"] == namespace.LISTEN
-    assert (closed["state"], closed["local"], closed["remote"]) == (namespace.CLOSED, ("::", 0), ("::", 0))
-    assert (kept["state"], kept["remote"]) == (namespace.ESTABLISHED, ("192.0.2.7", 40001))
-    assert (datagrams["local"], datagrams["remote"]) == (("0.0.0.0", 999), ("192.0.2.9", 53))
+    assert listening.state == LISTEN
+    assert (closed.state, closed.local, closed.remote) == (CLOSED, ("::", 0), ("::", 0))
+    assert (kept.state, kept.remote) == (ESTABLISHED, ("192.0.2.7", 40001))
+    assert (datagrams.local, datagrams.remote) == (("0.0.0.0", 999), ("192.0.2.9", 53))
     # All else of it is as it was, but that it was shut down.
-    assert _sockets.message(14, b"\x08\x01") in _sockets.detached(over)
-    assert 19 not in [number for number, _value, _raw in _sockets.fields(_sockets.detached(over))]
+    assert protobuf.message(14, b"\x08\x01") in image_sockets.detached(over)
+    assert 19 not in [number for number, _value, _raw in protobuf.fields(image_sockets.detached(over))]
 
 
 def test_images_are_left_alone_where_all_goes_on(tmp_path):
     path = tmp_path / "files.img"
     content = image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))
     path.write_bytes(content)
-    assert _sockets.detach(str(tmp_path), lambda _one, _all: False) == []
+    assert image_sockets.detach(str(tmp_path), lambda _one, _all: False) == []
     assert path.read_bytes() == content
-    assert _sockets.detach(str(tmp_path / "none"), lambda _one, _all: True) == []
+    assert image_sockets.detach(str(tmp_path / "none"), lambda _one, _all: True) == []
 
 
 @pytest.mark.parametrize("cut", [1, 3, 9])
 def test_an_image_that_is_cut_off(tmp_path, cut):
     (tmp_path / "files.img").write_bytes(image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))[:-cut])
-    with pytest.raises(_sockets.SocketsError):
-        _sockets.detach(str(tmp_path), lambda _one, _all: True)
+    with pytest.raises(image_sockets.SocketsError):
+        image_sockets.detach(str(tmp_path), lambda _one, _all: True)
 
 
 def test_mounts_of_links_become_mounts_of_what_they_lead_to(tmp_path):

@@ -12,8 +12,10 @@ import zlib
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression, framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, MEMORY, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import MEMORY
 
 NAME = "pagemap-1.img"
 MIB = 1024 * 1024
@@ -94,6 +96,6 @@ def test_what_is_no_chunk_is_refused(data):
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\0\5\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff"])
-def test_memory_of_nobody_is_refused(payload):
-    with pytest.raises(Refused, match="memory of nobody"):
+def test_a_malformed_header_is_refused(payload):
+    with pytest.raises(Refused, match="a MEMORY frame with a malformed header"):
         framing.parse_memory(payload)

@@ -32,21 +32,14 @@ from image_sets import (
     write_set,
 )
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
-from ansible_collections.fog.migration.plugins.module_utils.memory.pages import (
-    LAZY,
-    PARENT,
-    PRESENT,
-    ImageSet,
-    MemoryOf,
-    PagesError,
-    Run,
-    Store,
-    complete,
-    dumped_runs,
-)
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, page_store, process_memory
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory.image_set import ImageSet, complete, dumped_runs
+from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
+from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import LAZY, PARENT, PRESENT, PagesError, Run
+from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
 
-PAGE = _pages.PAGE
+PAGE = _pagemap.PAGE
 HEAP, STACK = 0x55D0_0000_0000, 0x7FFE_0000_0000
 ONE = "pagemap-1.img"
 
@@ -100,7 +93,7 @@ def bytes_of(runs):
 @pytest.mark.parametrize("entry", [old_entry, new_entry])
 def test_entries_of_old_and_new_criu(entry):
     data = pagemap(entry(HEAP, 3, PRESENT), entry(HEAP + 3 * PAGE, 70000, LAZY), entry(STACK, 2, PRESENT | LAZY))
-    assert _pages.decode_pagemap(data, ONE) == (
+    assert _pagemap.decode_pagemap(data, ONE) == (
         1,
         [
             Run(HEAP, 3, PRESENT, -1, 0),
@@ -112,13 +105,13 @@ def test_entries_of_old_and_new_criu(entry):
 
 def test_entries_of_very_old_criu():
     data = pagemap(message(_1=HEAP, _2=1), message(_1=STACK, _2=2, _3=0))
-    assert [run.flags for run in _pages.decode_pagemap(data, ONE)[1]] == [PRESENT, PRESENT]
+    assert [run.flags for run in _pagemap.decode_pagemap(data, ONE)[1]] == [PRESENT, PRESENT]
 
 
 def test_what_is_written_any_criu_reads():
     runs = [Run(HEAP, 300, PRESENT, -1, 0), Run(STACK, 1 << 33, LAZY, -1, -1)]
-    data = _pages.encode_pagemap(7, runs)
-    assert _pages.decode_pagemap(data, ONE) == (7, runs)
+    data = _pagemap.encode_pagemap(7, runs)
+    assert _pagemap.decode_pagemap(data, ONE) == (7, runs)
     assert read_pagemap(data) == (7, [(HEAP, 300, PRESENT), (STACK, 1 << 33, LAZY)])
     assert data == pagemap(
         message(_1=HEAP, _2=300, _4=PRESENT, _5=300), message(_1=STACK, _2=0, _4=LAZY, _5=1 << 33), pages_id=7
@@ -141,14 +134,14 @@ GOOD = new_entry(HEAP, 2, PRESENT)
         (pagemap(GOOD) + b"\xff\xff\xff\xff", "is cut off"),
         (pagemap(b"\2\0\0\0\x08\x80"), "has a malformed entry"),
         (pagemap(b"\x0c\0\0\0\x08" + b"\xff" * 11), "has a malformed entry"),
-        (pagemap(message(_1=HEAP, _2=0, _4=PRESENT, _5=1, _6=1)), r"not known here \(number 6, type 0\)"),
-        (pagemap(b"\4\0\0\0\x0a\2ab"), r"not known here \(number 1, type 2\)"),
-        (pagemap(message(_2=1, _4=PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP, 0, PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP + 1, 1, PRESENT)), "no run of pages"),
-        (pagemap(new_entry((1 << 64) - PAGE, 2, PRESENT)), "no run of pages"),
-        (pagemap(new_entry(HEAP, 1, PRESENT | 8)), "flags 12, which are not known"),
-        (pagemap(new_entry(HEAP, 1, 0)), "flags 0, which are not known"),
+        (pagemap(message(_1=HEAP, _2=0, _4=PRESENT, _5=1, _6=1)), r"an unknown field \(number 6, type 0\)"),
+        (pagemap(b"\4\0\0\0\x0a\2ab"), r"an unknown field \(number 1, type 2\)"),
+        (pagemap(message(_2=1, _4=PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP, 0, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP + 1, 1, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry((1 << 64) - PAGE, 2, PRESENT)), "not a run of pages"),
+        (pagemap(new_entry(HEAP, 1, PRESENT | 8)), "flags 12, which are unknown"),
+        (pagemap(new_entry(HEAP, 1, 0)), "flags 0, which are unknown"),
         (pagemap(GOOD, new_entry(HEAP + PAGE, 1, PRESENT)), "not in order"),
         (pagemap(GOOD, new_entry(0, 1, PRESENT)), "not in order"),
         # As an incremental dump has them.
@@ -160,7 +153,7 @@ GOOD = new_entry(HEAP, 2, PRESENT)
 )
 def test_what_is_no_pagemap_is_refused(data, reason):
     with pytest.raises(PagesError, match=f"pagemap-1.img .*{reason}"):
-        _pages.decode_pagemap(data, ONE)
+        _pagemap.decode_pagemap(data, ONE)
 
 
 def test_no_damage_goes_unnoticed_or_ends_in_a_traceback():
@@ -170,7 +163,7 @@ def test_no_damage_goes_unnoticed_or_ends_in_a_traceback():
         damaged = bytearray(data)
         damaged[position] ^= 1 << bit
         try:
-            assert _pages.decode_pagemap(bytes(damaged), "p") != _pages.decode_pagemap(data, "p")
+            assert _pagemap.decode_pagemap(bytes(damaged), "p") != _pagemap.decode_pagemap(data, "p")
         except PagesError as error:
             assert "\n" not in str(error)
 
@@ -281,21 +274,21 @@ def test_a_dump_without_its_pages_is_completed(tmp_path, seed, how, entry):
 
 def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
     """At the destination, it would be the third time: the container itself is about to get it."""
-    size = 40 * _pages.BLOCK
+    size = 40 * _pagemap.BLOCK
     memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(size // PAGE)}}
     images = write_set(tmp_path / "images", memory, contents=False)
-    rooms, copy = [], _pages._copy
+    rooms, copy = [], image_set._copy
 
     def copy_and_look(*arguments):
         copy(*arguments)
         rooms.append(sum(os.stat(path).st_blocks * 512 for path in (tmp_path / "images" / "pages-1.img", place)))
 
-    monkeypatch.setattr(_pages, "_copy", copy_and_look)
+    monkeypatch.setattr(image_set, "_copy", copy_and_look)
     store = store_of(tmp_path / "store", memory, random.Random(7))
     place = f"{store.directory}/{ONE}.pages"
     complete(images, store, False)
     assert memory_in(images) == memory
-    assert max(rooms) <= size + 2 * _pages.BLOCK
+    assert max(rooms) <= size + 2 * _pagemap.BLOCK
     assert not os.path.exists(place)
 
 
@@ -316,7 +309,7 @@ def test_a_page_that_never_came(tmp_path, left):
     images = write_set(tmp_path / "images", memory, contents=False)
     store = store_of(tmp_path / "store", left and {ONE: {v: p for v, p in memory[ONE].items() if v != HEAP + 4 * PAGE}})
     missing = HEAP + 4 * PAGE if left else HEAP
-    with pytest.raises(PagesError, match=f"the page at 0x{missing:x} of {ONE} never came"):
+    with pytest.raises(PagesError, match=f"the page at 0x{missing:x} of {ONE} did not arrive"):
         complete(images, store, False)
     # Nothing that could be restored by mistake.
     assert not (tmp_path / "images" / ONE).exists()
@@ -493,10 +486,10 @@ def test_what_the_other_end_may_not_send(tmp_path):
         with pytest.raises(PagesError, match="is not the name of a pagemap"):
             store.put(name, HEAP, one)
     for vaddr, data in ((HEAP + 1, one), (HEAP, one[:-1]), (HEAP, b""), (-PAGE, one), ((1 << 64) - PAGE, one + one)):
-        with pytest.raises(PagesError, match="are no pages"):
+        with pytest.raises(PagesError, match="are not whole pages"):
             store.put(ONE, vaddr, data)
     store.put(ONE, HEAP, one)
-    with pytest.raises(PagesError, match=f"the page at 0x{HEAP + PAGE:x} never came"):
+    with pytest.raises(PagesError, match=f"the page at 0x{HEAP + PAGE:x} did not arrive"):
         store.settle(ONE, [(HEAP, 2)])
     for layout in ([(HEAP + PAGE, 1), (HEAP, 1)], [(HEAP, 0)], [(HEAP + 1, 1)]):
         with pytest.raises(PagesError, match="is not in order"):
@@ -542,7 +535,7 @@ def test_pieces_while_another_thread_ends_the_round(tmp_path, monkeypatch):
     store = store_of(tmp_path / "store", {ONE: {HEAP: (content(1), 0)}})
     store.put(ONE, HEAP + PAGE, content(2))
     settling = threading.Thread(target=store.settle, args=(ONE, [(HEAP, 2)]))
-    look = _pages._reaching
+    look = page_store._reaching
 
     def look_slowly(*arguments):
         found = look(*arguments)
@@ -551,7 +544,7 @@ def test_pieces_while_another_thread_ends_the_round(tmp_path, monkeypatch):
             settling.join(0.2)
         return found
 
-    monkeypatch.setattr(_pages, "_reaching", look_slowly)
+    monkeypatch.setattr(page_store, "_reaching", look_slowly)
     assert bytes_of(store.pieces(ONE, HEAP, 2)) == content(1) + content(2)
     settling.join()
     assert bytes_of(store.pieces(ONE, HEAP, 2)) == content(1) + content(2)
@@ -578,7 +571,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 
 
 def test_private_mappings():
-    assert _pages.parse_maps(MAPS) == [
+    assert process_memory.parse_maps(MAPS) == [
         (0x55D000000000, 0x55D000002000),
         (0x55D000100000, 0x55D000200000),
         (0x7F0000000000, 0x7F0000100000),
@@ -588,13 +581,13 @@ def test_private_mappings():
 
 
 def test_shared_mappings_without_a_file():
-    assert _pages.parse_shared(MAPS) == {77: "7f0000200000-7f0000300000", 5: "7f0000310000-7f0000320000"}
+    assert process_memory.parse_shared(MAPS) == {77: "7f0000200000-7f0000300000", 5: "7f0000310000-7f0000320000"}
 
 
 def test_entries_of_the_kernels_pagemap():
     present, swapped, file, guard = 1 << 63, 1 << 62, 1 << 61, 1 << 58
     entries = [0, present | 77, swapped, present | file, present | 78, present | guard, 0, 5, present]
-    assert _pages.wanted_pages(struct.pack(f"={len(entries)}Q", *entries)) == [(1, 3), (4, 5), (8, 9)]
+    assert process_memory.wanted_pages(struct.pack(f"={len(entries)}Q", *entries)) == [(1, 3), (4, 5), (8, 9)]
 
 
 TARGET = """
@@ -688,7 +681,7 @@ def test_both_ways_to_look_agree(target, monkeypatch):
     """The way for kernels before 6.7 may name zero pages, which the other one leaves out."""
     process, _tell = target
     first = pages_of(process.pid)
-    monkeypatch.setattr(_pages, "_PAGEMAP_SCAN", 0xC0606611)
+    monkeypatch.setattr(process_memory, "_PAGEMAP_SCAN", 0xC0606611)
     second = pages_of(process.pid)
     assert {vaddr: second.get(vaddr) for vaddr in first} == first
     assert not any(any(second[vaddr]) for vaddr in second.keys() - first.keys())

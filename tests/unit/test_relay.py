@@ -154,7 +154,7 @@ def test_paramiko_is_asked_for(monkeypatch):
 
 def program(directory, **order):
     directory.mkdir()
-    return ssh_access.shell_line(deploy.lay_down(str(directory), dict(order, idle_limit=30)))
+    return ssh_access.shell_line(deploy.install(str(directory), dict(order, idle_limit=30)))
 
 
 @pytest.fixture
@@ -247,12 +247,12 @@ def test_the_last_words_of_a_program():
 @pytest.mark.parametrize(
     ("wanted", "source", "destination", "mode", "why"),
     [
-        ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "direct", None),
-        ("relay", {"has_ssh": True, "reachable": True}, {"door_problem": None}, "relay", None),
+        ("auto", {"has_ssh": True, "reachable": True}, {"access_problem": None}, "direct", None),
+        ("relay", {"has_ssh": True, "reachable": True}, {"access_problem": None}, "relay", None),
         ("auto", {"has_ssh": True, "reachable": False, "unreachable_reason": "timed out"}, {}, "relay", "cannot reach"),
         ("auto", {"has_ssh": False, "reachable": True}, {}, "relay", "no ssh and ssh-keygen"),
-        ("auto", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "relay", "on the destination, no"),
-        ("direct", {"has_ssh": True, "reachable": True}, {"door_problem": "no"}, "direct", "on the destination, no"),
+        ("auto", {"has_ssh": True, "reachable": True}, {"access_problem": "no"}, "relay", "on the destination, no"),
+        ("direct", {"has_ssh": True, "reachable": True}, {"access_problem": "no"}, "direct", "on the destination, no"),
     ],
 )
 def test_the_mode_is_chosen(wanted, source, destination, mode, why):

@@ -9,9 +9,10 @@ import os
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration.source import SMALL, Source, is_lazy
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
 
 @pytest.fixture

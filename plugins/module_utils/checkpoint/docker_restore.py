@@ -15,9 +15,8 @@ import threading
 import time
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, containerd, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 # Seconds that Docker gets to answer after CRIU was killed.
 ANSWER_MARGIN = 60
@@ -83,7 +82,7 @@ def from_checkpoint(
     log = RestoreLog(root, container_id, place, since)
     log.start()
     # Docker's answer itself has no end when CRIU hangs: a timer kills CRIU, and then Docker answers.
-    overdue = threading.Timer(seconds, host.kill_restore, [container_id])
+    overdue = threading.Timer(seconds, runc.kill_restore, [container_id])
     overdue.start()
     begin = time.monotonic()
     try:
@@ -96,7 +95,7 @@ def from_checkpoint(
         raise MigrationError(what, criu_log=lines) from error
     finally:
         overdue.cancel()
-        checkpoint_layout.remove_copies(place, host.temporary_folders(), since)
+        checkpoint_layout.remove_copies(place, containerd.temporary_folders(), since)
         shutil.rmtree(place, ignore_errors=True)
     log.look()
     return log.finish()

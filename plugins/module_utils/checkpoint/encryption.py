@@ -23,10 +23,12 @@ import secrets
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path
 
 SEALED = "sealed.tar"
 METHOD = "scrypt-32768-8-1 aes-256-ctr hmac-sha256"
@@ -64,7 +66,7 @@ def _tag(key: bytes, manifest: dict) -> str:
 
 
 @contextlib.contextmanager
-def _openssl(key: bytes, *words: str, **streams):
+def _openssl(key: bytes, *words: str, **streams: Any) -> Iterator[subprocess.Popen]:
     """openssl at work; fails when it does.
 
     :param streams: its stdin and stdout, of which one is a pipe.
@@ -118,7 +120,7 @@ def seal(folder: str, manifest: dict, key: str, target: str) -> dict:
     return outer
 
 
-def _pack(folder: str, names: list[str], stream) -> None:
+def _pack(folder: str, names: list[str], stream: IO[bytes] | None) -> None:
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:
@@ -177,7 +179,7 @@ def unseal(folder: str, manifest: dict, key: str, target: str) -> dict:
     return inner
 
 
-def _unpack(stream, target: str) -> None:
+def _unpack(stream: IO[bytes] | None, target: str) -> None:
     """Plain files only, and only where they belong."""
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for entry in archive:

@@ -17,10 +17,9 @@ import json
 import os
 import re
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
+from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import is_whole
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
 
 FORMAT = "fog.migration/checkpoint"
 VERSION = 2
@@ -98,7 +97,7 @@ def write(folder: str, manifest: dict) -> None:
     fsync_folder(folder)
 
 
-def _complaint(manifest) -> str | None:
+def _complaint(manifest: object) -> str | None:
     """Why this is not a manifest that can be trusted to describe a checkpoint, or None."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         return "it is not a checkpoint's manifest"
@@ -126,7 +125,7 @@ def _complaint_of_facts(manifest: dict) -> str | None:
     container, tags = manifest["container"], manifest["container"].get("image_tags") or []
     if not isinstance(manifest.get("id"), str) or not _ID.fullmatch(manifest["id"]):
         return "it gives no id"
-    if not isinstance(manifest.get("name"), str) or not decisions.NAME.fullmatch(manifest["name"]):
+    if not isinstance(manifest.get("name"), str) or not validate.NAME.fullmatch(manifest["name"]):
         return "it gives no name of a checkpoint"
     if not all(isinstance(manifest.get(key), str) for key in ("created", "architecture")):
         return "it does not tell when and on what it was made"
@@ -135,10 +134,10 @@ def _complaint_of_facts(manifest: dict) -> str | None:
     if not all(isinstance(container.get(key), str) for key in ("id", "name", "image")):
         return "it does not tell of which container it is"
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        return "it gives tags of the image that are none"
+        return "it gives tags of the image that are not strings"
     mounts = manifest.get("mounts", {})
     if not isinstance(mounts, dict) or not all(one is None or isinstance(one, str) for one in mounts.values()):
-        return "it gives mounts that are none"
+        return "it gives mounts that are not strings"
     if not isinstance(manifest.get("files_alone", []), list):
         return "it does not tell which mounts are of a file"
     if not isinstance(manifest.get("differences", []), list):

@@ -3,18 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Protocol Buffers, as little of them as CRIU's images need (U(https://protobuf.dev/programming-guides/encoding)).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WORD = 1 << 64
 
 
-class ProtobufError(ValueError):
+class ProtobufError(CollectionError):
     """What is no message. The text is a clause."""
 
 
@@ -41,15 +43,17 @@ def decode(data: bytes, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value % _WORD, position
         shift += 7
-    raise ProtobufError("a number in it has no end")
+    raise ProtobufError("a number in it is cut off")
 
 
-def fields(data) -> Iterator[tuple[int, int | bytes, bytes]]:
+def fields(data: int | bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
     """Yields number and value of each field of a message, and the field as it stands.
 
-    :param data: the bytes of the message; TypeError when these are none.
+    :param data: the bytes of the message, as the value of a field has them.
     :raises ProtobufError: when it is none.
     """
+    if isinstance(data, int):
+        raise ProtobufError("a field in it is a number and not a message")
     position, size = 0, len(data)
     while position < size:
         begin = position
@@ -72,7 +76,7 @@ def _length(kind: int, data: bytes, position: int) -> tuple[int, int]:
     if kind == BYTES:
         return decode(data, position, len(data))
     if kind not in (FIXED32, FIXED64):
-        raise ProtobufError(f"a field in it is of the kind {kind}")
+        raise ProtobufError(f"a field in it has the unknown wire type {kind}")
     return (4 if kind == FIXED32 else 8), position
 
 

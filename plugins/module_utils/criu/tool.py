@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What CRIU writes beside its images: statistics and logs; its configuration; and whether it works here, with what.
+"""CRIU's program: where it is, its version and configuration; what it writes beside its images: statistics and logs.
 
 The statistics are a protobuf message in CRIU's image framing: two magic numbers, a length, the message
 (U(https://criu.org/Images), U(https://github.com/checkpoint-restore/criu/blob/criu-dev/images/stats.proto)).
@@ -16,7 +16,6 @@ import shutil
 import struct
 import subprocess
 
-from ansible_collections.fog.migration.plugins.module_utils import decisions
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
@@ -64,7 +63,7 @@ def decode_stats(data: bytes) -> dict:
                 statistics.update(
                     {names[field]: value for field, value, _raw in protobuf.fields(message) if field in names}
                 )
-    except (protobuf.ProtobufError, TypeError) as error:
+    except protobuf.ProtobufError as error:
         raise ValueError("malformed statistics image") from error
     return statistics
 
@@ -174,39 +173,3 @@ def version() -> str | None:
     """CRIU's version on this host, or None where it is not installed."""
     path = find_criu()
     return parse_version(_run(path, "--version")[1]) if path else None
-
-
-def _check(path: str, *words: str) -> str | None:
-    """Why C(criu check) says no, or None."""
-    code, output = _run(path, "check", *words)
-    return None if code == 0 else " / ".join(log_tail(output, 2)) or f"criu check ended with {code}"
-
-
-def _features(path: str, criu_version: str | None) -> dict[str, dict]:
-    """Each feature of C(decisions.FEATURES), asked for one by one: whether it C(works), else C(why_not)."""
-    said = {name: _check(path, "--feature", name) for name in decisions.FEATURES}
-    machine = os.uname().machine
-    return {
-        name: {"works": answer is None, "why_not": decisions.feature_refusal(name, answer, criu_version, machine)}
-        for name, answer in said.items()
-    }
-
-
-def probe() -> dict:
-    """CRIU here: C(path), C(version), C(options) for runc, whether it C(works) on this kernel, else C(why_not).
-
-    And its C(features), and the C(modes) of migration that are possible with them.
-    """
-    path = find_criu()
-    number = parse_version(_run(path, "--version")[1]) if path else None
-    why_not = _check(path) if path else "criu is not installed"
-    features = _features(path, number) if path else {}
-    return {
-        "path": path,
-        "version": number,
-        "options": parse_options(runc_configuration()),
-        "works": why_not is None,
-        "why_not": why_not,
-        "features": features,
-        "modes": decisions.migration_modes(why_not is None, why_not, features),
-    }

@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
 import os
-import re
 import traceback
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
-
-from ansible_collections.fog.migration.plugins.module_utils.docker.images import chain_ids
+from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 # What a call of the API can raise.
@@ -37,30 +33,10 @@ except ImportError:
     FAILURES = (OSError,)
     READ_TIMEOUT = TimeoutError
 
+api_message = daemon.message
 _BLOCK = 1 << 20
 # What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
-
-
-def _option(kind: str, variable: str | None = None, **more) -> dict:
-    """One option of an argument specification, with an environment variable to fall back to."""
-    fallback = {"fallback": (env_fallback, [variable])} if variable else {}
-    return dict({"type": kind}, **fallback, **more)
-
-
-CONNECTION_SPEC = {
-    "docker_host": _option("str", "DOCKER_HOST", default="unix:///var/run/docker.sock", aliases=["docker_url"]),
-    "tls_hostname": _option("str", "DOCKER_TLS_HOSTNAME"),
-    "api_version": _option("str", "DOCKER_API_VERSION", default="auto", aliases=["docker_api_version"]),
-    "timeout": _option("int", "DOCKER_TIMEOUT", default=60),
-    "ca_path": _option("path", aliases=["ca_cert", "tls_ca_cert", "cacert_path"]),
-    "client_cert": _option("path", aliases=["tls_client_cert", "cert_path"]),
-    "client_key": _option("path", aliases=["tls_client_key", "key_path"]),
-    "tls": _option("bool", "DOCKER_TLS", default=False),
-    "validate_certs": _option("bool", "DOCKER_TLS_VERIFY", default=False, aliases=["tls_verify"]),
-    "use_ssh_client": _option("bool", default=False),
-    "debug": _option("bool", default=False),
-}
 
 
 class CheckpointClient(APIClient):
@@ -82,6 +58,16 @@ class CheckpointClient(APIClient):
         url = self._url("/containers/create")
         return self._result(self._post_json(url, data=body, params={"name": name}), json=True)["Id"]
 
+    def connect_endpoint(self, network: str, container: str, endpoint: dict) -> None:
+        """C(POST /networks/NETWORK/connect), with the endpoint's settings as they are."""
+        url = self._url("/networks/{0}/connect", network)
+        body = {"Container": container, "EndpointConfig": endpoint}
+        self._raise_for_status(self._post_json(url, data=body))
+
+    def create_network_from_body(self, body: dict) -> str:
+        """C(POST /networks/create) with a complete body; returns the ID of the new network."""
+        return self._result(self._post_json(self._url("/networks/create"), data=body), json=True)["Id"]
+
     def find_container(self, name: str) -> dict | None:
         """The inspect data of a container by name or id, or None."""
         try:
@@ -96,6 +82,13 @@ class CheckpointClient(APIClient):
         except docker.errors.NotFound:
             return None
 
+    def find_network(self, name: str) -> dict | None:
+        """The inspect data of a network by name or id, or None."""
+        try:
+            return self.inspect_network(name)
+        except docker.errors.NotFound:
+            return None
+
     def save_images(self, names: list[str], path: str) -> None:
         """C(GET /images/get): writes an archive with these images.
 
@@ -107,34 +100,9 @@ class CheckpointClient(APIClient):
             for block in answer.iter_content(_BLOCK):
                 stream.write(block)
 
-    def layers(self) -> list[str]:
-        """The chain IDs of all layers of the images here."""
-        images = (self.find_image(one["Id"]) or {} for one in self.images())
-        stacks = ((image.get("RootFS") or {}).get("Layers") or [] for image in images)
-        return sorted({chain for stack in stacks for chain in chain_ids(stack)})
 
-
-def api_message(error: Exception) -> str:
-    """What the daemon said, in one line, without the SDK's wrapping and without names of logs that are gone by now."""
-    text = str(getattr(error, "explanation", None) or error)
-    return " ".join(re.sub(r"(?:\\n)?(?:log file:|path=) *\S*\.log:?", "", text).split()).rstrip(". ")
-
-
-def new_module(argument_spec: dict, **more) -> AnsibleModule:
-    """An AnsibleModule with the connection options; ends with one sentence where the Docker SDK is missing."""
-    module = AnsibleModule(argument_spec=dict(CONNECTION_SPEC, **argument_spec), **more)
-    if DOCKER_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("docker"), exception=DOCKER_IMPORT_ERROR)
-    if module.params["debug"]:
-        logger = logging.getLogger("urllib3")
-        logger.setLevel(logging.DEBUG)
-        if os.path.exists("/dev/log"):
-            logger.addHandler(logging.handlers.SysLogHandler(address="/dev/log"))
-    return module
-
-
-def _tls(params: dict):
-    """The SDK's C(tls) argument for these options, or False."""
+def _tls(params: dict) -> Any:
+    """The SDK's C(tls) argument for these options: a C(TLSConfig), or False."""
     if not (params["tls"] or params["validate_certs"]):
         return False
     folder = os.environ.get("DOCKER_CERT_PATH")
@@ -158,6 +126,12 @@ def connect(params: dict) -> CheckpointClient:
     :raises MigrationError: when the daemon cannot be reached.
     """
     url = params["docker_host"]
+    if DOCKER_IMPORT_ERROR:
+        raise MigrationError(
+            "the Docker SDK for Python is not installed",
+            "nothing was changed",
+            "install it with the role fog.migration.docker",
+        )
     try:
         tls = _tls(params)
         return CheckpointClient(
@@ -176,24 +150,8 @@ def connect(params: dict) -> CheckpointClient:
 
 
 def daemon_facts(client: CheckpointClient) -> dict:
-    """What the decisions need to know of the daemon.
-
-    :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
-        C(network_drivers), C(architecture), C(live_restore).
-    """
-    info, version = client.info(), client.version()
-    return {
-        "version": version.get("Version", "unknown"),
-        "api_version": version.get("ApiVersion", "unknown"),
-        "experimental": bool(version.get("Experimental", info.get("ExperimentalBuild", False))),
-        "storage_driver": info.get("Driver", "unknown"),
-        "root": info.get("DockerRootDir", "/var/lib/docker"),
-        "name": info.get("Name", ""),
-        "runtimes": sorted(info.get("Runtimes") or {}),
-        "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
-        "architecture": info.get("Architecture", ""),
-        "live_restore": bool(info.get("LiveRestoreEnabled", False)),
-    }
+    """What the decisions need to know of the daemon, see C(daemon.facts)."""
+    return daemon.facts(client.info(), client.version())
 
 
 def require_local(root: str, container_id: str) -> str:

@@ -43,7 +43,7 @@ def remove_copies(checkpoint: str, folders: Iterable[str], since: float) -> list
 
     containerd leaves them, with all of the container's memory in them (services/tasks/local.go of 1.4 to 2.1).
 
-    :param folders: see C(host.temporary_folders).
+    :param folders: see C(containerd.temporary_folders).
     :param since: seconds since the epoch; what is older is another restore's.
     """
     found = [copy for folder in folders for copy in glob.glob(os.path.join(glob.escape(folder), "ctrd-checkpoint*"))]

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import uuid
 
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+
 _SOCKETS = (
     "/run/containerd/containerd.sock",
     "/run/docker/containerd/containerd.sock",
@@ -35,6 +37,17 @@ def ctr(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def temporary_folders() -> set[str]:
+    """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
+    found = set()
+    for number in procfs.all_processes():
+        if procfs.program(number) in ("containerd", "dockerd"):
+            variables = dict(line.partition("=")[::2] for line in procfs.read(f"/proc/{number}/environ").split("\0"))
+            place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
+            found.add(f"/proc/{number}/root{place}")
+    return found
 
 
 def collect_garbage() -> None:

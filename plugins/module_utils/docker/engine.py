@@ -3,16 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The few words that a program of ours has to say to Docker while a container stands still, without Docker's SDK.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 
-def order(docker_socket, method, path, seconds=None):
+def call(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
     """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
 
     :param docker_socket: path of Docker's socket on this host.
@@ -23,7 +24,7 @@ def order(docker_socket, method, path, seconds=None):
     return problem or refusal(answer)
 
 
-def ask(docker_socket, path, seconds=60):
+def get(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict, str | None]:
     """What Docker tells at this path of its API, an object, and why it does not, or None."""
     answer, problem = _answer(docker_socket, "GET", path, seconds)
     problem = problem or refusal(answer)
@@ -36,7 +37,29 @@ def ask(docker_socket, path, seconds=60):
         return {}, "its answer cannot be read"
 
 
-def _answer(docker_socket, method, path, seconds):
+def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[int, dict[str, str], Any, str | None]:
+    """As C(get), for whoever has to tell one failure from another.
+
+    :returns: the status (0: no answer), Docker's headers by their names in lower case, what it tells, and the problem.
+    """
+    answer, problem = _answer(docker_socket, "GET", path, seconds)
+    if problem:
+        return 0, {}, None, problem
+    head, _blank, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    number = first.split(" ")[1:2]
+    status = int(number[0]) if number and number[0].isdigit() else 0
+    headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+    if refusal(answer):
+        return status, headers, None, refusal(answer)
+    try:
+        value = json.loads(body.decode("utf-8")) if "json" in headers.get("content-type", "") else body.decode("utf-8")
+        return status, headers, value, None
+    except ValueError:
+        return status, headers, None, "its answer cannot be read"
+
+
+def _answer(docker_socket: str, method: str, path: str, seconds: float | None) -> tuple[bytes, str | None]:
     """Docker's whole answer, and why there is none, or None."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
@@ -51,7 +74,7 @@ def _answer(docker_socket, method, path, seconds):
         connection.close()
 
 
-def refusal(answer):
+def refusal(answer: bytes) -> str | None:
     """Why Docker refused, from its whole answer, or None."""
     head, _blank, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1:2]

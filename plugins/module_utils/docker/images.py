@@ -17,6 +17,7 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Collection, Mapping
+from typing import Any
 
 MANIFEST = "manifest.json"
 
@@ -69,13 +70,13 @@ class Archive:
                 self.id = "sha256:" + posixpath.basename(image["Config"]).partition(".")[0]
                 self.diff_ids: list[str] = self._json(tar, image["Config"])["rootfs"].get("diff_ids") or []
         except (tarfile.TarError, KeyError, TypeError, AttributeError, EOFError) as error:
-            raise ValueError(f"it is no archive of one image ({error})") from error
+            raise ValueError(f"it is not an archive of one image ({error})") from error
 
     @staticmethod
-    def _json(tar: tarfile.TarFile, name: str):
+    def _json(tar: tarfile.TarFile, name: str) -> Any:
         stream = tar.extractfile(name)
         if stream is None:
-            raise ValueError(f"{name} is no file in it")
+            raise ValueError(f"{name} is not a file in it")
         return json.load(stream)
 
     def to_leave_out(self, there: Collection[str]) -> set[str]:

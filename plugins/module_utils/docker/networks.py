@@ -41,6 +41,24 @@ def settings(network: dict) -> dict:
     return found if network.get("EnableIPv4", True) else dict(found, enable_ipv4=False)
 
 
+def creation_body(name: str, wanted: dict) -> dict:
+    """The body of C(POST /networks/create) that makes a network with these settings, see C(settings)."""
+    keys = {"subnet": "Subnet", "iprange": "IPRange", "gateway": "Gateway", "aux_addresses": "AuxiliaryAddresses"}
+    pools = [{keys[key]: value for key, value in pool.items()} for pool in wanted["ipam_config"]]
+    body = {
+        "Name": name,
+        "CheckDuplicate": True,
+        "Driver": wanted["driver"],
+        "Options": wanted["driver_options"],
+        "IPAM": {"Driver": wanted["ipam_driver"], "Options": wanted["ipam_driver_options"], "Config": pools},
+        "EnableIPv6": wanted["enable_ipv6"],
+        "Internal": wanted["internal"],
+        "Attachable": wanted["attachable"],
+        "Labels": wanted["labels"],
+    }
+    return dict(body, EnableIPv4=wanted["enable_ipv4"]) if "enable_ipv4" in wanted else body
+
+
 def _pool(config: dict) -> dict:
     """One pool of addresses. Docker 17.09 writes the length of the subnet behind the gateway."""
     pool = {
@@ -64,6 +82,18 @@ def _used(network: dict) -> list[str]:
 def subnets(configured: dict) -> list[str]:
     """The subnets of a network, from its settings."""
     return [pool["subnet"] for pool in configured["ipam_config"] if "subnet" in pool]
+
+
+def segments(configured: dict[str, dict]) -> dict[str, dict]:
+    """Those of some networks on which containers have addresses of their own on the network outside, by name.
+
+    :param configured: their settings, by name.
+    """
+    return {
+        name: {"driver": one["driver"], "subnets": subnets(one), "used": one["used"]}
+        for name, one in configured.items()
+        if one["driver"] in MOVABLE_DRIVERS
+    }
 
 
 def difference(name: str, here: dict, there: dict, addresses: list[str]) -> str:
@@ -138,5 +168,5 @@ def _clash(wanted: dict, other: dict) -> str:
     return ""
 
 
-def _network(subnet: str):
+def _network(subnet: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(subnet, strict=False)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Docker's OCI runtime knows of a container: its processes, its control groups, and whether they are frozen.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import os
 import shutil
 import signal
 
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
 
-class FreezeError(Exception):
+class FreezeError(CollectionError):
     """It could not be frozen. The text is a clause; the container runs on."""
 
 
-def runc_program():
+def runc_program() -> str:
     """The runc that Docker uses here."""
     return shutil.which("docker-runc") or shutil.which("runc") or "runc"
 
 
-def runtime_root(container):
+def runtime_root(container: str) -> str:
     """The folder in which runc knows this container.
 
     :raises FreezeError: when no runtime knows it.
@@ -42,7 +43,7 @@ def runtime_root(container):
     raise FreezeError("no OCI runtime knows it")
 
 
-def runtime_state(container):
+def runtime_state(container: str) -> dict:
     """What runc has written down of a container.
 
     :raises FreezeError: when no runtime knows it.
@@ -51,7 +52,7 @@ def runtime_state(container):
         return json.load(stream)
 
 
-def control_groups(container):
+def control_groups(container: str) -> dict[str, str]:
     """The folders of a container's control groups: by controller, or that of all of them by an empty name.
 
     :raises FreezeError: when no runtime knows it.
@@ -59,7 +60,7 @@ def control_groups(container):
     return runtime_state(container)["cgroup_paths"]
 
 
-def first_process(container):
+def first_process(container: str) -> tuple[int, int]:
     """The PID of the process that a container began with, and the time at which that was, as the kernel counts it.
 
     :raises FreezeError: when no runtime knows it.
@@ -68,7 +69,7 @@ def first_process(container):
     return state["init_process_pid"], int(state["init_process_start"])
 
 
-def freezer(container):
+def freezer(container: str) -> tuple[str, str]:
     """The file that freezes the control group of a container, and what is in it then."""
     paths = control_groups(container)
     if "freezer" in paths:
@@ -76,7 +77,7 @@ def freezer(container):
     return os.path.join(paths[""], "cgroup.freeze"), "1"
 
 
-def processes(container):
+def processes(container: str) -> list[int]:
     """The PIDs of a container, also of those in control groups below its own."""
     paths = control_groups(container)
     found = []
@@ -86,16 +87,16 @@ def processes(container):
     return sorted(found)
 
 
-def moving(container):
+def moving(container: str) -> list[int]:
     """The PIDs of a container that CRIU takes along: its first process and those that descend from it.
 
     What C(docker exec) or a health check has started does not, and ends when the container is removed here.
     """
-    parents = host.parents(processes(container))
-    return sorted(host.descendants(parents, first_process(container)[0]))
+    parents = procfs.parents(processes(container))
+    return sorted(procfs.descendants(parents, first_process(container)[0]))
 
 
-def keep_frozen(container):
+def keep_frozen(container: str) -> None:
     """Freezes the control group of a container that Docker has paused, again.
 
     CRIU thaws it while it keeps the processes from running itself, and freezes it at its end, but not when it is
@@ -106,7 +107,7 @@ def keep_frozen(container):
         stream.write(frozen)
 
 
-def kill(container):
+def kill(container: str) -> None:
     """Kills all processes of a container. One that is frozen ends when it is thawed, without running any more.
 
     :raises FreezeError: when no runtime knows it.
@@ -116,10 +117,20 @@ def kill(container):
             os.kill(process, signal.SIGKILL)
 
 
-def at_work(container):
+def at_work(container: str) -> bool:
     """Whether the OCI runtime is just dumping or restoring this container."""
-    for process in host.all_processes():
-        words = host.command_line(process)
+    for process in procfs.all_processes():
+        words = procfs.command_line(process)
         if container in words and ("checkpoint" in words or "restore" in words):
             return True
     return False
+
+
+def kill_restore(container: str) -> None:
+    """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+    for number in procfs.all_processes():
+        words = procfs.command_line(number) if number != os.getpid() else []
+        if "restore" in words and container in words:
+            for process in sorted(procfs.processes_below(number)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)

@@ -29,6 +29,8 @@ LAYERED = ("overlay2", "overlay", _CONTAINERD)
 # Where other drivers keep a container, below Docker's folder.
 _FOLDERS = {"vfs": "vfs/dir", "btrfs": "btrfs/subvolumes"}
 DRIVERS = (*LAYERED, *_FOLDERS)
+# Docker's own stores of layers, which need only those of an image that they lack.
+GRAPH_DRIVERS = ("overlay2", "overlay", "fuse-overlayfs", "aufs", "btrfs", "zfs", "devicemapper", "vfs")
 # What a name that is no UTF-8 has in JSON for one byte or several that are none.
 _ODD = re.compile("\ufffd+")
 

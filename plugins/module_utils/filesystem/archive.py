@@ -14,7 +14,7 @@ then something that is written through it.
 The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
 attributes of overlay tell what was deleted.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import os
 import shutil
 import stat
 import struct
+from collections.abc import Callable, Iterable
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import (
     ROOT,
@@ -36,7 +38,8 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot 
     parent_of,
     text,
 )
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
 _LENGTH = struct.Struct(">I")
 _BLOCK = struct.Struct(">QI")
@@ -58,32 +61,32 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Tree:
     """Names below a folder, reached without following a link. A context manager."""
 
-    def __init__(self, root):
+    def __init__(self, root: str) -> None:
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._folder = None
+        self._folder: bytes | None = None
         self._descriptor = -1
 
-    def __enter__(self):
+    def __enter__(self) -> Tree:
         return self
 
-    def __exit__(self, *_exception):
+    def __exit__(self, *_exception: object) -> None:
         self.forget()
         os.close(self._root)
 
-    def forget(self):
+    def forget(self) -> None:
         """The folder of the last name is looked up again."""
         if self._folder is not None:
             os.close(self._descriptor)
         self._folder = None
 
-    def place(self, name):
+    def place(self, name: bytes) -> tuple[int, bytes]:
         """Descriptor of the folder that a name is in, valid until the next call, and the rest of the name.
 
         :raises Refused: when the name leads out of the tree.
         """
         parts = name.split(b"/")
         if name != ROOT and (b"\0" in name or any(part in (b"", b".", b"..") for part in parts)):
-            raise Refused(f"{name!r} is no name of a file below another")
+            raise Refused(f"{name!r} is not a relative path below the folder")
         folder = parent_of(name)
         if folder != self._folder:
             self.forget()
@@ -91,7 +94,7 @@ class Tree:
             self._folder = folder
         return self._descriptor, parts[-1]
 
-    def _walk(self, parts):
+    def _walk(self, parts: list[bytes]) -> int:
         descriptor = os.dup(self._root)
         for part in parts:
             try:
@@ -102,12 +105,12 @@ class Tree:
         return descriptor
 
 
-def _attributes(folder, last):
+def _attributes(folder: int, last: bytes) -> bytes:
     """Path of a name for the calls that take no descriptor of a folder."""
     return os.path.join(b"/proc/self/fd/%d" % folder, last)
 
 
-def attributes_of(path, layer=False):
+def attributes_of(path: bytes, layer: bool = False) -> dict[str, str]:
     """The extended attributes that belong to a file, not to the place where it is kept; by name, in base64."""
     names = [name for name in os.listxattr(path, follow_symlinks=False) if _belongs(name, layer)]
     return {
@@ -116,13 +119,21 @@ def attributes_of(path, layer=False):
     }
 
 
-def _belongs(name, layer):
+def _belongs(name: str, layer: bool) -> bool:
     if name.startswith(_OVERLAY):
         return layer and name not in _FOREIGN
     return name.startswith(_ATTRIBUTES)
 
 
-def save(root, archive, names, layer=True, hidden=(), removed=(), blocks=None):
+def save(
+    root: str,
+    archive: str,
+    names: Iterable[bytes],
+    layer: bool = True,
+    hidden: Iterable[bytes] = (),
+    removed: Iterable[bytes] = (),
+    blocks: _blocks.Blocks | None = None,
+) -> dict[bytes, os.stat_result]:
     """Writes these names of a layer to a file that only root can read; the facts of what was there, by name.
 
     :param layer: whether I(root) is a layer; otherwise it holds all files, and these names are what differs.
@@ -135,7 +146,7 @@ def save(root, archive, names, layer=True, hidden=(), removed=(), blocks=None):
         return Packer(root, stream.write, layer=layer, blocks=blocks).pack(removed, sorted(names), sorted(hidden))
 
 
-def apply(archive, root, layer=True, only=None):
+def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None) -> None:
     """Makes an empty layer equal to the one that was saved.
 
     :param layer: whether I(root) is a layer; otherwise it holds all files of the image, and becomes what both make.
@@ -144,21 +155,21 @@ def apply(archive, root, layer=True, only=None):
     """
     with open(archive, "rb") as stream:
 
-        def read(count):
+        def read(count: int) -> bytes:
             data = stream.read(count)
             if len(data) < count:
-                raise Refused("the archive of its files has no end")
+                raise Refused("the archive of its files is cut off")
             return data
 
         (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
 
 
-def split(path):
+def split(path: str) -> tuple[str, bytes | None]:
     """What a mount is of, as a tree: a folder and None; or the folder that a file is in, and the file's name."""
     return (path, None) if os.path.isdir(path) else (os.path.dirname(path), os.fsencode(os.path.basename(path)))
 
 
-def empty(folder):
+def empty(folder: str) -> None:
     """Removes all that is in a folder, such as what an image has put into a new volume."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -180,19 +191,23 @@ class Packer:
     :param blocks: what the destination has of large files, see C(blocks); None where it has nothing.
     """
 
-    def __init__(self, root, write, layer=False, blocks=None):
+    def __init__(
+        self, root: str, write: Callable[[bytes], object], layer: bool = False, blocks: _blocks.Blocks | None = None
+    ) -> None:
         self._root = root
         self._write = write
         self._layer = layer
         self._blocks = blocks
-        self._links = {}
+        self._links: dict[int, bytes] = {}
 
-    def pack(self, removed, made, hidden=()):
+    def pack(
+        self, removed: Iterable[bytes], made: Iterable[bytes], hidden: Iterable[bytes] = ()
+    ) -> dict[bytes, os.stat_result]:
         """Everything; the facts of what was made, by name. What is gone meanwhile is not among them.
 
         :param hidden: for which names to make whiteouts.
         """
-        seen = {}
+        seen: dict[bytes, os.stat_result] = {}
         with Tree(self._root) as tree:
             for name in removed:
                 self._head({"remove": text(name)})
@@ -214,12 +229,12 @@ class Packer:
         self._write(_LENGTH.pack(0))
         return seen
 
-    def _head(self, head):
+    def _head(self, head: dict) -> None:
         text_of_it = json.dumps(head, separators=(",", ":")).encode("ascii")
         self._write(_LENGTH.pack(len(text_of_it)))
         self._write(text_of_it)
 
-    def _one(self, tree, name):
+    def _one(self, tree: Tree, name: bytes) -> os.stat_result:
         folder, last = tree.place(name)
         descriptor = os.open(last, _PATH, dir_fd=folder)
         try:
@@ -229,7 +244,7 @@ class Packer:
             os.close(descriptor)
         return facts
 
-    def _object(self, name, facts, descriptor, path):
+    def _object(self, name: bytes, facts: os.stat_result, descriptor: int, path: bytes) -> None:
         if entry(facts).is_nothing and not (self._layer and stat.S_ISCHR(facts.st_mode)):
             raise FileNotFoundError(errno.ENOENT, "it is gone", path)
         several = facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode)
@@ -244,7 +259,7 @@ class Packer:
             "attributes": attributes_of(path, self._layer),
         }
         if stat.S_ISREG(facts.st_mode) and self._blocks and facts.st_size >= _blocks.LARGE:
-            self._large_file(head, name, descriptor, facts)
+            self._large_file(head, name, descriptor, facts, self._blocks)
         elif stat.S_ISREG(facts.st_mode):
             self._file(head, descriptor, facts.st_size)
         elif stat.S_ISLNK(facts.st_mode):
@@ -254,7 +269,7 @@ class Packer:
         if several:
             self._links[facts.st_ino] = name
 
-    def _file(self, head, descriptor, size):
+    def _file(self, head: dict, descriptor: int, size: int) -> None:
         # Only now that it is known to be a file: opening a device may already do something.
         with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
             extents = extents_of(stream.fileno(), size)
@@ -262,9 +277,11 @@ class Packer:
             for offset, length in extents:
                 self._content(stream.fileno(), offset, length)
 
-    def _large_file(self, head, name, descriptor, facts):
+    def _large_file(
+        self, head: dict, name: bytes, descriptor: int, facts: os.stat_result, blocks: _blocks.Blocks
+    ) -> None:
         """The blocks of it that the destination does not have. What it has then is remembered."""
-        before = self._blocks.state(name, facts.st_ino)
+        before = blocks.state(name, facts.st_ino)
         self._head(dict(head, size=facts.st_size, blocks=True, patch=before is not None))
         state = bytearray()
         with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
@@ -278,9 +295,9 @@ class Packer:
                     self._write(block)
                 state += digest
         self._write(_BLOCK.pack(0, 0))
-        self._blocks.note(name, facts.st_ino, state)
+        blocks.note(name, facts.st_ino, state)
 
-    def _content(self, descriptor, offset, length):
+    def _content(self, descriptor: int, offset: int, length: int) -> None:
         while length:
             part = os.pread(descriptor, min(CHUNK, length), offset)
             # It became shorter just now. Then it has another time as well, and is sent again.
@@ -289,7 +306,7 @@ class Packer:
             offset, length = offset + len(part), length - len(part)
 
 
-def extents_of(descriptor, size):
+def extents_of(descriptor: int, size: int) -> list[list[int]]:
     """Where a file of this size has data, as offsets and lengths; the rest is holes."""
     found, position = [], 0
     while position < size:
@@ -320,61 +337,63 @@ class Unpacker:
     :param only: the name of the one file that the stream may be of; None where it may be of everything below I(root).
     """
 
-    def __init__(self, root, read, layer=False, only=None):
+    def __init__(
+        self, root: str, read: Callable[[int], bytes | bytearray], layer: bool = False, only: bytes | None = None
+    ) -> None:
         self._root = root
         self._read = read
         self._layer = layer
         self._only = only
-        self._folders = []
+        self._folders: list[dict] = []
 
-    def unpack(self):
+    def unpack(self) -> int:
         """Everything; how many names were removed or made.
 
         :raises Refused: when the stream is none, or something cannot be written.
         """
         count = 0
         with Tree(self._root) as tree:
-            for head in iter(self._next, None):
+            while (head := self._next()) is not None:
                 self._guarded(self._obey, tree, head)
                 count += 1
             # What was made in them has changed their times.
-            for head in reversed(self._folders):
-                self._guarded(self._set_times, tree, head)
+            for folder in reversed(self._folders):
+                self._guarded(self._set_times, tree, folder)
         return count
 
     @staticmethod
-    def _guarded(work, tree, head):
+    def _guarded(work: Callable[[Tree, dict], None], tree: Tree, head: dict) -> None:
         try:
             work(tree, head)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as exc:
-            raise Refused(f"the source sent a file that is none ({exc})") from exc
+            raise Refused(f"the source sent a malformed file record ({exc})") from exc
         except OSError as exc:
             name = str(head.get("name", head.get("remove"))).encode("ascii", "replace").decode("ascii")
             raise Refused(f"/{name} could not be written at the destination ({exc.strerror or exc})") from exc
 
     @staticmethod
-    def _set_times(tree, head):
+    def _set_times(tree: Tree, head: dict) -> None:
         """By now it may be something else that has this name: nothing may follow it."""
         folder, last = tree.place(data(head["name"]))
         os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
 
-    def _next(self):
+    def _next(self) -> dict | None:
         """The next head, or None at the end."""
         length = _LENGTH.unpack(self._read(_LENGTH.size))[0]
         if length > _LONGEST_HEAD:
-            raise Refused(f"the source describes a file with {length} bytes")
+            raise Refused(f"the source sent the description of a file of {length} bytes, which is too long")
         try:
             head = json.loads(self._read(length).decode("ascii")) if length else None
         except (ValueError, RecursionError) as exc:
-            raise Refused("the source describes a file in a way that is none") from exc
+            raise Refused("the source sent the description of a file that is not a JSON object") from exc
         if length and not isinstance(head, dict):
-            raise Refused("the source describes a file in a way that is none")
+            raise Refused("the source sent the description of a file that is not a JSON object")
         return head
 
-    def _obey(self, tree, head):
+    def _obey(self, tree: Tree, head: dict) -> None:
         # Anything else could be written over, or a link put where a file is to be mounted.
         if self._only and (data(head.get("name", "")) != self._only or not stat.S_ISREG(head.get("mode", 0))):
-            raise Refused(f"the source sent something else than the file {text(self._only)}")
+            raise Refused(f"the source sent something other than the file {text(self._only)}")
         if "remove" in head:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._remove(tree, data(head["remove"]))
@@ -396,10 +415,10 @@ class Unpacker:
             self._make(folder, last, head)
             self._describe(folder, last, head)
 
-    def _remove(self, tree, name):
+    def _remove(self, tree: Tree, name: bytes) -> None:
         """Whatever it is, with all that is below it."""
         if name == ROOT:
-            raise Refused("the source wants the root removed")
+            raise Refused("the source requested the removal of the root folder")
         folder, last = tree.place(name)
         try:
             facts = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -412,7 +431,7 @@ class Unpacker:
         else:
             os.unlink(last, dir_fd=folder)
 
-    def _folder(self, tree, name):
+    def _folder(self, tree: Tree, name: bytes) -> None:
         folder, last = tree.place(name)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -420,7 +439,7 @@ class Unpacker:
             os.unlink(last, dir_fd=folder)
         os.mkdir(last, 0o700, dir_fd=folder)
 
-    def _link(self, tree, name, first):
+    def _link(self, tree: Tree, name: bytes, first: bytes) -> None:
         self._remove(tree, name)
         source, last = tree.place(first)
         source = os.dup(source)
@@ -430,7 +449,7 @@ class Unpacker:
         finally:
             os.close(source)
 
-    def _make(self, folder, last, head):
+    def _make(self, folder: int, last: bytes, head: dict) -> None:
         if stat.S_ISREG(head["mode"]):
             self._file(folder, last, head)
         elif stat.S_ISLNK(head["mode"]):
@@ -438,7 +457,7 @@ class Unpacker:
         else:
             os.mknod(last, stat.S_IFMT(head["mode"]) | 0o600, os.makedev(*head["device"]), dir_fd=folder)
 
-    def _file(self, folder, last, head):
+    def _file(self, folder: int, last: bytes, head: dict) -> None:
         size = _whole(head["size"])
         handle = os.open(last, _NEW, 0o600, dir_fd=folder)
         with os.fdopen(handle, "wb", buffering=0) as stream:
@@ -448,32 +467,32 @@ class Unpacker:
                 self._extents(handle, head["extents"], size)
             stream.truncate(size)
 
-    def _extents(self, handle, extents, size):
+    def _extents(self, handle: int, extents: list[list[int]], size: int) -> None:
         for offset, length in extents:
             if _whole(offset) + _whole(length) > size:
-                raise Refused("the source sent more of a file than there is")
+                raise Refused("the source sent data behind the end of a file")
             self._content(handle, offset, length)
 
-    def _patch(self, folder, last, head):
+    def _patch(self, folder: int, last: bytes, head: dict) -> None:
         """Writes blocks into a file that came before."""
         size = _whole(head["size"])
         handle = os.open(last, _OLD, dir_fd=folder)
         with os.fdopen(handle, "wb", buffering=0) as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Refused("the source sent a part of what is no file")
+                raise Refused("the source sent a change of something that is not a regular file")
             self._blocks(handle, size)
             stream.truncate(size)
 
-    def _blocks(self, handle, size):
+    def _blocks(self, handle: int, size: int) -> None:
         while True:
             offset, length = _BLOCK.unpack(self._read(_BLOCK.size))
             if not length:
                 return
             if offset + length > size:
-                raise Refused("the source sent more of a file than there is")
+                raise Refused("the source sent data behind the end of a file")
             self._content(handle, offset, length)
 
-    def _content(self, handle, offset, length):
+    def _content(self, handle: int, offset: int, length: int) -> None:
         while length:
             part = self._read(min(CHUNK, length))
             written = 0
@@ -482,7 +501,7 @@ class Unpacker:
                 written += os.pwrite(handle, part[written:], offset + written)
             offset, length = offset + len(part), length - len(part)
 
-    def _describe(self, folder, last, head):
+    def _describe(self, folder: int, last: bytes, head: dict) -> None:
         """Owner, mode, attributes and times, in an order in which none undoes another."""
         os.chown(last, *map(_whole, head["owner"]), dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISLNK(head["mode"]):
@@ -490,14 +509,14 @@ class Unpacker:
         self._set_attributes(_attributes(folder, last), head["attributes"])
         os.utime(last, ns=tuple(head["times"]), dir_fd=folder, follow_symlinks=False)
 
-    def _set_attributes(self, path, wanted):
+    def _set_attributes(self, path: bytes, wanted: dict[str, str]) -> None:
         there = attributes_of(path, self._layer)
         # Among them the list of rights that a new file inherits from its folder.
         for name in set(there) - set(wanted):
             os.removexattr(path, data(name), follow_symlinks=False)
         for name, value in wanted.items():
             if not _belongs(name, self._layer):
-                raise Refused(f"the source sent the attribute {name}")
+                raise Refused(f"the source sent the attribute {name}, which is not allowed")
             if there.get(name) != value:
                 os.setxattr(path, data(name), base64.b64decode(value, validate=True), follow_symlinks=False)
 
@@ -505,14 +524,14 @@ class Unpacker:
 class Merger(Unpacker):
     """Reads what was saved of a layer, and makes of the files below it what both show together."""
 
-    def __init__(self, root, read):
+    def __init__(self, root: str, read: Callable[[int], bytes | bytearray]) -> None:
         super().__init__(root, read)
-        self._hidden = set()
+        self._hidden: set[str] = set()
 
-    def _obey(self, tree, head):
+    def _obey(self, tree: Tree, head: dict) -> None:
         attributes = head.get("attributes") or {}
         if _REDIRECT in attributes or _METACOPY in attributes:
-            raise Refused(f"{head['name']} is a renamed part of its image, which only overlay can take")
+            raise Refused(f"{head['name']} is a renamed part of its image, which can only be restored on overlay")
         # One whiteout may have several names.
         hides = head.get("link") in self._hidden or (stat.S_ISCHR(head.get("mode", 0)) and head["device"] == [0, 0])
         if hides or _OPAQUE in attributes:
@@ -524,7 +543,7 @@ class Merger(Unpacker):
             super()._obey(tree, dict(head, attributes=own))
 
 
-def _whole(value):
+def _whole(value: object) -> int:
     if not is_whole(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value

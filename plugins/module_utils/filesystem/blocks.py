@@ -5,7 +5,7 @@
 
 A file of which the destination has an older state is patched: only the blocks that are other than they were travel.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import data, text
 
@@ -26,23 +27,23 @@ _DIGEST = 16
 class Blocks:
     """The checksums of the blocks of large files, as the destination has them; by name and inode."""
 
-    def __init__(self):
-        self._known = {}
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, bytes]] = {}
 
-    def forget(self, name):
+    def forget(self, name: bytes) -> None:
         """The destination has not got this file any more, or something else."""
         self._known.pop(name, None)
 
-    def state(self, name, inode):
+    def state(self, name: bytes, inode: int) -> bytes | None:
         """The checksums of a file's blocks one after the other, if the destination has this very file."""
         known = self._known.get(name)
         return known[1] if known and known[0] == inode else None
 
-    def note(self, name, inode, state):
+    def note(self, name: bytes, inode: int, state: bytes | bytearray) -> None:
         """The destination has it like this now."""
         self._known[name] = (inode, bytes(state))
 
-    def store(self, path):
+    def store(self, path: str) -> None:
         """Keeps them in a file for root only."""
         known = {
             text(name): [inode, base64.b64encode(state).decode("ascii")] for name, (inode, state) in self._known.items()
@@ -51,7 +52,7 @@ class Blocks:
             json.dump(known, stream, separators=(",", ":"))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str) -> Blocks:
         """Those that were kept."""
         blocks = cls()
         with open(path, encoding="ascii") as stream:
@@ -60,18 +61,18 @@ class Blocks:
         return blocks
 
 
-def digest(block):
+def digest(block: bytes) -> bytes:
     """The checksum of one block."""
     return hashlib.blake2b(block, digest_size=_DIGEST).digest()
 
 
-def at(state, offset):
+def at(state: bytes | None, offset: int) -> bytes | None:
     """The checksum of the block that begins at this offset, or None where there is none."""
     number = offset // BLOCK
     return (state[number * _DIGEST : (number + 1) * _DIGEST] or None) if state else None
 
 
-def read(descriptor, extents, size):
+def read(descriptor: int, extents: Iterable[list[int]], size: int) -> Iterator[tuple[int, bytes | None, bytes]]:
     """The blocks of a file one after the other: offset, content (None in a hole), and checksum.
 
     :param extents: where it has data, as offsets and lengths, in order.

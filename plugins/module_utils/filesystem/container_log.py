@@ -6,7 +6,7 @@
 Docker writes to one file and, when that is large enough, begins another: C(PATH), and before it C(PATH.1), C(PATH.2)
 and so on, perhaps compressed.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ import glob
 import gzip
 import os
 import re
+from collections.abc import Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 
 DRIVER = "json-file"
 # Its name in a checkpoint.
 NAME = "container.log"
 
 
-def path_of(inspect):
+def path_of(inspect: dict) -> str | None:
     """The file that Docker writes a container's log to; None where there is none of this kind."""
     kind = ((inspect.get("HostConfig") or {}).get("LogConfig") or {}).get("Type")
     return (inspect.get("LogPath") or None) if kind == DRIVER else None
 
 
-def files_of(path):
+def files_of(path: str) -> list[str]:
     """All files of a log, the oldest first."""
     shape = re.compile(re.escape(path) + r"\.(\d+)(\.gz)?")
     numbered = [(shape.fullmatch(name), name) for name in glob.glob(glob.escape(path) + ".*")]
@@ -40,12 +41,12 @@ def files_of(path):
 class Reader:
     """Reads a log that goes on, from where it was left the last time."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._inode = None
+        self._inode: int | None = None
         self._offset = 0
 
-    def rest(self):
+    def rest(self) -> Iterator[bytes]:
         """What has been written since, in pieces."""
         files = files_of(self._path)
         begin = next((place for place, name in enumerate(files) if os.stat(name).st_ino == self._inode), None)
@@ -54,11 +55,12 @@ class Reader:
         for name in files[begin or 0 :]:
             with (gzip.open if name.endswith(".gz") else open)(name, "rb") as stream:
                 stream.seek(offset)
-                yield from iter(lambda stream=stream: stream.read(CHUNK), b"")
+                while part := stream.read(CHUNK):
+                    yield part
                 self._inode, self._offset, offset = os.stat(name).st_ino, stream.tell(), 0
 
 
-def save(inspect, target):
+def save(inspect: dict, target: str) -> bool:
     """Writes a container's log so far to a file that only root can read; whether there is one."""
     path = path_of(inspect)
     if not path:

@@ -5,14 +5,14 @@
 """The root file system diff of a container: what overlay's upper directory holds, and what has changed in it since.
 
 Whiteouts (devices 0/0) and opaque directories (an attribute in the C(trusted.overlay) namespace) are what overlay
-itself keeps for deletions. Where there is no overlay (see C(docker._storage)), the folder with all files of the
-container takes the place of the upper directory.
+itself keeps for deletions. Where there is no overlay (see C(docker.storage_drivers)), the folder with all files of
+the container takes the place of the upper directory.
 
 A snapshot is what such a folder holds, without contents: an entry for each name, which is relative to it, as bytes. Two
 snapshots tell what has changed from the one to the other, as somebody sees it who looks at the container's root file
 system.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations

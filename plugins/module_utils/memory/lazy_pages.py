@@ -9,7 +9,7 @@ PS_IOV_ADD_F; read at v4.2 and v4.1.1): a command of 32 bits, the number of page
 before), the address, the PID in the innermost PID namespace; an answer is the same with the pages behind it. Answers
 come in the order of the requests, and may have fewer pages than were asked for, but not none.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages as _pages
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
+from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
-GET, ADD, CLOSE = 7, _pages.PRESENT << 16 | 6, (0x1023, 0x1024)
+GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
 OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
 # An address is never below that, and never are so many pages asked for at once (MAX_XFER_LEN in criu/uffd.c).
 _LOWEST_ADDRESS = 1 << 16
@@ -59,22 +62,22 @@ class Pager:
     :param ask: is called with a Request that only the source can answer; it does so by C(answer), in order.
     """
 
-    def __init__(self, store, current, ask):
+    def __init__(self, store: Store, current: int, ask: Callable[[Request], object]) -> None:
         self._store = store
         self._current = current
-        self._marks = {}
+        self._marks: dict[str, int] = {}
         self._ask = ask
         self._lock = threading.Lock()
-        self._requests = queue.Queue()
-        self._answers = queue.Queue()
-        self._problem = None
+        self._requests: queue.Queue[tuple[struct.Struct, Request, bool]] = queue.Queue()
+        self._answers: queue.Queue[tuple[int, Data] | Exception] = queue.Queue()
+        self._problem: Exception | None = None
         self._failed = threading.Event()
-        self.process = None
-        self._ours = None
+        self.process: subprocess.Popen | None = None
+        self._connection: socket.socket | None = None
 
     # CRIU's daemon
 
-    def start(self, images, work):
+    def start(self, images: str, work: str) -> None:
         """Returns when the restore can begin."""
         ours, theirs = socket.socketpair()
         command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
@@ -83,91 +86,92 @@ class Pager:
             [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         theirs.close()
-        self.speak(ours)
-        self._wait_for_socket(os.path.join(work, "lazy-pages.socket"))
+        self.serve(ours)
+        self._wait_for_socket(self.process, os.path.join(work, "lazy-pages.socket"))
 
-    def speak(self, connection):
-        """Answers, from now on, what CRIU asks for through this socket."""
-        self._ours = connection
-        for work in (self._hear, self._serve):
-            threading.Thread(target=self._until_it_fails, args=(work,), daemon=True).start()
+    def serve(self, connection: socket.socket) -> None:
+        """Answers, from now on, what CRIU requests through this socket."""
+        # Kept, so that it stays open: a CRIU that ends would leave zeros where pages are missing.
+        self._connection = connection
+        for work in (self._read_requests, self._send_answers):
+            threading.Thread(target=self._until_it_fails, args=(work, connection), daemon=True).start()
 
-    def _wait_for_socket(self, path):
-        """The restore speaks to it through a socket that it makes."""
+    @staticmethod
+    def _wait_for_socket(process: subprocess.Popen, path: str) -> None:
+        """CRIU's restore connects to the daemon through a socket that the daemon makes."""
         limit = time.monotonic() + 10
         while not os.path.exists(path):
-            if self.process.poll() is not None or time.monotonic() > limit:
-                raise Refused("CRIU's lazy pages did not begin")
+            if process.poll() is not None or time.monotonic() > limit:
+                raise Refused("CRIU's lazy pages daemon did not start")
             time.sleep(0.002)
 
-    def wait(self, on_wait):
+    def wait(self, on_wait: Callable[[], object]) -> None:
         """Returns when no page is missing any more. I(on_wait) is called again and again until then.
 
         :raises Refused: when pages will not come. CRIU still waits for them then, and the container with it.
         """
+        assert self.process, "start() comes first"
         while self.process.poll() is None:
             if self._problem:
                 raise Refused(str(self._problem))
             on_wait()
             self._failed.wait(0.02)
         if self.process.returncode:
-            raise Refused(f"CRIU's lazy pages ended with {self.process.returncode}")
+            raise Refused(f"CRIU's lazy pages daemon ended with {self.process.returncode}")
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends it at once. A process that misses pages would find zeros in their place: it has to be gone before."""
         if self.process:
             self.process.kill()
             self.process.wait()
 
-    # What the source says
+    # What the source sends
 
-    def put(self, name, vaddr, data):
+    def put(self, name: str, vaddr: int, data: Data) -> None:
         """Pages of the freeze, for the store."""
         with self._lock:
             self._store.put(name, vaddr, data)
 
-    def now_current(self, name, end):
+    def now_current(self, name: str, end: int) -> None:
         """In this pagemap, what the store has below this address are the pages of the freeze."""
         with self._lock:
             self._marks[name] = end
 
-    def answer(self, vaddr, data):
+    def answer(self, vaddr: int, data: Data) -> None:
         """Pages that I(ask) was called for, or the first of them."""
         self._answers.put((vaddr, data))
 
-    def fail(self, problem):
-        """The source will not say anything any more."""
+    def fail(self, problem: Exception) -> None:
+        """The source will not send anything any more."""
         self._problem = self._problem or problem
         self._failed.set()
-        self._answers.put((None, problem))
+        self._answers.put(problem)
 
     # Requests and answers
 
-    def _until_it_fails(self, work):
+    def _until_it_fails(self, work: Callable[[socket.socket], None], connection: socket.socket) -> None:
         try:
-            work()
+            work(connection)
         except Exception as exc:
-            # Whatever it is, nobody answers any more. The socket stays open: a CRIU that ends would leave zeros where
-            # pages are missing.
+            # Whatever it is, nobody answers CRIU's requests any more.
             self.fail(exc)
 
-    def _hear(self):
+    def _read_requests(self, connection: socket.socket) -> None:
         while True:
-            data = self._receive(OLD.size)
+            data = _receive(connection, OLD.size)
             command = struct.unpack_from("=I", data)[0] if data else None
             if command in CLOSE:
-                # CRIU wants to hear that this was understood.
-                self._ours.sendall(struct.pack("=i", 0))
+                # CRIU waits for this confirmation.
+                connection.sendall(struct.pack("=i", 0))
             if not data or command in CLOSE:
-                # How it ends, wait() sees.
+                # wait() sees how the daemon ends.
                 return
             if command != GET:
-                raise Refused(f"CRIU's lazy pages gave the order {command}, which is not known here")
-            self._note(layout_of(data), data)
+                raise Refused(f"CRIU's lazy pages daemon sent the unknown command {command}")
+            layout = layout_of(data)
+            self._queue_request(layout, data + _receive(connection, layout.size - len(data)))
 
-    def _note(self, layout, data):
-        """A request, of which the first bytes are here."""
-        data += self._receive(layout.size - len(data))
+    def _queue_request(self, layout: struct.Struct, data: bytes) -> None:
         _command, pages, vaddr, image_id = layout.unpack(data)
         request = Request(image_id, vaddr, min(pages, MOST_PAGES))
         here = self._is_current(request)
@@ -175,57 +179,62 @@ class Pager:
             self._ask(request)
         self._requests.put((layout, request, here))
 
-    def _receive(self, count):
-        """So many bytes, or none at the end."""
-        data = b""
-        while len(data) < count:
-            part = self._ours.recv(count - len(data))
-            if not part and data:
-                raise Refused("CRIU's lazy pages ended in the midst of a request")
-            if not part:
-                break
-            data += part
-        return data
+    def _is_current(self, request: Request) -> bool:
+        name = pagemap.pagemap_name(request.image_id)
+        with self._lock:
+            return request.vaddr + request.pages * pagemap.PAGE <= self._marks.get(name, self._current)
 
-    def _serve(self):
+    def _send_answers(self, connection: socket.socket) -> None:
         while True:
             layout, request, here = self._requests.get()
-            send = self._send_held if here else self._relay
-            send(layout, request)
+            send = self._send_from_store if here else self._send_from_source
+            send(connection, layout, request)
 
-    def _is_current(self, request):
-        name = _pages.pagemap_name(request.image_id)
+    def _send_from_store(self, connection: socket.socket, layout: struct.Struct, request: Request) -> None:
         with self._lock:
-            return request.vaddr + request.pages * _pages.PAGE <= self._marks.get(name, self._current)
-
-    def _send_held(self, layout, request):
-        with self._lock:
-            runs = self._store.pieces(_pages.pagemap_name(request.image_id), request.vaddr, request.pages)
+            runs = self._store.pieces(pagemap.pagemap_name(request.image_id), request.vaddr, request.pages)
             pages = sum(run.pages for run in runs)
             if pages < request.pages:
-                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} never came")
-            self._head(layout, request)
+                raise Refused(f"the page at 0x{request.vaddr:x} of process {request.image_id} did not arrive")
+            connection.sendall(_head(layout, request))
             for run in runs:
-                self._send_file(run.file, run.offset, run.pages * _pages.PAGE)
+                _send_file(connection, run.file, run.offset, run.pages * pagemap.PAGE)
 
-    def _send_file(self, file, offset, size):
-        while size:
-            count = os.sendfile(self._ours.fileno(), file, offset, size)
-            if not count:
-                raise Refused("the store became shorter while pages of it were sent")
-            offset, size = offset + count, size - count
-
-    def _head(self, layout, request):
-        self._ours.sendall(layout.pack(ADD, request.pages, request.vaddr, request.image_id))
-
-    def _relay(self, layout, request):
-        self._head(layout, request)
-        vaddr, end = request.vaddr, request.vaddr + request.pages * _pages.PAGE
+    def _send_from_source(self, connection: socket.socket, layout: struct.Struct, request: Request) -> None:
+        connection.sendall(_head(layout, request))
+        vaddr, end = request.vaddr, request.vaddr + request.pages * pagemap.PAGE
         while vaddr < end:
-            begin, data = self._answers.get()
-            if begin is None:
-                raise Refused(str(data))
+            answer = self._answers.get()
+            if isinstance(answer, Exception):
+                raise Refused(str(answer))
+            begin, data = answer
             if begin != vaddr or not data or begin + len(data) > end:
                 raise Refused(f"the source sent pages at 0x{begin:x} where those at 0x{vaddr:x} were due")
-            self._ours.sendall(data)
+            connection.sendall(data)
             vaddr += len(data)
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    """So many bytes, or none at the end."""
+    data = b""
+    while len(data) < count:
+        part = connection.recv(count - len(data))
+        if not part and data:
+            raise Refused("CRIU's lazy pages daemon ended within a request")
+        if not part:
+            break
+        data += part
+    return data
+
+
+def _head(layout: struct.Struct, request: Request) -> bytes:
+    """What goes before the pages of an answer."""
+    return layout.pack(ADD, request.pages, request.vaddr, request.image_id)
+
+
+def _send_file(connection: socket.socket, file: int, offset: int, size: int) -> None:
+    while size:
+        count = os.sendfile(connection.fileno(), file, offset, size)
+        if not count:
+            raise Refused("the store became shorter while pages of it were sent")
+        offset, size = offset + count, size - count

@@ -6,6 +6,10 @@
     source                                  destination
                                     <-      hello
     hello                           ->
+    file config.json, do: make      ->              the container is made again, where the source has not had it made
+                                    <-      done: made
+    do: layer, data, end            ->              what it has changed in its root file system
+                                    <-      done: layer
     memory (any number), then       ->              pages into the store; a round of pre-copy
       do: layout, layout            ->              which pages each pagemap has now
       do: settle                    ->
@@ -25,7 +29,7 @@
     memory, current, ... settle     ->              the rest of what has changed (hybrid)
                                     <-      done: started (Docker owns it), done: complete (no page is missing any more)
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -44,10 +48,16 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
-from ansible_collections.fog.migration.plugins.module_utils.migration import file_sync, group
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, page_store, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.migration import config, file_sync, group
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -62,17 +72,13 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     NEED,
     PAGES,
     REFUSED,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_memory,
     parse_object,
 )
-from ansible_collections.fog.migration.plugins.module_utils.transport.listing import check_path
+from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
 
 RUNTIME = "/run/fog-migration/runtime"
 # What the source may ask of "runc restore".
@@ -120,20 +126,21 @@ class Start(threading.Thread):
         self.problem = None
 
     def run(self):
-        self.problem = engine.order(self._docker_socket, "POST", self._path)
+        self.problem = engine.call(self._docker_socket, "POST", self._path)
 
 
 class Destination:
     """One container that is to be restored here. Call run() once."""
 
-    def __init__(self, frames, order):
+    def __init__(self, frames, order, make=None):
         self.frames = frames
+        self._make_container = make
         self.order = order
+        self.container = order.get("container")
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
-        self.prepared = os.path.join(RUNTIME, order["container"])
-        self.guard = restore_network.Guard(self.prepared)
+        self.prepared = self.network = None
         self.start = None
         self.fifos = {}
         self.store = None
@@ -156,7 +163,7 @@ class Destination:
         except Refused as exc:
             self._tell(str(exc))
             raise
-        except pages.PagesError as exc:
+        except pagemap.PagesError as exc:
             self._tell(str(exc))
             raise Refused(str(exc)) from exc
         except OSError as exc:
@@ -171,13 +178,41 @@ class Destination:
         check_greeting(self.frames.expect_object(HELLO), "source")
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
+        if self.container:
+            self._adopt(self.container)
+
+    def _adopt(self, container):
+        """The container with this ID is the one that is restored into."""
+        self.container = container
+        self.prepared = os.path.join(RUNTIME, container)
+        self.network = restore_network.RestoreNetwork(self.prepared)
         # While the container's start is under way, Docker tells nothing of it.
         self.mounts = {place: self._mount(place) for place in self.order.get("mounts", [])}
         if self.order.get("log"):
-            self.log = file_sync.log_of(self.order["docker_socket"], self.order["container"])
+            self.log = file_sync.log_of(self.order["docker_socket"], container)
 
     def _mount(self, place):
-        return file_sync.mount_of(self.order["docker_socket"], self.order["container"], place, self.order["host"])
+        return file_sync.mount_of(self.order["docker_socket"], self.container, place, self.order["host"])
+
+    # The container is made again
+
+    def _make(self, _wish):
+        if self.container or not self._make_container:
+            raise Refused("the source asked for a container to be made that is there already")
+        try:
+            container = self._make_container(os.path.join(self.staging, config.FILE))
+        except MigrationError as exc:
+            raise Refused(exc.what) from exc
+        self._adopt(container)
+        self.frames.write_json(DONE, {"done": "made", "container": container})
+
+    def _take_layer(self, _wish):
+        """What the container had changed in its root file system, put where the storage driver keeps it."""
+        if not self.container or self.start:
+            raise Refused("the source sent a layer for a container that is not there, or was started already")
+        storage = file_sync.storage_of(self.order["docker_socket"], self.container, self.order["host"])
+        names = file_sync.receive_layer(self.frames, storage)
+        self.frames.write_json(DONE, {"done": "layer", "names": names})
 
     def _serve(self):
         """One wish of the source; False when it was the last one."""
@@ -201,6 +236,7 @@ class Destination:
 
     def _obey(self, wish):
         verbs = {"arm": self._arm, "layout": self._note_layout, "settle": self._settle}
+        verbs.update({"make": self._make, "layer": self._take_layer})
         verbs.update(dict.fromkeys(("go", "take back"), self._hear_word))
         if str(wish.get("do")) not in verbs:
             raise Refused(f"the source asked for {wish.get('do')!r}, which is nothing that can be done here")
@@ -220,7 +256,7 @@ class Destination:
             self._open_store().put(name, vaddr, data)
 
     def _open_store(self):
-        self.store = self.store or pages.Store(os.path.join(self.staging, "store"))
+        self.store = self.store or page_store.Store(os.path.join(self.staging, "store"))
         return self.store
 
     def _note_layout(self, wish):
@@ -250,17 +286,19 @@ class Destination:
     # Docker's start waits in our runtime
 
     def _arm(self, _wish):
+        if not self.container or self.start:
+            raise Refused("the source asked for an armed container that is not there, or is armed already")
         began = time.monotonic()
         os.makedirs(RUNTIME, 0o700, exist_ok=True)
         os.mkdir(self.prepared, 0o700)
         self.fifos = {name: Fifo(os.path.join(self.prepared, name)) for name in ("order", "answer")}
         self._write("patience", str(int(self.order["patience"])))
-        self.start = Start(self.order["docker_socket"], self.order["container"])
+        self.start = Start(self.order["docker_socket"], self.container)
         self.start.start()
         answer = self._answer(60)
         if answer != "armed":
             raise Refused(self._docker_said("Docker did not come to the restore"))
-        self.guard.prepare(self._annotations())
+        self.network.prepare(self._annotations())
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _annotations(self):
@@ -316,12 +354,12 @@ class Destination:
             seconds = round(time.monotonic() - began, 3)
             if self.order.get("together"):
                 self._go_together()
-            self.guard.leave()
+            self.network.announce()
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._say(DONE, {"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
             self._follow()
-        except (Refused, pages.PagesError, journal.JournalError, OSError) as exc:
+        except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
             self._take_back(str(exc))
             raise Refused(str(exc)) from exc
 
@@ -331,19 +369,19 @@ class Destination:
         :raises Refused: when it does not: then none of them does.
         """
         identity, together = self.order["migration"], self.order["together"]
-        group.require_stopped(self.order["container"])
+        group.require_stopped(self.container)
         self._say(DONE, {"done": "restored"})
         if not journal.decide(identity, together, self._words.get() == "go"):
             raise Refused("not all that moves together could go on")
         # It has it from now on, whatever happens.
         with contextlib.suppress(OSError, runc.FreezeError):
-            group.resume(self.order["container"])
+            group.resume(self.container)
 
     def _outcome(self):
         """What the runtime says in the end. Before that, our hook in it says whose network is to be guarded."""
         answer = self._answer(self.order["restore_limit"])
         if answer and answer.startswith("{"):
-            self.guard.stand(answer)
+            self.network.install_filter(answer)
             self.fifos["order"].say("guarded")
             answer = self._answer(self.order["restore_limit"])
         return answer
@@ -354,7 +392,7 @@ class Destination:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
         if wish.get("store"):
-            pages.complete(self.images, self._open_store(), bool(wish.get("lazily")))
+            image_set.complete(self.images, self._open_store(), bool(wish.get("lazily")))
         if wish.get("lazily"):
             # If it is lost from now on before all of its memory is here, the source's is the only one.
             journal.note(self.order.get("migration"), memory="arriving")
@@ -391,7 +429,7 @@ class Destination:
                     self.pager.now_current(*parse_memory(payload)[:2])
                 else:
                     self.pager.answer(*parse_memory(payload)[1:])
-        except (ChannelError, pages.PagesError, OSError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError) as exc:
             if needs:
                 self.pager.fail(exc)
         finally:
@@ -415,10 +453,10 @@ class Destination:
         for fifo in self.fifos.values():
             fifo.close()
         self.fifos = {}
-        host.kill_restore(self.order["container"])
+        runc.kill_restore(self.container)
         self.start.join(30)
-        path = f"/containers/{self.order['container']}?force=1&v=1"
-        problem = engine.order(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
+        path = f"/containers/{self.container}?force=1&v=1"
+        problem = engine.call(self.order["docker_socket"], "DELETE", path, TAKE_BACK_LIMIT)
         if self.start.is_alive() or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
@@ -462,8 +500,9 @@ class Destination:
             fifo.close()
         if self.start:
             self.start.join(30)
-        self.guard.end()
-        shutil.rmtree(self.prepared, ignore_errors=True)
+        if self.network:
+            self.network.end()
+            shutil.rmtree(self.prepared, ignore_errors=True)
         _staging.remove(self.staging)
 
 
@@ -491,13 +530,23 @@ def receive_file(frames, staging, facts):
 
 
 def main():
-    """Does what order.json says, with the source on the other side of standard input and output."""
-    directory = deploy.order_directory()
-    deploy.register(directory)
-    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
+    """Does what config.json says, with the source on the other side of standard input and output."""
+    directory = deploy.program_directory()
+    with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
+    return run(directory, order, sys.stdin.fileno(), sys.stdout.fileno())
+
+
+def run(directory, order, reader, writer, make=None):
+    """The destination's end of one channel, from its begin to its end.
+
+    :param directory: the private folder of this migration, which is removed at the end.
+    :param order: has the C(container) where it is there already.
+    :param make: makes it from the file with its configuration, where it is not; returns its ID, raises MigrationError.
+    """
+    deploy.register(directory)
     try:
-        Destination(Frames(sys.stdin.fileno(), sys.stdout.fileno()), order).run()
+        Destination(Frames(reader, writer), order, make).run()
     except ChannelError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1

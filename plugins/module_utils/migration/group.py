@@ -6,7 +6,7 @@
 CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
 configuration from an annotation of the container (handleCriuConfigurationFile in runc's libcontainer/criu_linux.go).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.system import host
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 ANNOTATION = "org.criu.config"
 # Seconds in which a process that got SIGSTOP before it could run at all has stopped.
 STOP_LIMIT = 5
 
 
-def configuration(path):
+def configuration(path: str) -> dict[str, str]:
     """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(tool.merge_options(tool.runc_configuration(), {"leave-stopped": ""}))
     return {ANNOTATION: path}
 
 
-def require_stopped(container):
+def require_stopped(container: str) -> None:
     """Returns when all processes of a container that was restored have stopped.
 
     :raises Refused: when one of them runs.
     """
     deadline = time.monotonic() + STOP_LIMIT
     # A health check may have begun in it already.
-    while not all(map(host.is_stopped, runc.moving(container))):
+    while not all(map(procfs.is_stopped, runc.moving(container))):
         if time.monotonic() > deadline:
             raise Refused("the OCI runtime did not leave it stopped, so that it cannot wait for what moves with it")
         time.sleep(0.005)
 
 
-def waits(container):
+def waits(container: str) -> bool:
     """Whether it was not resumed yet, or not to the end."""
-    return host.is_stopped(runc.first_process(container)[0])
+    return procfs.is_stopped(runc.first_process(container)[0])
 
 
-def resume(container):
+def resume(container: str) -> None:
     """Lets the container go on. Its first process is the last, so that C(waits) tells whether all others do.
 
     None had been stopped when it was frozen: CRIU cannot dump such a one while its container stands still.

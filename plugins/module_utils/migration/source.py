@@ -6,6 +6,7 @@
 One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
 transfer's private folder: one line of JSON asks, one line answers.
 
+    make      has the destination make the container, with all but its memory and its volumes' content, and arms it
     copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
     progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
@@ -21,7 +22,7 @@ transfer's private folder: one line of JSON asks, one line answers.
 While it is frozen, Docker shows the container as paused, and it stays so until the destination has said how things
 are there. An agent that dies leaves it paused, with all its memory.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages, soft_dirty
-from ansible_collections.fog.migration.plugins.module_utils.migration import dump, file_sync, precopy
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
+from ansible_collections.fog.migration.plugins.module_utils.migration import config, dump, file_sync, precopy
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     compression,
     listing,
@@ -55,7 +64,6 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import (
 )
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     ALIVE_EVERY,
-    CHUNK,
     DATA,
     DO,
     DONE,
@@ -65,17 +73,14 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     NEED,
     PAGES,
     REFUSED,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_object,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
-SOCKET = "agent.sock"
+SOCKET = "source.sock"
 # Bytes of memory. To copy so many twice takes less time than what a dump and a restore without them need besides.
 SMALL = 32 << 20
 # What the destination may have said before anybody asks for it.
@@ -116,7 +121,7 @@ class Source:
         self.frames = frames
         self.order = order
         self.container = order["container"]
-        self.hold = network_lock.Hold(self.container)
+        self.network_lock = network_lock.NetworkLock(self.container)
         self.staging = order["staging"]
         self.images = os.path.join(self.staging, "images")
         self.work = os.path.join(self.staging, "work")
@@ -129,6 +134,7 @@ class Source:
         self.frozen = None
         self.files = file_sync.Following(order, frames, self._done)
         self._copying = None
+        self._armed = False
         # What is more waits in the channel.
         self._heard = queue.Queue(MOST_WORDS)
         # runs, paused, handed over (only the destination knows who has it), moved
@@ -159,7 +165,7 @@ class Source:
                     self._heard.put(Refused(str(parse_object(payload).get("reason", "no reason given"))))
                 else:
                     self._heard.put(parse_object(payload))
-        except (ChannelError, pages.PagesError, OSError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError) as exc:
             # Only the destination's own word is a refusal; a conversation that broke says nothing of the container.
             self._heard.put(Interrupted(str(exc)))
 
@@ -185,10 +191,50 @@ class Source:
             self._answers[str(answer.get("done"))] = answer
         return self._answers.pop(what)
 
+    def make(self, wish):
+        """Has the destination make the container again, and Docker there wait inside our OCI runtime; its ID there."""
+        known = config.describe(self.order["docker_socket"], self.container, self.order["mounts"])
+        journal.note(self.order.get("migration"), moving={"volumes": known.config.moving_volumes()})
+        self._send_config(known.config)
+        made = self._done("made")
+        self.files = self._following_of(known)
+        self.arm(wish)
+        return {"container": str(made.get("container"))}
+
+    def _send_config(self, known):
+        path = os.path.join(self.staging, config.FILE)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(known.to_json(), stream)
+        send_file(self.frames, path, config.FILE)
+        os.unlink(path)
+        self.frames.write_json(DO, {"do": "make"})
+
+    def _following_of(self, known):
+        """Sends what the container has changed in its root file system; what keeps its files equal from then on."""
+        trees, sources = [], mounts.sources(known.config.inspect)
+        if known.storage:
+            self.frames.write_json(DO, {"do": "layer"})
+            there = file_sync.send_layer(
+                self.frames,
+                known.storage,
+                runc.processes(self.container),
+                self.order.get("rate_limit", 0),
+                lambda: config.changes(self.order["docker_socket"], self.container),
+            )
+            self._done("layer")
+            trees.append({"place": "", "root": known.storage.folder, "there": there})
+        trees += [{"place": place, "root": sources[place]} for place in known.config.moving]
+        log = container_log.path_of(known.config.inspect) if self.order.get("with_log") else None
+        return file_sync.Following(dict(self.order, trees=trees, log=log), self.frames, self._done)
+
     def arm(self, _wish):
-        self.hold.prepare()
-        self.frames.write_json(DO, {"do": "arm"})
-        return self._done("armed")
+        """Where the container was made over this channel, it is armed already."""
+        if not self._armed:
+            self.network_lock.prepare()
+            self.frames.write_json(DO, {"do": "arm"})
+            self._done("armed")
+            self._armed = True
+        return {}
 
     def _give(self, need):
         """Sends pages that the dump has left with the processes."""
@@ -196,7 +242,7 @@ class Source:
             raise Refused("the destination needs what are no pages")
         if not self.frozen:
             raise Refused("the destination needs pages before the container was frozen")
-        name = pages.pagemap_name(need["image"])
+        name = pagemap.pagemap_name(need["image"])
         for vaddr, data in self.frozen.read(need["image"], need["address"], need["pages"]):
             self._outgoing.send(PAGES, name, vaddr, data)
 
@@ -254,13 +300,13 @@ class Source:
 
     def pause(self, _wish):
         """It stands still from now on, and its network with it."""
-        self.hold.settle()
+        self.network_lock.drain_pending()
         began, sent = time.monotonic(), self.frames.sent
         self._docker("pause")
         self.state = "paused"
         self._require_none_stopped()
         self._hurry(True)
-        self.hold.lock()
+        self.network_lock.lock()
         self._paused = began, time.monotonic(), sent
         return {}
 
@@ -279,7 +325,7 @@ class Source:
         looking.start()
         self._dump(mode)
         looking.result()
-        closed = self.hold.detach(self.images)
+        closed = self.network_lock.detach_sockets(self.images)
         dumped = time.monotonic()
         # On the disk before the handover, beside the sending.
         announcing = Task(self._announce)
@@ -307,7 +353,7 @@ class Source:
 
     def _require_none_stopped(self):
         """CRIU would wait for them until the container is thawed. What is only frozen is not told to be stopped."""
-        stopped = [host.program(one) for one in runc.moving(self.container) if host.is_stopped(one)]
+        stopped = [procfs.program(one) for one in runc.moving(self.container) if procfs.is_stopped(one)]
         if stopped:
             raise runc.FreezeError(f"{', '.join(stopped)} in it was stopped by a signal")
 
@@ -327,7 +373,7 @@ class Source:
         end = time.monotonic()
         self.state = "moved"
         self._hurry(False)
-        self.hold.forsake()
+        self.network_lock.reset_orphans()
         return {"restore": _seconds(self._running), "downtime": round(end - self._paused[0], 3)}
 
     def _take_back(self):
@@ -340,7 +386,7 @@ class Source:
 
     def _announce(self):
         self._announced = True
-        journal.note(self.order.get("migration"), stage="handover", owner="unknown")
+        journal.note(self.order.get("migration"), stage="handover", owner="in_doubt")
 
     def _take_announcement_back(self):
         if self._announced:
@@ -351,7 +397,7 @@ class Source:
             self.rounds.hurry = hurry
 
     def _docker(self, verb):
-        problem = engine.order(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
+        problem = engine.call(self.order["docker_socket"], "POST", f"/containers/{self.container}/{verb}")
         if problem:
             raise runc.FreezeError(problem)
 
@@ -369,7 +415,7 @@ class Source:
         if self.rounds:
             self.frozen.finish(later=mode == "hybrid")
         for entry in listing.files_of(listing.scan(self.images)):
-            if not (self.rounds and pages.holds_pages(entry["path"])):
+            if not (self.rounds and pagemap.holds_pages(entry["path"])):
                 send_file(self.frames, os.path.join(self.images, entry["path"]), "images/" + entry["path"])
 
     def _pages_wish(self, mode):
@@ -415,8 +461,8 @@ class Source:
         if self.frozen:
             self.frozen.close()
         if self.state in ("runs", "paused"):
-            self.hold.release()
-        self.hold.end()
+            self.network_lock.unlock()
+        self.network_lock.end()
         if self.state == "paused":
             self._take_announcement_back()
             # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
@@ -474,6 +520,7 @@ class Task(threading.Thread):
 
 
 VERBS = {
+    "make": Source.make,
     "copy": Source.copy,
     "progress": Source.progress,
     "arm": Source.arm,
@@ -545,7 +592,9 @@ def obey(source, wish):
     """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
     try:
         return {"result": VERBS[wish["do"]](source, wish)}
-    except (ChannelError, runc.FreezeError, pages.PagesError, journal.JournalError, OSError) as exc:
+    except MigrationError as exc:
+        error = exc.what
+    except (ChannelError, runc.FreezeError, pagemap.PagesError, OSError) as exc:
         error = str(exc)
     try:
         source.close()
@@ -560,16 +609,23 @@ def _end(_number, _frame):
 
 def main():
     """Opens the channel, says so by its socket, serves, and leaves nothing behind."""
-    directory = deploy.order_directory()
+    directory = deploy.program_directory()
+    with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
+        order = json.load(stream)
+    words = [order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port")]
+    return run(directory, order, ssh_access.ssh_command(*words))
+
+
+def run(directory, order, command):
+    """The source's end of one channel, from its begin to its end.
+
+    :param directory: the private folder of this migration, which is removed at the end.
+    :param command: the words of the command whose standard input and output are the channel.
+    """
     deploy.register(directory)
     # As any other end: what is only frozen goes on.
     signal.signal(signal.SIGTERM, _end)
-    with open(os.path.join(directory, deploy.ORDER), encoding="utf-8") as stream:
-        order = json.load(stream)
-    connection = ssh_connection.SshConnection(
-        ssh_access.ssh_command(*(order["ssh"][name] for name in ("key", "hosts_file", "user", "address", "port"))),
-        time.monotonic() + order["lifetime"],
-    )
+    connection = ssh_connection.SshConnection(command, time.monotonic() + order["lifetime"])
     source = Source(Frames(connection.process.stdout.fileno(), connection.process.stdin.fileno(), None), order)
     try:
         source.greet()

@@ -1,19 +1,19 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is done to the network of a container at the source, from shortly before its freeze to its end there.
+"""The network of a container at the source, from shortly before its freeze to its end there.
 
-    settle     new connections wait, so that those under way get accepted while the container still runs
-    lock       it is frozen: where its address moves with it, it is kept from all traffic
-    detach     it is dumped: connections that cannot go on elsewhere are taken from the images
-    forsake    it runs there: the peers of those connections are told that they are over
-    release    it goes on here after all, with all its connections
+    drain_pending    new connections wait, so that those under way are accepted while the container still runs
+    lock             it is frozen: where its address moves with it, it is kept from all traffic
+    detach_sockets   it is dumped: connections that cannot go on elsewhere are removed from the images
+    reset_orphans    it runs at the destination: the peers of those connections are reset
+    unlock           it goes on here after all, with all its connections
 
 The lock outlives the program that made it: the container may run elsewhere by then, with the same address. Should it
-be resumed here after all, by whomever (C(docker unpause)), a keeper takes the lock away. It is a process that does
-nothing but wait for that, or for the container's end.
+be resumed here after all, by whomever (C(docker unpause)), a keeper removes the lock. It is a process that does nothing
+but wait for that, or for the container's end.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -24,176 +24,176 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace, sockets
+from ansible_collections.fog.migration.plugins.module_utils.network import filters, image_sockets, namespace, sockets
+from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Seconds that connections under way have to be accepted, while the container runs on.
-SETTLE_LIMIT = 0.3
-# Seconds between two looks of the keeper, and those that a container which goes on must have lived: one that is thawed
-# in order to be removed dies at once, and must not say goodbye to anybody.
-LOOK_EVERY, PROVED = 0.2, 0.4
-_RELEASED = b"released\n"
+DRAIN_LIMIT = 0.3
+# Seconds between two looks of the keeper, and the grace period that a container which goes on must have lived: one that
+# is thawed in order to be removed dies at once, and its connections must not be closed.
+LOOK_EVERY, GRACE_PERIOD = 0.2, 0.4
+_UNLOCKED = b"unlocked\n"
 _KEEPER = "import sys; sys.path[:0] = {path!r}; from {package} import {module}; {module}.keep()"
 
 
-class Hold:
+class NetworkLock:
     """The network of one container here."""
 
-    def __init__(self, container):
+    def __init__(self, container: str) -> None:
         self.container = container
-        self._keeper = None
+        self._keeper: subprocess.Popen | None = None
         # None: it is the server's own.
-        self._network = None
-        self._moved = set()
-        self._inodes = set()
+        self._network: str | None = None
+        self._moved: Collection[str] = ()
+        self._inodes: Collection[int] = ()
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Has a keeper wait. While it runs, the container shares the server's network or has its own."""
         process, start = runc.first_process(self.container)
         if not namespace.is_own(process):
             return
         self._network = namespace.network_of(process)
         freezer, frozen = runc.freezer(self.container)
-        order = {"process": process, "start": start, "freezer": freezer, "frozen": frozen}
+        config = {"process": process, "start": start, "freezer": freezer, "frozen": frozen}
         package, _dot, module = __name__.rpartition(".")
         code = _KEEPER.format(path=[path for path in sys.path if path], package=package, module=module)
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-c", code, json.dumps(order)],
+            [sys.executable, "-I", "-c", code, json.dumps(config)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    def settle(self):
+    def drain_pending(self) -> None:
         """Keeps new connections waiting, and waits itself until the container has accepted those under way."""
         if not self._network:
             return
-        deadline = time.monotonic() + SETTLE_LIMIT
-        with _explained("held"):
-            namespace.inside(self._network, namespace.hold_new)
-            while namespace.inside(self._network, _under_way) and time.monotonic() < deadline:
+        deadline = time.monotonic() + DRAIN_LIMIT
+        with _explained("drained"):
+            namespace.inside(self._network, filters.hold_new_connections)
+            while namespace.inside(self._network, _has_pending) and time.monotonic() < deadline:
                 time.sleep(0.005)
 
-    def lock(self):
+    def lock(self) -> None:
         """To be called when the container is frozen, before it is dumped: what is dumped must not change any more."""
         with _explained("locked"):
             if self._network:
                 self._moved = namespace.inside(self._network, _lock)
             else:
                 processes = runc.processes(self.container)
-                self._inodes = {inode for process in processes for inode in namespace.inodes_of(process)}
+                self._inodes = {inode for process in processes for inode in sockets.inodes_of(process)}
 
-    def detach(self, images):
-        """Takes from the images what cannot go on at the destination; each connection's local and remote end."""
+    def detach_sockets(self, images: str) -> list[str]:
+        """Removes from the images what cannot go on at the destination; each connection's local and remote end."""
         try:
-            left = sockets.detach(images, self._is_left_behind)
-        except (sockets.SocketsError, OSError) as exc:
+            orphans = image_sockets.detach(images, self._is_orphan)
+        except (image_sockets.SocketsError, OSError) as exc:
             raise runc.FreezeError(f"its connections could not be read from the images ({exc})") from exc
-        return ["{}:{} - {}:{}".format(*one["local"], *one["remote"]) for one in left if namespace.is_stream(one)]
+        return [f"{one.local} - {one.remote}" for one in orphans if one.is_stream]
 
-    def _is_left_behind(self, sock, everyone):
-        if not namespace.is_connected(sock):
+    def _is_orphan(self, sock: Socket, everyone: list[Socket]) -> bool:
+        if not sock.is_connected:
             return False
-        if not namespace.survives(sock, self._moved):
+        if not sock.survives(self._moved):
             return True
         # In the server's network, the other end of a connection within may be a process of the server's.
-        return not self._network and all(one["local"] != sock["remote"] for one in everyone)
+        return not self._network and all(one.local != sock.remote for one in everyone)
 
-    def forsake(self):
-        """Closes here what was left behind. Where the kernel cannot, it is closed when the container is removed."""
+    def reset_orphans(self) -> None:
+        """Resets the connections that do not go on. Where the kernel cannot, they end when the container is removed."""
         with contextlib.suppress(OSError):
             if self._network:
                 namespace.inside(self._network, _close, self._is_over)
             else:
-                _close(lambda sock: sock["inode"] in self._inodes and self._is_over(sock))
+                _close(lambda sock: sock.inode in self._inodes and self._is_over(sock))
 
-    def _is_over(self, sock):
-        return not namespace.survives(sock, self._moved)
+    def _is_over(self, sock: Socket) -> bool:
+        return not sock.survives(self._moved)
 
-    def release(self):
+    def unlock(self) -> None:
         """To be called before the container goes on here, if C(end) was not called yet."""
         if self._network and self._keeper:
             # A container that has ended has no network any more.
             with _explained("unlocked"), contextlib.suppress(FileNotFoundError):
-                namespace.inside(self._network, namespace.unlock)
+                namespace.inside(self._network, filters.remove)
             with contextlib.suppress(OSError):
-                self._keeper.stdin.write(_RELEASED)
+                assert self._keeper.stdin
+                self._keeper.stdin.write(_UNLOCKED)
                 self._keeper.stdin.flush()
 
-    def end(self):
+    def end(self) -> None:
         """Leaves what is still locked to the keeper."""
         if self._keeper:
             with contextlib.suppress(OSError):
+                assert self._keeper.stdin
                 self._keeper.stdin.close()
             self._keeper = None
 
 
 @contextlib.contextmanager
-def _explained(what):
+def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
         raise runc.FreezeError(f"its network could not be {what} ({exc.strerror or exc})") from exc
 
 
-def _under_way():
-    """Whether a connection waits for the container to take it, or has last words of its on the way."""
-    return any(namespace.half_open(sock) for sock in namespace.sockets())
+def _has_pending() -> bool:
+    """Whether a connection waits to be accepted by the container, or has last data on the way."""
+    return any(sock.is_half_open for sock in sockets.sockets())
 
 
-def _lock():
+def _lock() -> set[str]:
     """Locks what moves; the addresses that do."""
     interfaces = namespace.interfaces()
-    # CRIU refuses connections that no process has, and nobody would speak for them at the destination.
+    # CRIU refuses connections that no process has, and no process would answer for them at the destination.
     with contextlib.suppress(OSError):
-        _close(namespace.half_open)
-    names = [interface["name"] for interface in interfaces if namespace.moves(interface)]
+        _close(lambda sock: sock.is_half_open)
+    names = [interface.name for interface in interfaces if interface.moves]
     if names:
-        namespace.lock(names)
+        filters.lock(names)
     return namespace.moved_addresses(interfaces)
 
 
-def _close(condition):
+def _close(condition: Callable[[Socket], bool]) -> None:
     """Closes the connections of which this is true."""
     for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
-        for sock in namespace.sockets(protocol):
-            if namespace.is_connected(sock) and condition(sock):
-                namespace.destroy(sock)
+        for sock in sockets.sockets(protocol):
+            if sock.is_connected and condition(sock):
+                sockets.destroy(sock)
 
 
 # The keeper
 
 
-def keep():
-    """Unlocks the network of the container in the orders when it goes on here and nobody else has done it."""
-    order = json.loads(sys.argv[1])
-    if sys.stdin.buffer.read() == _RELEASED:
+def keep() -> None:
+    """Unlocks the network of the container in its arguments when that goes on here and it is still locked."""
+    config = json.loads(sys.argv[1])
+    if sys.stdin.buffer.read() == _UNLOCKED:
         return
-    while _lives(order):
-        if not _is_frozen(order):
-            time.sleep(PROVED)
-            if _lives(order) and not _is_frozen(order):
-                namespace.inside(namespace.network_of(order["process"]), namespace.unlock)
+    while _lives(config):
+        if not _is_frozen(config):
+            time.sleep(GRACE_PERIOD)
+            if _lives(config) and not _is_frozen(config):
+                namespace.inside(namespace.network_of(config["process"]), filters.remove)
                 return
         time.sleep(LOOK_EVERY)
 
 
-def _lives(order):
+def _lives(config: dict) -> bool:
     """Whether the container's first process is there, and no other that got its number."""
-    try:
-        with open(f"/proc/{order['process']}/stat", encoding="ascii", errors="replace") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-    except OSError:
-        return False
-    return fields[0] not in "ZX" and int(fields[19]) == order["start"]
+    return procfs.started(config["process"]) == config["start"]
 
 
-def _is_frozen(order):
+def _is_frozen(config: dict) -> bool:
     try:
-        with open(order["freezer"], encoding="ascii") as stream:
-            return stream.read().strip() in (order["frozen"], "FREEZING")
+        with open(config["freezer"], encoding="ascii") as stream:
+            return stream.read().strip() in (config["frozen"], "FREEZING")
     except OSError:
         # It is being removed.
         return True

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container holds on to outside itself, before it moves: connections, sockets of the server, kernel objects.
+"""What ties a container to its server, before it moves: connections, sockets of the server, kernel objects.
 
 Private to the collection fog.migration.
 """
@@ -13,12 +13,15 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace as _namespace
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.network import namespace, sockets
+from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Interface
+from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket, UnixSocket
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-# What the kernel tells nobody enough about to make it again elsewhere, and what it is.
+# What the kernel does not show in enough detail to make it again elsewhere, and what it is.
 UNKNOWN_TO_CRIU = {
     "[io_uring]": "an io_uring",
     "[perf_event]": "a performance counter",
@@ -27,8 +30,8 @@ UNKNOWN_TO_CRIU = {
 }
 
 
-def survey(container: str, process: int, fixed: set[str], health: list[str]) -> dict:
-    """What a container holds on to.
+def probe(container: str, process: int, fixed: set[str], health: list[str]) -> dict:
+    """What ties a container to its server.
 
     :param process: its first one.
     :param fixed: addresses that it was given by its creator.
@@ -40,22 +43,20 @@ def survey(container: str, process: int, fixed: set[str], health: list[str]) -> 
     found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}, "sessions": []}
     if not process:
         return found
-    # A container that ends meanwhile holds nothing any more.
+    # A container that ends meanwhile has nothing of it any more.
     with contextlib.suppress(OSError):
         processes, others = _processes(container, process)
         found["sessions"] = sessions(others, health)
-        inodes = {inode for one in processes for inode in _namespace.inodes_of(one)}
-        links = {path: link for one in processes for path, link in _namespace.descriptors_of(one).items()}
+        inodes = {inode for one in processes for inode in sockets.inodes_of(one)}
+        links = {path: link for one in processes for path, link in sockets.descriptors_of(one).items()}
         found["deleted"], half = deleted(links)
         queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
         found["unknown"] = unknown(links.values()) + queues + [f"the deleted file {name}" for name in half]
-        namespace, moved = _namespace.network_of(process), set()
-        interfaces, sockets, unix = _namespace.inside(namespace, _look)
-        if _namespace.is_own(process):
-            moved = _namespace.moved_addresses(interfaces)
-        found.update(classify([sock for sock in sockets if sock["inode"] in inodes], moved, fixed))
-        # Those outside are in the server's own network, mostly, where their names are told.
-        found["unix_outside"] = unix_outside({**_namespace.unix_sockets(), **unix}, inodes)
+        interfaces, listed, unix = namespace.inside(namespace.network_of(process), _look)
+        moved = namespace.moved_addresses(interfaces) if namespace.is_own(process) else set()
+        found.update(classify([sock for sock in listed if sock.inode in inodes], moved, fixed))
+        # Those outside are in the server's own network, mostly, where the kernel lists their names.
+        found["unix_outside"] = unix_outside({**sockets.unix_sockets(), **unix}, inodes)
     return found
 
 
@@ -63,9 +64,9 @@ def _processes(container: str, process: int) -> tuple[list[int], list[int]]:
     """Those that move, and the others."""
     try:
         moving = runc.moving(container)
-        return moving, sorted({*runc.processes(container)} - {*moving, *host.processes_below(process)})
+        return moving, sorted({*runc.processes(container)} - {*moving, *procfs.processes_below(process)})
     except (runc.FreezeError, OSError):
-        return sorted(host.processes_below(process)), []
+        return sorted(procfs.processes_below(process)), []
 
 
 def sessions(others: list[int], health: list[str]) -> list[str]:
@@ -73,15 +74,15 @@ def sessions(others: list[int], health: list[str]) -> list[str]:
 
     What runc is just about to start may be one.
     """
-    begun = [one for one, parent in host.parents(others).items() if parent and parent not in others]
-    lines = {one: host.command_line(one) for one in begun}
+    begun = [one for one, parent in procfs.parents(others).items() if parent and parent not in others]
+    lines = {one: procfs.command_line(one) for one in begun}
     passing = [
         one for one, words in lines.items() if words == ["runc", "init"] or (health and words[-len(health) :] == health)
     ]
-    return sorted(host.program(one) for one in begun if one not in passing and lines[one])
+    return sorted(procfs.program(one) for one in begun if one not in passing and lines[one])
 
 
-def unknown(links) -> list[str]:
+def unknown(links: Iterable[str]) -> list[str]:
     """What CRIU cannot take along, of what these links in C(/proc/PID/fd) lead to."""
     names = {link.rpartition(":")[2] for link in links}
     return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
@@ -116,19 +117,20 @@ def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
     return {name: size for name, size in gone.items() if name not in half}, sorted(half)
 
 
-def unix_outside(sockets: dict[int, dict], ours: set[int]) -> list[str]:
+def unix_outside(listed: dict[int, UnixSocket], ours: set[int]) -> list[str]:
     """The names of Unix sockets of others that ours are connected to."""
-    peers = {sock["peer"] for inode, sock in sockets.items() if inode in ours} - ours - {0}
-    return sorted({(sockets.get(peer) or {}).get("name") or "one without a name" for peer in peers})
+    peers = {sock.peer for inode, sock in listed.items() if inode in ours} - ours - {0}
+    names = {listed[peer].name for peer in peers if peer in listed} | {"" for peer in peers if peer not in listed}
+    return sorted(name or "one without a name" for name in names)
 
 
-def _look() -> tuple[list[dict], list[dict], dict[int, dict]]:
+def _look() -> tuple[list[Interface], list[Socket], dict[int, UnixSocket]]:
     protocols = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
-    sockets = [sock for protocol in protocols for sock in _namespace.sockets(protocol)]
-    return _namespace.interfaces(), sockets, _namespace.unix_sockets()
+    listed = [sock for protocol in protocols for sock in sockets.sockets(protocol)]
+    return namespace.interfaces(), listed, sockets.unix_sockets()
 
 
-def classify(sockets: list[dict], moved: set[str], fixed: set[str]) -> dict:
+def classify(listed: list[Socket], moved: set[str], fixed: set[str]) -> dict:
     """What moves and what does not, of the sockets that the container's processes have.
 
     :param moved: the addresses that move with the container, and the network with them.
@@ -137,23 +139,19 @@ def classify(sockets: list[dict], moved: set[str], fixed: set[str]) -> dict:
         listens on that does not move with it.
     """
     connections, bound = [], []
-    for sock in sockets:
-        local, remote = _end(*sock["local"]), _end(*sock["remote"])
-        if _namespace.is_connected(sock):
-            if _namespace.is_stream(sock) and not _is_within(sock):
-                connections.append({"local": local, "remote": remote, "survives": _namespace.survives(sock, moved)})
-        elif sock["local"][0] not in moved | fixed and not _is_anywhere(sock["local"][0]):
-            bound.append(local)
+    for sock in listed:
+        if sock.is_connected:
+            if sock.is_stream and not _is_within(sock):
+                ends = {"local": str(sock.local), "remote": str(sock.remote)}
+                connections.append({**ends, "survives": sock.survives(moved)})
+        elif sock.local.address not in moved | fixed and not _is_anywhere(sock.local.address):
+            bound.append(str(sock.local))
     return {"connections": sorted(connections, key=lambda one: sorted(one.items())), "bound": sorted(set(bound))}
 
 
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _is_within(sock: dict) -> bool:
+def _is_within(sock: Socket) -> bool:
     """Whether it goes from the container to itself."""
-    return all(ipaddress.ip_address(sock[end][0]).is_loopback for end in ("local", "remote"))
+    return all(ipaddress.ip_address(end.address).is_loopback for end in (sock.local, sock.remote))
 
 
 def _is_anywhere(text: str) -> bool:

@@ -1,16 +1,16 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The network of a container that is being restored: guarded until its sockets are there, then announced.
+"""The network of a container that is being restored: filtered until its sockets are there, then announced.
 
-Docker puts the interfaces into the new network namespace while CRIU restores, by a hook of the OCI runtime. A hook of
-ours comes before that one and waits until the guard stands, so that there is no instant without.
+Docker moves the interfaces into the new network namespace while CRIU restores, by a hook of the OCI runtime. A hook of
+ours comes before that one and waits until the filter is installed, so that there is no instant without it.
 
-Docker's hook is a second dockerd, which does nothing but say one line to the first one, and takes longer to start than
-what is done then. So the guard says that line, where it knows the hook (processSetKeyReexec in moby's
+Docker's hook is a second dockerd, which does nothing but send one line to the first one, and takes longer to start than
+what is done then. So that line is sent from here, where the hook is known (processSetKeyReexec in moby's
 libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 27 on there is no such hook).
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.network import announcements, filters, namespace
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
@@ -35,39 +35,39 @@ HOOK_LIMIT = 30
 ANNOUNCE_AGAIN = 1.2
 
 
-class Plug(NamedTuple):
-    """Where dockerd hears which network namespace is that of a container, and by which ID it knows the container."""
+class ExternalKey(NamedTuple):
+    """Where dockerd listens for the network namespace of a container, and the ID by which it knows the container."""
 
     socket: str
     container: str
 
-    def into(self, process):
+    def set(self, process: int) -> None:
         """Has Docker connect the network namespace of a process.
 
         :raises Refused: with what Docker said.
         """
-        wish = json.dumps({"ContainerID": self.container, "Key": f"/proc/{process}/ns/net"})
+        request = json.dumps({"ContainerID": self.container, "Key": f"/proc/{process}/ns/net"})
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(HOOK_LIMIT)
             connection.connect(self.socket)
-            connection.sendall(wish.encode("ascii"))
+            connection.sendall(request.encode("ascii"))
             answer = connection.recv(1024).decode("utf-8", "replace")
         if answer != "success":
             raise Refused(f"Docker could not connect it to its network ({answer or 'no answer'})")
 
 
-def plug_of(hook):
-    """What a hook of Docker's would speak to; None if it is another hook."""
+def external_key_of(hook: dict) -> ExternalKey | None:
+    """What a hook of Docker's would send; None if it is another hook."""
     words = hook.get("args") or []
     if len(words) != 4 or words[0] != "libnetwork-setkey" or not words[1].startswith("-exec-root=/"):
         return None
-    return Plug(os.path.join(words[1].partition("=")[2], "libnetwork", words[3] + ".sock"), words[2])
+    return ExternalKey(os.path.join(words[1].partition("=")[2], "libnetwork", words[3] + ".sock"), words[2])
 
 
-def with_hook(config, prepared):
-    """The container's OCI configuration with our hook before all others; as it was, where it has no network to guard.
+def with_hook(config: dict, prepared: str) -> tuple[dict, list[ExternalKey]]:
+    """The container's OCI configuration with our hook before all others; as it was, where it has no network of its own.
 
-    And the plugs that stand for hooks of Docker's, which it does not have any more.
+    And what replaces hooks of Docker's, which it does not have any more.
 
     :param prepared: the folder of the prepared restore, see C(fog-runc).
     """
@@ -76,18 +76,18 @@ def with_hook(config, prepared):
     if not any(one.get("type") == "network" and not one.get("path") for one in namespaces):
         return config, []
     hooks = config.get("hooks") or {}
-    theirs, plugs = [], []
+    theirs, keys = [], []
     for hook in hooks.get("prestart") or []:
-        plug = plug_of(hook)
-        if plug and os.path.exists(plug.socket):
-            plugs.append(plug)
+        key = external_key_of(hook)
+        if key and os.path.exists(key.socket):
+            keys.append(key)
         else:
             theirs.append(hook)
     ours = {"path": "/bin/sh", "args": ["sh", "-c", HOOK, prepared], "timeout": HOOK_LIMIT}
-    return dict(config, hooks=dict(hooks, prestart=[ours, *theirs])), plugs
+    return dict(config, hooks=dict(hooks, prestart=[ours, *theirs])), keys
 
 
-def with_real_sources(config):
+def with_real_sources(config: dict) -> dict:
     """The container's OCI configuration with what its bind mounts are of in place of symbolic links to that.
 
     CRIU 4.2 cannot restore a mount of a link (C(mnt-v2: Can't remount)), such as Debian's C(docker-init) is.
@@ -99,31 +99,31 @@ def with_real_sources(config):
     return dict(config, mounts=mounts)
 
 
-class Guard:
+class RestoreNetwork:
     """The network of one container that is to be restored here."""
 
-    def __init__(self, prepared):
+    def __init__(self, prepared: str) -> None:
         self._prepared = prepared
-        self._network = None
-        self._announcer = None
-        self._plugs = []
-        self._sysctls = {}
+        self._network: str | None = None
+        self._announcer: threading.Thread | None = None
+        self._keys: list[ExternalKey] = []
+        self._sysctls: dict[str, str] = {}
 
-    def prepare(self, annotations=None):
+    def prepare(self, annotations: dict[str, str] | None = None) -> None:
         """To be called when the runtime is armed: it has not read the container's configuration yet.
 
         :param annotations: what else the configuration gets.
         """
-        told = os.path.join(self._prepared, "bundle")
-        lines = []
-        with contextlib.suppress(FileNotFoundError), open(told, encoding="utf-8") as stream:
+        path = os.path.join(self._prepared, "bundle")
+        lines: list[str] = []
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as stream:
             lines = stream.read().splitlines()
         # The runtime is installed by a role, while all else comes anew with each migration.
         if len(lines) != 2:
-            raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", told)
+            raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", path)
         path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
-            config, self._plugs = with_hook(with_real_sources(json.load(stream)), self._prepared)
+            config, self._keys = with_hook(with_real_sources(json.load(stream)), self._prepared)
         if annotations:
             config["annotations"] = {**(config.get("annotations") or {}), **annotations}
         self._sysctls = (config.get("linux") or {}).get("sysctl") or {}
@@ -132,17 +132,20 @@ class Guard:
             json.dump(config, stream)
         os.rename(path + ".new", path)
 
-    def stand(self, state):
-        """Sets the guard up, and has Docker connect what is guarded. I(state) is what the runtime told our hook."""
+    def install_filter(self, state: str | bytes) -> None:
+        """Installs the filter, then has Docker connect the network.
+
+        :param state: what the runtime gave to our hook.
+        """
         process = json.loads(state)["pid"]
         self._network = namespace.network_of(process)
-        namespace.inside(self._network, namespace.guard)
+        namespace.inside(self._network, filters.hold_back_resets)
         namespace.inside(self._network, namespace.set_sysctls, self._sysctls)
-        for plug in self._plugs:
-            plug.into(process)
+        for key in self._keys:
+            key.set(process)
 
-    def leave(self):
-        """The sockets are there: what comes is answered again, and everybody hears where the container is now."""
+    def announce(self) -> None:
+        """The sockets are there: removes the filter, and announces the addresses of the container."""
         if not self._network:
             return
         # A container that has ended already has no network any more.
@@ -152,17 +155,17 @@ class Guard:
             self._announcer.start()
 
     @staticmethod
-    def _announce(handle):
+    def _announce(handle: int) -> None:
         try:
             with contextlib.suppress(OSError):
-                namespace.inside(handle, namespace.unlock)
-                namespace.inside(handle, namespace.announce)
+                namespace.inside(handle, filters.remove)
+                namespace.inside(handle, announcements.announce)
                 time.sleep(ANNOUNCE_AGAIN)
-                namespace.inside(handle, namespace.announce)
+                namespace.inside(handle, announcements.announce)
         finally:
             os.close(handle)
 
-    def end(self):
+    def end(self) -> None:
         """Returns when all is announced."""
         if self._announcer:
             self._announcer.join()

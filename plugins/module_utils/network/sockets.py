@@ -1,129 +1,172 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sockets in CRIU's images: those whose connection cannot go on elsewhere become sockets without one.
 
-CRIU restores a connection with the address that it had, or not at all and the container neither. A process that has
-such a socket finds it closed when it runs again, as after any connection that broke. A connected UDP socket has no
-connection that could break: it goes on with the address that the container has then.
+"""Sockets: which ones there are in a network namespace, and what becomes of their connections in a migration.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Collection
+from typing import NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.criu.protobuf import fields, message, number
-from ansible_collections.fog.migration.plugins.module_utils.network import namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import netlink
 
-COMMON_MAGIC = 0x54564319  # IMG_COMMON_MAGIC
-# CRIU from 3.5 on has all files in the one, each with its kind around it; before, sockets had one of their own.
-FILES, SOCKETS = "files.img", "inetsk.img"
-_SOCKET_IN_FILE = 4
-_FAMILY, _PROTOCOL, _STATE, _LOCAL_PORT, _REMOTE_PORT, _LOCAL, _REMOTE, _SHUTDOWN = 3, 5, 6, 7, 8, 11, 12, 19
-_CLOSED = 7
-
-
-class SocketsError(Exception):
-    """The images are not what this knows. The text is a clause."""
-
-
-# Images
+# Docker's own name server, in each container's network namespace but not one of the container's processes.
+DOCKER_DNS = "127.0.0.11"
+ESTABLISHED, SYN_RECEIVED, FIN_WAIT, CLOSED, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 1, 3, 4, 7, 8, 9, 10, 11
+# All of TCP's but the ends that the kernel only remembers.
+_OPEN = (*range(1, 6), CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING)
+_WITHOUT_PROCESS = (ESTABLISHED, SYN_RECEIVED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING)
+_REQUEST = struct.Struct("=BBBxI")
+_SOCKET_ID = struct.Struct("!HH16s16sI8s")
+_UNIX_REQUEST = struct.Struct("=BBHIII8s")
+_SHOW_NAME, _SHOW_PEER = 1, 4
 
 
-def entries(image):
-    """The head of an image, and its entries."""
-    place = 8 if struct.unpack_from("<I", image)[0] == COMMON_MAGIC else 4
-    head, found = image[:place], []
-    while place < len(image):
-        length = struct.unpack_from("<I", image, place)[0]
-        found.append(image[place + 4 : place + 4 + length])
-        place += 4 + length
-    if place != len(image):
-        raise SocketsError("it is cut off")
-    return head, found
+class Endpoint(NamedTuple):
+    """One end of a connection."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-def described(entry):
-    """A socket's entry in the words of C(namespace.sockets)."""
-    values = {_LOCAL: [], _REMOTE: []}
-    for field, value, _raw in fields(entry):
-        if field in (_LOCAL, _REMOTE):
-            values[field].append(value)
-        else:
-            values[field] = value
-    family = values[_FAMILY]
-    return {
-        "state": values[_STATE],
-        "protocol": values[_PROTOCOL],
-        "local": (_address(family, values[_LOCAL]), values[_LOCAL_PORT]),
-        "remote": (_address(family, values[_REMOTE]), values[_REMOTE_PORT]),
-    }
+class Socket(NamedTuple):
+    """A socket of TCP or UDP."""
+
+    protocol: int
+    state: int
+    local: Endpoint
+    remote: Endpoint
+    # What only the kernel's list tells.
+    waiting: int = 0  # of a listening one, how many connections were not accepted yet
+    inode: int = 0  # 0: no process has it
+    family: int = 0
+    identity: bytes = b""  # what destroy() needs
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is one of TCP."""
+        return self.protocol == socket.IPPROTO_TCP
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has a peer, or is about to get one."""
+        return self.state != LISTEN and self.remote.port != 0
+
+    @property
+    def is_half_open(self) -> bool:
+        """Whether a connection belongs to the kernel alone: not accepted yet, or its last data are on their way."""
+        return bool(self.waiting) or (self.inode == 0 and self.state in _WITHOUT_PROCESS)
+
+    def survives(self, moved: Collection[str]) -> bool:
+        """Whether a connection goes on at the destination: its address moves, or both of its ends are in the container.
+
+        :param moved: see C(namespace.moved_addresses).
+        """
+        local, remote = self.local.address, self.remote.address
+        inward = ipaddress.ip_address(remote).is_loopback and remote != DOCKER_DNS
+        return local in moved or (inward and ipaddress.ip_address(local).is_loopback)
 
 
-def _address(family, words):
-    data = b"".join(struct.pack("=I", word) for word in words)
-    return namespace.address_of(family, data[: 4 if family == socket.AF_INET else 16])
+class UnixSocket(NamedTuple):
+    """A Unix socket."""
+
+    kind: int
+    inode: int
+    peer: int  # the inode of the one at the other end, or 0
+    name: str
 
 
-def detached(entry):
-    """A socket's entry without its connection; one of UDP keeps its peer and lets the kernel choose its own address."""
-    stream = described(entry)["protocol"] == socket.IPPROTO_TCP
-    forget = (_LOCAL_PORT, _REMOTE_PORT, _LOCAL, _REMOTE) if stream else (_LOCAL,)
-    out = []
-    for field, _value, raw in fields(entry):
-        if field in forget:
-            out.append(number(field, 0))
-        elif field == _STATE and stream:
-            out.append(number(field, _CLOSED))
-        elif field != _SHUTDOWN or not stream:
-            out.append(raw)
-    return b"".join(out)
+def sockets(protocol: int = socket.IPPROTO_TCP) -> list[Socket]:
+    """The sockets of a protocol in the caller's network namespace, listening ones included.
 
-
-def detach(images, is_left_behind):
-    """Takes the connections of which this is true from the images in a folder; the sockets, as described() tells them.
-
-    :param is_left_behind: is given a socket, and all of the container's.
+    Those that are closed, or only wait for their end, are left out.
     """
-    left = []
-    for name, inner in ((FILES, _SOCKET_IN_FILE), (SOCKETS, None)):
-        path = os.path.join(images, name)
-        with contextlib.suppress(FileNotFoundError):
-            left += _detach_in(path, inner, is_left_behind)
-    return left
+    states = sum(1 << state for state in ((*_OPEN, CLOSED) if protocol == socket.IPPROTO_UDP else _OPEN))
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = _REQUEST.pack(family, protocol, 0, states) + bytes(_SOCKET_ID.size)
+        for body in netlink.dump(netlink.NETLINK_SOCK_DIAG, 20, request):
+            # Where IPv4 is asked for, old kernels list the other family's as well.
+            if body[0] == family:
+                found.append(_parsed(body, protocol))
+    return found
 
 
-def _detach_in(path, inner, is_left_behind):
-    with open(path, "rb") as stream:
-        image = stream.read()
+def _parsed(body: bytes, protocol: int) -> Socket:
+    family, state = struct.unpack_from("=BB", body)
+    identity = body[4 : 4 + _SOCKET_ID.size]
+    local_port, remote_port, local, remote, _interface, _cookie = _SOCKET_ID.unpack(identity)
+    _expires, waiting, _unsent, _user, inode = struct.unpack_from("=5I", body, 4 + _SOCKET_ID.size)
+    return Socket(
+        protocol,
+        state,
+        Endpoint(address_of(family, local), local_port),
+        Endpoint(address_of(family, remote), remote_port),
+        waiting if state == LISTEN else 0,
+        inode,
+        family,
+        identity,
+    )
+
+
+def address_of(family: int, data: bytes) -> str:
+    """An address as text, from the kernel's bytes; that of an IPv4 peer of an IPv6 socket is an IPv4 address."""
+    if family == socket.AF_INET:
+        return str(ipaddress.IPv4Address(data[:4]))
+    address = ipaddress.IPv6Address(data)
+    return str(address.ipv4_mapped or address)
+
+
+def destroy(sock: Socket) -> None:
+    """Closes a socket of whoever it is: its peer is reset, its owner finds it closed.
+
+    :raises OSError: where the kernel cannot do that (CONFIG_INET_DIAG_DESTROY).
+    """
+    request = _REQUEST.pack(sock.family, sock.protocol, 0, 1 << sock.state) + sock.identity
     try:
-        head, old = entries(image)
-        found = [(entry, _socket_in(entry, inner)) for entry in old]
-        everyone = [described(sock) for _entry, sock in found if sock is not None]
-        left = [one for one in everyone if is_left_behind(one, everyone)]
-        goes = [sock is not None and described(sock) in left for _entry, sock in found]
-        new = [_without(entry, inner) if gone else entry for entry, gone in zip(old, goes)]
-    except (KeyError, TypeError, ValueError, struct.error) as exc:
-        raise SocketsError(f"a socket in {path} is not whole ({exc})") from exc
-    if left:
-        with open(path, "wb") as stream:
-            stream.write(head + b"".join(struct.pack("<I", len(entry)) + entry for entry in new))
-    return left
+        netlink.request(netlink.NETLINK_SOCK_DIAG, 21, request)
+    except OSError as exc:
+        # Its peer was faster.
+        if not netlink.is_missing(exc):
+            raise
 
 
-def _socket_in(entry, inner):
-    """The socket's part of an entry, or None."""
-    if inner is None:
-        return entry
-    return next((value for field, value, _raw in fields(entry) if field == inner), None)
+def unix_sockets() -> dict[int, UnixSocket]:
+    """The Unix sockets of the caller's network namespace, by inode."""
+    request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW_NAME | _SHOW_PEER, b"\xff" * 8)
+    found = {}
+    for body in netlink.dump(netlink.NETLINK_SOCK_DIAG, 20, request):
+        kind, inode = struct.unpack_from("=xBxxI", body)
+        values = netlink.attributes_of(body[16:])
+        name = values.get(0, b"").rstrip(b"\0").replace(b"\0", b"@").decode("utf-8", "replace")
+        peer = struct.unpack("=I", values[2])[0] if 2 in values else 0
+        found[inode] = UnixSocket(kind, inode, peer, name)
+    return found
 
 
-def _without(entry, inner):
-    if inner is None:
-        return detached(entry)
-    return b"".join(message(inner, detached(value)) if field == inner else raw for field, value, raw in fields(entry))
+def descriptors_of(process: int) -> dict[str, str]:
+    """Where the descriptors of a process lead to, as C(/proc) names it, by their paths there."""
+    found = {}
+    folder = f"/proc/{process}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                found[f"{folder}/{name}"] = os.readlink(f"{folder}/{name}")
+    return found
+
+
+def inodes_of(process: int) -> set[int]:
+    """The sockets that a process has, by their inodes."""
+    return {int(link[8:-1]) for link in descriptors_of(process).values() if link.startswith("socket:[")}

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program of ours on a server: module_utils, laid down as they are, with orders beside them.
+"""A program of ours on a server: module_utils, installed as they are, with their configuration beside them.
 
-What is laid down imports nothing but the standard library and each other.
+What is installed imports nothing but the standard library and each other.
 
 Private to the collection fog.migration.
 """
@@ -18,10 +18,15 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 PACKAGE = "ansible_collections.fog.migration.plugins.module_utils"
 PROGRAM = "channel.py"
-ORDER = "order.json"
+CONFIG = "config.json"
 PID_FILE = "pid"
 LAUNCHER = """import os
 import sys
@@ -33,31 +38,32 @@ raise SystemExit(main())
 """
 
 
-def sources(part):
+def sources(part: str) -> dict[str, str]:
     """The source texts of one of our module_utils and of all that it imports of them, by name."""
-    texts, missing = {}, {part}
+    texts: dict[str, str] = {}
+    missing = {part}
     while missing:
         name = missing.pop()
-        texts[name] = _spec(name).loader.get_source(f"{PACKAGE}.{name}")
+        texts[name] = _source(name)
         missing |= imported(texts[name]) - set(texts)
     return texts
 
 
-def imported(text):
+def imported(text: str) -> set[str]:
     """The names of our module_utils that this source text imports, as in C(transport.framing)."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(PACKAGE + "."):
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith(PACKAGE + "."):
             place = node.module[len(PACKAGE) + 1 :]
             names |= {f"{place}.{alias.name}".lstrip(".") for alias in node.names} if _is_package(place) else {place}
     return names
 
 
-def _is_package(place):
+def _is_package(place: str) -> bool:
     return _spec(place).submodule_search_locations is not None
 
 
-def _spec(place):
+def _spec(place: str) -> ModuleSpec:
     """What the import system knows of one of our module_utils, without running it."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{place}".rstrip("."))
     if spec is None:
@@ -65,21 +71,30 @@ def _spec(place):
     return spec
 
 
-def lay_down(directory, order, part="transport.directory_transfer"):
-    """Puts our own source text and the orders for it into a private directory.
+def _source(name: str) -> str:
+    """The source text of one of our module_utils, whatever it was imported from: a file, or the archive of a module."""
+    loader: Any = _spec(name).loader
+    text = loader.get_source(f"{PACKAGE}.{name}")
+    if text is None:
+        raise ImportError(f"the source text of {name} is not there")
+    return text
+
+
+def install(directory: str, config: dict, part: str = "transport.directory_transfer") -> list[str]:
+    """Puts our own source text and the configuration for it into a private directory.
 
     :param directory: exists, and nobody else may read it.
-    :param order: what C(main) of I(part) is to do, an object for JSON.
-    :returns: the words of the command that runs it.
+    :param config: what C(main) of I(part) is to do, an object for JSON.
+    :returns: the arguments of the command that runs it.
     """
-    lay_sources(directory, part)
+    install_sources(directory, part)
     program = os.path.join(directory, PROGRAM)
     _write(program, LAUNCHER.format(package=PACKAGE, part=part))
-    _write(os.path.join(directory, ORDER), json.dumps(order))
+    _write(os.path.join(directory, CONFIG), json.dumps(config))
     return [sys.executable, "-I", program]
 
 
-def lay_sources(directory, part):
+def install_sources(directory: str, part: str) -> None:
     """Puts the source texts of one of our module_utils, and of all that it imports of them, into packages."""
     for name, text in sources(part).items():
         folder = directory
@@ -93,45 +108,76 @@ def lay_sources(directory, part):
         _write(os.path.join(folder, file + ".py"), text)
 
 
-def _write(path, text):
+def archive(directory: str) -> str:
+    """An archive with this module_utils: the one that it was imported from, or one that is made in this directory."""
+    loader: Any = _spec("").loader
+    found = getattr(loader, "archive", None)
+    if found:
+        return str(found)
+    return pack(os.path.join(directory, "module_utils.zip"))
+
+
+def pack(path: str) -> str:
+    """Makes an archive with this module_utils from its files; its path."""
+    top = (_spec("").submodule_search_locations or [""])[0]
+    packages = PACKAGE.split(".")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for depth in range(1, len(packages)):
+            packed.writestr("/".join([*packages[:depth], "__init__.py"]), "")
+        for folder, _folders, names in os.walk(top):
+            inside = os.path.relpath(folder, top).split(os.sep)
+            for name in sorted(one for one in names if one.endswith(".py")):
+                place = "/".join([*packages, *(one for one in inside if one != "."), name])
+                packed.write(os.path.join(folder, name), place)
+            if "__init__.py" not in names:
+                packed.writestr("/".join([*packages, *(one for one in inside if one != "."), "__init__.py"]), "")
+    return path
+
+
+def install_program(directory: str, name: str) -> str:
+    """Puts the source text of one of our module_utils that imports none of the others under its own name; its path."""
+    path = os.path.join(directory, name.rpartition(".")[2] + ".py")
+    _write(path, _source(name))
+    return path
+
+
+def _write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
         stream.write(text)
 
 
-def spawn(words, log):
-    """Starts a program that goes on when whoever started it has ended; what it complains of goes to the file I(log)."""
+def spawn(command: list[str], log: str) -> subprocess.Popen:
+    """Starts a program that outlives the one that starts it; its standard error goes to the file I(log)."""
     with open(log, "wb") as stream:
         return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
         )
 
 
-def order_directory():
-    """Where this program was laid down, or None when it runs as part of something else."""
+def program_directory() -> str | None:
+    """Where this program was installed, or None when it runs as part of something else."""
     return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
 
 
-def register(directory):
-    """Writes down which process runs the program of this directory."""
+def register(directory: str | None) -> None:
+    """Stores which process does the work of this directory."""
     if directory:
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write(f"{os.getpid()}\n")
+            stream.write(f"{os.getpid()} {procfs.started(os.getpid())}\n")
 
 
-def running(directory):
-    """The process that runs the program of this directory, if there is one that is not this one."""
+def running(directory: str) -> int | None:
+    """The process that does the work of this directory, if there is one that is not this one."""
     try:
         with open(os.path.join(directory, PID_FILE), encoding="ascii") as stream:
-            pid = int(stream.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            arguments = stream.read().split(b"\0")
+            pid, began = stream.read().split()
     except (OSError, ValueError):
         return None
-    return pid if pid != os.getpid() and os.fsencode(os.path.join(directory, PROGRAM)) in arguments else None
+    return int(pid) if int(pid) != os.getpid() and began == str(procfs.started(int(pid))) else None
 
 
-def dismiss(directory, number=signal.SIGTERM):
+def stop(directory: str | None, number: int = signal.SIGTERM) -> None:
     """Ends the program of this directory, if it runs."""
     pid = running(directory) if directory else None
     if pid:

@@ -5,7 +5,7 @@
 
 Files go through zstd, a program beside us. Pages of memory go through zlib, frame by frame, which needs no program.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ import subprocess
 import threading
 import time
 import zlib
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data
+from ansible_collections.fog.migration.plugins.module_utils.system.pipes import piped
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     ALIVE_EVERY,
-    CHUNK,
-    Refused,
+    Frames,
     memory_head,
 )
 
 
-def zstd_program():
+class Sink(Protocol):
+    """What takes bytes as they come."""
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Takes the next bytes."""
+
+
+def zstd_program() -> str | None:
     """The path of a zstd that speaks today's format (1.0 of 2016 and later), or None."""
     program = shutil.which("zstd") or shutil.which("zstd", path="/usr/local/bin:/usr/bin:/bin")
     if not program:
@@ -45,16 +56,18 @@ def zstd_program():
     return None if b" v0." in answer or b" 0." in answer else program
 
 
-def compressed(chunks, program, level, on_wait):
+def compressed(
+    chunks: Iterator[bytes], program: str, level: int, on_wait: Callable[[], None]
+) -> Generator[bytes, None, None]:
     """The chunks as a zstd stream. on_wait is called when zstd has had nothing to say for a while."""
-    problems = []
-    process = subprocess.Popen([program, "-q", "-c", f"-{level}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    problems: list[Exception] = []
+    process, stdin, stdout = piped([program, "-q", "-c", f"-{level}"])
 
-    def feed():
+    def feed() -> None:
         try:
-            with process.stdin:
+            with stdin:
                 for chunk in chunks:
-                    process.stdin.write(chunk)
+                    stdin.write(chunk)
         except BrokenPipeError:
             problems.append(Refused("zstd ended before its input did"))
         except Exception as exc:
@@ -65,10 +78,10 @@ def compressed(chunks, program, level, on_wait):
     feeder.start()
     try:
         while True:
-            if not select.select([process.stdout], [], [], ALIVE_EVERY)[0]:
+            if not select.select([stdout], [], [], ALIVE_EVERY)[0]:
                 on_wait()
                 continue
-            data = os.read(process.stdout.fileno(), CHUNK)
+            data = os.read(stdout.fileno(), CHUNK)
             if not data:
                 break
             yield data
@@ -80,25 +93,23 @@ def compressed(chunks, program, level, on_wait):
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        stdout.close()
 
 
 class Decompressor:
     """Writes what zstd makes of the bytes into a sink, from a thread of its own."""
 
-    def __init__(self, program, sink):
+    def __init__(self, program: str, sink: Sink) -> None:
         self._sink = sink
-        self._problem = None
-        self._process = subprocess.Popen(
-            [program, "-q", "-d", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        self._problem: Exception | None = None
+        self._process, self._stdin, self._stdout = piped([program, "-q", "-d", "-c"], stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
-    def _drain(self):
+    def _drain(self) -> None:
         try:
             while True:
-                data = os.read(self._process.stdout.fileno(), CHUNK)
+                data = os.read(self._stdout.fileno(), CHUNK)
                 if not data:
                     return
                 self._sink.write(data)
@@ -106,22 +117,22 @@ class Decompressor:
             self._problem = exc
             self._process.kill()
 
-    def write(self, data):
+    def write(self, data: bytes | bytearray) -> None:
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._stdin.write(data)
+            self._stdin.flush()
         except BrokenPipeError:
             self._thread.join()
             raise self._problem or Refused("the compressed stream was damaged") from None
 
-    def close(self):
+    def close(self) -> None:
         """What has come in so far is on its way to the sink when this returns; raises what the sink raised."""
         try:
-            self._process.stdin.close()
+            self._stdin.close()
         except BrokenPipeError:
             pass
         self._thread.join()
-        self._process.stdout.close()
+        self._stdout.close()
         if self._process.wait() and not self._problem:
             self._problem = Refused("the compressed stream was damaged or incomplete")
         if self._problem:
@@ -131,12 +142,12 @@ class Decompressor:
 class Pace:
     """Holds a stream below so many bytes per second (0: as fast as it goes)."""
 
-    def __init__(self, bytes_per_second):
+    def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
-        self._start = None
+        self._start: float | None = None
         self._count = 0
 
-    def wait(self, count):
+    def wait(self, count: int) -> None:
         if not self._rate:
             return
         if self._start is None:
@@ -147,7 +158,7 @@ class Pace:
             time.sleep(ahead)
 
 
-def choose_compression(wanted, sender_has_zstd, receiver):
+def choose_compression(wanted: str, sender_has_zstd: bool, receiver: dict) -> str:
     """none or zstd, from what was asked for (none, zstd, auto) and what both ends have."""
     if wanted == "none":
         return "none"
@@ -159,7 +170,7 @@ def choose_compression(wanted, sender_has_zstd, receiver):
     return "none"
 
 
-def pays(link, speed, ratio):
+def pays(link: float, speed: float, ratio: float) -> bool:
     """Whether compressed data is through sooner than plain data, when one thread compresses and then writes.
 
     :param link: bytes that the link takes per second.
@@ -183,7 +194,7 @@ class PageStream:
     # Every so many windows, one goes plain to measure the link again.
     PROBE = 8
 
-    def __init__(self, frames, compression="none", bytes_per_second=0):
+    def __init__(self, frames: Frames, compression: str = "none", bytes_per_second: float = 0) -> None:
         self._frames = frames
         self._compression = compression
         self._pace = Pace(bytes_per_second)
@@ -194,13 +205,13 @@ class PageStream:
         self._taken, self._waited = 0, 0.0
         self.saved = 0
 
-    def send(self, kind, name, vaddr, data, hurry=False):
+    def send(self, kind: bytes, name: str, vaddr: int, data: Data, hurry: bool = False) -> None:
         """Writes one frame of pages.
 
         :param hurry: whether the container stands still: then nothing holds it up.
         """
-        packed = zlib.compress(data, 1) if self._compress else None
-        compressed = packed is not None and len(packed) < len(data)
+        packed = zlib.compress(data, 1) if self._compress else data
+        compressed = len(packed) < len(data)
         payload = packed if compressed else data
         began = time.monotonic()
         self._frames.write(kind, memory_head(name, vaddr, compressed), payload)
@@ -209,7 +220,7 @@ class PageStream:
         self.saved += len(data) - len(payload)
         self._note(data, time.monotonic() - began)
 
-    def _note(self, data, seconds):
+    def _note(self, data: Data, seconds: float) -> None:
         if self._compression == "none":
             return
         self._taken += len(data)
@@ -217,7 +228,7 @@ class PageStream:
         if self._taken >= self.WINDOW:
             self._decide(data)
 
-    def _decide(self, sample):
+    def _decide(self, sample: Data) -> None:
         """Whether the next window is to be compressed."""
         self._window += 1
         if not self._compress:

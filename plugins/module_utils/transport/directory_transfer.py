@@ -10,7 +10,7 @@
     plan, data, end     ->
                         <-       verdict (verified and in place), or refused (with the reason)
 
-Private to the collection fog.migration. Laid down on servers by C(deploy), which runs C(main).
+Private to the collection fog.migration. Installed on servers by C(deploy), which runs C(main).
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NamedTuple
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
-    ORDER,
-    dismiss,
-    order_directory,
+    CONFIG,
+    program_directory,
     register,
+    stop,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.compression import (
     Decompressor,
     Pace,
+    Sink,
     choose_compression,
     compressed,
     zstd_program,
 )
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
-    CHUNK,
     DATA,
     END,
     HELLO,
@@ -51,13 +55,9 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     REFUSED,
     VERDICT,
     WANTS,
-    ChannelError,
     Frames,
-    Interrupted,
-    Refused,
     check_greeting,
     greeting,
-    is_whole,
     parse_json,
     parse_object,
 )
@@ -69,14 +69,42 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.listing im
     listing,
     total_size,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+
+if TYPE_CHECKING:
+    from _hashlib import HASH as Hash
 
 LAST_WORDS_LIMIT = 5.0
+
+
+class Wanted(NamedTuple):
+    """A file that the receiver wants: what it says of it, its entry in the listing, the checksum of what is there."""
+
+    want: dict
+    entry: dict
+    checksum: Hash
+
+
+class Part(NamedTuple):
+    """A file as the sender will send it."""
+
+    entry: dict
+    offset: int
+    checksum: Hash  # of what is before the offset
 
 
 class Sender:
     """Sends one directory. Call run() once; the attributes tell how far it came."""
 
-    def __init__(self, frames, root, entries, compression="auto", level=3, rate_limit=0):
+    def __init__(
+        self,
+        frames: Frames,
+        root: str,
+        entries: list[dict],
+        compression: str = "auto",
+        level: int = 3,
+        rate_limit: int = 0,
+    ) -> None:
         self.frames = frames
         self.root = root
         self.entries = entries
@@ -86,7 +114,7 @@ class Sender:
         self.resumed_bytes = 0
         self.reached = False
 
-    def run(self):
+    def run(self) -> dict:
         """The receiver's verdict, a dict. Raises Refused or Interrupted."""
         frames = self.frames
         try:
@@ -101,7 +129,7 @@ class Sender:
             self.reached = True
             wants = parse_json(payload)
             if not isinstance(wants, list):
-                raise Refused("the receiver sent a list of wants that is none")
+                raise Refused("the receiver sent a WANTS frame that is not a list")
             if wants:
                 wants += frames.expect_list(WANTS)
             plan = self._plan(wants)
@@ -112,7 +140,7 @@ class Sender:
             self._last_words()
             raise
 
-    def _last_words(self):
+    def _last_words(self) -> None:
         """The receiver may have said why before it closed the channel."""
         self.frames.idle_limit = LAST_WORDS_LIMIT
         try:
@@ -123,12 +151,12 @@ class Sender:
         except OSError:
             return
 
-    def _verdict(self, verdict):
+    def _verdict(self, verdict: dict) -> dict:
         resumed = verdict.get("resumed_bytes", 0)
         self.resumed_bytes = resumed if is_whole(resumed) else 0
         return verdict
 
-    def _plan(self, wants):
+    def _plan(self, wants: list) -> list[dict]:
         """Where to start in each wanted file: at the receiver's offset only if it has the same bytes up to there."""
         files = files_of(self.entries)
         plan = []
@@ -144,7 +172,7 @@ class Sender:
             plan.append({"index": index, "offset": offset})
         return plan
 
-    def _chunks(self, plan):
+    def _chunks(self, plan: list[dict]) -> Generator[bytes, None, None]:
         files = files_of(self.entries)
         for part in plan:
             entry = files[part["index"]]
@@ -158,7 +186,7 @@ class Sender:
                     left -= len(data)
                     yield data
 
-    def _send(self, plan):
+    def _send(self, plan: list[dict]) -> None:
         frames = self.frames
         chunks = self._chunks(plan)
         if self.compression == "zstd" and plan:
@@ -181,7 +209,7 @@ class Sender:
             chunks.close()
         frames.write_json(END, {"files": len(plan)})
 
-    def _tell(self, reason):
+    def _tell(self, reason: Refused) -> None:
         try:
             self.frames.write_json(REFUSED, {"reason": str(reason)})
         except (Interrupted, OSError):
@@ -191,58 +219,58 @@ class Sender:
 class Syncs:
     """Brings files to the disk while others still arrive: side by side, they share the file system's journal."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
-        self._pending = collections.deque()
+        self._pending: collections.deque[concurrent.futures.Future] = collections.deque()
 
-    def add(self, handle):
+    def add(self, handle: int) -> None:
         """Takes an open file over, syncs it and closes it."""
         self._pending.append(self._pool.submit(self._sync, handle))
         if len(self._pending) > 200:
             self._pending.popleft().result()
 
     @staticmethod
-    def _sync(handle):
+    def _sync(handle: int) -> None:
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
 
-    def wait(self):
+    def wait(self) -> None:
         """Returns when all of them are on the disk; raises what kept one from it."""
         while self._pending:
             self._pending.popleft().result()
 
-    def close(self):
+    def close(self) -> None:
         self._pool.shutdown()
 
 
 class Arrivals:
     """Splits the one stream of data into the wanted files again, by their announced sizes."""
 
-    def __init__(self, staging, parts):
+    def __init__(self, staging: str, parts: list[Part]) -> None:
         self._staging = staging
         self._syncs = Syncs()
         self._parts = list(parts)
-        self._stream = None
+        self._stream: int | None = None
         self._left = 0
         self._next()
 
-    def _next(self):
+    def _next(self) -> None:
         """Opens the next file that has bytes due; closes (and checks) the one before."""
         while not self._left and self._parts:
             entry, offset, checksum = self._parts.pop(0)
             path = os.path.join(self._staging, entry["path"])
-            self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self._stream, offset)
-            os.lseek(self._stream, offset, os.SEEK_SET)
+            self._stream = stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            os.ftruncate(stream, offset)
+            os.lseek(stream, offset, os.SEEK_SET)
             self._entry, self._checksum = entry, checksum
             self._left = entry["size"] - offset
             if not self._left:
-                self._finish()
+                self._finish(stream)
 
-    def _finish(self):
-        stream, self._stream = self._stream, None
+    def _finish(self, stream: int) -> None:
+        self._stream = None
         self._syncs.add(stream)
         if self._checksum.hexdigest() != self._entry["sha256"]:
             os.unlink(os.path.join(self._staging, self._entry["path"]))
@@ -251,10 +279,10 @@ class Arrivals:
                 "after its checksum was taken, or damaged on the way".format(self._entry["path"])
             )
 
-    def write(self, data):
+    def write(self, data: bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
-            if not self._left:
+            if not self._left or self._stream is None:
                 raise Refused("more bytes came than were announced")
             part = view[: self._left]
             count = os.write(self._stream, part)
@@ -262,15 +290,15 @@ class Arrivals:
             self._left -= count
             view = view[count:]
             if not self._left:
-                self._finish()
+                self._finish(self._stream)
                 self._next()
 
-    def complete(self):
+    def complete(self) -> None:
         if self._left or self._parts:
             raise Refused(f"fewer bytes came than were announced: {self._entry['path']} is incomplete")
         self._syncs.wait()
 
-    def close(self):
+    def close(self) -> None:
         if self._stream is not None:
             os.close(self._stream)
             self._stream = None
@@ -282,7 +310,7 @@ class Receiver:
 
     patience = 10.0
 
-    def __init__(self, frames, final, host=None, replace=False):
+    def __init__(self, frames: Frames, final: str, host: str | None = None, replace: bool = False) -> None:
         self.frames = frames
         self.final = final
         self.parent, self.name = os.path.split(final)
@@ -291,9 +319,9 @@ class Receiver:
         self.replace = replace
         self.resumed_bytes = 0
         self.reached = False
-        self._lock = None
+        self._lock: int | None = None
 
-    def run(self):
+    def run(self) -> dict:
         """The verdict that was sent, a dict. Raises Refused (the other end has been told) or Interrupted."""
         try:
             return self._run()
@@ -312,21 +340,21 @@ class Receiver:
         finally:
             self._unlock()
 
-    def _tell(self, reason):
+    def _tell(self, reason: str) -> None:
         try:
             self.frames.write_json(REFUSED, {"reason": reason})
             self._drain()
         except (ChannelError, OSError):
             pass
 
-    def _drain(self):
+    def _drain(self) -> None:
         """Reads on until the sender has closed, so that the refusal is not lost behind data in flight."""
         limit = time.monotonic() + 10
         while time.monotonic() < limit and select.select([self.frames.fd_in], [], [], 1)[0]:
             if not os.read(self.frames.fd_in, CHUNK):
                 return
 
-    def _run(self):
+    def _run(self) -> dict:
         frames = self.frames
         frames.write_json(HELLO, greeting("receiver", host=self.host, zstd=bool(zstd_program())))
         hello = frames.expect_object(HELLO)
@@ -340,7 +368,7 @@ class Receiver:
                 return verdict
         self._open_staging()
         parts = self._take_stock(entries)
-        self._check_space(entries, parts)
+        self._check_space(parts)
         self.reached = True
         frames.write_list(WANTS, [want for want, _entry, _checksum in parts])
         self._receive(self._agree(parts, frames.expect_list(PLAN)), hello.get("compression") == "zstd")
@@ -356,7 +384,7 @@ class Receiver:
         frames.write_json(VERDICT, verdict)
         return verdict
 
-    def _already(self, entries):
+    def _already(self, entries: list[dict]) -> dict | None:
         """A verdict when the same directory is in place already (an answer may have been lost), else None."""
         if os.path.islink(self.final) or not os.path.isdir(self.final):
             raise Refused(f"{self.final} on {self.host} is not a directory; it was left alone")
@@ -375,7 +403,7 @@ class Receiver:
 
     # Staging
 
-    def _open_staging(self):
+    def _open_staging(self) -> None:
         os.makedirs(self.parent, 0o700, exist_ok=True)
         while True:
             try:
@@ -398,7 +426,7 @@ class Receiver:
             raise Refused(f"{self.staging} on {self.host} belongs to another user; it was left alone")
         os.chmod(self.staging, 0o700)
 
-    def _take_lock(self, lock):
+    def _take_lock(self, lock: int) -> None:
         """One receiver per directory. A predecessor in this very transfer, cut off from its sender, gives way."""
         deadline = time.monotonic() + self.patience
         while True:
@@ -406,19 +434,19 @@ class Receiver:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                dismiss(order_directory())
+                stop(program_directory())
                 if time.monotonic() > deadline:
                     os.close(lock)
                     raise Refused(f"another transfer to {self.final} is under way on {self.host}") from None
                 time.sleep(0.2)
-        register(order_directory())
+        register(program_directory())
 
-    def _unlock(self):
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def _take_stock(self, entries):
+    def _take_stock(self, entries: list[dict]) -> list[Wanted]:
         """Compares staging with the listing; removes what does not belong; returns what is wanted."""
         self._sweep({entry["path"]: entry for entry in entries})
         parts = []
@@ -435,11 +463,12 @@ class Receiver:
                 continue
             if size == entry["size"]:
                 checksum, size = hashlib.sha256(), 0
-            parts.append(({"index": index, "offset": size, "sha256": checksum.hexdigest()}, entry, checksum))
+            want = {"index": index, "offset": size, "sha256": checksum.hexdigest()}
+            parts.append(Wanted(want, entry, checksum))
         return parts
 
-    def _sweep(self, wanted):
-        def visit(directory, prefix):
+    def _sweep(self, wanted: dict[str, dict]) -> None:
+        def visit(directory: str, prefix: str) -> None:
             for item in list(os.scandir(directory)):
                 entry = wanted.get(prefix + item.name)
                 if item.is_dir(follow_symlinks=False):
@@ -458,19 +487,19 @@ class Receiver:
             if wanted[path].get("dir") and path != ".":
                 os.makedirs(os.path.join(self.staging, path), 0o700, exist_ok=True)
 
-    def _check_space(self, entries, parts):
-        needed = sum(entry["size"] - want["offset"] for want, entry, _checksum in parts)
+    def _check_space(self, wanted: list[Wanted]) -> None:
+        needed = sum(entry["size"] - want["offset"] for want, entry, _checksum in wanted)
         disk = os.statvfs(self.staging)
         free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
         if needed > free:
-            if not any(want["offset"] for want, _entry, _checksum in parts) and not self.resumed_bytes:
+            if not any(want["offset"] for want, _entry, _checksum in wanted) and not self.resumed_bytes:
                 shutil.rmtree(self.staging, ignore_errors=True)
             raise Refused(
                 f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
                 f"{free} are free; nothing was sent"
             )
 
-    def _agree(self, parts, plan):
+    def _agree(self, parts: list[Wanted], plan: list) -> list[Part]:
         """The wanted parts as the sender will send them: from our offset, or from the start."""
         if len(plan) != len(parts):
             raise Refused("the sender's plan is not what was wanted")
@@ -480,12 +509,12 @@ class Receiver:
             if index != want["index"] or not is_whole(offset) or offset not in (0, want["offset"]):
                 raise Refused("the sender's plan is not what was wanted")
             self.resumed_bytes += offset
-            agreed.append((entry, offset, checksum if offset else hashlib.sha256()))
+            agreed.append(Part(entry, offset, checksum if offset else hashlib.sha256()))
         return agreed
 
     # Data
 
-    def _receive(self, parts, zstd):
+    def _receive(self, parts: list[Part], zstd: bool) -> None:
         arrivals = Arrivals(self.staging, parts)
         try:
             if zstd and parts:
@@ -499,14 +528,14 @@ class Receiver:
         finally:
             arrivals.close()
 
-    def _read_data(self, sink):
+    def _read_data(self, sink: Sink) -> None:
         while True:
             kind, payload = self.frames.expect(DATA, END)
             if kind == END:
                 return
             sink.write(payload)
 
-    def _read_data_through(self, decompressor):
+    def _read_data_through(self, decompressor: Decompressor) -> None:
         try:
             self._read_data(decompressor)
         except BaseException:
@@ -520,14 +549,16 @@ class Receiver:
 
     # Arrival
 
-    def _put_in_place(self, entries):
+    def _put_in_place(self, entries: list[dict]) -> None:
         for entry in files_of(entries):
             os.chmod(os.path.join(self.staging, entry["path"]), entry["mode"])
         for entry in sorted((e for e in entries if e.get("dir")), key=lambda e: e["path"], reverse=True):
             if entry["path"] != ".":
                 sync_directory(os.path.join(self.staging, entry["path"]))
                 os.chmod(os.path.join(self.staging, entry["path"]), entry["mode"])
-        os.fsync(self._lock)
+        lock = self._lock
+        assert lock is not None
+        os.fsync(lock)
         aside = None
         if os.path.lexists(self.final):
             if not self.replace:
@@ -535,7 +566,7 @@ class Receiver:
             aside = os.path.join(self.parent, f".{self.name}.replaced")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(self.final, aside)
-        os.fchmod(self._lock, next(entry["mode"] for entry in entries if entry["path"] == "."))
+        os.fchmod(lock, next(entry["mode"] for entry in entries if entry["path"] == "."))
         try:
             os.rename(self.staging, self.final)
         except OSError:
@@ -547,12 +578,12 @@ class Receiver:
             shutil.rmtree(aside)
 
 
-def staging_of(final):
+def staging_of(final: str) -> str:
     parent, name = os.path.split(final)
     return os.path.join(parent, f".{name}.incoming")
 
 
-def sync_directory(path):
+def sync_directory(path: str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -560,11 +591,11 @@ def sync_directory(path):
         os.close(handle)
 
 
-def describe_error(exc):
+def describe_error(exc: Exception) -> dict[str, str]:
     return {"error": str(exc), "kind": "Interrupted" if isinstance(exc, Interrupted) else "Refused"}
 
 
-def send(frames, order):
+def send(frames: Frames, order: dict) -> dict:
     sender = Sender(
         frames,
         order["path"],
@@ -573,7 +604,7 @@ def send(frames, order):
         order["compression_level"],
         order["rate_limit"],
     )
-    report = {}
+    report: dict = {}
     try:
         report["verdict"] = sender.run()
     except ChannelError as exc:
@@ -581,9 +612,9 @@ def send(frames, order):
     return dict(report, compression=sender.compression, reached=sender.reached)
 
 
-def receive(frames, order):
+def receive(frames: Frames, order: dict) -> dict:
     receiver = Receiver(frames, order["final"], order["host"], order["replace"])
-    report = {}
+    report: dict = {}
     try:
         report["verdict"] = receiver.run()
     except ChannelError as exc:
@@ -591,9 +622,9 @@ def receive(frames, order):
     return dict(report, reached=receiver.reached)
 
 
-def main():
-    """Does what order.json says; the last line on stderr is the report, for the one who started this program."""
-    with open(os.path.join(order_directory(), ORDER), encoding="utf-8") as stream:
+def main() -> int:
+    """Does what config.json says; the last line on stderr is the report, for the one who started this program."""
+    with open(os.path.join(program_directory() or "", CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
     try:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames: what travels between two fog servers, whatever carries its bytes; nothing of what it means.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import struct
 import threading
 import time
 import zlib
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -31,7 +35,6 @@ FILE, DO, DONE = b"F", b"O", b"A"
 # Memory: pages for the store, which pages there are, up to where they are current; pages asked for, and given.
 MEMORY, LAYOUT, CURRENT, NEED, PAGES = b"M", b"Y", b"C", b"N", b"G"
 HEADER = struct.Struct(">cI")
-CHUNK = 256 * 1024
 # In front of pages: whether they are compressed, the length of the pagemap's name, the address; then the name.
 _MEMORY_HEAD = struct.Struct(">?BQ")
 _LONGEST_NAME = 64
@@ -62,22 +65,10 @@ ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
 
 
-class ChannelError(Exception):
-    """Base of what can go wrong here. The text is one sentence for people."""
-
-
-class Interrupted(ChannelError):
-    """The other end went away: trying again makes sense, and resumes."""
-
-
-class Refused(ChannelError):
-    """One end said no and told why: trying again the same way makes no sense."""
-
-
 class Frames:
     """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
 
-    def __init__(self, fd_in, fd_out, idle_limit=IDLE_LIMIT):
+    def __init__(self, fd_in: int, fd_out: int, idle_limit: float | None = IDLE_LIMIT) -> None:
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.idle_limit = idle_limit
@@ -89,9 +80,9 @@ class Frames:
         for descriptor in (fd_in, fd_out):
             _widen(descriptor)
 
-    def write(self, kind, *payload):
+    def write(self, kind: bytes, *payload: Data) -> None:
         """One frame; its payload may be in several parts."""
-        parts = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
+        parts: list[Data] = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
         with self._lock:
             while parts:
                 try:
@@ -107,29 +98,29 @@ class Frames:
                     parts[0] = memoryview(parts[0])[count:]
             self.last_sent = time.monotonic()
 
-    def write_json(self, kind, value):
+    def write_json(self, kind: bytes, value: object) -> None:
         self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
 
-    def write_list(self, kind, values):
+    def write_list(self, kind: bytes, values: list) -> None:
         """A list of any length, as several frames; an empty one ends it."""
         for start in range(0, len(values), ENTRIES_PER_FRAME):
             self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
         self.write_json(kind, [])
 
-    def alive(self):
+    def alive(self) -> None:
         """Tell the other end that work goes on here, when nothing else has told it for a while."""
         if time.monotonic() - self.last_sent >= ALIVE_EVERY:
             self.write(ALIVE)
 
-    def readable(self):
+    def readable(self) -> bool:
         return bool(select.select([self.fd_in], [], [], 0)[0])
 
-    def _exactly(self, count):
+    def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
         view = memoryview(data)
         while view:
             if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
-                raise Interrupted(f"the other end has said nothing for {self.idle_limit} seconds")
+                raise Interrupted(f"the other end has sent nothing for {self.idle_limit} seconds")
             try:
                 got = os.readv(self.fd_in, [view])
             except OSError as exc:
@@ -140,13 +131,13 @@ class Frames:
             view = view[got:]
         return data
 
-    def read(self):
+    def read(self) -> tuple[bytes, bytearray]:
         """The next frame, (kind, payload); a sign of life is skipped."""
         while True:
             header = self._exactly(HEADER.size)
             kind, length = HEADER.unpack(header)
             if kind not in LIMITS or (not self._heard and kind not in (HELLO, REFUSED)):
-                raise Refused(f"the other end does not speak this protocol: it said {bytes(header)!r}")
+                raise Refused(f"the other end does not speak this protocol: it sent {bytes(header)!r}")
             if length > LIMITS[kind]:
                 raise Refused(
                     f"the other end sent a frame of type {kind.decode('ascii')} with {length} bytes, "
@@ -157,7 +148,7 @@ class Frames:
             if kind != ALIVE:
                 return kind, payload
 
-    def expect(self, *kinds):
+    def expect(self, *kinds: bytes) -> tuple[bytes, bytearray]:
         """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
         kind, payload = self.read()
         if kind == REFUSED and REFUSED not in kinds:
@@ -167,11 +158,12 @@ class Frames:
             raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
         return kind, payload
 
-    def expect_object(self, kind):
+    def expect_object(self, kind: bytes) -> dict:
         return parse_object(self.expect(kind)[1])
 
-    def expect_list(self, kind):
-        values, size = [], 0
+    def expect_list(self, kind: bytes) -> list:
+        values: list = []
+        size = 0
         while True:
             payload = self.expect(kind)[1]
             size += len(payload)
@@ -179,7 +171,7 @@ class Frames:
                 raise Refused(f"the other end sent a list of more than {MAX_LIST} bytes")
             part = parse_json(payload)
             if not isinstance(part, list):
-                raise Refused("the other end sent a list that is none")
+                raise Refused("the other end sent a list frame that is not a list")
             if not part:
                 return values
             values.extend(part)
@@ -187,32 +179,32 @@ class Frames:
                 raise Refused(f"the other end listed more than {MAX_ENTRIES} entries")
 
 
-def _widen(descriptor):
+def _widen(descriptor: int) -> None:
     """Makes room for whole frames in a pipe, so that both of its sides work at the same time."""
     with contextlib.suppress(OSError):
         # Linux' F_SETPIPE_SZ, which Python has a name for from 3.10 on; what is no pipe refuses it.
         fcntl.fcntl(descriptor, 1031, 1 << 20)
 
 
-def parse_json(payload):
+def parse_json(payload: bytes | bytearray) -> Any:
     try:
         return json.loads(payload.decode("ascii"))
     except (ValueError, RecursionError) as exc:
         raise Refused("the other end sent a control frame that is not JSON") from exc
 
 
-def parse_object(payload):
+def parse_object(payload: bytes | bytearray) -> dict:
     value = parse_json(payload)
     if not isinstance(value, dict):
         raise Refused("the other end sent a control frame that is not an object")
     return value
 
 
-def greeting(role, **more):
+def greeting(role: str, **more: object) -> dict:
     return dict(more, protocol=PROTOCOL, version=VERSION, role=role)
 
 
-def check_greeting(hello, role):
+def check_greeting(hello: dict, role: str) -> None:
     if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
         raise Refused(f"the other end is not a {role} of {PROTOCOL}")
     if hello.get("version") != VERSION:
@@ -220,23 +212,23 @@ def check_greeting(hello, role):
         raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
 
 
-def memory_head(name, vaddr, compressed=False):
+def memory_head(name: str, vaddr: int, compressed: bool = False) -> bytes:
     """What goes before pages of the pagemap of this name."""
     return _MEMORY_HEAD.pack(compressed, len(name), vaddr) + name.encode("ascii")
 
 
-def parse_memory(payload):
+def parse_memory(payload: bytes | bytearray) -> tuple[str, int, memoryview]:
     """The name of the pagemap, the address, and the pages, of a frame of memory."""
     try:
         compressed, length, vaddr = _MEMORY_HEAD.unpack_from(payload)
         name = bytes(payload[_MEMORY_HEAD.size : _MEMORY_HEAD.size + length]).decode("ascii")
     except (struct.error, UnicodeDecodeError) as exc:
-        raise Refused("the other end sent memory of nobody") from exc
+        raise Refused("the other end sent a MEMORY frame with a malformed header") from exc
     data = memoryview(payload)[_MEMORY_HEAD.size + length :]
     return name, vaddr, _decompressed(data) if compressed else data
 
 
-def _decompressed(data):
+def _decompressed(data: memoryview) -> memoryview:
     """What was compressed of at most one chunk."""
     inflater = zlib.decompressobj()
     try:
@@ -246,8 +238,3 @@ def _decompressed(data):
     if not inflater.eof or inflater.unused_data:
         raise Refused("the other end sent more compressed pages than are allowed in one frame")
     return memoryview(pages)
-
-
-def is_whole(value):
-    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

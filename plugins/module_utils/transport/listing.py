@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a directory is: a listing of its paths, sizes, modes and checksums.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
@@ -12,34 +12,20 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import CHUNK, Refused, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.validate import DEEPEST, check_path, is_whole
+
+if TYPE_CHECKING:
+    from _hashlib import HASH as Hash
 
 MANIFEST = "manifest.json"
-# Levels of folders. What goes down into them goes so deep in itself.
-DEEPEST = 200
 
 
-def check_path(path):
-    """Why this path must not be in a listing, or None."""
-    if not isinstance(path, str) or not path:
-        return "an empty path"
-    if "\0" in path:
-        return "a path with a NUL in it"
-    if path.startswith("/"):
-        return f"the absolute path {path!r}"
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        return f"the path {path!r}, which leaves the directory or is not in its plain form"
-    if path.count("/") >= DEEPEST:
-        return f"a path that is more than {DEEPEST} levels deep"
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        return f"the path {path!r}, which cannot be that of a file"
-    return None
-
-
-def check_entry(entry):
+def check_entry(entry: object) -> str | None:
     """Why this is not an entry of a listing, or None."""
     if not isinstance(entry, dict):
         return "an entry that is not an object"
@@ -59,9 +45,9 @@ def check_entry(entry):
     return None
 
 
-def check_listing(entries):
+def check_listing(entries: list) -> None:
     """Raises Refused when a listing is not one that may be written to disk."""
-    seen = {}
+    seen: dict[str, dict] = {}
     for entry in entries:
         problem = check_entry(entry)
         if problem:
@@ -77,11 +63,11 @@ def check_listing(entries):
             raise Refused(f"the listing names {path}, but not the directory that it is in")
 
 
-def scan(root):
+def scan(root: str) -> list[dict]:
     """Everything under root, parents first, without checksums."""
     entries = [{"path": ".", "dir": True, "mode": stat.S_IMODE(os.lstat(root).st_mode) & 0o777}]
 
-    def visit(directory, prefix):
+    def visit(directory: str, prefix: str) -> None:
         if prefix.count("/") >= DEEPEST:
             raise Refused(f"{root} is more than {DEEPEST} levels deep and was not sent")
         for item in sorted(os.scandir(directory), key=lambda found: found.name):
@@ -100,15 +86,15 @@ def scan(root):
     return entries
 
 
-def files_of(entries):
+def files_of(entries: list[dict]) -> list[dict]:
     return [entry for entry in entries if not entry.get("dir")]
 
 
-def total_size(entries):
+def total_size(entries: list[dict]) -> int:
     return sum(entry["size"] for entry in files_of(entries))
 
 
-def hash_file(path, length=None, on_progress=None):
+def hash_file(path: str, length: int | None = None, on_progress: Callable[[], None] | None = None) -> tuple[Hash, int]:
     """The running sha256 of the first `length` bytes (all, if None), and how many bytes it has seen."""
     checksum, seen = hashlib.sha256(), 0
     with open(path, "rb") as stream:
@@ -123,7 +109,7 @@ def hash_file(path, length=None, on_progress=None):
     return checksum, seen
 
 
-def sums_of_manifest(value):
+def sums_of_manifest(value: object) -> dict[str, tuple[int, str]] | None:
     """{path: (size, sha256)} when this is the manifest of a checkpoint, or None when it is some other file."""
     files = value.get("files") if isinstance(value, dict) else None
     if not isinstance(files, dict) or not files:
@@ -137,7 +123,7 @@ def sums_of_manifest(value):
     return sums
 
 
-def read_manifest(root):
+def read_manifest(root: str) -> dict[str, tuple[int, str]] | None:
     try:
         with open(os.path.join(root, MANIFEST), "rb") as stream:
             return sums_of_manifest(json.loads(stream.read().decode("utf-8")))
@@ -145,7 +131,7 @@ def read_manifest(root):
         return None
 
 
-def compare_with_manifest(entries, sums):
+def compare_with_manifest(entries: list[dict], sums: dict[str, tuple[int, str]]) -> str | None:
     """Why a directory is not what its manifest says, or None."""
     on_disk = {entry["path"]: entry["size"] for entry in files_of(entries) if entry["path"] != MANIFEST}
     for path in sorted(sums):
@@ -159,7 +145,7 @@ def compare_with_manifest(entries, sums):
     return None
 
 
-def listing(root, trust_manifest=True, on_progress=None):
+def listing(root: str, trust_manifest: bool = True, on_progress: Callable[[], None] | None = None) -> list[dict]:
     """Everything under root with its checksums: from the manifest where there is one, else computed."""
     entries = scan(root)
     sums = read_manifest(root) if trust_manifest else None
@@ -176,7 +162,7 @@ def listing(root, trust_manifest=True, on_progress=None):
     return entries
 
 
-def digest(entries):
+def digest(entries: list[dict]) -> str:
     """One checksum for a whole listing: the same directory gives the same one on every host."""
     plain = sorted([e["path"], e.get("size", -1), e.get("sha256", ""), e["mode"]] for e in entries)
     return hashlib.sha256(json.dumps(plain).encode("ascii")).hexdigest()

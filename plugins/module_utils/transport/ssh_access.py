@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door that opens for one transfer: a key on the source, a line in authorized_keys on the destination.
+"""SSH access for one transfer: a key on the source, a line with a forced command in authorized_keys on the destination.
 
-The key is made on the source and never leaves it. The line admits that key to one program with fixed orders, expires
-by itself, and is taken out again at the end. The texts are made and read by pure functions; what touches the system
-stands below them.
+The key is made on the source and never leaves it. The line allows that key to run one program with a fixed
+configuration, expires by itself, and is removed again at the end. The texts are made and read by pure functions; what
+touches the system is below them.
 
 Private to the collection fog.migration.
 """
@@ -24,6 +24,9 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 
 HOST_ALIAS = "fog-migration-destination"
 MARK = b"fog-migration:"
@@ -32,23 +35,23 @@ TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 
 
-class DoorError(Exception):
-    """The door cannot be opened here. The text is one sentence for people."""
+class SshAccessError(CollectionError):
+    """SSH access cannot be given or used here. The text is one sentence for people."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Texts
 
 
-def ssh_version(text):
+def ssh_version(text: str) -> tuple[int, int] | None:
     """(major, minor) of OpenSSH from what `ssh -V` says, or None."""
     found = VERSION.search(text)
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
-def sshd_settings(text):
+def sshd_settings(text: str) -> dict[str, list[str]]:
     """{option: [values]} of what `sshd -T` prints (it prints its options in lower case)."""
-    settings = {}
+    settings: dict[str, list[str]] = {}
     for line in text.splitlines():
         option, _blank, value = line.strip().partition(" ")
         if value:
@@ -56,7 +59,7 @@ def sshd_settings(text):
     return settings
 
 
-def door_problem(settings, home):
+def access_problem(settings: dict[str, list[str]], home: str) -> str | None:
     """Why a line in ~/.ssh/authorized_keys would not be read by this sshd, or None. Unknown settings are good ones."""
     if settings.get("pubkeyauthentication", ["yes"])[0] == "no":
         return "its sshd does not accept public keys"
@@ -67,31 +70,33 @@ def door_problem(settings, home):
     return None
 
 
-def host_key_files(settings):
+def host_key_files(settings: dict[str, list[str]]) -> list[str]:
     return [name + ".pub" for name in settings.get("hostkey", [])]
 
 
-def check_public_key(text):
-    """`type base64` of a public key, without its comment. Raises DoorError when it is none."""
+def check_public_key(text: str) -> str:
+    """`type base64` of a public key, without its comment. Raises SshAccessError when it is none."""
     words = text.split()
     if len(words) < 2 or not re.match(r"^[a-z0-9@.-]+$", words[0]):
-        raise DoorError(f"this is not a public key: {text[:80]!r}")
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}")
     try:
         blob = base64.b64decode(words[1].encode("ascii"), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise DoorError(f"this is not a public key: {text[:80]!r}") from exc
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}") from exc
     length = int.from_bytes(blob[:4], "big")
     if blob[4 : 4 + length] != words[0].encode("ascii"):
-        raise DoorError(f"this is not a public key: {text[:80]!r}")
+        raise SshAccessError(f"this is not a public key: {text[:80]!r}")
     return f"{words[0]} {words[1]}"
 
 
-def known_hosts(host_keys, alias=HOST_ALIAS):
+def known_hosts(host_keys: list[str], alias: str = HOST_ALIAS) -> str:
     """A known_hosts file for the one host that is to be met, whatever address it is met at."""
     return "".join(f"{alias} {check_public_key(key)}\n" for key in host_keys)
 
 
-def authorized_line(public_key, command, transfer_id, expires, version):
+def authorized_line(
+    public_key: str, command: str, transfer_id: str, expires: int, version: tuple[int, int] | None
+) -> str:
     """One line of authorized_keys: this key may run this command until then, and nothing else."""
     restrictions = "restrict" if version and version >= (7, 2) else LEGACY_RESTRICTIONS
     if version and version >= (7, 7):
@@ -102,14 +107,14 @@ def authorized_line(public_key, command, transfer_id, expires, version):
     return f'{restrictions},command="{quoted}" {check_public_key(public_key)} {comment}\n'
 
 
-def with_line(content, line):
+def with_line(content: bytes, line: bytes) -> bytes:
     """The bytes of authorized_keys with one more line."""
     if content and not content.endswith(b"\n"):
         content += b"\n"
     return content + line
 
 
-def without_transfer(content, transfer_id, now=None):
+def without_transfer(content: bytes, transfer_id: str | None, now: float | None = None) -> bytes:
     """The bytes of authorized_keys without this transfer's line, and without lines of ours that have expired."""
     kept = []
     for line in content.splitlines(True):
@@ -123,7 +128,7 @@ def without_transfer(content, transfer_id, now=None):
     return b"".join(kept)
 
 
-def ciphers(cpuinfo):
+def ciphers(cpuinfo: str) -> str:
     """OpenSSH's ciphers that authenticate what they encrypt, the fastest first on this processor.
 
     AES in Galois counter mode is two to five times as fast as ChaCha20 where the processor has instructions for it, and
@@ -136,12 +141,12 @@ def ciphers(cpuinfo):
     return ",".join([*(aes + chacha if fast else chacha + aes), "aes128-ctr", "aes256-ctr"])
 
 
-def _cpuinfo():
+def _cpuinfo() -> str:
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
         return stream.read()
 
 
-def ssh_command(key, hosts_file, user, address, port, connect_timeout=10):
+def ssh_command(key: str, hosts_file: str, user: str, address: str, port: int, connect_timeout: int = 10) -> list[str]:
     """The client's command line. It reads no configuration but this, and speaks to no agent."""
     options = {
         "BatchMode": "yes",
@@ -167,7 +172,7 @@ def ssh_command(key, hosts_file, user, address, port, connect_timeout=10):
     return [*command, "-p", str(port), "-l", user, address, "transfer"]
 
 
-def ssh_traffic(lines):
+def ssh_traffic(lines: list[str]) -> tuple[int, int] | None:
     """(sent, received) in bytes on the wire, from what `ssh -v` said at its end, or None."""
     for line in reversed(lines):
         found = TRAFFIC.search(line)
@@ -176,14 +181,14 @@ def ssh_traffic(lines):
     return None
 
 
-def ssh_complaint(lines):
+def ssh_complaint(lines: list[str]) -> str:
     """What `ssh -v` said that is not its diary: the last such line, or ''."""
     diary = ("debug", "OpenSSH_", "Transferred:", "Bytes per second:", "Authenticated ", '{"')
     said = [line.strip() for line in lines if line.strip() and not line.startswith(diary)]
     return said[-1] if said else ""
 
 
-def is_hopeless(complaint):
+def is_hopeless(complaint: str) -> bool:
     """Whether ssh's complaint is one that another attempt cannot cure."""
     return any(
         words in complaint
@@ -200,14 +205,14 @@ def is_hopeless(complaint):
     )
 
 
-def as_login_user(login, current):
+def as_login_user(login: str, current: str) -> list[str]:
     """What turns a command of the login user into one of the user that Ansible became."""
     if login == current:
         return []
     return ["sudo", "-n"] if current == "root" else ["sudo", "-n", "-u", current]
 
 
-def shell_line(words):
+def shell_line(words: list[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
@@ -215,7 +220,7 @@ def shell_line(words):
 # On the source
 
 
-def make_key(directory):
+def make_key(directory: str) -> str:
     """Makes a key pair in a directory of its own; the text of the public key."""
     path = os.path.join(directory, "key")
     run = subprocess.run(
@@ -226,7 +231,7 @@ def make_key(directory):
         check=False,
     )
     if run.returncode:
-        raise DoorError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
+        raise SshAccessError("ssh-keygen failed: {}".format(run.stdout.decode("utf-8", "replace").strip()))
     with open(path + ".pub", encoding="ascii") as stream:
         return check_public_key(stream.read())
 
@@ -235,7 +240,7 @@ def make_key(directory):
 # On the destination
 
 
-def read_sshd_settings(user):
+def read_sshd_settings(user: str) -> dict[str, list[str]]:
     """What this host's sshd would apply to this user; {} when it does not tell (only root may ask)."""
     program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
     if not program or os.geteuid() != 0:
@@ -253,7 +258,7 @@ def read_sshd_settings(user):
     return {}
 
 
-def read_host_keys(settings):
+def read_host_keys(settings: dict[str, list[str]]) -> list[str]:
     """This host's public SSH keys."""
     names = host_key_files(settings)
     if not names and os.path.isdir("/etc/ssh"):
@@ -267,12 +272,12 @@ def read_host_keys(settings):
         try:
             with open(name, encoding="ascii") as stream:
                 keys.append(check_public_key(stream.read()))
-        except (OSError, ValueError, DoorError):
+        except (OSError, ValueError, SshAccessError):
             continue
     return keys
 
 
-def installed_ssh_version():
+def installed_ssh_version() -> tuple[int, int] | None:
     for command in (["ssh", "-V"], ["/usr/sbin/sshd", "-V"]):
         try:
             run = subprocess.run(
@@ -291,20 +296,20 @@ def installed_ssh_version():
     return None
 
 
-def login_user(told):
+def login_user(told: str | None) -> str:
     """The user that Ansible logs in as (who may have become root since)."""
     return told or os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or current_user()
 
 
-def home_of(user):
+def home_of(user: str) -> str:
     return pwd.getpwnam(user).pw_dir
 
 
-def current_user():
+def current_user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
-def sudo_problem(login, current):
+def sudo_problem(login: str, current: str) -> str | None:
     """Why the login user's `sudo -n` would not do, or None. Only root can try it; nobody else needs it here."""
     if login == current or os.geteuid() != 0 or not shutil.which("runuser"):
         return None
@@ -320,7 +325,7 @@ def sudo_problem(login, current):
     return None
 
 
-def edit_authorized_keys(user, change):
+def edit_authorized_keys(user: str, change: Callable[[bytes], bytes]) -> None:
     """Rewrites the user's authorized_keys as the user: what root does in a home, its owner could redirect.
 
     `change` takes the old bytes and returns the new ones. An empty file that this left behind is removed again.
@@ -330,7 +335,7 @@ def edit_authorized_keys(user, change):
         _edit_as_self(account.pw_dir, change)
         return
     if os.geteuid() != 0:
-        raise DoorError(f"only root and {user} may edit {user}'s authorized_keys")
+        raise SshAccessError(f"only root and {user} may edit {user}'s authorized_keys")
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -350,10 +355,10 @@ def edit_authorized_keys(user, change):
     with os.fdopen(reader, "rb") as stream:
         problem = stream.read().decode("utf-8", "replace")
     if os.waitpid(child, 0)[1]:
-        raise DoorError(problem or "editing authorized_keys failed")
+        raise SshAccessError(problem or "editing authorized_keys failed")
 
 
-def _edit_as_self(home, change):
+def _edit_as_self(home: str, change: Callable[[bytes], bytes]) -> None:
     folder = os.path.join(home, ".ssh")
     path = os.path.realpath(os.path.join(folder, "authorized_keys"))
     if not os.path.isdir(folder):
@@ -370,7 +375,7 @@ def _edit_as_self(home, change):
         except FileNotFoundError:
             info, old = None, b""
         if info is not None and info.st_uid != os.geteuid():
-            raise DoorError(f"{path} belongs to another user than the one it is for")
+            raise SshAccessError(f"{path} belongs to another user than the one it is for")
         new = change(old)
         if info is not None and not new:
             os.unlink(path)
@@ -380,7 +385,7 @@ def _edit_as_self(home, change):
         os.close(lock)
 
 
-def _replace(path, content, info):
+def _replace(path: str, content: bytes, info: os.stat_result | None) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".authorized_keys.", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -3,27 +3,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Staging: where a live migration keeps a container's memory on its way, in memory or, where that is short, on disk.
 
-Private to the collection fog.migration. Laid down on servers by C(deploy).
+Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
+
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 MIB = 1024 * 1024
 # For the images beside the memory, and for what the server itself needs.
 MARGIN = 64 * MIB
 
 
-def size_for(memory, most):
+def size_for(memory: int, most: int) -> int:
     """Bytes that staging may take at the most: so many copies of the memory, which may grow meanwhile."""
     return most * (memory + memory // 4) + MARGIN
 
 
-def why_not_in_memory(memory, most, expected, available, limit):
+def why_not_in_memory(memory: int, most: int, expected: int, available: int | None, limit: int) -> str | None:
     """Why staging has to be on disk, as a clause; None where it can be in memory.
 
     :param memory: bytes of the container's memory.
@@ -42,23 +43,13 @@ def why_not_in_memory(memory, most, expected, available, limit):
     return None
 
 
-def available_memory():
-    """Bytes of memory that are free or can become so without swapping, or None."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            found = re.search(r"^MemAvailable: *(\d+) kB", stream.read(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) * 1024 if found else None
-
-
-def make(path, disk, memory, most, expected, limit):
+def make(path: str, disk: str, memory: int, most: int, expected: int, limit: int) -> dict:
     """Makes a private folder for staging; returns C(kind), memory or disk, and C(why_not_memory).
 
     :param path: is the folder, or a link to it; what is above it is private, too.
     :param disk: folder on disk below which it is made otherwise.
     """
-    why = why_not_in_memory(memory, most, expected, available_memory(), limit)
+    why = why_not_in_memory(memory, most, expected, host.available_memory(), limit)
     if not why:
         os.mkdir(path, 0o700)
         why = _mount(path, size_for(memory, most))
@@ -73,7 +64,7 @@ def make(path, disk, memory, most, expected, limit):
     return {"kind": "disk", "why_not_memory": why}
 
 
-def _mount(path, size):
+def _mount(path: str, size: int) -> str | None:
     """Puts a file system in memory there; why it could not be done, or None."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,nosuid,nodev,noexec", "fog-migration", path]
     done = subprocess.run(
@@ -82,7 +73,7 @@ def _mount(path, size):
     return " ".join(done.stdout.decode("utf-8", "replace").split()) if done.returncode else None
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Removes staging with all that is in it, whatever it is, if there is any."""
     if os.path.islink(path):
         shutil.rmtree(os.path.realpath(path), ignore_errors=True)

@@ -8,7 +8,7 @@ Nothing here acts. Private to the collection fog.migration.
 
 from __future__ import annotations
 
-STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "close_door", "progress", "close")
+STEPS = ("open_source", "open_destination", "fingerprint", "send", "open_channel", "revoke_key", "progress", "close")
 
 # A channel for a live migration: the container at the source, and the one that is armed at the destination.
 LIVE = {
@@ -31,7 +31,7 @@ LIVE = {
 PRECOPY_MODES = ("precopy", "hybrid")
 
 
-def argument_spec(path_type="path"):
+def argument_spec(path_type: str = "path") -> dict:
     """The options. The controller takes paths as strings: the ~ in one would be its own, not the host's."""
     return {
         "path": {"type": path_type, "required": True},
@@ -53,12 +53,12 @@ def argument_spec(path_type="path"):
     }
 
 
-def copies_beforehand(live):
+def copies_beforehand(live: dict) -> bool:
     """Whether something is copied while the container runs, before the task that freezes it."""
     return live["mode"] in PRECOPY_MODES or bool(live["mounts"]) or live["log"]
 
 
-def check_options(options):
+def check_options(options: dict) -> str | None:
     """What is wrong with the options of a task, as a sentence, or None."""
     for name in ("path", "dest_path"):
         problem = options.get(name) and check_directory_name(options[name])
@@ -75,7 +75,7 @@ def check_options(options):
     return None
 
 
-def check_directory_name(path):
+def check_directory_name(path: str) -> str | None:
     """What a directory's name must be and this one is not, or None."""
     if not path.startswith("/"):
         return "absolute"
@@ -86,7 +86,7 @@ def check_directory_name(path):
     return None
 
 
-def choose_mode(wanted, source, destination):
+def choose_mode(wanted: str, source: dict, destination: dict) -> tuple[str, str | None]:
     """(direct or relay, why not direct). The facts are what open_source and open_destination found out."""
     if wanted == "relay":
         return "relay", None
@@ -95,20 +95,20 @@ def choose_mode(wanted, source, destination):
         problem = "the source has no ssh and ssh-keygen"
     elif not source.get("reachable"):
         problem = "the source cannot reach the destination's SSH port ({})".format(source.get("unreachable_reason"))
-    elif destination.get("door_problem"):
-        problem = "on the destination, {}".format(destination["door_problem"])
+    elif destination.get("access_problem"):
+        problem = "on the destination, {}".format(destination["access_problem"])
     if wanted == "direct" or not problem:
         return "direct", problem
     return "relay", problem
 
 
-def never_met(result):
+def never_met(result: dict) -> bool:
     """Whether a direct sending failed before the two ends had anything to do with each other."""
     return bool(result.get("failed") and result.get("interrupted") and not result.get("reached"))
 
 
-def added_up(first, second):
-    """The books of a second way of sending, with what the first one had cost before it was given up."""
+def added_up(first: dict, second: dict) -> dict:
+    """The stats of a second way of sending, with what the first one had cost before it was given up."""
     sums = {
         name: first.get(name, 0) + second.get(name, 0)
         for name in ("bytes_sent", "bytes_received", "seconds", "attempts")
@@ -116,11 +116,11 @@ def added_up(first, second):
     return dict(second, **sums)
 
 
-def describe(facts):
+def describe(facts: dict) -> str:
     return f"{facts['files']} files, {facts['bytes']} bytes"
 
 
-def result_of(options, dest_path, source, **more):
+def result_of(options: dict, dest_path: str, source: dict, **more: object) -> dict:
     """The part of the result that is known before anything has been sent."""
     return dict(
         {
@@ -142,17 +142,17 @@ def result_of(options, dest_path, source, **more):
     )
 
 
-def staging(dest_path):
+def staging(dest_path: str) -> str:
     """Where the destination collects a directory until all of it is there."""
     parent, _slash, name = dest_path.rpartition("/")
     return f"{parent}/.{name}.incoming"
 
 
-def rate(count, seconds):
+def rate(count: float, seconds: float) -> float:
     return round(count / seconds, 1) if seconds > 0 else 0.0
 
 
-def progress_line(source, destination, now, before=None):
+def progress_line(source: str, destination: str, now: dict, before: dict | None = None) -> str:
     """How far pre-copy is, for people.
 
     :param now: what the source's end told: C(round), its C(bytes) and how many of them are C(done), all bytes C(sent),
@@ -161,11 +161,11 @@ def progress_line(source, destination, now, before=None):
     """
     percent = 100 * now["done"] // now["bytes"] if now["bytes"] else 0
     seconds = now["clock"] - before["clock"] if before else 0
-    speed = f", {rate(now['sent'] - before['sent'], seconds) / 1048576:.1f} MiB/s" if seconds else ""
+    speed = f", {rate(now['sent'] - before['sent'], seconds) / 1048576:.1f} MiB/s" if before and seconds else ""
     return f"  {source} -> {destination}: round {now['round']}, {percent} % of {now['bytes'] / 1048576:.1f} MiB{speed}"
 
 
-def copies_here(mode, lazily):
+def copies_here(mode: str, lazily: bool) -> tuple[int, int]:
     """How many copies of the memory staging at the source can hold, and how many it will.
 
     Pre-copy has one of what the destination has. A dump has what it cannot leave with the processes: shared memory, and
@@ -175,7 +175,7 @@ def copies_here(mode, lazily):
     return before + 1, before + (mode == "stop-and-copy" or not lazily)
 
 
-def copies_there(mode):
+def copies_there(mode: str) -> tuple[int, int]:
     """The same at the destination, into whose memory the container itself comes as well."""
     before = mode in PRECOPY_MODES
     return before + 1, (mode != "postcopy") + 1

@@ -15,45 +15,43 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging
 
 STAGING = "staging"
 
 
-def base_directory():
+def base_directory() -> str:
     if os.geteuid() == 0:
         return "/run/fog-migration"
     return os.path.join(ssh_access.home_of(ssh_access.current_user()), ".fog-migration")
 
 
-def make(transfer_id, role, expires, migration, user):
-    """A private directory for this transfer; directories of transfers that nobody ended are swept away.
+def path_of(transfer_id: str, role: str, expires: int) -> str:
+    """Where the directory of this transfer is, or will be."""
+    return os.path.join(base_directory(), f"transfer-{transfer_id}-{role}-{expires}")
 
-    :param migration: name of the migration in whose journal it is noted, with the I(user) who logs in for it.
-    """
-    base = base_directory()
+
+def make(directory: str) -> None:
+    """Makes the private directory at this path; directories of transfers that nobody ended are removed."""
+    base = os.path.dirname(directory)
     os.makedirs(base, 0o700, exist_ok=True)
     for name in os.listdir(base):
         ended = name.rpartition("-")[2]
         if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
             remove(os.path.join(base, name))
-    directory = os.path.join(base, f"transfer-{transfer_id}-{role}-{expires}")
-    journal.note(migration, transfers=[{"id": transfer_id, "directory": directory, "user": user}])
-    # What was swept away may have been the last one.
+    # The one that was removed may have been the last one, and the base directory with it.
     os.makedirs(base, 0o700, exist_ok=True)
     os.mkdir(directory, 0o700)
-    return directory
 
 
-def find(transfer_id, role):
+def find(transfer_id: str, role: str) -> list[str]:
     base = base_directory()
     prefix = f"transfer-{transfer_id}-{role}-"
     names = os.listdir(base) if os.path.isdir(base) else []
     return [os.path.join(base, name) for name in names if name.startswith(prefix)]
 
 
-def remove(directory):
+def remove(directory: str) -> None:
     """Removes a transfer's directory with its staging, if it is there."""
     staging.remove(os.path.join(directory, STAGING))
     shutil.rmtree(directory, ignore_errors=True)

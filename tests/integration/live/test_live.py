@@ -50,7 +50,7 @@ class Live:
         self.agent: subprocess.Popen | None = None
 
     def open(self, *options: str) -> None:
-        """Lays both programs down, opens the door between them, and starts the source's."""
+        """Deploys both programs, authorizes the source's key, and starts the source's."""
         common = {"docker_socket": "/run/docker.sock", "staging": f"{PLACE}/staging", "patience": 300, "lifetime": 600}
         address = self.lab.hostvars["fog2"]["ansible_host"]
         ssh = {"key": f"{PLACE}/key", "hosts_file": f"{PLACE}/known_hosts", "user": "root", "address": address}
@@ -59,7 +59,7 @@ class Live:
         self._lay_down(
             "fog2", "migration.destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
         )
-        self._open_door()
+        self._authorize()
         command = [*self.lab.exec_command("fog1"), "python3", "-I", f"{PLACE}/channel.py"]
         self.agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         lab_module.wait_for(self._is_open, "the channel")
@@ -71,12 +71,12 @@ class Live:
     def _lay_down(self, node: str, part: str, order: dict) -> None:
         folder = self.folder / node
         folder.mkdir()
-        deploy.lay_down(str(folder), order, part)
+        deploy.install(str(folder), order, part)
         self.lab.sh(node, f"mkdir -p {PLACE}")
         archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
         subprocess.run([*self.lab.exec_command(node), "tar", "-C", PLACE, "-x"], input=archive, check=True)
 
-    def _open_door(self) -> None:
+    def _authorize(self) -> None:
         self.lab.sh("fog1", f"ssh-keygen -q -t ed25519 -N '' -C '' -f {PLACE}/key")
         key, host_key = (
             self.lab.sh("fog1", f"cat {PLACE}/key.pub"),

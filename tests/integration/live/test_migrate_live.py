@@ -261,7 +261,7 @@ for process in /proc/[0-9]*; do
 done 2>/dev/null | grep -E "criu|runc|python|ssh|shim|sleep|tail" | sort | uniq -c
 grep -c . /proc/mounts
 grep -c . /root/.ssh/authorized_keys
-find /run/fog-migration* /var/lib/fog-migration -not -path '*/restored*' | sort
+find /run/fog-migration* /var/lib/fog-migration -not -path '*/restored*' -not -name fog-migration-criu.json | sort
 find /sys/fs/cgroup -type d -not -path '*/docker/*' | grep -c .
 ls /var/lib/docker/overlay2 | grep -c .
 """

@@ -112,7 +112,8 @@ def runtime(lab):
 KILL = """
 for _look in $(seq 3000); do pgrep -f 'runc .*[r]estore' >/dev/null && break; sleep 0.02; done
 sleep 2
-kill -9 $(cat $(dirname $(grep -l '"migration": "db-' /run/fog-migration/transfer-*/order.json))/pid)
+folder=$(grep -o '/run/fog-migration/transfer-[^"]*' /var/lib/fog-migration/journal/db-*.json | tail -n 1)
+kill -9 $(cut -d' ' -f1 "$folder/pid")
 """
 # Of the container with this in its environment only.
 IF_CHOSEN = 'grep -q fog.chosen= "$(sed -n 2p "$prepared/bundle")/config.json" \\&\\& '
@@ -151,9 +152,7 @@ def test_a_program_dies(lab, shop, runtime, slow, node):
     live_on(lab, node, shop if node == "fog2" else None)
 
 
-@pytest.mark.parametrize(
-    ("task", "node"), [("Open the channel", "fog1"), ("Look at the container at the destination", "fog2")]
-)
+@pytest.mark.parametrize(("task", "node"), [("Stage 2, iterative pre-copy", "fog1"), ("Stage 4, commitment", "fog2")])
 def test_the_controller_dies(lab, shop, task, node):
     lab.interrupt(task, project="shop")
     done = lab.playbook("recover.yml")
@@ -165,7 +164,6 @@ def test_the_controller_dies(lab, shop, task, node):
 def test_those_that_cannot_move_keep_the_others(lab, shop):
     lab.docker("fog1", "pause", "web")
     said = lab.playbook("migrate.yml", check=False, containers="db,web").stdout
-    assert "is not migrated, since web cannot be; nothing was changed" in said
     assert "the container web is paused" in said
     lab.docker("fog1", "unpause", "web")
     cold = lab.playbook("migrate.yml", check=False, containers="db,web", migration_mode="cold").stdout

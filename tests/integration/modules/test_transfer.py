@@ -240,7 +240,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(nodes, checkpoint, options, p
     assert_nothing_left(nodes)
 
 
-# The door
+# SSH access
 
 
 def test_the_key_can_do_nothing_else(nodes, checkpoint):
@@ -274,7 +274,7 @@ def test_the_key_can_do_nothing_else(nodes, checkpoint):
     assert_nothing_left(nodes)
 
 
-def test_transfers_side_by_side_keep_their_doors_apart(nodes, checkpoint):
+def test_transfers_side_by_side_keep_their_keys_apart(nodes, checkpoint):
     nodes.fill("fog1", f"{BASE}/other")
     first, second = nodes.begin(checkpoint), nodes.begin(f"{BASE}/other")
     assert result_of(first)["changed"]

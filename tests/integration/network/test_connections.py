@@ -147,16 +147,16 @@ def test_a_move_that_fails_costs_no_connection(lab, lan):
     assert result["resets"] == 0
 
 
-HOLD = """
+LOCK = """
 import sys, time
-sys.path.insert(0, "/run/fog-migration-hold")
-from ansible_collections.fog.migration.plugins.module_utils.network import _hold
-hold = _hold.Hold(sys.argv[1])
-hold.prepare()
-hold.settle()
-print("settled", flush=True)
+sys.path.insert(0, "/run/fog-migration-lock")
+from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
+lock = network_lock.NetworkLock(sys.argv[1])
+lock.prepare()
+lock.drain_pending()
+print("drained", flush=True)
 sys.stdin.readline()
-hold.lock()
+lock.lock()
 print("locked", flush=True)
 time.sleep(600)
 """
@@ -167,13 +167,13 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
     endpoint = start_server(lab)
     container = lab.inspect("fog1", "mover")["Id"]
     peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
-    deploy.lay_down(str(tmp_path), {}, "network.network_lock")
+    deploy.install(str(tmp_path), {}, "network.network_lock")
     archive = subprocess.run(["tar", "-C", str(tmp_path), "-c", "."], capture_output=True, check=True).stdout
-    lab.sh("fog1", "mkdir -p /run/fog-migration-hold")
-    subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-hold", "-x"], input=archive, check=True)
-    words = [*lab.exec_command("fog1"), "python3", "-c", HOLD, container]
+    lab.sh("fog1", "mkdir -p /run/fog-migration-lock")
+    subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-lock", "-x"], input=archive, check=True)
+    words = [*lab.exec_command("fog1"), "python3", "-c", LOCK, container]
     holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "settled\n"
+    assert holder.stdout.readline() == "drained\n"
     lab.docker("fog1", "pause", "mover")
     holder.stdin.write("\n")
     holder.stdin.flush()
@@ -186,7 +186,7 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
     lab.docker("fog1", "unpause", "mover")
     peers.require_more()
     assert peers.end()["resets"] == 0
-    wait_for(lambda: not lab.sh("fog1", "pgrep -f '_hol[d].keep' || true"), "the end of the keeper")
+    wait_for(lambda: not lab.sh("fog1", "pgrep -f 'network_loc[k].keep' || true"), "the end of the keeper")
 
 
 def test_what_cannot_move_is_closed(lab):

@@ -73,8 +73,8 @@ def test_destination_lost_at_the_worst_moment(lab, start):
 @pytest.mark.parametrize(
     ("mode", "task", "node"),
     [
-        ("precopy", "Arm the destination", "fog1"),
-        ("precopy", "The destination has to prove it", "fog2"),
+        ("precopy", "Stage 1, reservation, prepare and arm the destination", "fog1"),
+        ("precopy", "Stage 4, commitment", "fog2"),
         ("cold", "Transfer the checkpoint to the destination", "fog1"),
         ("cold", "Commit", "fog2"),
     ],

@@ -28,7 +28,7 @@ import time
 from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pages
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import dump as _dump
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -102,14 +102,14 @@ class Freeze:
     def images(self):
         """What travels of the dump, in a directory of its own: everything but the pages."""
         target = f"{HERE}/completed"
-        shutil.copytree(f"{HERE}/images", target, ignore=lambda _path, names: [*filter(pages.holds_pages, names)])
+        shutil.copytree(f"{HERE}/images", target, ignore=lambda _path, names: [*filter(pagemap.holds_pages, names)])
         return target
 
     def compare(self, full):
         """The destination's store and the images that it makes, beside the dump of everything."""
         lazy = memory_in(f"{HERE}/images")
         there = memory_of(self.ends.destination.store)
-        figures = pages.complete(self.images(), self.ends.destination.store, False)
+        figures = image_set.complete(self.images(), self.ends.destination.store, False)
         completed = memory_in(f"{HERE}/completed")
         self.answer.update(
             figures=figures,
@@ -142,9 +142,9 @@ class Freeze:
     def restore(self):
         """From what the destination has, and nothing else."""
         target, destination = self.images(), self.ends.destination
-        self.answer["figures"] = pages.complete(target, destination.store, self.wish["lazily"])
+        self.answer["figures"] = image_set.complete(target, destination.store, self.wish["lazily"])
         self.answer["images"] = sum(
-            os.stat(f"{target}/{name}").st_size for name in os.listdir(target) if pages.holds_pages(name)
+            os.stat(f"{target}/{name}").st_size for name in os.listdir(target) if pagemap.holds_pages(name)
         )
         subprocess.run(self.wish["kill"], stdout=subprocess.DEVNULL, check=True)
         for name in ("images", "here"):

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.fog.migration.plugins.module_utils import errors
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, listing
 from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver, Sender
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Refused
 from fuzz.made_up import (
     HELLO,
     any_stream,
@@ -114,7 +115,7 @@ def test_every_conversation_that_is_cut_off_is_an_interruption():
     stream = b"".join(frame(kind, data if isinstance(data, bytes) else as_json(data)) for kind, data in SENT)
     for end in range(len(stream)):
         with tempfile.TemporaryDirectory() as folder:
-            with hearing(stream[:end]) as channel, pytest.raises(framing.Interrupted):
+            with hearing(stream[:end]) as channel, pytest.raises(errors.Interrupted):
                 Receiver(channel, f"{folder}/name", "fog2").run()
             assert not Path(folder, "name").exists()
     with tempfile.TemporaryDirectory() as folder, hearing(stream) as channel:
@@ -207,7 +208,7 @@ def test_the_program_itself(tmp_path, what):
     stream, problem = SAID[what]
     (tmp_path / "program").mkdir(0o700)
     order = {"role": "receive", "final": f"{tmp_path}/in/name", "host": "fog2", "replace": False, "idle_limit": 30}
-    words = deploy.lay_down(str(tmp_path / "program"), order)
+    words = deploy.install(str(tmp_path / "program"), order)
     done = subprocess.run(words, input=stream, capture_output=True, check=False, timeout=60)
     said = done.stderr.decode("utf-8")
     assert done.returncode == 1 and said.count("\n") == 1, said

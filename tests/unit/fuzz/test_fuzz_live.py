@@ -20,16 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_sets import MAGICS, PAGE, new_entry, old_entry, pagemap
 
+from ansible_collections.fog.migration.plugins.module_utils import errors, validate
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf, tool
-from ansible_collections.fog.migration.plugins.module_utils.memory import pages
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, page_store
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
-from ansible_collections.fog.migration.plugins.module_utils.network import sockets
+from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import ChannelError, Frames, Refused
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 from fuzz.made_up import any_stream, as_json, frame, hearing, like, like_talk, little_memory, odd_json, payloads, values
 
-NAME = pages.pagemap_name(1)
+NAME = _pagemap.pagemap_name(1)
 PAGES = bytes(range(256)) * (PAGE // 256)
 CONTENT = b"the content of an image"
 NOBODY = "fuzzed-container"
@@ -117,7 +120,7 @@ def test_a_file(facts, parts):
 def test_a_file_of_any_size_takes_no_memory(tmp_path):
     with hearing(frame(framing.HELLO, b"{}") + frame(framing.DATA, CONTENT)) as channel, little_memory(4 << 20):
         channel.read()
-        with pytest.raises(framing.Interrupted):
+        with pytest.raises(errors.Interrupted):
             destination.receive_file(channel, str(tmp_path), {"path": "x", "size": 2**70})
 
 
@@ -127,7 +130,7 @@ def test_layouts_without_end_are_refused(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(destination, "MOST_RUNS", 50)
     stream = frame(framing.HELLO, as_json(framing.greeting("source")))
     for number in range(60):
-        stream += frame(framing.DO, as_json({"do": "layout", "name": pages.pagemap_name(number)}))
+        stream += frame(framing.DO, as_json({"do": "layout", "name": _pagemap.pagemap_name(number)}))
         stream += b"".join(frame(framing.LAYOUT, as_json(part)) for part in (runs, []) if part or part is not runs)
     with hearing(stream) as channel, pytest.raises(Refused, match="more than 50 runs"):
         destination.Destination(channel, order(str(tmp_path))).run()
@@ -135,11 +138,11 @@ def test_layouts_without_end_are_refused(tmp_path, monkeypatch, runs):
 
 @given(st.lists(st.tuples(values, values), max_size=5), st.integers(0, 2**64), st.binary(max_size=3 * PAGE))
 def test_the_store(layout, vaddr, data):
-    with tempfile.TemporaryDirectory() as folder, pages.Store(f"{folder}/store") as store:
-        with contextlib.suppress(pages.PagesError):
+    with tempfile.TemporaryDirectory() as folder, page_store.Store(f"{folder}/store") as store:
+        with contextlib.suppress(_pagemap.PagesError):
             store.put(NAME, vaddr, data)
-        whole = [run for run in layout if all(map(framing.is_whole, run))]
-        with contextlib.suppress(pages.PagesError):
+        whole = [run for run in layout if all(map(validate.is_whole, run))]
+        with contextlib.suppress(_pagemap.PagesError):
             store.settle(NAME, whole)
 
 
@@ -173,7 +176,7 @@ def test_words_without_end_are_not_kept(tmp_path):
     with hearing(hello + words) as channel:
         source = _source.Source(channel, order(str(tmp_path)))
         source.greet()
-        with pytest.raises(framing.Interrupted, match="more than anybody asked for"):
+        with pytest.raises(errors.Interrupted, match="more than anybody asked for"):
             source._done("running")
 
 
@@ -236,8 +239,8 @@ PAGEMAP = pagemap(new_entry(PAGE, 2, 4), old_entry(8 * PAGE, 1, 6), new_entry(2*
 @given(images([PAGEMAP, MAGICS]))
 def test_a_pagemap(data):
     try:
-        _number, runs = pages.decode_pagemap(data, "it")
-    except pages.PagesError as error:
+        _number, runs = _pagemap.decode_pagemap(data, "it")
+    except _pagemap.PagesError as error:
         assert "\n" not in str(error)
     else:
         assert all(run.pages > 0 and run.vaddr + run.pages * PAGE <= 2**64 for run in runs)
@@ -245,13 +248,13 @@ def test_a_pagemap(data):
 
 @given(images([PAGEMAP]), st.booleans())
 def test_a_dump_and_a_store(data, lazily):
-    with tempfile.TemporaryDirectory() as folder, pages.Store(f"{folder}/store") as store:
+    with tempfile.TemporaryDirectory() as folder, page_store.Store(f"{folder}/store") as store:
         Path(folder, "images").mkdir()
         Path(folder, "images", NAME).write_bytes(data)
         store.put(NAME, PAGE, PAGES * 2)
         store.settle(NAME, [(PAGE, 2)])
-        with contextlib.suppress(pages.PagesError):
-            pages.complete(f"{folder}/images", store, lazily)
+        with contextlib.suppress(_pagemap.PagesError):
+            image_set.complete(f"{folder}/images", store, lazily)
 
 
 FIELDS = protobuf.number(1, 5) + protobuf.message(2, b"\x08\x01") + b"\x0d1234" + b"\x0912345678"
@@ -283,14 +286,14 @@ FILES = struct.pack("<IIIIII", 0x54564319, 1, 0, 2, 0x103, len(ENTRY))[:8] + str
 @given(images([FILES]))
 def test_sockets(data):
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, sockets.FILES).write_bytes(data)
-        with contextlib.suppress(sockets.SocketsError):
-            sockets.detach(folder, lambda _one, _all: True)
+        Path(folder, image_sockets.FILES).write_bytes(data)
+        with contextlib.suppress(image_sockets.SocketsError):
+            image_sockets.detach(folder, lambda _one, _all: True)
 
 
 def test_the_image_that_the_others_are_like_is_one(tmp_path):
-    (tmp_path / sockets.FILES).write_bytes(FILES)
-    assert len(sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
+    (tmp_path / image_sockets.FILES).write_bytes(FILES)
+    assert len(image_sockets.detach(str(tmp_path), lambda _one, _all: True)) == 1
     assert tool.decode_stats(HEAD + STATISTICS) == {"freezing_time": 120, "pages_written": 53}
 
 
@@ -299,7 +302,7 @@ def test_the_conversation_that_the_others_are_like_comes_to_its_end(tmp_path, _e
     (there, here) = os.pipe()
     with hearing(stream) as channel:
         channel.fd_out = here
-        with pytest.raises(framing.Interrupted):
+        with pytest.raises(errors.Interrupted):
             destination.Destination(channel, order(str(tmp_path))).run()
     os.close(here)
     answers = Frames(there, there, 10)

@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts the agent of a run on this server, and stops it.
+
+The agent runs from one archive with all of module_utils, which lies in its private folder.
+
+Private to the collection fog.migration. Laid down on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.agent import connect, steps
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
+
+STAGE = "Migration agent"
+ARCHIVE = "agent.zip"
+# Seconds until a new agent answers, and until one that was told to has ended.
+START_LIMIT = 30
+STOP_LIMIT = 10
+_LAUNCHER = """import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "{archive}"))
+from {package}.agent.server import main
+
+raise SystemExit(main())
+"""
+
+
+def folder_of(run: str) -> str:
+    """The folder of the agent of this run.
+
+    :raises MigrationError: when this is no name of a run.
+    """
+    if not run.isalnum() or len(run) > 40:
+        raise MigrationError(f"{run!r} is no name of a run, which is of up to 40 letters and digits")
+    return os.path.join(work_dir.base_directory(), f"agent-{run}")
+
+
+def described(folder: str) -> dict[str, Any]:
+    """What the controller has to know of an agent."""
+    return {"folder": folder, "python": sys.executable, "log": steps.path_of(folder)}
+
+
+def start(folder: str, archive: str) -> bool:
+    """Starts the agent of this folder; whether it did not run yet.
+
+    :param archive: has all of module_utils.
+    :raises MigrationError: when it does not come up.
+    """
+    if deploy.running(folder):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
+    os.mkdir(folder, 0o700)
+    try:
+        shutil.copyfile(archive, os.path.join(folder, ARCHIVE))
+        _launch(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return True
+
+
+def _launch(folder: str) -> None:
+    program, log = os.path.join(folder, deploy.PROGRAM), os.path.join(folder, "agent.log")
+    with open(program, "w", encoding="utf-8") as stream:
+        stream.write(_LAUNCHER.format(archive=ARCHIVE, package=deploy.PACKAGE))
+    deploy.install_program(folder, "agent.connect")
+    agent = deploy.spawn([sys.executable, program], log)
+    deadline = time.monotonic() + START_LIMIT
+    while not os.path.exists(os.path.join(folder, connect.SOCKET)):
+        if agent.poll() is not None or time.monotonic() > deadline:
+            with contextlib.suppress(OSError):
+                agent.kill()
+            with open(log, encoding="utf-8", errors="replace") as stream:
+                said = stream.read().strip().splitlines()
+            why = said[-1] if said else "no answer"
+            raise MigrationError(f"the agent did not start ({why})", "nothing was changed")
+        time.sleep(0.002)
+
+
+def stop(folder: str) -> bool:
+    """Stops the agent of this folder; whether it ran."""
+    ran = deploy.running(folder) is not None
+    deploy.stop(folder)
+    deadline = time.monotonic() + STOP_LIMIT
+    while deploy.running(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return ran
+
+
+def main(run: str, archive: str) -> None:
+    """Starts the agent of a run, and prints what became of it as JSON."""
+    os.umask(0o077)
+    try:
+        folder = folder_of(run)
+        told: dict[str, Any] = {"changed": start(folder, archive), "agent": described(folder)}
+    except MigrationError as error:
+        told = dict(error.result(STAGE), failed=True)
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename}"
+        told = {"failed": True, "msg": MigrationError(what, "nothing was changed").sentence(STAGE)}
+    sys.stdout.write(json.dumps(told) + "\n")

@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The processes that are forked from an agent.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Callable, NoReturn
+
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+
+
+def in_child(work: Callable[[], object]) -> NoReturn:
+    """Does something in a process that was forked for it, and ends that process."""
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        work()
+        status = 0
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def spawn(work: Callable[[], object]) -> int:
+    """Does something in a process of its own, which outlives the one that has started it; its number."""
+    child = os.fork()
+    if not child:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+        # Above all the connection of the request: whoever waits for its answer waits until nobody has it open.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        in_child(work)
+    return child
+
+
+def stop(folder: str) -> None:
+    """Ends the agent of this folder, once the request that says so was answered."""
+    pid = deploy.running(folder)
+    if pid:
+        os.kill(pid, signal.SIGTERM)

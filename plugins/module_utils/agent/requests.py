@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an agent does when it is asked.
+
+Requests about the migrations of a run name them by C(migrations), and are answered for each one by itself: an object
+by the ID of the migration, with C(result), or with C(failure) where that one failed. What one of them does concerns no
+other one, unless they move together.
+
+The order of a live migration:
+
+==========  ====================  ==================================================================================
+stage       at                    requests
+==========  ====================  ==================================================================================
+1           source, destination   reserve: the journal, networks, room for the memory, the key of the run
+1           source                arm: the one SSH connection, the channels; containers are made and armed there
+2           source                copy, then progress
+3           source                switch_over
+4           destination, source   verify, then commit
+5           source, destination   finish
+==========  ====================  ==================================================================================
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Dict
+
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes, run_destination, run_source
+from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
+
+Answer = Dict[str, Any]
+
+
+def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
+    """The answer to one request: C(result) or C(failure).
+
+    :param folder: the agent's.
+    """
+    name, arguments = str(request.get("operation")), request.get("arguments") or {}
+    work = OPERATIONS.get(name)
+    if work is None:
+        return {"failure": {"msg": f"the agent knows no operation {name}"}}
+    try:
+        with steps.step("", name):
+            return {"result": work(folder, arguments, steps)}
+    except MigrationError as exc:
+        return {"failure": dict(exc.details, msg=exc.what, state_now=exc.state, remedy=exc.remedy)}
+    except Exception as exc:
+        return {"failure": {"msg": f"{type(exc).__name__}: {exc}"}}
+
+
+def attach(folder: str, identity: str, descriptors: list[int], connection: socket.socket) -> None:
+    """Serves the channel of a migration; what is said on I(connection) is why it cannot be served."""
+    if len(descriptors) != 2:
+        connection.sendall(b"a channel is attached with two descriptors\n")
+        return
+    problem = run_destination.serve(folder, identity, *descriptors)
+    if problem:
+        connection.sendall(problem.encode("utf-8", "replace") + b"\n")
+
+
+def close(folder: str) -> None:
+    """What an agent leaves when it ends: nothing that could be used any more."""
+    run_source.disconnect(folder)
+    with contextlib.suppress(ssh_access.SshAccessError, OSError):
+        run_destination.revoke(folder)
+
+
+def _stop(folder: str, arguments: dict[str, Any], steps: Steps) -> Answer:
+    steps.close(keep=bool(arguments.get("keep_log")))
+    processes.stop(folder)
+    return {"log": steps.path}
+
+
+def _ping(_folder: str, _arguments: dict[str, Any], _steps: Steps) -> Answer:
+    return {"pid": os.getppid()}
+
+
+def _module(_folder: str, arguments: dict[str, Any], _steps: Steps) -> Answer:
+    """Runs one of the collection's modules in the agent."""
+    from ansible_collections.fog.migration.plugins.module_utils.agent import operations
+
+    return operations.run(arguments["name"], arguments["params"], bool(arguments.get("check_mode")))
+
+
+OPERATIONS: dict[str, Callable[[str, dict[str, Any], Steps], Any]] = {
+    "ping": _ping,
+    "module": _module,
+    "stop": _stop,
+    "reserve_source": run_source.reserve,
+    "reserve_destination": run_destination.reserve,
+    "arm": run_source.arm,
+    "copy": run_source.copy,
+    "progress": run_source.progress,
+    "switch_over": run_source.switch_over,
+    "verify": run_destination.verify,
+    "commit": run_source.commit,
+    "finish": run_source.finish,
+}

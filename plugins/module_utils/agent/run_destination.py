@@ -1,0 +1,204 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The destination's part in a run of live migrations.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
+from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
+from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination
+from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
+
+# What can go wrong while a container is made.
+_MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+# Sessions that sshd allows in one connection unless it is told otherwise (MaxSessions in sshd_config(5)).
+SESSIONS = 10
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 1: reservation
+
+
+def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, Any]:
+    """Opens the journal of each migration, makes its networks and room for its memory, and admits the source's key.
+
+    :returns: C(user), C(host_keys) and C(sessions) of a connection, and C(migrations).
+    :raises MigrationError: when the source could not log in.
+    """
+    access = _access(arguments)
+
+    def one(move: Move) -> dict[str, Any]:
+        made = reservation.reserve(folder, move, arguments, "destination", transfer.copies_there(move["mode"]))
+        _make_networks(move)
+        order = {
+            "name": move["name"],
+            "log": move["log"],
+            "patience": destination.PATIENCE,
+            "restore_limit": arguments["restore_timeout"],
+            "host": move["destination"],
+        }
+        reservation.write_order(folder, move, made, order)
+        return {"staging": made["staging"]}
+
+    # One after the other: of those that have a network in common, the first one makes it.
+    results = each(arguments["migrations"], one, steps, "reserve", at_once=1)
+    if arguments.get("public_key"):
+        _admit(folder, arguments["public_key"], access["user"], int(arguments["timeout"]))
+    return dict(access, migrations=results)
+
+
+def _access(arguments: dict[str, Any]) -> dict[str, Any]:
+    login, current = ssh_access.login_user(arguments.get("user")), ssh_access.current_user()
+    settings = ssh_access.read_sshd_settings(login)
+    keys = ssh_access.read_host_keys(settings)
+    problem = ssh_access.access_problem(settings, ssh_access.home_of(login)) or ssh_access.sudo_problem(login, current)
+    if not keys:
+        problem = problem or "no SSH host keys can be read in /etc/ssh"
+    if problem:
+        raise MigrationError(
+            problem, "nothing was sent", "mend that, or move it in cold mode (migration_transfer=relay)"
+        )
+    allowed = int((settings.get("maxsessions") or [str(SESSIONS)])[0])
+    return {"user": login, "host_keys": keys, "sessions": max(1, allowed)}
+
+
+def _admit(folder: str, public_key: str, user: str, timeout: int) -> None:
+    """Lets the source's key attach channels to this agent, and do nothing else."""
+    program = [sys.executable, "-I", "-S", os.path.join(folder, "connect.py"), "attach"]
+    words = ssh_access.as_login_user(user, ssh_access.current_user()) + program
+    command = ssh_access.shell_line(words) + ' "$SSH_ORIGINAL_COMMAND"'
+    now = time.time()
+    expires = int(now) + timeout + reservation.EXPIRY_MARGIN
+    version = ssh_access.installed_ssh_version()
+    line = ssh_access.authorized_line(public_key, command, _run_of(folder), expires, version).encode("ascii")
+    ssh_access.edit_authorized_keys(
+        user, lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line)
+    )
+    with open(os.path.join(folder, "admitted"), "w", encoding="utf-8") as stream:
+        stream.write(user)
+
+
+def revoke(folder: str) -> None:
+    """The connection is open: the key has done what it was for."""
+    path = os.path.join(folder, "admitted")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            user = stream.read()
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    ssh_access.edit_authorized_keys(user, lambda old: ssh_access.without_transfer(old, _run_of(folder), time.time()))
+
+
+def _run_of(folder: str) -> str:
+    return os.path.basename(folder).rpartition("-")[2]
+
+
+def _make_networks(move: Move) -> None:
+    """Makes the networks that are not there. They are removed when the migration is undone."""
+    wanted = move.get("networks") or {}
+    if not wanted:
+        return
+    client = api.connect(options.DEFAULTS)
+    try:
+        there = {one["Name"] for one in client.networks()}
+        for name in (name for name in wanted if name not in there):
+            journal.note(move["id"], made={"networks": [name]})
+            try:
+                client.create_network_from_body(networks.creation_body(name, wanted[name]))
+            except api.FAILURES as exc:
+                raise MigrationError(f"the network {name} could not be made ({api.api_message(exc)})") from exc
+    finally:
+        client.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The channel
+
+
+def serve(folder: str, identity: str, reader: int, writer: int) -> str:
+    """Serves the channel of a migration to its end; why it cannot be served, or nothing."""
+    revoke(folder)
+    try:
+        order = reservation.read_order(folder, identity)
+        # Only once.
+        os.unlink(reservation.order_path(folder, identity))
+    except (MigrationError, OSError) as exc:
+        return str(exc)
+    try:
+        destination.run(order["directory"], order, reader, writer, functools.partial(_make_container, order))
+    except ChannelError as exc:
+        return str(exc)
+    return ""
+
+
+def _make_container(order: dict[str, Any], path: str) -> str:
+    """Makes the container again from the file with its configuration; its ID.
+
+    :raises MigrationError: when it cannot be made; nothing of it is left then.
+    """
+    identity = order["migration"]
+    with open(path, encoding="utf-8") as stream:
+        config = Config.from_json(json.load(stream))
+    if journal.load(identity) is None:
+        raise MigrationError(f"the migration {identity} has ended here")
+    client = api.connect(options.DEFAULTS)
+    recreation = Recreation(
+        client,
+        order["name"],
+        config.inspect,
+        config.volumes,
+        config.moving,
+        config.single_files,
+        functools.partial(journal.note, identity),
+    )
+    try:
+        held = restart_policy.to_hold(config.inspect, leave_running=False)
+        if held:
+            journal.note(identity, restart_policy=held)
+        return recreation.create(armed=True, same_addresses=True)
+    except _MAKE_FAILURES as exc:
+        recreation.remove()
+        raise MigrationError(exc.what if isinstance(exc, MigrationError) else api.api_message(exc)) from exc
+    finally:
+        client.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stage 4: commitment
+
+
+def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, dict[str, Any]]:
+    """Whether each container C(runs) here; its C(id), C(state) and C(health)."""
+
+    def one(move: Move) -> dict[str, Any]:
+        entry = journal.load(move["id"])
+        container = (entry or {}).get("made", {}).get("container", "")
+        client = api.connect(options.DEFAULTS)
+        try:
+            inspect = client.find_container(container) if container else None
+        finally:
+            client.close()
+        state = inspect["State"] if inspect else {}
+        health = (state.get("Health") or {}).get("Status")
+        status = state.get("Status", "absent")
+        runs = status == "running" and health != "unhealthy"
+        return {"id": container, "state": status, "health": health, "runs": runs}
+
+    return each(arguments["migrations"], one, steps, "verify", at_once=4)

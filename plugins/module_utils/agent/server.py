@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent of a server: one process that is started once in a run, and does the work of it for all containers.
+
+It answers requests at a Unix socket in its private folder: one line of JSON with the C(operation) and its C(arguments),
+one line of JSON with the C(result), or with C(failure). Each request is answered by a process of its own, forked from
+the agent: what is imported once is there for all of them, and none can take the agent or another container with it.
+
+What belongs to a container outlives the request that began it and the agent: the source's and the destination's end
+of its channel are processes of their own, and the journal says where they are.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes
+from ansible_collections.fog.migration.plugins.module_utils.agent.connect import SOCKET
+from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+
+# Bytes of a request.
+LONGEST = 16 << 20
+# Seconds between two looks at what has ended.
+LOOK = 5
+# Seconds without a request after which an agent ends that has nothing to do: before its run has reserved anything, and
+# when all of it has ended.
+PATIENCE_BEFORE = 600
+PATIENCE_AFTER = 60
+# Linux' PR_SET_CHILD_SUBREAPER.
+_SUBREAPER = 36
+
+
+class Agent:
+    """The agent itself.
+
+    :param folder: its private folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(os.path.join(folder, SOCKET))
+        self.listener.listen(64)
+        self._asked = time.monotonic()
+
+    def serve(self) -> None:
+        """Answers until it is told to stop, or nobody has asked for too long."""
+        while not self._is_idle():
+            ready = select.select([self.listener], [], [], LOOK)[0]
+            _reap()
+            if ready:
+                connection, _address = self.listener.accept()
+                self._asked = time.monotonic()
+                if not os.fork():
+                    self.listener.close()
+                    processes.in_child(functools.partial(_serve_one, connection, self.folder))
+                connection.close()
+
+    def _is_idle(self) -> bool:
+        quiet = time.monotonic() - self._asked
+        known = os.path.exists(os.path.join(self.folder, "reserved"))
+        return quiet > (PATIENCE_AFTER if known else PATIENCE_BEFORE) and not self._has_work()
+
+    def _has_work(self) -> bool:
+        """Whether one of the migrations of this run has still a folder here."""
+        try:
+            with open(os.path.join(self.folder, "reserved"), encoding="utf-8") as stream:
+                return any(map(os.path.isdir, stream.read().splitlines()))
+        except FileNotFoundError:
+            return False
+
+
+def _reap() -> None:
+    """Takes note of children that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _serve_one(connection: socket.socket, folder: str) -> None:
+    with connection:
+        line, descriptors = receive(connection)
+        try:
+            request = json.loads(line.decode("utf-8"))
+            if not isinstance(request, dict):
+                raise ValueError
+        except (ValueError, RecursionError):
+            connection.sendall(b'{"failure": {"msg": "that is no request"}}\n')
+            return
+        from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
+        if "attach" in request:
+            requests.attach(folder, str(request["attach"]), descriptors, connection)
+            return
+        steps = Steps(folder)
+        answer = requests.answer(folder, request, steps)
+        connection.sendall(json.dumps(dict(answer, steps=steps.lines)).encode("ascii") + b"\n")
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """One request, up to its line end or the end of what is sent, and the descriptors that came with it."""
+    room = socket.CMSG_SPACE(2 * array.array("i").itemsize)
+    descriptors: list[int] = []
+    text = bytearray()
+    while b"\n" not in text and len(text) < LONGEST:
+        data, ancillary, _flags, _address = connection.recvmsg(1 << 16, room)
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+                descriptors.extend(numbers)
+        if not data:
+            break
+        text += data
+    return bytes(text), descriptors
+
+
+def _stop(_number: int, _frame: Any) -> None:
+    raise SystemExit(0)
+
+
+def main() -> int:
+    """Serves in the folder that this program was installed in, and removes the folder at the end."""
+    folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _stop)
+    # What outlives a request becomes a child of the agent.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
+    deploy.register(folder)
+    agent = Agent(folder)
+    # After the socket is there: who has started the agent does not wait for it.
+    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
+    try:
+        agent.serve()
+    except SystemExit:
+        pass
+    finally:
+        agent.listener.close()
+        requests.close(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(folder))
+    return 0

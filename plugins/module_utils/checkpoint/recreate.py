@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making a container again from its inspect data, with its volumes, and removing it again.
+
+It needs no checkpoint on disk: the inspect data may come from a checkpoint or over the channel of a live migration.
+
+Private to the collection fog.migration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
+from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import files
+
+
+def _note_nothing(**_facts: object) -> None:
+    """For a container that belongs to no migration."""
+
+
+class Recreation:
+    """Makes one container again, not started, and can remove all that it has made.
+
+    :param name: the name of the new container.
+    :param inspect: the inspect data of the container while it ran.
+    :param volumes: the inspect data of its named volumes.
+    :param moving_mounts: the mount points in the container whose content moves with it. Folders and files of the host
+        are made for these only.
+    :param single_files: which of them are bind mounts of a single file.
+    :param note: is called with C(made={...}) for everything that is made: for volumes and folders before they are
+        made, for the container right after. The journal can undo it from that.
+    """
+
+    def __init__(
+        self,
+        client: api.CheckpointClient,
+        name: str,
+        inspect: dict,
+        volumes: list[dict],
+        moving_mounts: Iterable[str] = (),
+        single_files: Iterable[str] = (),
+        note: Callable[..., object] = _note_nothing,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.inspect = inspect
+        self.volumes = volumes
+        self.moving_mounts = frozenset(moving_mounts)
+        self.single_files = frozenset(single_files)
+        self.note = note
+        self.container_id = ""
+        self.made_volumes: list[str] = []
+        self.made_folders: list[str] = []
+
+    def make_mounts(self) -> None:
+        """Makes the volumes that are not here yet, and the folders and files for the bind mounts that move.
+
+        What is there already is left as it is, so this may be called again.
+        """
+        self._make_volumes()
+        for mount in mounts.of_container(self.inspect):
+            path = mount["source"]
+            moves = mount["type"] == "bind" and mount["destination"] in self.moving_mounts
+            if moves and not os.path.lexists(path):
+                self.note(made={"folders": [path]})
+                self._make_bind_source(path, mount["destination"] in self.single_files)
+                self.made_folders.append(path)
+
+    def _make_volumes(self) -> None:
+        there = {one["Name"] for one in self.client.volumes()["Volumes"] or []}
+        for volume in self.volumes:
+            if volume["Name"] not in there:
+                self.note(made={"volumes": [volume["Name"]]})
+                self.client.create_volume(**mounts.volume_arguments(volume))
+                self.made_volumes.append(volume["Name"])
+
+    @staticmethod
+    def _make_bind_source(path: str, single_file: bool) -> None:
+        if single_file:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        else:
+            os.makedirs(path, mode=0o700)
+
+    def create(self, armed: bool = False, same_addresses: bool = False) -> str:
+        """Makes the container, after the mounts that make_mounts() has not made yet.
+
+        After a failure, call remove().
+
+        :param armed: whether a live migration restores into it, through our OCI runtime.
+        :param same_addresses: whether it gets the addresses again that Docker chose for it. Only where the container
+            does not run at the source any more once this one starts.
+        :returns: its ID.
+        :raises MigrationError: when the inspect data describe no container.
+        """
+        body, more_networks = self._body(armed, same_addresses)
+        self.make_mounts()
+        self.container_id = self.client.create_from_body(self.name, body)
+        self.note(made={"container": self.container_id})
+        for network, endpoint in more_networks.items():
+            self.client.connect_endpoint(network, self.container_id, endpoint)
+        return self.container_id
+
+    def _body(self, armed: bool, same_addresses: bool) -> tuple[dict, dict]:
+        """The body of the request that creates it, and the endpoints of further networks."""
+        tag = self.inspect["Config"].get("Image", "")
+        tags = {tag: (self.client.find_image(tag) or {}).get("Id")} if tag else {}
+        try:
+            image = _create.image_reference(self.inspect, tags)
+            return _create.creation_body(self.inspect, image, armed, self._drivers() if same_addresses else {})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error
+
+    def _drivers(self) -> dict[str, str]:
+        """The drivers of the container's networks on this host, by name."""
+        wanted = (self.inspect.get("NetworkSettings") or {}).get("Networks") or {}
+        drivers = {network["Name"]: network["Driver"] for network in self.client.networks()}
+        return {name: drivers[name] for name in wanted if name in drivers}
+
+    def remove(self, container_id: str = "") -> str:
+        """Removes what was made: the container, volumes and folders. What was there before stays.
+
+        :param container_id: the container to remove; without it, the one that create() has made, if it has made one.
+        :returns: the clause that tells the state.
+        """
+        container_id = container_id or self.container_id
+        try:
+            if container_id and self.client.find_container(container_id):
+                self.client.remove_container(container_id, v=True, force=True)
+            while self.made_volumes:
+                self.client.remove_volume(self.made_volumes[-1])
+                self.made_volumes.pop()
+            while self.made_folders:
+                files.remove(self.made_folders.pop())
+        except api.FAILURES as error:
+            return f"what was made of it could not be removed ({api.api_message(error)})"
+        return "nothing of it is left on this host"

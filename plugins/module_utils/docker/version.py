@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a version of Docker can do."""
+
+from __future__ import annotations
+
+import re
+
+# The runc of older ones does not hand CRIU its configuration, and knows no lazy pages.
+OLDEST_LIVE = (19, 3)
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """V(17.09.1-ce) -> (17, 9, 1); an unknown version is taken for a new one."""
+    numbers = re.match(r"^(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(number or 0) for number in numbers.groups()) if numbers else (999,)
+
+
+def checkpoints_paused(version: str) -> bool:
+    """Whether this Docker was seen making a checkpoint of a container that is paused."""
+    return version_tuple(version) >= (18, 9)

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""CRIU's images in a directory: the pages of a dump, and a dump without pages that gets them from a page store.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
+from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
+    LAZY,
+    NAME,
+    PAGE,
+    PRESENT,
+    PagesError,
+    Run,
+    blocks,
+    decode_pagemap,
+    encode_pagemap,
+    pages_name,
+    side_by_side,
+)
+
+
+class ImageSet:
+    """A directory with CRIU's images."""
+
+    def __init__(self, directory: str):
+        self.directory = directory
+
+    def names(self) -> list[str]:
+        """The file names of its pagemaps."""
+        try:
+            return sorted(name for name in os.listdir(self.directory) if NAME.fullmatch(name))
+        except FileNotFoundError:
+            raise PagesError(f"there is no directory {self.directory}") from None
+
+    def decode(self, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
+        """As C(decode_pagemap), of one of them."""
+        path = os.path.join(self.directory, name)
+        with open(path, "rb") as stream:
+            return decode_pagemap(stream.read(), path, page)
+
+
+@contextlib.contextmanager
+def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Iterator[list[Run]]:
+    """The runs of one pagemap of a dump, in order, each with the file that has its bytes; LAZY or 0 as their flags.
+
+    :param memory: the open memory of the process, which has stood still since the dump: there is what the dump left.
+        -1 when there is none.
+    """
+    pages_id, runs = ImageSet(directory).decode(name, page)
+    path = os.path.join(directory, pages_name(pages_id))
+    with open(path, "rb") as stream:
+        promised = sum(run.pages * page for run in runs if run.flags & PRESENT)
+        size = os.fstat(stream.fileno()).st_size
+        if size != promised:
+            raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
+        found = []
+        for run in runs:
+            if run.flags & PRESENT:
+                found.append(run._replace(flags=run.flags & LAZY, file=stream.fileno()))
+            elif memory < 0:
+                raise PagesError(f"the dump has left the page at 0x{run.vaddr:x} of {name} with a process that is gone")
+            else:
+                found.append(run._replace(file=memory, offset=run.vaddr))
+        yield found
+
+
+def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
+    """Gives a dump's images, which came without the bytes of any page, those that a store has.
+
+    :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
+        stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
+    :returns: C(pages) that the restore finds in the images, C(bytes_written) for them, and C(left) to lazy pages.
+    """
+    figures = {"pages": 0, "bytes_written": 0, "left": 0}
+    images = ImageSet(directory)
+    for name in images.names():
+        pages_id, runs = images.decode(name, page)
+        os.unlink(os.path.join(directory, name))
+        with store.runs(name) as held, _Writer(directory, name, pages_id, page) as writer:
+            figures["left"] += _note_all(writer, runs, held, lazily)
+            writer.fill(use_up=not lazily)
+        if not lazily:
+            store.drop(name)
+        figures["bytes_written"] += writer.size
+    figures["pages"] = figures["bytes_written"] // page
+    return figures
+
+
+def _note_all(writer: _Writer, runs: list[Run], held: list[Run], lazily: bool) -> int:
+    """Notes the runs of a dump, with the bytes of what is held; how many pages are left out."""
+    left = 0
+    for run, have in side_by_side(runs, held, writer.page):
+        if not run:
+            continue
+        if lazily and run.flags == LAZY:
+            writer.note(run, LAZY)
+            left += run.pages
+        elif have:
+            writer.add(have._replace(flags=run.flags & LAZY))
+        else:
+            raise PagesError(f"the page at 0x{run.vaddr:x} of {writer.name} did not arrive")
+    return left
+
+
+class _Writer:
+    """One pagemap and its pages file, new in a directory: first all its runs in order, then their bytes."""
+
+    def __init__(self, directory: str, name: str, pages_id: int, page: int):
+        self.directory, self.name, self.pages_id, self.page = directory, name, pages_id, page
+        self.entries: list[Run] = []
+        self.size = 0
+        self._places: list[tuple[Run, int]] = []  # where to take the bytes of a run, and where they come to be
+        path = os.path.join(directory, pages_name(pages_id))
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        os.close(self._file)
+        if kind is None:
+            path = os.path.join(self.directory, self.name)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(file, "wb") as stream:
+                stream.write(encode_pagemap(self.pages_id, self.entries))
+
+    def note(self, run: Run, flags: int) -> None:
+        """Adds a run without bytes."""
+        if self.entries:
+            last = self.entries[-1]
+            if last.flags == flags and last.vaddr + last.pages * self.page == run.vaddr:
+                self.entries[-1] = last._replace(pages=last.pages + run.pages)
+                return
+        self.entries.append(Run(run.vaddr, run.pages, flags, -1, -1))
+
+    def add(self, run: Run) -> None:
+        """Adds a run whose bytes are in a file."""
+        self.note(run, run.flags | PRESENT)
+        self._places.append((run, self.size))
+        self.size += run.pages * self.page
+
+    def fill(self, use_up: bool) -> None:
+        """Writes the bytes.
+
+        :param use_up: cut off from the file, which all of them are from, what was copied of it, so that there is never
+            memory for all of it twice.
+        """
+        for run, place in sorted(self._places, key=lambda each: each[0].offset, reverse=True):
+            for block in reversed(list(blocks(run, self.page))):
+                position = place + block.offset - run.offset
+                _copy(block.file, block.offset, self._file, position, block.pages * self.page)
+                if use_up:
+                    os.ftruncate(block.file, block.offset)
+
+
+def _copy(source: int, offset: int, destination: int, position: int, size: int) -> None:
+    """Copies bytes of one file to a place in another, inside the kernel where it can."""
+    while size:
+        try:
+            count = os.copy_file_range(source, destination, size, offset, position)
+        except (AttributeError, OSError) as error:
+            # Not in this Python, not between these file systems, not in this kernel.
+            refused = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+            if isinstance(error, OSError) and error.errno not in refused:
+                raise
+            os.lseek(destination, position, os.SEEK_SET)
+            count = os.sendfile(destination, source, offset, size)
+        if not count:
+            raise PagesError("a pages file became shorter while it was read")
+        offset, position, size = offset + count, position + count, size - count

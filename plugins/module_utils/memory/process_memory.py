@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The memory of a running process: which pages it has, and their bytes, without stopping it.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import struct
+from collections.abc import Iterable
+
+from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
+    PAGE,
+    PagesError,
+    Run,
+    joined,
+    pagemap_name,
+    shared_name,
+)
+
+# Mappings that the kernel makes, and whose content is the kernel's.
+_KERNELS = {"[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"}
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ...p [0-9a-f]+ \S+ \d+ *(.*)")
+
+
+def parse_maps(text: str) -> list[tuple[int, int]]:
+    """Begin and end of the private mappings in C(/proc/PID/maps) that belong to the process itself."""
+    found = []
+    for line in text.splitlines():
+        match = _MAPPING.match(line)
+        if match and match.group(3) not in _KERNELS:
+            found.append((int(match.group(1), 16), int(match.group(2), 16)))
+    return found
+
+
+# Memory that processes share without any file, by mmap() or System V's shmget().
+_SHARED = re.compile(r"([0-9a-f]+-[0-9a-f]+) ...s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|SYSV[0-9a-f]{8}) \(deleted\)$")
+
+
+def parse_shared(text: str) -> dict[int, str]:
+    """The pieces of shared memory in C(/proc/PID/maps), by inode: name of a mapping of it in C(/proc/PID/map_files)."""
+    found = (_SHARED.match(line) for line in text.splitlines())
+    return {int(match.group(2)): match.group(1) for match in found if match}
+
+
+def data_in(file: int, page: int = PAGE) -> list[Run]:
+    """The whole pages of a file that are no holes."""
+    found, position = [], 0
+    with contextlib.suppress(OSError):  # ENXIO: there are only holes behind that.
+        while True:
+            begin = os.lseek(file, position, os.SEEK_DATA)
+            position = os.lseek(file, begin, os.SEEK_HOLE)
+            if (position - begin) // page:
+                found.append(Run(begin, (position - begin) // page, 0, file, begin))
+    return found
+
+
+# include/uapi/linux/fs.h: PAGEMAP_SCAN (from Linux 6.7 on), a struct pm_scan_arg of twelve numbers of 64 bits, and what
+# CRIU asks for (pmc_fill in criu/pagemap-cache.c): in memory or swapped, neither the zero page nor a file's.
+_PAGEMAP_SCAN = 0xC0606610
+_FILE, _IN_MEMORY, _SWAPPED, _ZERO, _GUARD = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 8
+_REGIONS = 4096
+
+
+def scan(pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
+    """The begin and end of the pages between two addresses that a dump would hold; OSError on older kernels."""
+    found = []
+    regions = array.array("Q", bytes(24 * _REGIONS))  # struct page_region: start, end, categories
+    while start < end:
+        unwanted = _ZERO | _FILE
+        argument = bytearray(struct.pack("=8Q", 96, 0, start, end, 0, regions.buffer_info()[0], _REGIONS, 0))
+        argument += struct.pack("=4Q", unwanted, unwanted, _IN_MEMORY | _SWAPPED, _IN_MEMORY | _SWAPPED)
+        count = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument, True)
+        found += [(regions[3 * index], regions[3 * index + 1]) for index in range(count)]
+        walked = struct.unpack_from("=Q", argument, 32)[0]
+        if walked <= start:
+            break
+        start = walked
+    return found
+
+
+# The highest byte of an entry in /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): bit 63 in memory, 62
+# swapped, 61 a file's or shared, 58 a guard. One byte tells it, so that bytes.translate() and a regular expression do
+# what would be a loop over every page.
+_WANTED = bytes(int(bool(top & 0xC0) and not top & 0x24) for top in range(256))
+_ONES = re.compile(b"\x01+")
+
+
+def wanted_pages(entries: bytes) -> list[tuple[int, int]]:
+    """Which pages a dump would hold, as index of the first and behind the last, of C(/proc/PID/pagemap)'s bytes.
+
+    The kernel's zero page is among them: its number is hidden in most containers, and a zero too many does no harm.
+    """
+    top = entries[7::8] if struct.pack("=H", 1)[0] else entries[::8]
+    return [match.span() for match in _ONES.finditer(top.translate(_WANTED))]
+
+
+def _look(pagemap: int, start: int, end: int, page: int) -> list[tuple[int, int]]:
+    """As C(scan), from the file's entries."""
+    found, step = [], 1 << 18
+    for first in range(start // page, end // page, step):
+        entries = os.pread(pagemap, 8 * (min(first + step, end // page) - first), 8 * first)
+        found += [((first + begin) * page, (first + behind) * page) for begin, behind in wanted_pages(entries)]
+    return found
+
+
+class MemoryOf:
+    """The pages of a running process that a dump would hold.
+
+    The process goes on, so what is read is a moment's guess, and a page may be gone when it is read. A dump of the same
+    moment holds two more things: the vDSO, and the page of code into which CRIU puts its first instruction; and it may
+    have another CPU's number where the kernel writes it (rseq), because the process runs CRIU's code for the dump.
+
+    :param pid: as this namespace knows it.
+    :raises PagesError: when there is no such process, or it is not allowed to look.
+    """
+
+    def __init__(self, pid: int, page: int = PAGE):
+        self.pid = pid
+        self.page = page
+        self._files: list[int] = []
+        self._scans = True
+        try:
+            self.image_id = self._innermost()
+            for name in ("mem", "pagemap"):
+                self._files.append(os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        except (FileNotFoundError, ProcessLookupError):
+            self.close()
+            raise PagesError(f"there is no process {pid}") from None
+        except PermissionError:
+            self.close()
+            raise PagesError(f"the memory of process {pid} may not be read") from None
+
+    def __enter__(self) -> MemoryOf:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its files."""
+        while self._files:
+            os.close(self._files.pop())
+
+    @property
+    def name(self) -> str:
+        """The file name that its pagemap has in a dump."""
+        return pagemap_name(self.image_id)
+
+    @property
+    def memory(self) -> int:
+        """The descriptor of its memory, in which offsets are addresses."""
+        return self._files[0]
+
+    def executable(self) -> list[Run]:
+        """The pages that it may execute. A dump puts its first instruction into one of them, and takes it out again."""
+        found = []
+        for line in self._text("maps").splitlines():
+            span, rights = line.split(" ", 2)[:2]
+            start, end = (int(number, 16) for number in span.split("-"))
+            if "x" in rights:
+                found.append(Run(start, (end - start) // self.page, 0, -1, -1))
+        return found
+
+    def _text(self, name: str) -> str:
+        with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+
+    def _innermost(self) -> int:
+        """The PID in the innermost namespace, by which CRIU names images."""
+        match = re.search(r"^NSpid:.*?(\d+)$", self._text("status"), re.MULTILINE)
+        if not match:
+            raise PagesError(f"the kernel does not show the innermost PID of process {self.pid}")
+        return int(match.group(1))
+
+    def runs(self) -> list[Run]:
+        """The pages at this moment, without shared memory, which has pagemaps of its own.
+
+        Their bytes are those at the same address in the process' memory.
+        """
+        memory, pagemap = self._files[:2]
+        try:
+            mappings = parse_maps(self._text("maps"))
+        except (FileNotFoundError, ProcessLookupError):
+            raise PagesError(f"there is no process {self.pid} any more") from None
+        found = []
+        for start, end in mappings:
+            for first, behind in self._present(pagemap, start, end):
+                found.append(Run(first, (behind - first) // self.page, 0, memory, first))
+        return joined(found, self.page)
+
+    def shared(self, known: Iterable[str] = ()) -> dict[str, list[Run]]:
+        """The pages of the shared memory that it has mapped now, by pagemap.
+
+        A kernel that does not let look at it has none.
+
+        :param known: pagemaps that are known already, by other processes.
+        """
+        found = {}
+        with contextlib.suppress(OSError):
+            for inode, mapping in parse_shared(self._text("maps")).items():
+                name = shared_name(inode)
+                if name not in known:
+                    self._files.append(os.open(f"/proc/{self.pid}/map_files/{mapping}", os.O_RDONLY | os.O_CLOEXEC))
+                    found[name] = data_in(self._files[-1], self.page)
+        return found
+
+    def _present(self, pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
+        if self._scans:
+            try:
+                return scan(pagemap, start, end)
+            except OSError as error:
+                if error.errno not in (errno.ENOTTY, errno.EINVAL):
+                    raise
+                self._scans = False
+        return _look(pagemap, start, end, self.page)

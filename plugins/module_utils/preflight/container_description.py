@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a migration of a container has to carry, and why the container cannot move if it cannot.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from typing import Any, Protocol
+
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest, refusals
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    checkpoint_layout,
+    container_facts,
+    mounts,
+    storage_drivers,
+)
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
+from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
+
+# Of a larger file no checksum is made.
+LARGEST = 64 * 1024 * 1024
+
+
+class Client(Protocol):
+    """What is asked of Docker beside a container's inspect data."""
+
+    def diff(self, container: str) -> list[dict[str, Any]] | None:
+        """The changes in the container's root file system."""
+
+    def find_image(self, reference: str) -> dict[str, Any] | None:
+        """The inspect data of an image."""
+
+
+class Describer:
+    """Describes containers of one server. What several of them have in common is looked at once.
+
+    :param client: what asks Docker.
+    :param daemon: see C(daemon.facts).
+    :param criu_version: CRIU's version here, or None where there is none.
+    :param everyone: the inspect data of all containers of the server.
+    """
+
+    def __init__(
+        self, client: Client, daemon: dict[str, Any], criu_version: str | None, everyone: list[dict[str, Any]]
+    ) -> None:
+        self.client = client
+        self.daemon = daemon
+        self.criu_version = criu_version
+        self.everyone = everyone
+        self._image = functools.lru_cache(maxsize=None)(client.find_image)
+        self._path = functools.lru_cache(maxsize=None)(path_of_mount)
+        self._bytes = functools.lru_cache(maxsize=None)(files.folder_bytes)
+
+    def describe(self, inspect: dict[str, Any]) -> dict[str, Any]:
+        """What a migration of this container has to know.
+
+        :param inspect: its inspect data.
+        """
+        process = inspect["State"].get("Pid") or 0
+        below = procfs.processes_below(process) if process else set()
+        others = [one for one in self.everyone if one["Id"] != inspect["Id"]]
+        fixed = container_facts.fixed_addresses(inspect)
+        shm = f"/proc/{process}/root/dev/shm"
+        return {
+            **facts_of(inspect),
+            **self._image_facts(inspect["Image"]),
+            **self._refusals(inspect, below),
+            "memory": procfs.anonymous_memory(below),
+            **describe_rootfs(self.client, inspect, self.daemon["root"]),
+            "fixed_addresses": fixed,
+            "mounts": self._mounts(inspect, others),
+            "shares": container_facts.shared_namespaces(inspect, others),
+            "shm_outside": files.folder_bytes(shm)
+            if process and not container_facts.keeps_shared_memory(inspect)
+            else 0,
+            "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
+            **probe_connections.probe(
+                inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
+            ),
+        }
+
+    def _image_facts(self, identity: str) -> dict[str, Any]:
+        image = self._image(identity) or {}
+        return {
+            "image": identity,
+            "image_tags": image.get("RepoTags") or [],
+            "image_digests": image.get("RepoDigests") or [],
+            "image_size": image.get("Size", 0),
+        }
+
+    def _refusals(self, inspect: dict[str, Any], below: set[int]) -> dict[str, str | None]:
+        """Why it cannot be checkpointed by Docker, or frozen through its OCI runtime, and what to do about it."""
+        unreadable, stopped = procfs.limits_unreadable(below), procfs.stopped(below)
+        facts = self.criu_version, unreadable
+        refusal = refusals.checkpoint_refusal(inspect, self.daemon, *facts, False, stopped) or (None, None)
+        # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
+        without_docker = dict(self.daemon, experimental=True)
+        live = refusals.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
+        return {"refusal": refusal[0], "remedy": refusal[1], "live_refusal": live[0], "live_remedy": live[1]}
+
+    def _mounts(self, inspect: dict[str, Any], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The container's volumes and bind mounts, as a migration has to know them.
+
+        :param others: the inspect data of all other containers.
+        """
+        found = mounts.of_container(inspect)
+        users = {one["Name"].lstrip("/"): {*mounts.sources(one).values()} for one in others} if found else {}
+        return [
+            {
+                **mount,
+                **self._path(mount["source"]),
+                "replaced": is_replaced(inspect, mount),
+                "bytes": self._bytes(mount["source"]) if mount["type"] == "volume" else 0,
+                "users": sorted(name for name, sources in users.items() if mount["source"] in sources),
+            }
+            for mount in found
+        ]
+
+
+def facts_of(inspect: dict[str, Any]) -> dict[str, Any]:
+    """What the inspect data of a container tell without a look at anything else."""
+    state, host_config = inspect["State"], inspect["HostConfig"]
+    return {
+        "id": inspect["Id"],
+        "name": inspect["Name"].lstrip("/"),
+        "state": state.get("Status", "unknown"),
+        "health": (state.get("Health") or {}).get("Status", "none"),
+        "ports": container_facts.published_ports(inspect),
+        "networks": sorted(container_facts.endpoints(inspect)),
+        "addresses": container_facts.addresses(inspect),
+        "links": [link.split(":", 1)[0].lstrip("/") for link in host_config.get("Links") or []],
+        "log_driver": host_config.get("LogConfig", {}).get("Type", "unknown"),
+    }
+
+
+def path_of_mount(path: str) -> dict[str, Any]:
+    """What there is at a path of this host, as far as a container's mount is concerned."""
+    return {
+        "is_folder": os.path.isdir(path),
+        "is_file": mounts.is_file(path),
+        "checksum": checksum(path),
+        "file_system": files.path_facts(path)["file_system"],
+    }
+
+
+def checksum(path: str) -> str | None:
+    """The SHA-256 of a file, if it is one, and not so large that it would take long."""
+    small = mounts.is_file(path) and os.path.getsize(path) <= LARGEST
+    return manifest.sha256_file(path) if small else None
+
+
+def is_replaced(inspect: dict[str, Any], mount: dict[str, Any]) -> bool:
+    """Whether the container has a file that has lost its path to another one since; a mount is of the file itself."""
+    process = inspect["State"].get("Pid")
+    inside = f"/proc/{process}/root{mount['destination']}"
+    if not process or not mounts.is_file(mount["source"]) or not os.path.exists(inside):
+        return False
+    return not os.path.samefile(inside, mount["source"])
+
+
+def describe_rootfs(client: Client, inspect: dict[str, Any], root: str) -> dict[str, Any]:
+    """How much the container has changed in its root file system, and whether that can be read.
+
+    :param root: Docker's own folder.
+    """
+    storage = storage_drivers.of_container(inspect, root)
+    if storage is None:
+        return {"rootfs_size": 0, "rootfs_readable": not client.diff(inspect["Id"])}
+    if storage.is_layer:
+        return {"rootfs_size": files.folder_bytes(storage.folder), "rootfs_readable": True}
+    there = snapshot.snapshot(storage.folder)
+    names = storage_drivers.changes(there, client.diff(inspect["Id"]) or []).names
+    return {"rootfs_size": sum(there[name].size for name in names), "rootfs_readable": True}

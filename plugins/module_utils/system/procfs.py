@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes of this host, as C(/proc) shows them.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+
+def read(path: str) -> str:
+    """The text of one of the kernel's files, empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def boot() -> str:
+    """What tells this run of the server from the one before: the kernel's own name for it, and its first process."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        kernel = stream.read().strip()
+    # A server may be a container, whose kernel runs on when it starts anew.
+    with open("/proc/1/stat", encoding="utf-8", errors="replace") as stream:
+        started = stream.read().rpartition(")")[2].split()[19]
+    return f"{kernel}:{started}"
+
+
+def status(process: int) -> dict[str, str]:
+    """The fields of C(/proc/PID/status), none when the process has ended."""
+    lines = (line.partition(":") for line in read(f"/proc/{process}/status").splitlines())
+    return {key: value.strip() for key, _colon, value in lines}
+
+
+def started(process: int) -> int | None:
+    """When a process began, in the kernel's clock ticks since its start; with the PID, it names one process.
+
+    None when there is no such process that runs.
+    """
+    fields = read(f"/proc/{process}/stat").rpartition(")")[2].split()
+    return int(fields[19]) if fields and fields[0] not in "ZX" else None
+
+
+def all_processes() -> list[int]:
+    """The processes of this host."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def parents(processes: Iterable[int]) -> dict[int, int]:
+    """The parent of each of these processes, 0 for those that have ended."""
+    return {process: int(status(process).get("PPid", 0)) for process in processes}
+
+
+def descendants(parents: dict[int, int], root: int) -> set[int]:
+    """I(root) and every process below it, from a map of process to parent process."""
+    found, fresh = set(), {root}
+    while fresh:
+        found |= fresh
+        fresh = {process for process, parent in parents.items() if parent in fresh} - found
+    return found
+
+
+def processes_below(root: int) -> set[int]:
+    """I(root) and all processes that descend from it, now."""
+    return descendants(parents(all_processes()), root)
+
+
+def command_line(process: int) -> list[str]:
+    """The words with which a process was started."""
+    return read(f"/proc/{process}/cmdline").split("\0")[:-1]
+
+
+def program(process: int) -> str:
+    """The name of a process, at most 15 characters."""
+    return read(f"/proc/{process}/comm").rstrip("\n")
+
+
+def is_stopped(process: int) -> bool:
+    """Whether a process was stopped (SIGSTOP, or Ctrl-Z) or is traced, and does not only wait for something."""
+    return read(f"/proc/{process}/stat").rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def stopped_below(root: int) -> list[str]:
+    """The names of the processes that were stopped, of I(root) and those that descend from it."""
+    return stopped(processes_below(root)) if root else []
+
+
+def stopped(processes: Iterable[int]) -> list[str]:
+    """The names of those of these processes that were stopped."""
+    return sorted(program(process) for process in processes if is_stopped(process))
+
+
+def settle_oom_score(root: int, wanted: int) -> list[int]:
+    """Gives I(root) and what is below it this oom_score_adj where it has that of its parent; which ones were changed.
+
+    CRIU does not restore a score of 0, so that a restored process has what containerd's shim has: -998, mostly.
+    """
+    outside = read(f"/proc/{parents([root])[root]}/oom_score_adj")
+    if not outside or int(outside) == wanted:
+        return []
+    found = [one for one in sorted(processes_below(root)) if read(f"/proc/{one}/oom_score_adj") == outside]
+    for process in found:
+        place, gone = f"/proc/{process}/oom_score_adj", (FileNotFoundError, ProcessLookupError)
+        with contextlib.suppress(*gone), open(place, "w", encoding="ascii") as stream:
+            stream.write(str(wanted))
+    return found
+
+
+def anonymous_memory(processes: Iterable[int]) -> int:
+    """Bytes of anonymous memory (what a checkpoint has to hold) of these processes."""
+    sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes)
+    return sum(int(size) * 1024 for size in sizes)
+
+
+def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) -> bool:
+    """Whether a process with the first status may read the resource limits of those with the others.
+
+    The kernel's rule for C(prlimit), which CRIU uses: the same real, effective and saved user and group IDs, or
+    CAP_SYS_RESOURCE (capability 24).
+    """
+    if int(own_status.get("CapEff", "0"), 16) >> 24 & 1:
+        return True
+    own = own_status["Uid"].split()[0], own_status["Gid"].split()[0]
+    return all(
+        set(status["Uid"].split()[:3]) == {own[0]} and set(status["Gid"].split()[:3]) == {own[1]}
+        for status in statuses
+        if "Uid" in status
+    )
+
+
+def unreadable_limits(root: int) -> bool:
+    """Whether I(root) or a process below it belongs to another user and CRIU may not read its limits on this host."""
+    return limits_unreadable(processes_below(root)) if root else False
+
+
+def limits_unreadable(processes: Iterable[int]) -> bool:
+    """Whether one of these processes belongs to another user and CRIU may not read its limits on this host."""
+    return not limits_readable(status(os.getpid()), [status(process) for process in processes])

@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Small checks of what comes from outside: numbers, paths, names.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeGuard  # novm
+
+# Docker's own rule for the names of checkpoints and containers: at least two characters.
+NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
+# Levels of folders. What goes down into them goes so deep in itself.
+DEEPEST = 200
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether this is a number to count with: JSON's true is none, and nothing here is negative."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def check_path(path: object) -> str | None:
+    """Why this path must not be in a listing, or None."""
+    if not isinstance(path, str) or not path:
+        return "an empty path"
+    if "\0" in path:
+        return "a path with a NUL in it"
+    if path.startswith("/"):
+        return f"the absolute path {path!r}"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return f"the path {path!r}, which leaves the directory or is not in its plain form"
+    if path.count("/") >= DEEPEST:
+        return f"a path that is more than {DEEPEST} levels deep"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return f"the path {path!r}, which cannot be that of a file"
+    return None
+
+
+def name_refusal(what: str, name: str) -> str | None:
+    """Why Docker refuses this name for a checkpoint or a container, or None."""
+    if NAME.fullmatch(name):
+        return None
+    return (
+        f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], "
+        "the first a letter or digit"
+    )

@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files on the channel of a live migration: what arrives is what was sent, and stays where it belongs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.migration import destination
+from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.system import files
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
+
+
+@pytest.fixture
+def ends():
+    """The two ends of a channel that have greeted each other."""
+    (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
+    here, there = Frames(here_in, here_out, 10), Frames(there_in, there_out, 10)
+    here.write_json(framing.HELLO, {})
+    there.expect(framing.HELLO)
+    yield here, there
+    for descriptor in (there_in, here_out, here_in, there_out):
+        os.close(descriptor)
+
+
+def receive(there, staging):
+    """The next file."""
+    kind, payload = there.expect(framing.FILE)
+    assert kind == framing.FILE
+    destination.receive_file(there, str(staging), framing.parse_object(payload))
+
+
+@pytest.mark.parametrize("size", [0, 1, files.CHUNK, 3 * files.CHUNK + 5])
+def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
+    here, there = ends
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "pages-1.img").write_bytes(content)
+    source = str(tmp_path / "pages-1.img")
+    sending = threading.Thread(target=_source.send_file, args=(here, source, "images/pages-1.img"))
+    sending.start()
+    receive(there, tmp_path / "staging")
+    sending.join()
+    arrived = tmp_path / "staging" / "images" / "pages-1.img"
+    assert arrived.read_bytes() == content
+    assert arrived.stat().st_mode & 0o777 == 0o600
+    assert arrived.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "images/../../x", "", None, "a\0b"])
+def test_a_path_that_leaves_staging_is_refused(ends, tmp_path, path):
+    here, there = ends
+    here.write_json(framing.FILE, {"path": path, "size": 1})
+    with pytest.raises(Refused, match="the source sends"):
+        receive(there, tmp_path / "staging")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [-1, "1", None, True, 1.5])
+def test_a_size_that_is_none_is_refused(ends, tmp_path, size):
+    here, there = ends
+    here.write_json(framing.FILE, {"path": "x", "size": size})
+    with pytest.raises(Refused, match="without a size"):
+        receive(there, tmp_path / "staging")
+
+
+def test_more_than_was_announced_is_refused(ends, tmp_path):
+    here, there = ends
+    here.write_json(framing.FILE, {"path": "x", "size": 1})
+    here.write(framing.DATA, b"xx")
+    with pytest.raises(Refused, match="more bytes of x came"):
+        receive(there, tmp_path)
+
+
+def test_another_checksum_is_refused(ends, tmp_path):
+    here, there = ends
+    here.write_json(framing.FILE, {"path": "x", "size": 1})
+    here.write(framing.DATA, b"x")
+    here.write_json(framing.END, {"sha256": hashlib.sha256(b"y").hexdigest()})
+    with pytest.raises(Refused, match="damaged on the way"):
+        receive(there, tmp_path)
+
+
+def test_a_link_that_waits_in_staging_is_not_followed(ends, tmp_path):
+    here, there = ends
+    (tmp_path / "staging").mkdir()
+    (tmp_path / "staging" / "x").symlink_to(tmp_path / "elsewhere")
+    here.write_json(framing.FILE, {"path": "x", "size": 0})
+    with pytest.raises(OSError, match="symbolic links"):
+        receive(there, tmp_path / "staging")
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,440 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rounds of pre-copy between both ends, over pipes. The memory is that of real processes; CRIU's dump is made here."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from both_ends import Ends
+from image_sets import differences, entries_in, layout_of, memory_in, memory_of, write_set
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, process_memory
+from ansible_collections.fog.migration.plugins.module_utils.migration import precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Limits, why_enough
+from ansible_collections.fog.migration.plugins.module_utils.system import files
+
+PAGE = pagemap.PAGE
+LAZY = pagemap.LAZY
+
+
+# When rounds end
+
+
+@pytest.mark.parametrize(
+    ("sent", "limits", "why"),
+    [
+        ([], Limits(), None),
+        ([], Limits(rounds=0), None),
+        ([1 << 20], Limits(), "the last round sent no more than 1 MiB"),
+        ([(1 << 20) + 1], Limits(), None),
+        ([0], Limits(threshold=0), "the last round sent no more than 0 MiB"),
+        ([1 << 30], Limits(rounds=1), "1 rounds were made"),
+        ([9 << 20, 8 << 20], Limits(rounds=2), "2 rounds were made"),
+        ([9 << 30, 8 << 20], Limits(rounds=3), None),
+        # The first round sends all, so what the second sends says nothing yet.
+        ([9 << 20, 9 << 20], Limits(), None),
+        ([9 << 20, 9 << 20, 9 << 20], Limits(), "the rounds do not become smaller any more"),
+        ([90 << 20, 10 << 20, 9 << 20], Limits(), None),
+        ([90 << 20, 10 << 20, (9 << 20) + 1], Limits(), "the rounds do not become smaller any more"),
+        ([90 << 20, 10 << 20, 6 << 20], Limits(shrink=0.5), "the rounds do not become smaller any more"),
+        ([90 << 20, 2 << 20, 1 << 20], Limits(shrink=0.1), "the last round sent no more than 1 MiB"),
+    ],
+)
+def test_when_rounds_end(sent, limits, why):
+    assert why_enough(sent, limits) == why
+
+
+def test_rounds_always_end():
+    """Whatever each of them sends."""
+    for seed in range(50):
+        rng, sent = random.Random(seed), []
+        limits = Limits(rng.randint(1, 20), rng.choice([0, 1 << 20]), rng.random())
+        while not why_enough(sent, limits):
+            sent.append(rng.randrange(1 << 24))
+        assert 1 <= len(sent) <= limits.rounds
+
+
+# Both ends
+
+TARGET = """
+import mmap, random, sys
+pages = mmap.mmap(-1, 600 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+pages[: 500 * 4096] = random.Random(1).randbytes(500 * 4096)
+every = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+code = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=every)
+code[:9] = b"made here"
+for line in sys.stdin:
+    exec(line)
+    print(flush=True)
+"""
+
+
+class Process:
+    """A process that does what it is told, and then waits."""
+
+    def __init__(self):
+        # In a session of its own: the kernel ends stopped processes of a process group that others are ending in.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.child = subprocess.Popen([sys.executable, "-c", TARGET], start_new_session=True, **pipes)
+        self.pid = self.child.pid
+        self.name = f"pagemap-{self.pid}.img"
+        self.tell()
+
+    def tell(self, line="pass"):
+        self.child.stdin.write(f"{line}\n".encode())
+        self.child.stdin.flush()
+        self.child.stdout.readline()
+
+    def stop(self):
+        self.child.send_signal(signal.SIGSTOP)
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert self.child.poll() is None
+            time.sleep(0.01)
+
+    def end(self):
+        self.child.kill()
+        self.child.communicate()
+
+
+class Container(Ends):
+    """A container of such processes between both ends."""
+
+    def __init__(self, folder: Path, processes):
+        super().__init__(folder, "c")
+        self.folder, self.processes = folder, processes
+        self.images = folder / "images"
+
+    def there(self):
+        """What the destination has."""
+        return memory_of(self.destination.store)
+
+    def stop(self):
+        for process in self.processes:
+            process.stop()
+
+    def dump(self, lazily=True):
+        """What CRIU would write now; returns all pages of it, also those that it leaves."""
+        memory = {process.name: pages_of(process) for process in self.processes}
+        write_set(self.images, left_of(memory) if lazily else memory)
+        return memory
+
+
+def pages_of(process):
+    """All pages that CRIU dumps, each with its flags: the vDSO is there, too, and anonymous memory is LAZY."""
+    lazies, vdso = [], None
+    for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
+        words = line.split()
+        span = tuple(int(number, 16) for number in words[0].split("-"))
+        if words[1].endswith("p") and (len(words) == 5 or words[5] == "[heap]"):
+            lazies.append(span)
+        elif words[-1] == "[vdso]":
+            vdso = span
+    with process_memory.MemoryOf(process.pid) as memory:
+        spans = [(run.vaddr, run.vaddr + run.pages * PAGE) for run in memory.runs()] + [vdso]
+        return {
+            vaddr: (
+                os.pread(memory.memory, PAGE, vaddr),
+                LAZY if any(start <= vaddr < end for start, end in lazies) else 0,
+            )
+            for start, end in sorted(spans)
+            for vaddr in range(start, end, PAGE)
+        }
+
+
+def left_of(memory):
+    """The same without what a lazy dump leaves with its process."""
+    return {
+        name: {vaddr: (None if flags else data, flags) for vaddr, (data, flags) in held.items()}
+        for name, held in memory.items()
+    }
+
+
+@pytest.fixture
+def ends(tmp_path, monkeypatch):
+    """C(ends(count)): so many processes, and both ends of their migration."""
+    made, processes = [], []
+
+    def make(count=1):
+        processes.extend(Process() for _number in range(count))
+        made.append(Container(tmp_path, processes))
+        monkeypatch.setattr(runc, "moving", lambda _container: [process.pid for process in processes])
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    for process in processes:
+        process.end()
+
+
+def same(both):
+    return differences(memory_of(both.rounds.store), both.there()) == []
+
+
+def test_rounds_until_enough(ends):
+    both = ends(2)
+    assert both.rounds.until_enough(Limits()) == "the last round sent no more than 1 MiB"
+    first, second = both.rounds.figures
+    assert first["bytes_sent"] == first["bytes_memory"] > 2 * 500 * PAGE
+    assert second["bytes_sent"] <= 1 << 20
+    assert both.rounds.progress == {"round": 2, "bytes": second["bytes_memory"], "done": second["bytes_memory"]}
+    assert same(both)
+    assert sorted(both.there()) == sorted(process.name for process in both.processes)
+
+
+def test_a_round_sends_what_has_changed(ends):
+    both = ends(2)
+    both.rounds.once()
+    both.processes[1].tell("pages[7 * 4096] ^= 1; pages[100 * 4096 : 140 * 4096] = b'x' * (40 * 4096)")
+    second = both.rounds.once()
+    assert 41 * PAGE <= second["bytes_sent"] < 300 * PAGE
+    assert b"x" * PAGE in [data for data, _flags in both.there()[both.processes[1].name].values()]
+    assert same(both)
+
+
+def test_processes_come_and_go(ends):
+    both = ends(2)
+    both.rounds.once()
+    gone = both.processes.pop(0)
+    gone.end()
+    both.processes.append(Process())
+    both.rounds.once()
+    assert sorted(both.there()) == sorted(process.name for process in both.processes)
+    assert same(both)
+
+
+def test_a_process_ends_in_the_midst_of_a_round(ends, monkeypatch):
+    both = ends(2)
+    both.rounds.once()
+    send = both.rounds.send
+
+    def end_and_send(name, runs, *more):
+        both.processes[1].end()
+        send(name, runs, *more)
+
+    monkeypatch.setattr(both.rounds, "send", end_and_send)
+    both.rounds.once()
+    # Nothing of it could be read, and nothing is kept.
+    assert both.there()[both.processes[1].name] == {}
+    assert same(both)
+
+
+def test_damage_on_the_way(ends, monkeypatch):
+    both = ends()
+    send = both.source._outgoing.send
+
+    def damage(kind, name, vaddr, data, hurry=False):
+        data = bytearray(data)
+        data[-1] ^= 1
+        send(kind, name, vaddr, bytes(data), hurry)
+
+    monkeypatch.setattr(both.source._outgoing, "send", damage)
+    with pytest.raises(Refused, match="pages were damaged on the way"):
+        both.rounds.once()
+
+
+def test_a_page_that_never_comes(ends, monkeypatch):
+    both = ends()
+    layout = both.rounds.store.layout
+    monkeypatch.setattr(both.rounds.store, "layout", lambda name: [*layout(name), pagemap.Pages(1 << 50, 1)])
+    with pytest.raises(Refused, match=f"the page at 0x{1 << 50:x} did not arrive"):
+        both.rounds.once()
+
+
+@pytest.mark.parametrize("layout", [[[1]], [[-PAGE, 1]], [[0, True]], ["ab"]])
+def test_what_is_no_layout(ends, monkeypatch, layout):
+    both = ends()
+    monkeypatch.setattr(both.rounds.store, "layout", lambda _name: layout)
+    with pytest.raises(Refused, match="a layout that is none"):
+        both.rounds.once()
+
+
+# The last round
+
+
+def test_the_last_round_beside_a_dump(ends):
+    both = ends(2)
+    both.rounds.once()
+    both.processes[0].tell("pages[: 60 * 4096] = b'y' * (60 * 4096)")
+    both.processes[1].tell("pages[550 * 4096] = 1")
+    both.stop()
+    frozen = both.freeze(both.images)
+    frozen.compare()
+    memory = both.dump()
+    figures = frozen.finish(later=False)
+    # Some pages of the stack and the like change whenever a process is told something.
+    assert 61 * PAGE <= figures["bytes_sent"] < 400 * PAGE
+    assert differences(both.there(), memory) == []
+    with_nothing = both.folder / "completed"
+    write_set(with_nothing, left_of(memory), contents=False)
+    figures = image_set.complete(str(with_nothing), both.destination.store, False)
+    assert memory_in(with_nothing) == memory
+    assert figures["left"] == 0
+
+
+def test_a_dump_leaves_nothing_with_the_processes(ends):
+    """Where lazy dumps are not possible: everything is in the images then, and is compared with what is there."""
+    both = ends(2)
+    both.rounds.once()
+    both.processes[0].tell("pages[: 60 * 4096] = b'y' * (60 * 4096)")
+    both.stop()
+    frozen = both.freeze(both.images)
+    memory = both.dump(lazily=False)
+    figures = frozen.finish(later=False)
+    assert 60 * PAGE <= figures["bytes_sent"] < 400 * PAGE
+    assert differences(both.there(), memory) == []
+
+
+def test_criu_works_in_the_processes_beside_the_comparison(ends):
+    """Its first instruction is in a page of code when that is compared, and it is out again when the dump is there."""
+    both = ends()
+    both.rounds.once()
+    both.stop()
+    process, frozen = both.processes[0], both.freeze(both.images)
+    memory = both.dump()[process.name]
+    # A page of a file's code, of which the process gets its own by that, and one that a compiler has made.
+    with process_memory.MemoryOf(process.pid) as running:
+        places = [run.vaddr for run in running.executable() if run.vaddr + PAGE < 1 << 47]
+    assert LAZY in [memory[place][1] for place in places if place in memory]
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as writable:
+        before = [os.pread(writable.fileno(), 2, place) for place in places]
+        for place in places:
+            os.pwrite(writable.fileno(), b"\x0f\x05", place)
+        frozen.compare()
+        for place, code in zip(places, before, strict=True):
+            os.pwrite(writable.fileno(), code, place)
+    (both.images).rename(both.folder / "before")
+    memory = both.dump()
+    frozen.finish(later=False)
+    assert differences(both.there(), memory) == []
+
+
+def test_a_frozen_page_that_cannot_be_read(ends):
+    both = ends()
+    both.rounds.once()
+    both.stop()
+    frozen = both.freeze(both.images)
+    frozen.compare()
+    memory = both.dump()
+    held = {**memory[both.processes[0].name], 1 << 20: (None, LAZY)}
+    (both.folder / "images").rename(both.folder / "before")
+    both.images = both.folder / "images"
+    write_set(both.images, left_of({both.processes[0].name: held}))
+    with pytest.raises(runc.FreezeError, match=f"not all of the {len(held)} pages of {both.processes[0].name}"):
+        frozen.finish(later=False)
+
+
+def test_a_process_whose_memory_is_gone(ends):
+    both = ends(2)
+    both.rounds.once()
+    both.stop()
+    memory = both.dump()
+    gone = both.processes.pop()
+    frozen = both.freeze(both.images)
+    both.processes.append(gone)
+    with pytest.raises(pagemap.PagesError, match=f"of {gone.name} with a process that is gone"):
+        frozen.finish(later=False)
+    assert gone.name in memory
+
+
+def test_pages_that_are_asked_for(ends):
+    both = ends()
+    both.stop()
+    memory = both.dump()[both.processes[0].name]
+    frozen = both.freeze(both.images)
+    for vaddr, pages in layout_of(memory):
+        parts = list(frozen.read(both.processes[0].pid, vaddr, pages))
+        assert b"".join(data for _vaddr, data in parts) == b"".join(
+            memory[vaddr + index * PAGE][0] for index in range(pages)
+        )
+        assert parts[0][0] == vaddr
+        assert all(len(data) <= files.CHUNK for _vaddr, data in parts)
+    with pytest.raises(OSError, match="error"):
+        list(frozen.read(both.processes[0].pid, 1 << 20, 1))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        list(frozen.read(1, vaddr, 1))
+
+
+# Hybrid
+
+
+class Asker:
+    """Asks for pages one by one, as CRIU does, and keeps what it gets."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.connection.settimeout(20)
+
+    def page(self, image_id, vaddr):
+        self.connection.sendall(struct.pack("=I4xQQQ", 7, 1, vaddr, image_id))
+        data = b""
+        while len(data) < 32 + PAGE:
+            part = self.connection.recv(32 + PAGE - len(data))
+            assert part
+            data += part
+        assert struct.unpack_from("=I4xQQQ", data)[1:] == (1, vaddr, image_id)
+        return data[32:]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rest_follows_while_pages_are_asked_for(ends, seed, monkeypatch):
+    """The restore begins with what is there; whatever it asks for, and whenever, is the page of the freeze."""
+    # It is told often how far it is, and the rest comes slowly.
+    monkeypatch.setattr(precopy, "STRIDE", 16)
+    rng, both = random.Random(seed), ends(2)
+    both.rounds.once()
+    for process in both.processes:
+        changes = "; ".join(f"pages[{rng.randrange(600) * PAGE}] ^= {rng.randrange(1, 256)}" for _page in range(100))
+        process.tell(changes)
+    both.stop()
+    frozen = both.freeze(both.images)
+    memory = both.dump()
+    first = frozen.finish(later=True)
+    lazies = [
+        (process.pid, vaddr, memory[process.name][vaddr][0])
+        for process in both.processes
+        for vaddr in memory[process.name]
+        if memory[process.name][vaddr][1]
+    ]
+    # What is not lazy is there; of the rest, some pages are older ones and some are missing.
+    assert {(reason, memory[name][vaddr][1]) for name, vaddr, reason in differences(both.there(), memory)} == {
+        ("other bytes", LAZY),
+        ("missing in the first", LAZY),
+    }
+    write_set(both.folder / "completed", left_of(memory), contents=False)
+    image_set.complete(str(both.folder / "completed"), both.destination.store, True)
+    assert memory_in(both.folder / "completed") == left_of(memory)
+    assert {flags for name in memory for _vaddr, _pages, flags in entries_in(both.folder / "completed")[name]} == {2, 4}
+
+    asker, results = Asker(both.follow()), queue.Queue()
+    catching_up = threading.Thread(target=lambda: results.put(frozen.catch_up()))
+    rng.shuffle(lazies)
+    half = len(lazies) // 2
+    for pid, vaddr, data in lazies[:50]:
+        assert asker.page(pid, vaddr) == data
+    send = both.source._outgoing.send
+    monkeypatch.setattr(both.source._outgoing, "send", lambda *words: (time.sleep(0.002), send(*words)))
+    catching_up.start()
+    for pid, vaddr, data in lazies[50:half]:
+        assert asker.page(pid, vaddr) == data
+    second = results.get(timeout=60)
+    assert both.destination._caught_up.wait(20)
+    for pid, vaddr, data in lazies[half:]:
+        assert asker.page(pid, vaddr) == data
+    assert differences(both.there(), memory) == []
+    assert first["bytes_sent"] > 0 and second["bytes_sent"] >= 50 * PAGE
+    assert both.destination.pager._problem is None
