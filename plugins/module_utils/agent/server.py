@@ -149,19 +149,29 @@ def main() -> int:
     # What outlives a request becomes a child of the agent.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
-    deploy.register(folder)
-    agent = Agent(folder)
-    # After the socket is there: who has started the agent does not wait for it.
-    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
-
+    agent = None
     try:
+        deploy.register(folder)
+        agent = Agent(folder)
+        # After the socket is there: who has started the agent does not wait for it.
+        from ansible_collections.fog.migration.plugins.module_utils.agent import requests  # noqa: F401
+
         agent.serve()
     except SystemExit:
         pass
     finally:
-        agent.listener.close()
-        requests.close(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(folder))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if agent:
+            agent.listener.close()
+        _remove(folder)
     return 0
+
+
+def _remove(folder: str) -> None:
+    """Leaves nothing of an agent."""
+    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
+    requests.close(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(folder))
