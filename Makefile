@@ -47,14 +47,28 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: test bench bench-provision bench-downtime bench-command lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
-test: setup-dev ## everything: lint and sanity beside molecule, then unit and integration tests on two labs side by side
-	@$(call say,'Lint and sanity beside Molecule; what they say follows at its end')
+.PHONY: check test test-all bench bench-provision bench-downtime bench-command lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
+check: setup-dev ## lint, types and unit tests: minutes, no lab
+	@$(MAKE) lint
+	@$(call say,'Unit tests')
+	@pytest tests/unit --numprocesses=2 $(ARGS)
+
+test: setup-dev ## lint and sanity beside the unit and integration tests, which have two labs side by side; what CI runs
+	@$(call say,'Unit and integration tests, with lint and sanity beside them')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
-	    molecule=0; $(MAKE) molecule || molecule=$$?; \
-	    checked=0; wait $$check || checked=$$?; cat .cache/check.log; exit $$((molecule + checked))
-	@$(call say,'Unit and integration tests')
-	@pytest --numprocesses=2 --dist=loadfile
+	    tests=0; pytest --numprocesses=2 --dist=loadfile --junitxml=.cache/tests.xml || tests=$$?; \
+	    checked=0; wait $$check || checked=$$?; cat .cache/check.log; \
+	    python tools/summary.py .cache/tests.xml; exit $$((tests + checked))
+
+# What "make test" has no time for: CONTRIBUTING.md has the list.
+test-all: setup-dev ## everything: "make test", the slow tests, Molecule with and without Vagrant, the Pi's kernels in QEMU, 200 faults (a day)
+	@$(MAKE) test
+	@$(call say,'Slow integration tests')
+	@pytest tests/integration -m slow
+	@$(MAKE) molecule
+	@$(MAKE) molecule-vagrant
+	@$(MAKE) pi-kernel-boot
+	@$(MAKE) fault-test
 
 unit: setup-dev ## unit tests, which need no lab
 	@pytest tests/unit $(ARGS)
@@ -196,6 +210,6 @@ importer: setup-dev build ## check the tarball as Galaxy would on import, and in
 pins: ## write the newest versions that fit together into constraints.txt
 	@tools/pin.sh
 
-clean: ## remove what these commands have left behind, but not the lab
-	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml
+clean: ## remove what these commands have left behind, and the lab's snapshots, but not the lab
+	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml $(HOME)/.cache/fog-migration/lab
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

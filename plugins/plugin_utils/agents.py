@@ -72,14 +72,14 @@ class Server:
         program = os.path.join(self._agent["folder"], "connect.py")
         command = shell_line([self._agent["python"], "-I", "-S", program, "call"])
         request = json.dumps({"operation": operation, "arguments": arguments}) + "\n"
-        Display().vv(f"{self.name}: asked for {operation}")
+        Display().v(f"{self.name}: asked for {operation}")
         try:
             done = self._action._low_level_execute_command(command, in_data=request.encode("utf-8"))
         except AnsibleError as exc:
             raise AgentError(str(exc).strip().rstrip("."), unreachable=True) from exc
         answer = self._parsed(done)
         for line in answer.get("steps", []):
-            Display().vv(f"{self.name}: {line}")
+            Display().v(f"{self.name}: {line}")
         if "failure" in answer:
             details = dict(answer["failure"])
             raise AgentError(str(details.pop("msg")).rstrip("."), **details)

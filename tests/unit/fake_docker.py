@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import options
+from ansible_collections.fog.migration.plugins.module_utils.docker import options as docker_options
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
 ID = "4f9d1c" + "0" * 58
@@ -120,4 +120,4 @@ class Asked:
         self.warnings = []
 
     def __call__(self, check_mode=False, asked=0.0, **params):
-        return Request({**options.DEFAULTS, **self.defaults, **params}, check_mode, self.warnings.append, asked)
+        return Request({**docker_options.DEFAULTS, **self.defaults, **params}, check_mode, self.warnings.append, asked)

@@ -259,22 +259,25 @@ def test_a_whole_restore_while_the_rest_comes(make):
         pager.answer(request.vaddr, b"".join(frozen[first : first + request.pages]))
 
     def source():
-        """Sends one page that has changed after the other, and answers what it is asked in between."""
-        for number in range(40):
-            give(asked.get())
-            if number % 3 == 0:
+        """Sends one page that has changed after each answer. It answers until the end: the client may ask for a page
+        before it hears that this one is there, even the last one."""
+        for number, request in enumerate(iter(asked.get, None)):
+            give(request)
+            if number % 3 == 0 and number < 40:
                 pager.put(NAME, HEAP + number * PAGE, frozen[number])
-            pager.now_current(NAME, HEAP + (number + 1) * PAGE)
+            pager.now_current(NAME, HEAP + min(number + 1, 40) * PAGE)
 
-    thread = threading.Thread(target=source)
+    thread = threading.Thread(target=source, daemon=True)
     thread.start()
-    # The last page of all is asked for until it is here, too, so the source gets as many requests as it waits for.
+    # The last page of all is asked for until it is here, too.
     for number in [*(rng.randrange(40) for _number in range(300)), *[39] * 40]:
         pages = min(rng.randint(1, 4), 40 - number)
         client.ask(HEAP + number * PAGE, pages)
         assert client.take(HEAP + number * PAGE, pages) == b"".join(frozen[number : number + pages])
+    asked.put(None)
     thread.join(LIMIT)
     assert not thread.is_alive() and asked.empty()
+    assert pager._is_current(Request(PID, HEAP + 39 * PAGE, 1))
 
 
 # The end

@@ -87,7 +87,9 @@ class Process:
     """A process that does what it is told, and then waits."""
 
     def __init__(self):
-        self.child = subprocess.Popen([sys.executable, "-c", TARGET], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # In a session of its own: the kernel ends stopped processes of a process group that others are ending in.
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.child = subprocess.Popen([sys.executable, "-c", TARGET], start_new_session=True, **pipes)
         self.pid = self.child.pid
         self.name = f"pagemap-{self.pid}.img"
         self.tell()
@@ -100,6 +102,7 @@ class Process:
     def stop(self):
         self.child.send_signal(signal.SIGSTOP)
         while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert self.child.poll() is None
             time.sleep(0.01)
 
     def end(self):

@@ -23,7 +23,7 @@ SOCKET = "agent.sock"
 BLOCK = 1 << 16
 
 
-def call(connection):
+def call(connection: socket.socket) -> int:
     """One request, one answer."""
     while True:
         data = sys.stdin.buffer.read(BLOCK)
@@ -44,7 +44,7 @@ def call(connection):
         sys.stdout.buffer.write(data)
 
 
-def attach(connection, name):
+def attach(connection: socket.socket, name: str) -> int:
     """Returns when the agent has done with the channel; 1 with the reason on standard error where it refused it."""
     request = json.dumps({"attach": name}).encode("ascii") + b"\n"
     descriptors = array.array("i", [0, 1])
@@ -58,7 +58,7 @@ def attach(connection, name):
     return 1 if reason else 0
 
 
-def main(words):
+def main(words: list[str]) -> int:
     """Does what the command line says; the exit code."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), SOCKET)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

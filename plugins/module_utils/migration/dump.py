@@ -26,7 +26,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
 
 
-def checkpoint_command(container, images, work, *options):
+def checkpoint_command(container: str, images: str, work: str, *options: str) -> list[str]:
     """The words that have runc dump this container; it is left as it is if the words do not say otherwise."""
     root = runc.runtime_root(container)
     places = ["--image-path", images, "--work-path", work]
@@ -44,7 +44,7 @@ def checkpoint_command(container, images, work, *options):
     ]
 
 
-def dump(container, images, work):
+def dump(container: str, images: str, work: str) -> None:
     """Dumps a container that is frozen already, and stays so.
 
     :raises FreezeError: with what runc said; the container is frozen as before.
@@ -60,13 +60,13 @@ def dump(container, images, work):
         raise FreezeError(why_not(done.stdout, work))
 
 
-def last_line(output):
+def last_line(output: bytes) -> str:
     """The last line of a program's output, as text."""
     lines = output.decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a message")
 
 
-def why_not(output, work):
+def why_not(output: bytes, work: str) -> str:
     """Why a dump failed: what runc wrote, and CRIU in its own log."""
     return last_line(output) + tool.reason_in(os.path.join(work, "dump.log"))
 
@@ -79,15 +79,15 @@ class Dump(threading.Thread):
     as soon as everything else is written: the processes stand still, so their memory can be read without it.
     """
 
-    def __init__(self, container, images, work, lazy):
+    def __init__(self, container: str, images: str, work: str, lazy: bool) -> None:
         super().__init__(daemon=True)
         self._places = (container, images, work)
         self._lazy = lazy
         self._ready = threading.Event()
-        self._problem = None
-        self._process = None
+        self._problem: str | None = None
+        self._process: subprocess.Popen | None = None
 
-    def run(self):
+    def run(self) -> None:
         try:
             if self._lazy:
                 enter_own_network()
@@ -102,26 +102,26 @@ class Dump(threading.Thread):
         if self._process:
             self._process.wait()
 
-    def _dump_lazily(self):
+    def _dump_lazily(self) -> None:
         reader, writer = os.pipe()
         server = ["--lazy-pages", "--page-server", f"127.0.0.1:{PAGE_SERVER_PORT}", "--status-fd", str(writer)]
         words = checkpoint_command(*self._places, "--leave-running", *server)
         with tempfile.TemporaryFile() as output:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 words, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
             os.close(writer)
             with os.fdopen(reader, "rb") as status:
                 said = status.read(1)
             if said != b"\0":
-                self._process.wait()
+                process.wait()
                 output.seek(0)
                 raise FreezeError(why_not(output.read(), self._places[2]))
         runc.keep_frozen(self._places[0])
         # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
         socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
 
-    def wait(self):
+    def wait(self) -> None:
         """Returns when the images are written.
 
         :raises FreezeError: when they could not be; the container is frozen as before.
@@ -131,7 +131,7 @@ class Dump(threading.Thread):
             raise FreezeError(self._problem)
 
 
-def enter_own_network():
+def enter_own_network() -> None:
     """Gives the calling thread, and what it starts, a network of their own with nothing in it but the loopback."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):

@@ -21,14 +21,19 @@ import json
 import os
 import struct
 import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import Storage
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression
-from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DATA, DO, END
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DATA, DO, END, Frames
+
+T = TypeVar("T")
 
 # How often what changed is sent before the freeze: so many times at most, until there are only so many bytes, or no
 # less than this part of the time before.
@@ -43,50 +48,50 @@ SHRINK = 0.5
 class Outgoing:
     """Bytes that are sent as frames of data, at a pace, and an end with their checksum."""
 
-    def __init__(self, frames, bytes_per_second):
+    def __init__(self, frames: Frames, bytes_per_second: float) -> None:
         self.count = 0
         self._frames = frames
         self._pace = compression.Pace(bytes_per_second)
         self._checksum = hashlib.sha256()
         self._rest = bytearray()
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         self.count += len(data)
         self._checksum.update(data)
         self._rest += data
         while len(self._rest) >= CHUNK:
             self._flush()
 
-    def _flush(self):
+    def _flush(self) -> None:
         part = bytes(self._rest[:CHUNK])
         del self._rest[:CHUNK]
         self._frames.write(DATA, part)
         self._pace.wait(len(part))
 
-    def end(self):
+    def end(self) -> None:
         if self._rest:
             self._flush()
         self._frames.write_json(END, {"sha256": self._checksum.hexdigest()})
 
 
 class Incoming:
-    """The bytes again."""
+    """A reader of the bytes in DATA frames, which checks their checksum at the end."""
 
-    def __init__(self, frames):
+    def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self._checksum = hashlib.sha256()
         self._rest = bytearray()
 
-    def read(self, count):
+    def read(self, count: int) -> bytes:
         while len(self._rest) < count:
             data = self._frames.expect(DATA)[1]
             self._checksum.update(data)
             self._rest += data
-        data = bytes(self._rest[:count])
+        part = bytes(self._rest[:count])
         del self._rest[:count]
-        return data
+        return part
 
-    def end(self):
+    def end(self) -> None:
         if self._frames.expect_object(END).get("sha256") != self._checksum.hexdigest() or self._rest:
             raise Refused("files were damaged on the way")
 
@@ -102,39 +107,39 @@ class Following:
     :param done: is called with words, and returns when the destination has said that this is done.
     """
 
-    def __init__(self, order, frames, done):
-        self.figures = []
+    def __init__(self, order: dict, frames: Frames, done: Callable[[str], object]) -> None:
+        self.figures: list[dict] = []
         self.container = order["container"]
         self.frames = frames
         self._done = done
         self._rate_limit = order.get("rate_limit", 0)
-        self._trees = [Tree(self, **tree) for tree in order.get("trees") or []]
+        self._trees: list[Tree | Log] = [Tree(self, **tree) for tree in order.get("trees") or []]
         if order.get("log"):
             self._trees.append(Log(self, order["log"]))
 
-    def begin(self):
+    def begin(self) -> None:
         """Before anything else: what comes as a whole."""
         for tree in self._trees:
             if tree.is_whole:
                 tree.catch_up(self._rate_limit)
 
-    def catch_up(self):
+    def catch_up(self) -> None:
         """While the container runs: sends what has changed, until there is little left."""
         for tree in self._trees:
             tree.catch_up(self._rate_limit)
 
-    def look(self):
+    def look(self) -> None:
         """When the container stands still: finds what is left. The dump may be under way meanwhile."""
         for tree in self._trees:
             tree.look([])
 
-    def send(self):
+    def send(self) -> None:
         """Sends what was found."""
         for tree in self._trees:
             if not tree.send(0)[0]:
                 raise runc.FreezeError("its files changed while it stood still")
 
-    def exchange(self, tree, fresh, work):
+    def exchange(self, tree: str, fresh: bool, work: Callable[[], T]) -> T:
         """One difference: I(work) sends it, with what it is called with.
 
         :param fresh: whether all of the tree that is there now is to be removed first.
@@ -160,23 +165,23 @@ class Log:
 
     is_whole = True
 
-    def __init__(self, following, path):
+    def __init__(self, following: Following, path: str) -> None:
         self._following = following
         self._log = container_log.Reader(path)
 
-    def catch_up(self, bytes_per_second):
+    def catch_up(self, bytes_per_second: float) -> None:
         """Sends what was written since."""
         self.send(bytes_per_second)
 
-    def look(self, _processes):
+    def look(self, _processes: Iterable[int]) -> None:
         """Docker may still write what the container has said before it stood still: it is found when it is sent."""
 
-    def send(self, bytes_per_second):
+    def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether it was sent, and how many bytes it was."""
         began = time.monotonic()
         stream = Outgoing(self._following.frames, bytes_per_second)
 
-        def work():
+        def work() -> None:
             for piece in self._log.rest():
                 stream.write(_LENGTH.pack(len(piece)))
                 stream.write(piece)
@@ -198,7 +203,14 @@ class Tree:
     :param there: what the destination holds of this folder, where it holds something and no file tells of it.
     """
 
-    def __init__(self, following, place, root="", snapshot=None, there=None):
+    def __init__(
+        self,
+        following: Following,
+        place: str,
+        root: str = "",
+        snapshot: str | None = None,
+        there: dict[bytes, _snapshot.Entry] | None = None,
+    ) -> None:
         self.is_whole = snapshot is None and there is None
         self._following = following
         # What the destination has, what there is here, and the difference.
@@ -208,10 +220,10 @@ class Tree:
         self._blocks = blocks.Blocks()
         # Whether what the destination has there now is nothing of ours.
         self._fresh = self.is_whole
-        self._here = {}
+        self._here: dict[bytes, _snapshot.Entry] = {}
         self._difference = _snapshot.Difference([], [])
 
-    def catch_up(self, bytes_per_second):
+    def catch_up(self, bytes_per_second: float) -> None:
         """While the container runs: sends what has changed, until there is little left."""
         last = None
         for _round in range(ROUNDS):
@@ -221,7 +233,7 @@ class Tree:
                 return
             last = sent
 
-    def look(self, processes):
+    def look(self, processes: Iterable[int]) -> None:
         """Finds what has changed."""
         self._here = _snapshot.snapshot(self._root, processes, self._place)
         try:
@@ -229,14 +241,14 @@ class Tree:
         except MigrationError as exc:
             raise runc.FreezeError(exc.what) from exc
 
-    def send(self, bytes_per_second):
+    def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether everything was still as it had been found, and how many bytes it was."""
         if not self._difference:
             return True, 0
         began = time.monotonic()
         stream = Outgoing(self._following.frames, bytes_per_second)
 
-        def work():
+        def work() -> dict[bytes, os.stat_result]:
             seen = archive.Packer(self._folder, stream.write, blocks=self._blocks).pack(*self._difference)
             stream.end()
             return seen
@@ -248,7 +260,7 @@ class Tree:
         self._following.figures.append({"place": self._place or "/", **figures})
         return same, stream.count
 
-    def _note(self, seen):
+    def _note(self, seen: dict[bytes, os.stat_result]) -> bool:
         """Whether what was seen, which the destination has now, is what was found. Otherwise it counts as changed."""
         known = {name: self._here[name] for name in self._difference.made}
         other = {name for name in known if name not in seen or not known[name].same(_snapshot.entry(seen[name]))}
@@ -260,7 +272,13 @@ class Tree:
         return other <= (set() if self._place else {_snapshot.ROOT, b"tmp"})
 
 
-def send_layer(frames, storage, processes, bytes_per_second, changes):
+def send_layer(
+    frames: Frames,
+    storage: Storage,
+    processes: Iterable[int],
+    bytes_per_second: float,
+    changes: Callable[[], list[dict]],
+) -> dict[bytes, _snapshot.Entry]:
     """Sends what the container has changed in its root file system so far, as the container runs.
 
     :param storage: where the storage driver keeps its files.
@@ -270,7 +288,9 @@ def send_layer(frames, storage, processes, bytes_per_second, changes):
     """
     before = _snapshot.snapshot(storage.folder, processes)
     stream = Outgoing(frames, bytes_per_second)
-    names, hidden, as_in_image = set(before), set(), {}
+    names = set(before)
+    hidden: set[bytes] = set()
+    as_in_image = {}
     if not storage.is_layer:
         names, hidden = storage_drivers.changes(before, changes())
         as_in_image = {name: entry for name, entry in before.items() if name not in names}
@@ -284,7 +304,7 @@ def send_layer(frames, storage, processes, bytes_per_second, changes):
 # The destination
 
 
-def storage_of(docker_socket, container, host):
+def storage_of(docker_socket: str, container: str, host: str) -> Storage:
     """Where Docker keeps the files of a container that was not started yet."""
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     told, other_problem = engine.get(docker_socket, "/info")
@@ -297,7 +317,7 @@ def storage_of(docker_socket, container, host):
     return storage
 
 
-def receive_layer(frames, storage):
+def receive_layer(frames: Frames, storage: Storage) -> int:
     """Takes what C(send_layer) sends, for a container that was not started yet; how many names it was."""
     stream = Incoming(frames)
     unpacker = (
@@ -310,7 +330,7 @@ def receive_layer(frames, storage):
     return count
 
 
-def append(frames, path):
+def append(frames: Frames, path: str) -> int:
     """Takes a piece of a container's log, behind what is there; 1, as a count of names."""
     stream = Incoming(frames)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640), "wb") as log:
@@ -322,7 +342,7 @@ def append(frames, path):
     return 1
 
 
-def log_of(docker_socket, container):
+def log_of(docker_socket: str, container: str) -> str:
     """The file to which Docker will write this container's log, as it keeps all of them.
 
     :raises Refused: when Docker does not tell where it keeps its containers.
@@ -333,7 +353,7 @@ def log_of(docker_socket, container):
     return os.path.join(told.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
-def receive(frames, root, fresh):
+def receive(frames: Frames, root: str, fresh: bool) -> int:
     """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
 
     :param fresh: whether all that is in it now is to be removed first.
@@ -347,7 +367,7 @@ def receive(frames, root, fresh):
     return count
 
 
-def mount_of(docker_socket, container, place, host):
+def mount_of(docker_socket: str, container: str, place: str, host: str) -> str:
     """The folder or the file that a container has mounted at this place, as Docker tells."""
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     if problem:
@@ -358,7 +378,7 @@ def mount_of(docker_socket, container, place, host):
     return found[0]
 
 
-def root_of(docker_socket, prepared, host):
+def root_of(docker_socket: str, prepared: str, host: str) -> str:
     """The mounted root file system of the container whose restore our OCI runtime is to begin."""
     try:
         with open(os.path.join(prepared, "bundle"), encoding="utf-8") as stream:
@@ -375,7 +395,8 @@ def root_of(docker_socket, prepared, host):
     return root
 
 
-def _is_kept_whole(docker_socket, view, root):
+def _is_kept_whole(docker_socket: str, view: str, root: str) -> bool:
     """Whether this is the folder of a storage driver that mounts nothing."""
     told, problem = engine.get(docker_socket, "/info")
-    return not problem and storage_drivers.is_kept_whole(told.get("Driver"), view + told.get("DockerRootDir", ""), root)
+    driver, folder = told.get("Driver", ""), view + told.get("DockerRootDir", "")
+    return not problem and storage_drivers.is_kept_whole(driver, folder, root)

@@ -26,14 +26,14 @@ ANNOTATION = "org.criu.config"
 STOP_LIMIT = 5
 
 
-def configuration(path):
+def configuration(path: str) -> dict[str, str]:
     """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(tool.merge_options(tool.runc_configuration(), {"leave-stopped": ""}))
     return {ANNOTATION: path}
 
 
-def require_stopped(container):
+def require_stopped(container: str) -> None:
     """Returns when all processes of a container that was restored have stopped.
 
     :raises Refused: when one of them runs.
@@ -46,12 +46,12 @@ def require_stopped(container):
         time.sleep(0.005)
 
 
-def waits(container):
+def waits(container: str) -> bool:
     """Whether it was not resumed yet, or not to the end."""
     return procfs.is_stopped(runc.first_process(container)[0])
 
 
-def resume(container):
+def resume(container: str) -> None:
     """Lets the container go on. Its first process is the last, so that C(waits) tells whether all others do.
 
     None had been stopped when it was frozen: CRIU cannot dump such a one while its container stands still.

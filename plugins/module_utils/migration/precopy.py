@@ -17,6 +17,8 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
@@ -27,13 +29,18 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import (
     process_memory,
     soft_dirty,
 )
+from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Change
+from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import Run
+from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
+from ansible_collections.fog.migration.plugins.module_utils.transport.compression import PageStream
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
     DO,
     LAYOUT,
     MEMORY,
+    Frames,
     memory_head,
 )
 
@@ -49,7 +56,7 @@ class Limits(NamedTuple):
     shrink: float = 0.9  # when a round sent more than this part of the one before
 
 
-def why_enough(sent, limits):
+def why_enough(sent: list[int], limits: Limits) -> str | None:
     """Why no further round would pay, or None.
 
     :param sent: bytes that each round has sent.
@@ -75,15 +82,23 @@ class Rounds:
     :param settled: is called with the number of a round, and returns when the destination has all of it.
     """
 
-    def __init__(self, container, directory, frames, pages, settled, standstill=None):
+    def __init__(
+        self,
+        container: str,
+        directory: str,
+        frames: Frames,
+        pages: PageStream,
+        settled: Callable[[int], object],
+        standstill: Callable[[], AbstractContextManager] | None = None,
+    ) -> None:
         self.container = container
         self.store = page_store.Store(directory)
-        self.figures = []
+        self.figures: list[dict] = []
         self._frames = frames
         self._pages = pages
         self._standstill = standstill
         # The processes, with their starts, whose dirty pages have been tracked since the last round.
-        self._tracked = set()
+        self._tracked: set[tuple[int, int | None]] = set()
         self._settled = settled
         self._checksum = hashlib.sha256()
         self._sent = 0
@@ -94,13 +109,13 @@ class Rounds:
         self.progress = {"round": 0, "bytes": 0, "done": 0}
 
     @property
-    def tracked(self):
+    def tracked(self) -> bool:
         """Whether the kernel tells which pages are dirty; otherwise all are compared."""
         return self._standstill is not None
 
-    def until_enough(self, limits):
+    def until_enough(self, limits: Limits) -> str:
         """Rounds until the next would not pay; why it would not."""
-        sent = []
+        sent: list[int] = []
         while True:
             why = why_enough(sent, limits)
             if why:
@@ -108,7 +123,7 @@ class Rounds:
             figures = self.once()
             sent.append(figures["bytes_sent"])
 
-    def once(self):
+    def once(self) -> dict:
         """One round over all processes, while they run; its figures."""
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
@@ -118,7 +133,7 @@ class Rounds:
                 self.send(name, runs, touched.get(name))
             return self.settle(found, began)
 
-    def _look(self, memories):
+    def _look(self, memories: list[MemoryOf]) -> tuple[dict[str, list[Run]], dict[str, list[Run]]]:
         """The pages by pagemap, and which of them may have changed since the last round, where that is known."""
         if not self._standstill:
             return runs_of(memories), {}
@@ -132,20 +147,20 @@ class Rounds:
                     self._tracked.add((memory.pid, procfs.started(memory.pid)))
         return found, touched
 
-    def touched(self, memories, found):
+    def touched(self, memories: Iterable[MemoryOf], found: dict[str, list[Run]]) -> dict[str, list[Run]]:
         """Which of these pages may have changed since the last round: by pagemap, of the processes that are tracked."""
-        touched = {}
+        touched: dict[str, list[Run]] = {}
         for memory in memories:
             if memory.name in found and (memory.pid, procfs.started(memory.pid)) in self._tracked:
                 with contextlib.suppress(OSError):
                     touched[memory.name] = soft_dirty.dirty(memory.pid, found[memory.name])
         return touched
 
-    def begin(self, found):
+    def begin(self, found: dict[str, list[Run]]) -> None:
         """A round over these runs by pagemap begins."""
         self.progress = {"round": self._count + 1, "bytes": _bytes(found), "done": 0}
 
-    def send(self, name, runs, touched=None, marks=False):
+    def send(self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None, marks: bool = False) -> None:
         """Brings one pagemap up to date here, and sends what that needs there.
 
         :param marks: tell the destination meanwhile how far it is current.
@@ -153,24 +168,25 @@ class Rounds:
         for change in self.store.update(name, self._stepwise(name, runs, marks), touched):
             self._send_pages(name, change)
 
-    def _stepwise(self, name, runs, marks):
+    def _stepwise(self, name: str, runs: Iterable[Run], marks: bool) -> Iterator[Run]:
         """The same runs in parts; that the next one is asked for means that those before are done."""
         for run in runs:
-            while run:
-                part, run = pagemap.split(run, min(run.pages, STRIDE))
+            rest: Run | None = run
+            while rest:
+                part, rest = pagemap.split(rest, min(rest.pages, STRIDE))
                 yield part
                 self.progress["done"] += part.pages * pagemap.PAGE
                 if marks:
                     self._frames.write(CURRENT, memory_head(name, part.vaddr + part.pages * pagemap.PAGE))
 
-    def _send_pages(self, name, change):
+    def _send_pages(self, name: str, change: Change) -> None:
         for begin in range(0, len(change.data), CHUNK):
             data = change.data[begin : begin + CHUNK]
             self._pages.send(MEMORY, name, change.vaddr + begin, data, self.hurry)
             self._checksum.update(data)
             self._sent += len(data)
 
-    def settle(self, found, began):
+    def settle(self, found: dict[str, list[Run]], began: float) -> dict:
         """Ends a round over these runs by pagemap: both ends hold the same then, or the destination refuses."""
         self._count += 1
         for name in self.store.names():
@@ -188,15 +204,15 @@ class Rounds:
         self._sent = 0
         return figures
 
-    def close(self):
+    def close(self) -> None:
         self.store.close()
 
 
-def _bytes(found):
+def _bytes(found: dict[str, list[Run]]) -> int:
     return sum(run.pages for runs in found.values() for run in runs) * pagemap.PAGE
 
 
-def memories_of(container, stack):
+def memories_of(container: str, stack: contextlib.ExitStack) -> list[MemoryOf]:
     """The memory of every process of a container that moves; of those that end just now, none."""
     found = []
     for pid in runc.moving(container):
@@ -205,7 +221,7 @@ def memories_of(container, stack):
     return found
 
 
-def runs_of(memories):
+def runs_of(memories: Iterable[MemoryOf]) -> dict[str, list[Run]]:
     """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none."""
     found = {}
     for memory in memories:
@@ -221,14 +237,14 @@ class Frozen:
     :param images: where its dump is, or will be.
     """
 
-    def __init__(self, rounds, container, images):
+    def __init__(self, rounds: Rounds, container: str, images: str) -> None:
         self._rounds = rounds
         self._images = images
         self._began = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
 
-    def compare(self):
+    def compare(self) -> None:
         """Sends what is other than at the destination; the dump may be under way meanwhile."""
         found = runs_of(self._memories.values())
         touched = self._rounds.touched(self._memories.values(), found)
@@ -236,7 +252,7 @@ class Frozen:
         for name, runs in found.items():
             self._rounds.send(name, runs, touched.get(name))
 
-    def finish(self, later):
+    def finish(self, later: bool) -> dict:
         """Sends what only the dump knows, and ends the round. The destination can restore then.
 
         :param later: leave the pages that CRIU would fetch lazily to C(catch_up).
@@ -250,7 +266,7 @@ class Frozen:
         self._require(found)
         return self._rounds.settle(found, self._began)
 
-    def catch_up(self):
+    def catch_up(self) -> dict:
         """Sends the pages that C(finish) has left, where the destination has other ones, while it goes on there."""
         began, found = time.monotonic(), {}
         for name in image_set.ImageSet(self._images).names():
@@ -260,7 +276,7 @@ class Frozen:
         self._require(found)
         return self._rounds.settle(found, began)
 
-    def read(self, image_id, vaddr, pages):
+    def read(self, image_id: int, vaddr: int, pages: int) -> Iterator[tuple[int, bytes]]:
         """Yields the bytes of pages that the dump has left, as (address, bytes)."""
         memory = self._memory(pagemap.pagemap_name(image_id))
         end = vaddr + pages * pagemap.PAGE
@@ -272,38 +288,38 @@ class Frozen:
             vaddr += len(data)
 
     @contextlib.contextmanager
-    def _runs(self, name):
+    def _runs(self, name: str) -> Iterator[tuple[list[Run], list[Run]]]:
         """The runs of a pagemap of the dump: those whose bytes are there, and those that it has left."""
         memory = self._memory(name)
         with image_set.dumped_runs(self._images, name, memory) as runs:
             yield [run for run in runs if run.file != memory], [run for run in runs if run.file == memory]
 
-    def _memory(self, name):
+    def _memory(self, name: str) -> int:
         memory = self._memories.get(name)
         return memory.memory if memory else -1
 
-    def _held(self, name, runs):
+    def _held(self, name: str, runs: list[Run]) -> list[Run]:
         """Those of the runs that the destination has, whatever is in them there."""
         with self._rounds.store.runs(name) as held:
             return [run for run, have in pagemap.side_by_side(runs, held, pagemap.PAGE) if run and have]
 
-    def _touched(self, name, runs):
+    def _touched(self, name: str, runs: list[Run]) -> list[Run]:
         """Those of the runs that may be other ones than at the destination."""
         memory = self._memories.get(name)
         touched = self._rounds.touched([memory], {name: runs}) if memory else {}
         return touched.get(name, runs)
 
-    def _code(self, name, runs):
+    def _code(self, name: str, runs: list[Run]) -> list[Run]:
         """Those of the runs that can be executed: a dump beside C(compare) had its first instruction in one of them."""
         code = self._memories[name].executable() if name in self._memories else []
         return [run for run, also in pagemap.side_by_side(runs, code, pagemap.PAGE) if run and also]
 
-    def _require(self, found):
+    def _require(self, found: dict[str, list[Run]]) -> None:
         """Every page of the dump has to be in the copy: what stands still can be read."""
         for name, runs in found.items():
             pages = sum(run.pages for run in runs)
             if sum(run.pages for run in self._rounds.store.layout(name)) != pages:
                 raise runc.FreezeError(f"not all of the {pages} pages of {name} can be read")
 
-    def close(self):
+    def close(self) -> None:
         self._stack.close()
