@@ -29,11 +29,13 @@ class AgentError(CollectionError):
     """An agent cannot be asked, or has refused the whole request. The text is a clause.
 
     :param unreachable: whether the server itself could not be reached.
+    :param details: what the agent says besides, such as C(state_now) and C(remedy).
     """
 
-    def __init__(self, what: str, unreachable: bool = False) -> None:
+    def __init__(self, what: str, unreachable: bool = False, **details: Any) -> None:
         super().__init__(what)
         self.unreachable = unreachable
+        self.details = details
 
 
 class NoAgent(AgentError):
@@ -79,7 +81,8 @@ class Server:
         for line in answer.get("steps", []):
             Display().v(f"{self.name}: {line}")
         if "failure" in answer:
-            raise AgentError(str(answer["failure"]["msg"]).rstrip("."))
+            details = dict(answer["failure"])
+            raise AgentError(str(details.pop("msg")).rstrip("."), **details)
         return answer["result"]
 
     def _parsed(self, done: dict[str, Any]) -> dict[str, Any]:
