@@ -231,7 +231,9 @@ def sentence(failure: dict[str, Any]) -> str:
     return f"{failure['stage']} on {failure['host']}: {'; '.join(clause for clause in clauses if clause)}"
 
 
-def run(action: Any, task_vars: dict[str, Any], options: dict[str, Any], work: Callable[[Coordinator], None]) -> dict:
+def run(
+    action: Any, task_vars: dict[str, Any], options: dict[str, Any], work: Callable[[Coordinator], None]
+) -> dict[str, Any]:
     """The result of a task that is for migrations of a run."""
     if not options.get("migrations"):
         return {"changed": False, "migrations": []}

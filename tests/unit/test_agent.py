@@ -60,7 +60,7 @@ def new_agent(tmp_path, archive):
 def agent(tmp_path_factory, archive):
     """One for all tests that leave it as it is."""
     with agents_in(tmp_path_factory.mktemp("agent"), archive) as start:
-        yield start()
+        yield start("server.PATIENCE = 600")
 
 
 # Requests
@@ -298,25 +298,32 @@ def test_a_second_sigterm_changes_nothing(new_agent, tmp_path):
 
 
 def test_an_idle_agent_ends(new_agent):
-    agent = new_agent("server.PATIENCE_BEFORE = 0.2")
+    agent = new_agent("server.PATIENCE = 0.2")
     assert agent.has_ended()
     assert not os.path.exists(agent.folder)
 
 
 def test_an_agent_with_work_waits_for_its_end(new_agent, tmp_path):
-    agent = new_agent("server.PATIENCE_BEFORE = 600\nserver.PATIENCE_AFTER = 0.2")
+    agent = new_agent("server.PATIENCE = 2")
     work = tmp_path / "transfer-1"
     work.mkdir()
     Path(agent.folder, "reserved").write_text(f"{tmp_path}/transfer-0\n{work}\n")
-    assert not until(lambda: not agent.runs(), 1)
+    assert not until(lambda: not agent.runs(), 3)
     work.rmdir()
     assert agent.has_ended()
     assert not os.path.exists(agent.folder)
 
 
+def test_an_agent_that_still_answers_waits(new_agent):
+    agent = new_agent("server.PATIENCE = 2")
+    with agent.connection():
+        assert not until(lambda: not agent.runs(), 3)
+    assert agent.has_ended()
+
+
 @pytest.mark.parametrize(
     ("reserved", "quiet", "idle"),
-    [(None, 550, False), (None, 650, True), ("gone", 50, False), ("gone", 70, True), ("there", 1000, False)],
+    [(None, 20, False), (None, 40, True), ("gone", 20, False), ("gone", 40, True), ("there", 1000, False)],
 )
 def test_how_long_an_agent_waits_for_requests(tmp_path, monkeypatch, reserved, quiet, idle):
     (tmp_path / "there").mkdir()
@@ -327,6 +334,8 @@ def test_how_long_an_agent_waits_for_requests(tmp_path, monkeypatch, reserved, q
         now = time.monotonic() + quiet
         monkeypatch.setattr(time, "monotonic", lambda: now)
         assert agent._is_idle() is idle
+        agent._children = {1}
+        assert agent._is_idle() is False
 
 
 @pytest.mark.parametrize("keep", [True, False])

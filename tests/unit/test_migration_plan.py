@@ -447,7 +447,8 @@ def test_a_report_of_one_that_failed():
     failed = {"container": "b", "failure": failure, "outcome": "b runs on at fog1.", "moved": False}
     told = migrations_report([ENDED, failed], AGENTS)
     assert told["lines"][0] == "looper moved from fog1 to fog2 (precopy)"
-    assert told["problems"] == ["Reservation on fog2: no room; make some. b runs on at fog1.", LOGS]
+    assert told["lines"][-1] == LOGS
+    assert told["problems"] == ["Reservation on fog2: no room; make some. b runs on at fog1."]
 
 
 def test_a_report_of_one_that_moved_all_the_same():
