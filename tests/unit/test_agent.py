@@ -44,10 +44,12 @@ def agents_in(place, archive):
         started.append(Agent(folder))
         return started[-1]
 
-    yield start
-    for agent in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(agent.pid, signal.SIGKILL)
+    try:
+        yield start
+    finally:
+        for agent in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(agent.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -252,7 +254,9 @@ def test_a_channel_needs_two_descriptors(agent, tmp_path):
 def test_no_agent_is_another_exit_code(tmp_path):
     program = deploy.install_program(str(tmp_path), "agent.connect")
     for words in (["call"], ["attach", "looper-1"]):
-        done = subprocess.run([sys.executable, "-I", "-S", program, *words], input=b"{}", capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", program, *words], input=b"{}", capture_output=True, check=False
+        )
         assert done.returncode == 3
         assert done.stderr.decode().startswith(f"no agent answers at {tmp_path}/{connect.SOCKET}: ")
         assert done.stdout == b""
