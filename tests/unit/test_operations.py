@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.request import Reque
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_connection import SendingFailed
 
+PLUGINS = "ansible_collections.fog.migration.plugins"
 JOURNAL = {"id": "looper-1", "state": "noted"}
 OPENING = {
     "id": "looper-1",
@@ -114,6 +115,73 @@ def test_defaults_are_not_shared():
     given = {"image": "looper", "path": "/root/looper.tar"}
     options.complete(spec, given, rules)["layers"].append("sha256:a")
     assert options.complete(spec, given, rules)["layers"] == []
+
+
+AS_TEXT = [
+    ("container_checkpoint", {**CHECKPOINT, "container": 100, "force": "yes", "leave_running": "False"}),
+    ("container_checkpoint", {**CHECKPOINT, "checkpoint_timeout": "60", "log": 1, "mounts": "/data,/srv"}),
+    ("container_checkpoint", {**CHECKPOINT, "directory": "~/checkpoints", "since": "$HOME/c0", "mounts": [1, "/data"]}),
+    ("container_checkpoint", {**CHECKPOINT, "checkpoint_timeout": 60.0, "debug": "Off", "tls": "t"}),
+    ("checkpoint_transfer", {**TRANSFER, "rate_limit": "2.5", "dest_port": "22", "compression_level": 3.0}),
+    ("checkpoint_transfer", {**TRANSFER, "rate_limit": 2, "live": '{"container": "a", "armed": "b", "memory": "7"}'}),
+    ("image_export", {"image": "looper", "path": "/root/looper.tar", "layers": "sha256:a"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), AS_TEXT)
+def test_what_comes_as_text_is_converted_as_ansible_does(name, params):
+    expected = validated(name, params)
+    assert expected.error_messages == []
+    spec, rules = spec_and_rules(name)
+    filled = options.complete(spec, params, rules)
+    assert filled == expected.validated_parameters
+    assert {key: type(one) for key, one in filled.items()} == {
+        key: type(one) for key, one in expected.validated_parameters.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("container_checkpoint", {"force": "perhaps"}),
+        ("container_checkpoint", {"force": []}),
+        ("container_checkpoint", {"checkpoint_timeout": "soon"}),
+        ("container_checkpoint", {"checkpoint_timeout": 1.5}),
+        ("container_checkpoint", {"checkpoint_timeout": [1]}),
+        ("container_checkpoint", {"mounts": {"/data": True}}),
+        ("container_checkpoint", {"others": ["two"]}),
+        ("checkpoint_transfer", {**TRANSFER, "rate_limit": "fast"}),
+        ("checkpoint_transfer", {**TRANSFER, "live": "yes"}),
+        ("checkpoint_transfer", {**TRANSFER, "live": ["a"]}),
+    ],
+)
+def test_what_is_of_another_type_is_refused(name, wrong):
+    given = wrong if name == "checkpoint_transfer" else {**CHECKPOINT, **wrong}
+    assert validated(name, given).error_messages
+    result = operations.run(name, given, check_mode=True)
+    assert result["failed"]
+    assert ", which is no " in result["msg"]
+
+
+def test_options_have_their_other_names():
+    spec, rules = spec_and_rules("container_checkpoint")
+    filled = options.complete(spec, {"container": "looper", "checkpoint": "c1", "docker_url": "tcp://fog1"}, rules)
+    assert (filled["name"], filled["docker_host"]) == ("c1", "tcp://fog1")
+    assert "checkpoint" not in filled
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [({}, "tcp://fog1"), ({"docker_host": "tcp://fog2"}, "tcp://fog2"), ({"docker_url": "tcp://fog3"}, "tcp://fog3")],
+)
+def test_the_environment_says_where_docker_is(monkeypatch, given, host):
+    seen = []
+    operation = with_docker.with_docker("Image", {}, lambda request: seen.append(request.params) or {})
+    monkeypatch.setitem(operations.OPERATIONS, "image_export", lambda: operation)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://fog1")
+    monkeypatch.setenv("DOCKER_TIMEOUT", "7")
+    operations.run("image_export", given, check_mode=True)
+    assert (seen[0]["docker_host"], seen[0]["timeout"]) == (host, 7)
 
 
 def told_of(option):

@@ -11,6 +11,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +71,7 @@ def spec_of(operation: Operation) -> dict[str, Any]:
 def run(name: str, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Runs what a module of this collection does.
 
-    :param params: of the right types; options that are left out have their defaults.
+    :param params: as a task says them; options that are left out have their defaults.
     :returns: what the module would return: its result, or C(failed) and C(msg); and C(warnings).
     """
     asked = time.time()
@@ -78,12 +79,18 @@ def run(name: str, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         return _failed(f"the agent runs no module {name}")
     operation = OPERATIONS[name]()
     try:
-        complete = options.complete(spec_of(operation), params, operation.rules)
+        complete = options.complete(spec_of(operation), {**_environment(operation), **params}, operation.rules)
     except MigrationError as error:
         return _failed(f"{name}: {error}")
     warnings: list[str] = []
     result = operation.outcome(Request(complete, check_mode, warnings.append, asked))
     return {"changed": False, **result, "warnings": warnings}
+
+
+def _environment(operation: Operation) -> dict[str, Any]:
+    """What the environment says of the connection to Docker's daemon."""
+    variables = docker_options.VARIABLES if operation.connects else {}
+    return {name: os.environ[variable] for name, variable in variables.items() if variable in os.environ}
 
 
 def _failed(what: str) -> dict[str, Any]:

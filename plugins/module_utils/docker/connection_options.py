@@ -15,18 +15,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
-from ansible_collections.fog.migration.plugins.module_utils.docker.options import OPTIONS
+from ansible_collections.fog.migration.plugins.module_utils.docker.options import OPTIONS, VARIABLES
 
-# The environment variables that options fall back to.
-_VARIABLES = {
-    "docker_host": "DOCKER_HOST",
-    "tls_hostname": "DOCKER_TLS_HOSTNAME",
-    "api_version": "DOCKER_API_VERSION",
-    "timeout": "DOCKER_TIMEOUT",
-    "tls": "DOCKER_TLS",
-    "validate_certs": "DOCKER_TLS_VERIFY",
-}
-_FALLBACKS = {name: {"fallback": (env_fallback, [variable])} for name, variable in _VARIABLES.items()}
+_FALLBACKS = {name: {"fallback": (env_fallback, [variable])} for name, variable in VARIABLES.items()}
 CONNECTION_SPEC = {name: {**option, **_FALLBACKS.get(name, {})} for name, option in OPTIONS.items()}
 
 

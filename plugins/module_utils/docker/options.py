@@ -24,3 +24,12 @@ OPTIONS: dict[str, dict] = {
     "debug": {"type": "bool", "default": False},
 }
 DEFAULTS = {name: option.get("default") for name, option in OPTIONS.items()}
+# The environment variables that options fall back to.
+VARIABLES = {
+    "docker_host": "DOCKER_HOST",
+    "tls_hostname": "DOCKER_TLS_HOSTNAME",
+    "api_version": "DOCKER_API_VERSION",
+    "timeout": "DOCKER_TIMEOUT",
+    "tls": "DOCKER_TLS",
+    "validate_certs": "DOCKER_TLS_VERIFY",
+}
