@@ -210,6 +210,6 @@ importer: setup-dev build ## check the tarball as Galaxy would on import, and in
 pins: ## write the newest versions that fit together into constraints.txt
 	@tools/pin.sh
 
-clean: ## remove what these commands have left behind, but not the lab
-	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml
+clean: ## remove what these commands have left behind, and the lab's snapshots, but not the lab
+	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml $(HOME)/.cache/fog-migration/lab
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -174,7 +174,8 @@ class Counters:
         if not self.names:
             yield
             return
-        origin, self.where = self.where, next(node for node in SERVERS if node != self.where)
+        origin = self.where
+        (self.where,) = (node for node in SERVERS if node != origin)
         self._sh(origin, KEEP_LOGS)
         yield
         self._look_where_they_are(origin)

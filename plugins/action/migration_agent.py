@@ -52,8 +52,12 @@ def start(action: ActionBase, host: str, python: str, run: str, archive: bytes) 
     except AnsibleError as exc:
         return {"failed": True, "msg": f"Migration agent on {host}: the connection was lost ({exc})"}
     for line in reversed(done["stdout"].splitlines()):
-        if line.startswith("{"):
-            return json.loads(line)
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue  # a login shell may say something as well
+        if isinstance(told, dict) and ("agent" in told or "failed" in told):
+            return told
     said = (done["stderr"].strip() or "no answer").splitlines()[-1]
     return {"failed": True, "msg": f"Migration agent on {host}: it could not be started ({said})"}
 

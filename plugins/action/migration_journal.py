@@ -17,7 +17,7 @@ class ActionModule(MigrationsAction):
     module = "fog.migration.migration_journal"
     more = {
         "state": {"type": "str", "choices": ["reserved", "committed", "finished"], "required": True},
-        "settings": {"type": "dict", "options": SETTINGS},
+        "settings": {"type": "dict", "options": SETTINGS, "apply_defaults": True},
     }
 
     def arguments(self):

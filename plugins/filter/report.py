@@ -243,7 +243,7 @@ def migrations_report(ended: list[dict], agents: dict) -> dict:
             problems.append(f"{_sentence(failure)}. {outcome}".strip())
     if any(one.get("outcome") for one in ended) and agents:
         where = " and ".join(f"{host}:{agent['log']}" for host, agent in agents.items())
-        (problems or lines).append(f"The steps of the agents are in {where}.")
+        lines.append(f"The steps of the agents are in {where}.")
     return {"lines": lines, "problems": problems}
 
 

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Settling a migration on one of its two servers: ending what still runs of it, then undoing or finishing it.
+"""Recovery of a migration on one of its two servers: what still runs of it is quiesced, then it is rolled back or
+completed.
 
 Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
 journals of both servers (the filter C(verdict)).
@@ -62,10 +63,10 @@ def places(entry: dict) -> dict[str, list[str]]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is there
+# Inspection
 
 
-def present(entry: dict, client: api.CheckpointClient) -> dict:
+def inspect_state(entry: dict, client: api.CheckpointClient) -> dict:
     """How things really are on this server.
 
     :returns: C(container) (Docker's word for its state, or C(absent)), C(id) of the container, C(checkpoint) (whether
@@ -111,10 +112,10 @@ def _images(entry: dict) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Ending what still runs
+# Quiescing
 
 
-def quiet(entry: dict, client: api.CheckpointClient, patience: int) -> None:
+def quiesce(entry: dict, client: api.CheckpointClient, patience: int) -> None:
     """Returns when nothing of the migration happens on this server any more.
 
     What has begun to move goes on to its end if it can, since what has come to the destination stays there.
@@ -175,23 +176,27 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Undoing
+# Rollback
 
 
-def undo(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+def rollback(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
     """The source has the container again, or the destination has none of it; the words that follow its name.
 
     :param seconds: how long a restore from a checkpoint may take.
     :raises MigrationError: when the container could not go on; nothing was removed then.
     """
-    _keep_back(entry)
-    said = _go_on(entry, client, seconds) if entry["role"] == "source" else _take_back(entry, client)
-    sweep(entry, keep=False)
+    _keep_group_back(entry)
+    said = (
+        _resume_at_source(entry, client, seconds)
+        if entry["role"] == "source"
+        else _remove_at_destination(entry, client)
+    )
+    clean_up(entry, keep=False)
     journal.close_entry(entry["id"])
     return said
 
 
-def _keep_back(entry: dict) -> None:
+def _keep_group_back(entry: dict) -> None:
     """None of what moves together with this one goes on at the destination any more."""
     together = entry.get("together", [])
     if not together or entry["role"] == "source" or journal.went(entry):
@@ -202,7 +207,7 @@ def _keep_back(entry: dict) -> None:
         )
 
 
-def _go_on(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+def _resume_at_source(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
     """The container runs again as it did before the migration, with its restart policy."""
     inspect = container_of(entry, client)
     if not inspect:
@@ -253,7 +258,7 @@ def _require_intact(entry: dict) -> None:
         manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
 
 
-def _take_back(entry: dict, client: api.CheckpointClient) -> str:
+def _remove_at_destination(entry: dict, client: api.CheckpointClient) -> str:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
@@ -268,10 +273,10 @@ def _take_back(entry: dict, client: api.CheckpointClient) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Finishing
+# Completion
 
 
-def finish(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
+def complete(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
     """The destination has the container: it runs there as a container of its own, and the source lets go of it.
 
     :param keep: whether the checkpoint is kept.
@@ -280,22 +285,22 @@ def finish(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
     inspect = container_of(entry, client)
     if entry["role"] == "source":
         if inspect:
-            _let_go(entry, inspect, client)
+            _remove_at_source(entry, inspect, client)
         said = "nothing of it is left"
     else:
         if inspect:
-            _let_run(entry, inspect)
-            policy = _give_policy(entry, inspect, client)
-            _give_oom_score(inspect)
+            _resume_group_member(entry, inspect)
+            policy = _restore_policy(entry, inspect, client)
+            _restore_oom_score(inspect)
             said = _revived(inspect, policy, client)
         else:
             said = "was removed meanwhile"
-    sweep(entry, keep)
+    clean_up(entry, keep)
     journal.close_entry(entry["id"])
     return said
 
 
-def _let_run(entry: dict, inspect: dict) -> None:
+def _resume_group_member(entry: dict, inspect: dict) -> None:
     """What was restored to wait for others goes on; they know from now on that it does."""
     for identity in entry.get("together", []):
         journal.note(identity, owner="destination")
@@ -306,7 +311,7 @@ def _let_run(entry: dict, inspect: dict) -> None:
             namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 
-def _let_go(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
+def _remove_at_source(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
     """Removes what must not run any more, without letting it run for a moment.
 
     The volumes that have moved with it go as well.
@@ -349,7 +354,7 @@ def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
     return False
 
 
-def _give_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
+def _restore_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
     policy: dict = entry.get("restart_policy") or {}
     # Gone, it is only that its policy is not known.
@@ -374,14 +379,14 @@ def _revived(inspect: dict, policy: dict, client: api.CheckpointClient) -> str:
     return STARTED_ANEW
 
 
-def _give_oom_score(inspect: dict) -> None:
+def _restore_oom_score(inspect: dict) -> None:
     """CRIU leaves a process that had none the one of containerd's shim."""
     with contextlib.suppress(OSError):
         procfs.settle_oom_score(inspect["State"].get("Pid") or 0, inspect["HostConfig"].get("OomScoreAdj") or 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sweeping
+# Cleaning up
 
 
 def _end_agent_of(run: str, identity: str) -> None:
@@ -402,7 +407,7 @@ def _revoke(transfer: dict) -> None:
         ssh_access.edit_authorized_keys(transfer["user"], change)
 
 
-def sweep(entry: dict, keep: bool) -> None:
+def clean_up(entry: dict, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry["transfers"]:
         deploy.stop(one["directory"], signal.SIGKILL)

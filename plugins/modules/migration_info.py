@@ -58,7 +58,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 def look(entries: list[dict], params: dict) -> list[dict]:
     """The entries, each with how things really are."""
     client = api.connect(params)
-    return [dict(entry, now=recovery.present(entry, client)) for entry in entries]
+    return [dict(entry, now=recovery.inspect_state(entry, client)) for entry in entries]
 
 
 def main() -> None:

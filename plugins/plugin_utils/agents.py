@@ -29,11 +29,13 @@ class AgentError(CollectionError):
     """An agent cannot be asked, or has refused the whole request. The text is a clause.
 
     :param unreachable: whether the server itself could not be reached.
+    :param details: what the agent says besides, such as C(state_now) and C(remedy).
     """
 
-    def __init__(self, what: str, unreachable: bool = False) -> None:
+    def __init__(self, what: str, unreachable: bool = False, **details: Any) -> None:
         super().__init__(what)
         self.unreachable = unreachable
+        self.details = details
 
 
 class NoAgent(AgentError):
@@ -70,16 +72,17 @@ class Server:
         program = os.path.join(self._agent["folder"], "connect.py")
         command = shell_line([self._agent["python"], "-I", "-S", program, "call"])
         request = json.dumps({"operation": operation, "arguments": arguments}) + "\n"
-        Display().vv(f"{self.name}: asked for {operation}")
+        Display().v(f"{self.name}: asked for {operation}")
         try:
             done = self._action._low_level_execute_command(command, in_data=request.encode("utf-8"))
         except AnsibleError as exc:
             raise AgentError(str(exc).strip().rstrip("."), unreachable=True) from exc
         answer = self._parsed(done)
         for line in answer.get("steps", []):
-            Display().vv(f"{self.name}: {line}")
+            Display().v(f"{self.name}: {line}")
         if "failure" in answer:
-            raise AgentError(str(answer["failure"]["msg"]).rstrip("."))
+            details = dict(answer["failure"])
+            raise AgentError(str(details.pop("msg")).rstrip("."), **details)
         return answer["result"]
 
     def _parsed(self, done: dict[str, Any]) -> dict[str, Any]:

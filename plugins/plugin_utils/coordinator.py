@@ -59,8 +59,9 @@ class Coordinator:
 
     @property
     def going(self) -> list[Move]:
-        """Those that have not failed."""
-        return [one for one in self.moves if not one.get("failure")]
+        """Those that have not failed: none where one has failed that the others do not go without."""
+        going = [one for one in self.moves if not one.get("failure")]
+        return [] if self.together and len(going) < len(self.moves) else going
 
     def close(self) -> None:
         """Closes the connection to the destination as far as it is this task's own."""
@@ -88,7 +89,7 @@ class Coordinator:
         except AgentError as exc:
             what = f"the connection was lost ({exc})" if exc.unreachable else str(exc)
             for one in going:
-                one["failure"] = {"stage": stage, "host": server.name, "msg": what}
+                one["failure"] = dict(exc.details, stage=stage, host=server.name, msg=what)
             return {"migrations": {}}
         by_id = answer.get("migrations", answer)
         found = {}
@@ -98,8 +99,6 @@ class Coordinator:
                 one["failure"] = dict(each["failure"], stage=stage, host=server.name)
             else:
                 found[one["id"]] = each["result"]
-        if self.together and len(found) < len(going):
-            found = {}
         return dict(answer, migrations=found)
 
     def _stop_clock(self, stage: str) -> None:
@@ -154,7 +153,7 @@ class Coordinator:
             self._ask(self.source, "Pre-copy", "copy")
         ended: dict[str, dict[str, Any]] = {}
         before: dict[str, dict[str, Any]] = {}
-        while wanted and self.going and len(ended) < len(self.going):
+        while wanted and any(one["id"] not in ended for one in self.going):
             told = self._ask(self.source, "Pre-copy", "progress")["migrations"]
             for one in self.going:
                 now = told.get(one["id"])
@@ -232,7 +231,9 @@ def sentence(failure: dict[str, Any]) -> str:
     return f"{failure['stage']} on {failure['host']}: {'; '.join(clause for clause in clauses if clause)}"
 
 
-def run(action: Any, task_vars: dict[str, Any], options: dict[str, Any], work: Callable[[Coordinator], None]) -> dict:
+def run(
+    action: Any, task_vars: dict[str, Any], options: dict[str, Any], work: Callable[[Coordinator], None]
+) -> dict[str, Any]:
     """The result of a task that is for migrations of a run."""
     if not options.get("migrations"):
         return {"changed": False, "migrations": []}

@@ -53,7 +53,8 @@ class MigrationsAction(ActionBase):
     # What the task may say besides SPEC where it names migrations.
     more: dict[str, dict[str, Any]] = {}
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         if "migrations" not in self._task.args:
             agent = own_agent(self, task_vars)
@@ -64,7 +65,7 @@ class MigrationsAction(ActionBase):
         result.update(coordinator.run(self, task_vars, options, lambda one: self.coordinate(one, options)))
         return result
 
-    def run_module(self, task_vars):
+    def run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """As Ansible itself runs a module that has no action plugin."""
         wrap_async = self._task.async_val and not self._connection.has_native_async
         done = self._execute_module(

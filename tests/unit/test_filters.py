@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
+from servers import SERVER, changed
 
 from ansible_collections.fog.migration.plugins.filter.choose_servers import choose_servers
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
@@ -124,71 +123,6 @@ OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False
 GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
 
 
-SERVER = {
-    "host": {
-        "hostname": "fog1",
-        "kernel": "6.12.1",
-        "architecture": "x86_64",
-        "cpu_features": ["avx2", "sse4_2", "nopl"],
-    },
-    "docker": {
-        "sdk": True,
-        "version": "26.1.5",
-        "experimental": True,
-        "storage_driver": "overlay2",
-        "runtimes": ["fog-runc", "runc"],
-        "network_drivers": ["bridge", "macvlan"],
-    },
-    "criu": {
-        "works": True,
-        "version": "4.2",
-        "why_not": None,
-        "options": {"manage-cgroups": "ignore"},
-        "modes": {mode: {"possible": True, "why_not": None} for mode in ("cold", "precopy", "postcopy", "hybrid")},
-    },
-    "peer": {"problem": None},
-    "free": {"checkpoints": 10**10, "docker": 10**10},
-    "listening": ["22/tcp"],
-    "containers": {},
-    "images": [],
-    "networks": ["bridge"],
-    "network_settings": {},
-    "interfaces": ["eth0", "lo"],
-    "segments": {},
-    "volumes": [],
-    "migrations": [],
-    "container": {
-        "id": "4f9d",
-        "name": "looper100",
-        "refusal": None,
-        "remedy": None,
-        "live_refusal": None,
-        "live_remedy": None,
-        "ports": ["8080/tcp"],
-        "networks": ["bridge"],
-        "addresses": {"bridge": ["172.17.0.2"]},
-        "fixed_addresses": {"bridge": []},
-        "connections": [],
-        "bound": [],
-        "unix_outside": [],
-        "unknown": [],
-        "deleted": {"/x": 2**20},
-        "sessions": [],
-        "mounts": [],
-        "log_driver": "json-file",
-        "shares": [],
-        "links": [],
-        "linked_mounts": [],
-        "shm_outside": 0,
-        "memory": 10**6,
-        "rootfs_size": 10,
-        "rootfs_readable": True,
-        "image": "sha256:a",
-        "image_size": 10**6,
-    },
-}
-
-
 NO_LAZY_PAGES = {
     "precopy": {"possible": True, "why_not": None},
     "postcopy": {"possible": False, "why_not": "there is no userfaultfd"},
@@ -220,15 +154,6 @@ def test_the_mode(change_source, change_destination, wanted, mode, lazily, why):
 @pytest.mark.parametrize("wish", [{"transfer": "relay"}, {"keep_checkpoint": True}])
 def test_what_only_cold_mode_can(wish):
     assert migration_mode(SERVER, SERVER, **wish)["mode"] == "cold"
-
-
-def changed(change):
-    """A good server with something changed: C({"docker.version": ...})."""
-    server = copy.deepcopy(SERVER)
-    for path, value in (change or {}).items():
-        part, key = path.split(".") if "." in path else (None, path)
-        (server[part] if part else server)[key] = value
-    return server
 
 
 def failed(change_source=None, change_destination=None, **options):

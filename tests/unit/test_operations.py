@@ -13,11 +13,18 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.fog.migration.plugins.doc_fragments import agents
 from ansible_collections.fog.migration.plugins.module_utils.agent import operations
 from ansible_collections.fog.migration.plugins.module_utils.docker import connection_options
 from ansible_collections.fog.migration.plugins.module_utils.docker.options import DEFAULTS, OPTIONS
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.operations import checkpoint_transfer, options, with_docker
+from ansible_collections.fog.migration.plugins.module_utils.operations import (
+    checkpoint_transfer,
+    for_agents,
+    options,
+    with_docker,
+)
+from ansible_collections.fog.migration.plugins.module_utils.operations.as_module import for_module
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_connection import SendingFailed
@@ -109,15 +116,84 @@ def test_defaults_are_not_shared():
     assert options.complete(spec, given, rules)["layers"] == []
 
 
+def told_of(option):
+    """What a documentation and a specification both tell of an option."""
+    facts = {key: option.get(key) for key in ("type", "default", "choices", "elements", "aliases")}
+    return {**facts, "required": option.get("required", False)}
+
+
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_a_module_documents_the_options_of_its_operation(name):
     module = importlib.import_module(f"ansible_collections.fog.migration.plugins.modules.{name}")
-    documented = yaml.safe_load(module.DOCUMENTATION)["options"]
-    spec = operations.OPERATIONS[name]().spec
-    assert set(documented) == set(spec)
-    assert {key: one.get("default") for key, one in documented.items()} == {
-        key: one.get("default") for key, one in spec.items()
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    spec, _rules = for_module(operations.OPERATIONS[name]())
+    fragments = {"fog.migration.agents": for_agents.AGENTS, "fog.migration.agents.run": for_agents.RUN}
+    named = [fragments[one] for one in documentation["extends_documentation_fragment"] if one in fragments]
+    elsewhere = {option for fragment in named for option in fragment}
+    assert elsewhere <= set(spec)
+    assert {key: told_of(one) for key, one in documentation["options"].items()} == {
+        key: told_of(one) for key, one in spec.items() if key not in elsewhere
     }
+
+
+@pytest.mark.parametrize("fragment", ["DOCUMENTATION", "RUN"])
+def test_the_options_for_agents_are_documented(fragment):
+    documented = yaml.safe_load(getattr(agents.ModuleDocFragment, fragment))["options"]
+    assert {key: told_of(one) for key, one in documented.items()} == {
+        key: told_of(one) for key, one in for_agents.RUN.items() if (key == "agents") == (fragment == "DOCUMENTATION")
+    }
+
+
+# What a module can be told, and an operation cannot
+
+
+def of_module(name):
+    return for_module(operations.OPERATIONS[name]())
+
+
+@pytest.mark.parametrize("name", operations.OPERATIONS)
+def test_a_module_takes_all_that_its_operation_takes(name):
+    operation = operations.OPERATIONS[name]()
+    before = copy.deepcopy(operation.spec), copy.deepcopy(operation.rules)
+    spec, rules = for_module(operation)
+    assert set(spec) == set(operation.spec) | set(operation.for_agents)
+    assert not set(operation.spec) & set(operation.for_agents)
+    assert {key: rules[key] for key in operation.rules} == operation.rules
+    assert (operation.spec, operation.rules) == before
+
+
+def accepted(name, params):
+    spec, rules = of_module(name)
+    return not ArgumentSpecValidator(copy.deepcopy(spec), **rules).validate(copy.deepcopy(params)).error_messages
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "possible"),
+    [
+        ("container_restore", {"path": "/srv/c1"}, True),
+        ("container_restore", {}, False),
+        ("container_restore", {"migrations": []}, True),
+        ("container_restore", {"agents": {}}, False),
+        ("container_checkpoint", {"name": "c1"}, False),
+        ("container_checkpoint", {"container": "looper", "name": "c1"}, True),
+        ("migration_journal", {"id": "looper-1", "state": "noted"}, True),
+        ("migration_journal", {"state": "noted"}, False),
+        ("migration_journal", {"migrations": [], "state": "reserved", "settings": {"max_rounds": 3}}, True),
+        ("migration_journal", {"migrations": [], "state": "gone"}, False),
+        ("image_export", {"image": "x", "path": "/x", "agents": {}}, True),
+        ("image_export", {"image": "x"}, False),
+        ("image_export", {"image": "x", "path": "/x", "migrations": []}, False),
+    ],
+)
+def test_what_a_module_cannot_do_without_a_task_for_several_can(name, params, possible):
+    assert accepted(name, params) is possible
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("image_export", {"agents": {}}), ("container_restore", {"migrations": []})]
+)
+def test_the_agent_itself_is_not_told_of_agents(name, params):
+    assert "there is no option" in operations.run(name, params, check_mode=True)["msg"]
 
 
 def test_a_module_connects_with_the_same_options():

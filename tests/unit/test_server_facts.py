@@ -291,8 +291,11 @@ def test_what_docker_does_not_tell_is_one_clause(monkeypatch):
     class Failure(OSError):
         explanation = "driver failed\nlog file: /x/y.log"
 
+    def fail():
+        raise Failure("500 Server Error")
+
     docker = Docker()
-    monkeypatch.setattr(docker, "images", lambda: (_ for _ in ()).throw(Failure("500 Server Error")))
+    monkeypatch.setattr(docker, "images", fail)
     with pytest.raises(MigrationError) as caught:
         gather(docker, "images")
     assert caught.value.what == "driver failed"

@@ -29,10 +29,16 @@ def call(connection: socket.socket) -> int:
         data = sys.stdin.buffer.read(BLOCK)
         if not data:
             break
-        connection.sendall(data)
+        try:
+            connection.sendall(data)
+        except ConnectionError:
+            break  # the agent has refused the request before its end, and has said why
     connection.shutdown(socket.SHUT_WR)
     while True:
-        data = connection.recv(BLOCK)
+        try:
+            data = connection.recv(BLOCK)
+        except ConnectionError:
+            return 0  # it has left a part of the request unread
         if not data:
             return 0
         sys.stdout.buffer.write(data)
@@ -66,4 +72,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -9,7 +9,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import time
@@ -24,7 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import api, n
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
-from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
 
 # What can go wrong while a container is made.
 _MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
@@ -152,10 +151,11 @@ def _make_container(order: dict[str, Any], path: str) -> str:
     """Makes the container again from the file with its configuration; its ID.
 
     :raises MigrationError: when it cannot be made; nothing of it is left then.
+    :raises Refused: when the file has no configuration.
     """
     identity = order["migration"]
-    with open(path, encoding="utf-8") as stream:
-        config = Config.from_json(json.load(stream))
+    with open(path, "rb") as stream:
+        config = Config.from_json(framing.parse_json(stream.read()))
     if journal.load(identity) is None:
         raise MigrationError(f"the migration {identity} has ended here")
     client = api.connect(options.DEFAULTS)

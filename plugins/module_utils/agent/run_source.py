@@ -286,7 +286,7 @@ def finish(_folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
             return {"said": ""}
         client = api.connect(options.DEFAULTS)
         try:
-            return {"said": recovery.finish(entry, client, keep=False)}
+            return {"said": recovery.complete(entry, client, keep=False)}
         finally:
             client.close()
 

@@ -38,10 +38,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 LONGEST = 16 << 20
 # Seconds between two looks at what has ended.
 LOOK = 5
-# Seconds without a request after which an agent ends that has nothing to do: before its run has reserved anything, and
-# when all of it has ended.
-PATIENCE_BEFORE = 600
-PATIENCE_AFTER = 60
+# Seconds without a request after which an agent ends that has nothing to do.
+PATIENCE = 30
 # Linux' PR_SET_CHILD_SUBREAPER.
 _SUBREAPER = 36
 
@@ -58,24 +56,27 @@ class Agent:
         self.listener.bind(os.path.join(folder, SOCKET))
         self.listener.listen(64)
         self._asked = time.monotonic()
+        # Those that answer requests now.
+        self._children: set[int] = set()
 
     def serve(self) -> None:
         """Answers until it is told to stop, or nobody has asked for too long."""
         while not self._is_idle():
             ready = select.select([self.listener], [], [], LOOK)[0]
-            _reap()
+            self._children -= _reap()
             if ready:
                 connection, _address = self.listener.accept()
                 self._asked = time.monotonic()
-                if not os.fork():
+                child = os.fork()
+                if not child:
                     self.listener.close()
                     processes.in_child(functools.partial(_serve_one, connection, self.folder))
+                self._children.add(child)
                 connection.close()
 
     def _is_idle(self) -> bool:
         quiet = time.monotonic() - self._asked
-        known = os.path.exists(os.path.join(self.folder, "reserved"))
-        return quiet > (PATIENCE_AFTER if known else PATIENCE_BEFORE) and not self._has_work()
+        return quiet > PATIENCE and not self._children and not self._has_work()
 
     def _has_work(self) -> bool:
         """Whether one of the migrations of this run has still a folder here."""
@@ -86,11 +87,16 @@ class Agent:
             return False
 
 
-def _reap() -> None:
-    """Takes note of children that have ended."""
+def _reap() -> set[int]:
+    """Takes note of children that have ended; their numbers."""
+    ended: set[int] = set()
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while True:
+            child = os.waitpid(-1, os.WNOHANG)[0]
+            if not child:
+                break
+            ended.add(child)
+    return ended
 
 
 def _serve_one(connection: socket.socket, folder: str) -> None:
@@ -143,19 +149,29 @@ def main() -> int:
     # What outlives a request becomes a child of the agent.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
-    deploy.register(folder)
-    agent = Agent(folder)
-    # After the socket is there: who has started the agent does not wait for it.
-    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
-
+    agent = None
     try:
+        deploy.register(folder)
+        agent = Agent(folder)
+        # After the socket is there: who has started the agent does not wait for it.
+        from ansible_collections.fog.migration.plugins.module_utils.agent import requests  # noqa: F401
+
         agent.serve()
     except SystemExit:
         pass
     finally:
-        agent.listener.close()
-        requests.close(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(folder))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if agent:
+            agent.listener.close()
+        _remove(folder)
     return 0
+
+
+def _remove(folder: str) -> None:
+    """Leaves nothing of an agent."""
+    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
+
+    requests.close(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(folder))

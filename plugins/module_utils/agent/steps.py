@@ -35,6 +35,7 @@ class Steps:
         self.path = path_of(folder)
         # What this process has noted.
         self.lines: list[str] = []
+        self._closed = False
 
     def note(self, container: str, text: str) -> None:
         """Adds one line. A log that cannot be written fails nothing."""
@@ -42,6 +43,8 @@ class Steps:
         clock = time.strftime("%H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03d}"
         line = f"{clock} {container or '-'}: {text}"
         self.lines.append(line)
+        if self._closed:
+            return
         with contextlib.suppress(OSError):
             os.makedirs(FOLDER, 0o700, exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -62,7 +65,8 @@ class Steps:
         self.note(container, f"{what}: {time.monotonic() - began:.3f} s")
 
     def close(self, keep: bool) -> None:
-        """The end of the run."""
+        """The end of the run. The step that has ended it is in no file."""
+        self._closed = True
         if not keep:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)

@@ -110,7 +110,8 @@ class Pager:
 
         :raises Refused: when pages will not come. CRIU still waits for them then, and the container with it.
         """
-        assert self.process, "start() comes first"
+        if not self.process:
+            raise AssertionError("start() comes first")
         while self.process.poll() is None:
             if self._problem:
                 raise Refused(str(self._problem))

@@ -398,5 +398,5 @@ def root_of(docker_socket: str, prepared: str, host: str) -> str:
 def _is_kept_whole(docker_socket: str, view: str, root: str) -> bool:
     """Whether this is the folder of a storage driver that mounts nothing."""
     told, problem = engine.get(docker_socket, "/info")
-    driver, folder = told.get("Driver", ""), view + told.get("DockerRootDir", "")
-    return not problem and storage_drivers.is_kept_whole(driver, folder, root)
+    driver, docker_root = told.get("Driver", ""), view + told.get("DockerRootDir", "")
+    return not problem and storage_drivers.is_kept_whole(driver, root=docker_root, folder=root)

@@ -122,16 +122,16 @@ class NetworkLock:
             with _explained("unlocked"), contextlib.suppress(FileNotFoundError):
                 namespace.inside(self._network, filters.remove)
             with contextlib.suppress(OSError):
-                assert self._keeper.stdin
-                self._keeper.stdin.write(_UNLOCKED)
-                self._keeper.stdin.flush()
+                if self._keeper.stdin:
+                    self._keeper.stdin.write(_UNLOCKED)
+                    self._keeper.stdin.flush()
 
     def end(self) -> None:
         """Leaves what is still locked to the keeper."""
         if self._keeper:
             with contextlib.suppress(OSError):
-                assert self._keeper.stdin
-                self._keeper.stdin.close()
+                if self._keeper.stdin:
+                    self._keeper.stdin.close()
             self._keeper = None
 
 

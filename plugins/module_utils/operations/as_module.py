@@ -38,7 +38,9 @@ def run_as_module(operation: Operation) -> None:
         module = connection_options.new_module(needs_sdk=operation.needs_sdk, **more)
     else:
         module = AnsibleModule(**more)
-    if any(module.params.pop(name, None) for name in operation.for_agents):
+    # One with a default has a value in any case.
+    asked = {name: module.params.pop(name, None) for name in operation.for_agents}
+    if any(value != operation.for_agents[name].get("default") for name, value in asked.items()):
         module.fail_json(msg="Agents are asked by the action plugin on the controller; nothing was done.")
     request = Request.of_module(module)
     try:

@@ -105,22 +105,22 @@ class EntryRequest:
         if not self.before:
             return self._result(False, None)
         client = self._client()
-        recovery.quiet(self.before, client, self.params["patience"])
+        recovery.quiesce(self.before, client, self.params["patience"])
         # What has ended may have noted something.
         entry = journal.load(self.params["id"])
-        now = recovery.present(entry, client) if entry else {}
+        now = recovery.inspect_state(entry, client) if entry else {}
         return self._result(entry != self.before, entry, now=now)
 
     def _undo(self) -> dict:
         if not self.before:
             return self._result(False, None, said=SETTLED)
-        said = recovery.undo(self.before, self._client(), self.params["restore_timeout"])
+        said = recovery.rollback(self.before, self._client(), self.params["restore_timeout"])
         return self._result(True, self.before, said=said)
 
     def _finish(self) -> dict:
         if not self.before:
             return self._result(False, None, said=SETTLED)
-        said = recovery.finish(self.before, self._client(), self.params["keep_checkpoint"])
+        said = recovery.complete(self.before, self._client(), self.params["keep_checkpoint"])
         return self._result(True, self.before, said=said)
 
 

@@ -42,5 +42,7 @@ class Operation:
         """The module's result, C(failed) and C(msg) among it after a failure."""
         try:
             return self.run(request)
-        except self.failures as error:
+        except Exception as error:
+            if not isinstance(error, self.failures):
+                raise
             return dict(self.explain(error, request), failed=True)

@@ -27,5 +27,6 @@ def piped(command: list[str], **more: Any) -> Piped:
     :param more: further arguments of C(Popen).
     """
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
-    assert process.stdin and process.stdout
+    if not (process.stdin and process.stdout):
+        raise AssertionError("both are pipes")
     return Piped(process, process.stdin, process.stdout)

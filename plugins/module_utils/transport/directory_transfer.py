@@ -557,7 +557,8 @@ class Receiver:
                 sync_directory(os.path.join(self.staging, entry["path"]))
                 os.chmod(os.path.join(self.staging, entry["path"]), entry["mode"])
         lock = self._lock
-        assert lock is not None
+        if lock is None:
+            raise AssertionError("the folder is locked")
         os.fsync(lock)
         aside = None
         if os.path.lexists(self.final):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.lab import failure, wait_for
+from support.lab import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -22,10 +22,3 @@ def test_it_begins_at_the_beginning(lab, start, mode):
     wait_for(lambda: len(lab.lines("fog2", "mover")) > said + 20, "more numbers")
     numbers = [int(line) for line in lab.lines("fog2", "mover")]
     assert numbers == list(range(len(numbers)))
-
-
-def test_a_log_that_is_kept_elsewhere(lab, start):
-    lab.start("fog1", "mover", COUNTER, "--log-driver", "local")
-    message = failure(lab.migrate("mover", check=False, migration_log=True))
-    assert "its log is kept by the log driver local, and only that of json-file moves" in message
-    assert lab.running_on("mover") == ["fog1"]

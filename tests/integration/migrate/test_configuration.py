@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.lab import IMAGE, failure, wait_for
+from support.lab import IMAGE, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -183,13 +183,3 @@ def test_everything_that_docker_run_offers(lab, surroundings, mode):
 
 def test_a_read_only_container_without_a_network(lab, surroundings):
     check(lab, READ_ONLY)
-
-
-def test_what_cannot_move_is_told_before(lab):
-    """Shared memory that is the server's, and in cold mode a mount of a symbolic link: the preflight says so."""
-    lab.start("fog1", "keeper", f"{KNOWN}; {COUNTER}", "--ipc", "shareable", "--init")
-    goes_on(lab, "fog1")
-    message = failure(lab.migrate("keeper", check=False, migration_mode="cold"))
-    assert "it keeps 100000 bytes in a /dev/shm that others may share, which do not move with it" in message
-    assert "/sbin/docker-init is mounted from a symbolic link, which CRIU cannot do in cold mode" in message
-    assert lab.running_on("keeper") == ["fog1"]

@@ -89,7 +89,7 @@ def test_the_archive(lab, layered):
     whole = lab.module("fog1", "image_export", image=image, path=ARCHIVE)
     assert (whole["changed"], whole["layers_left_out"]) == (True, 0)
     assert whole["size"] > made["size"] + 1_000_000
-    check = lab.module("fog1", "image_export", "--check", image=image, path=ARCHIVE, layers=there)
+    check = lab.module("fog1", "image_export", check_mode=True, image=image, path=ARCHIVE, layers=there)
     assert (check["changed"], check["layers_left_out"]) == (True, 1)
     assert int(lab.sh("fog1", f"stat -c %s {ARCHIVE}")) == whole["size"]
     assert lab.sh("fog1", f"ls {ARCHIVE}*").split() == [ARCHIVE]

@@ -202,7 +202,7 @@ def test_kept_checkpoint_is_there_on_both_servers_and_intact(lab):
     lab.start("fog1", "keepsake", NATURALS)
     lab.migrate("keepsake", migration_keep_checkpoint=True)
     for node in lab.servers():
-        (found,) = lab.module(node, "checkpoint_info", container="keepsake")["checkpoints"]
+        (found,) = lab.task(node, "checkpoint_info", container="keepsake")["checkpoints"]
         assert found["intact"], json.dumps(found)
         mode = lab.sh(node, f"stat -c '%a %U' {found['path']}")
         assert mode.strip() == "700 root"

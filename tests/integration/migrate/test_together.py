@@ -159,14 +159,3 @@ def test_the_controller_dies(lab, shop, task, node):
     assert done.stdout.count(f"at {node}, nothing is left over") == len(NAMES)
     live_on(lab, node, shop if node == "fog2" else None)
     assert "No migration is open" in lab.playbook("recover.yml").stdout
-
-
-def test_those_that_cannot_move_keep_the_others(lab, shop):
-    lab.docker("fog1", "pause", "web")
-    said = lab.playbook("migrate.yml", check=False, containers="db,web").stdout
-    assert "the container web is paused" in said
-    lab.docker("fog1", "unpause", "web")
-    cold = lab.playbook("migrate.yml", check=False, containers="db,web", migration_mode="cold").stdout
-    assert "containers move together in live mode only" in cold
-    live_on(lab, "fog1")
-    nothing_there(lab)

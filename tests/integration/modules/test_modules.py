@@ -19,9 +19,9 @@ def status(lab, node: str, name: str) -> str:
 def test_checkpoint_that_leaves_it_running(lab):
     lab.start("fog1", "looper100", NATURALS, "--restart", "always")
     first = {"container": "looper100", "name": "nightly", "leave_running": True}
-    assert lab.module("fog1", "container_checkpoint", "--check", **first)["changed"]
+    assert lab.task("fog1", "container_checkpoint", "--check", **first)["changed"]
     assert lab.sh("fog1", f"ls {CHECKPOINTS} 2>/dev/null || true") == ""
-    result = lab.module("fog1", "container_checkpoint", **first)
+    result = lab.task("fog1", "container_checkpoint", **first)
     assert result["changed"]
     assert result["restart_policy_held"] is None
     assert 0 < result["statistics"]["frozen_time"] < 60_000_000
@@ -29,7 +29,7 @@ def test_checkpoint_that_leaves_it_running(lab):
     assert result["bytes_checkpoint"] > 4096 * result["statistics"]["pages_written"]
     assert result["manifest"]["container"]["name"] == "looper100"
     assert status(lab, "fog1", "looper100") == "running"
-    assert not lab.module("fog1", "container_checkpoint", **first)["changed"]
+    assert not lab.task("fog1", "container_checkpoint", **first)["changed"]
     assert lab.module("fog1", "container_checkpoint", force=True, **first)["changed"]
     numbers = [int(line) for line in end(lab, "fog1", "looper100")]
     assert numbers == naturals(len(numbers))
@@ -46,9 +46,9 @@ def test_restart_policy_is_held_while_it_is_frozen(lab):
     lab.sh("fog1", "systemctl restart docker")
     assert status(lab, "fog1", "phoenix") == "exited"
     restore = {"path": result["path"]}
-    assert lab.module("fog1", "container_restore", "--check", **restore)["changed"]
+    assert lab.task("fog1", "container_restore", "--check", **restore)["changed"]
     assert status(lab, "fog1", "phoenix") == "exited"
-    assert lab.module("fog1", "container_restore", **restore)["container"]["in_place"]
+    assert lab.task("fog1", "container_restore", **restore)["container"]["in_place"]
     assert lab.inspect("fog1", "phoenix")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert not lab.module("fog1", "container_restore", **restore)["changed"]
     older = lab.module("fog1", "container_checkpoint", container="phoenix", name="c1")

@@ -72,13 +72,13 @@ def test_a_checkpoint_arrives_and_is_not_sent_twice(nodes, checkpoint, mode, com
 
 
 def test_check_mode_says_what_would_be_sent(nodes, checkpoint):
-    would = nodes.module("fog1", "checkpoint_transfer", "--check", path=checkpoint, destination="fog2")
+    would = nodes.task("fog1", "checkpoint_transfer", "--check", path=checkpoint, destination="fog2")
     assert would["changed"]
     assert (would["mode"], would["compression"], would["bytes_sent"]) == ("direct", "zstd", 0)
     assert nodes.sh("fog2", f"ls {BASE}", check=False) == ""
     assert_nothing_left(nodes)
     nodes.send(checkpoint)
-    assert not nodes.module("fog1", "checkpoint_transfer", "--check", path=checkpoint, destination="fog2")["changed"]
+    assert not nodes.task("fog1", "checkpoint_transfer", "--check", path=checkpoint, destination="fog2")["changed"]
 
 
 def test_the_controller_relays_where_the_source_cannot_reach_the_destination(nodes, checkpoint):

@@ -221,19 +221,3 @@ def test_a_terminal_and_a_deleted_file(lab):
     seen = len(lab.lines("fog2", "mover"))
     wait_for(lambda: len(lab.lines("fog2", "mover")) > seen + 5, "more lines")
     assert lab.docker("fog2", "exec", "mover", "cat", "/proc/1/fd/3") == "kept"
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("exec 3<>/file; ln /file /other; rm /file", "it holds the deleted file /file"),
-        ("exec 3<>/file; dd if=/dev/zero bs=1M count=2 of=/file; rm /file", "/file is open and deleted"),
-    ],
-)
-def test_what_is_refused_beforehand(lab, script, reason):
-    lab.start("fog1", "mover", f"{script}; {COUNT}")
-    wait_for(lambda: len(lab.lines("fog1", "mover")) > 5, "the first lines")
-    message = failure(lab.migrate("mover", check=False))
-    assert reason in message
-    assert "nothing was changed, the container runs on as before" in message
-    assert lab.running_on("mover") == ["fog1"]

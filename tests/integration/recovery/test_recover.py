@@ -121,11 +121,11 @@ def test_what_is_let_go_of_never_runs_again(lab):
     written = lab.lines("fog1", "twin")
     facts = {"container": identity, "name": "twin", "source": "fog1", "destination": "fog2", "mode": "precopy"}
     journal = {"id": "twin-1", "state": "open", "role": "source", **facts}
-    assert lab.module("fog1", "migration_journal", **journal)["changed"]
-    assert not lab.module("fog1", "migration_journal", **journal)["changed"]
-    refused = lab.module("fog1", "migration_journal", **{**journal, "id": "twin-2"})
+    assert lab.task("fog1", "migration_journal", **journal)["changed"]
+    assert not lab.task("fog1", "migration_journal", **journal)["changed"]
+    refused = lab.task("fog1", "migration_journal", **{**journal, "id": "twin-2"})
     assert refused["failed"] and "is under way" in refused["msg"] and refused["other"]["id"] == "twin-1"
-    assert lab.module("fog1", "migration_journal", "--check", id="twin-1", state="finished")["changed"]
+    assert lab.module("fog1", "migration_journal", check_mode=True, id="twin-1", state="finished")["changed"]
     assert lab.module("fog1", "migration_info")["migrations"][0]["now"]["container"] == "paused"
     assert lab.module("fog1", "migration_journal", id="twin-1", state="finished")["changed"]
     assert followed.lines() == written

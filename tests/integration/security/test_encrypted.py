@@ -109,7 +109,7 @@ def test_one_that_is_there_already_is_encrypted_in_its_place(lab, secretive):
     secretive.checkpoint()
     seen = len(lab.lines("fog1", "looper100"))
     wishes = {"name": "kept", "state": "encrypted", "encryption_key": KEY}
-    would = lab.module("fog1", "container_checkpoint", "--check", **wishes)
+    would = lab.module("fog1", "container_checkpoint", check_mode=True, **wishes)
     assert would["changed"] and secretive.found_in(PATH)
     assert lab.module("fog1", "container_checkpoint", **wishes)["changed"]
     assert secretive.found_in("/var/lib/fog-migration") == ""

@@ -15,7 +15,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from . import node_modules
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
 
@@ -124,6 +126,9 @@ class Followed:
 class Lab:
     """Two fog servers and a client, up, and bare servers when a test asks for them."""
 
+    # Nodes that have our modules of this session.
+    _with_modules: ClassVar[set[str]] = set()
+
     def __init__(self) -> None:
         self.read_inventory()
 
@@ -139,6 +144,7 @@ class Lab:
     def bare(self, count: int, suite: str = "trixie") -> list[str]:
         """Makes the first bare servers anew, so many, of this Debian; their names. The other nodes stay as they are."""
         fresh = [f"bare{number}" for number in range(1, count + 1)]
+        self._with_modules.difference_update(fresh)
         everything = [f"{NAME}-{node}" for node in fresh]
         subprocess.run(["docker", "rm", "-f", *everything], capture_output=True, check=False)
         subprocess.run(["docker", "volume", "rm", "-f", *everything], capture_output=True, check=False)
@@ -241,10 +247,10 @@ class Lab:
         return self.playbook("migrate.yml", *words, check=check, container=container, **extra)
 
     @staticmethod
-    def begin(**extra) -> subprocess.Popen:
+    def begin(*words: str, **extra) -> subprocess.Popen:
         """C(migrate.yml) under way, in a process group of its own; what it says can be read line by line."""
         return subprocess.Popen(
-            ["ansible-playbook", "migrate.yml", "-e", json.dumps(extra)],
+            ["ansible-playbook", "migrate.yml", *words, "-e", json.dumps(extra)],
             cwd=PLAYBOOKS,
             env={**environment(), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -261,8 +267,15 @@ class Lab:
                     break
             os.killpg(playbook.pid, signal.SIGKILL)
 
-    def module(self, node: str, module: str, /, *words: str, **arguments) -> dict:
-        """The result of one of our modules on a node; C(failed) tells whether it failed."""
+    def module(self, node: str, module: str, /, *, check_mode: bool = False, **arguments) -> dict:
+        """The result of one of our modules on a node; C(failed) tells whether it failed. Ansible has no part in it."""
+        if node not in self._with_modules:
+            node_modules.lay_down(self.exec_command(node))
+            self._with_modules.add(node)
+        return node_modules.run(self.exec_command(node), module, arguments, check_mode)
+
+    def task(self, node: str, module: str, /, *words: str, **arguments) -> dict:
+        """The same as a task of Ansible's, whose action plugins some of our modules need."""
         command = ["ansible", node, "-m", f"fog.migration.{module}", *words]
         # An empty object would be taken for words.
         command += ["-a", json.dumps(arguments)] if arguments else []

@@ -4,10 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Makes the Docker image of a lab node from Debian's packages.
-# Usage: build.sh IMAGE NAME SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES
+# Usage: build.sh IMAGE SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES
 set -euo pipefail
 
-image=$1 lab=$2 suite=$3 mirror=$4 packages=$5
+image=$1 suite=$2 mirror=$3 packages=$4
 here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -27,7 +27,7 @@ options=(
 
 # Tagged only when it is complete.
 if imported=$(mmdebstrap "${options[@]}" "$suite" - ${mirror:+"$mirror"} |
-    docker import --change "LABEL org.fog-migration.lab-image=$lab" --change 'CMD ["/usr/local/sbin/lab-init"]' -); then
+    docker import --change "LABEL org.fog-migration.lab-image=$image" --change 'CMD ["/usr/local/sbin/lab-init"]' -); then
     docker tag "$imported" "$image"
 else
     docker image rm --force "$imported" >/dev/null 2>&1 || true

@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever a source sends for the configuration of a container: it is refused in one sentence, or is one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inspected import INSPECT
+
+from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
+from fuzz.made_up import as_json, like, payloads, values
+
+SENT = {
+    "inspect": INSPECT,
+    "volumes": [{"Name": "data", "Driver": "local", "Options": None, "Labels": {}}],
+    "moving": ["/data"],
+    "single_files": ["/etc/own.conf"],
+}
+
+
+@given(st.one_of(like(SENT), values))
+def test_a_configuration(value):
+    try:
+        config = Config.from_json(value)
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+        assert value != SENT
+    else:
+        assert config.to_json() == value
+        assert Config.from_json(json.loads(json.dumps(config.to_json()))).to_json() == json.loads(json.dumps(value))
+        assert all(isinstance(one, str) for one in config.moving + config.single_files)
+        assert all(isinstance(one["Name"], str) for one in config.volumes)
+        assert isinstance(config.inspect["Config"], dict) and isinstance(config.inspect["HostConfig"], dict)
+
+
+@given(st.one_of(like(SENT).map(as_json), payloads))
+def test_the_file_with_a_configuration(data):
+    """The migration has no entry in the journal, so what is a configuration is of no use either."""
+    with tempfile.TemporaryDirectory() as folder, pytest.raises((Refused, MigrationError)) as refusal:
+        path = Path(folder, "config.json")
+        path.write_bytes(data)
+        run_destination._make_container({"migration": "of-nobody", "name": "looper"}, str(path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_configuration_that_the_others_are_like_is_one():
+    assert Config.from_json(SENT).to_json() == SENT
