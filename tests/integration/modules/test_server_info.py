@@ -50,6 +50,8 @@ def test_with_the_sdk_and_without_it(shop):
     wanted = {"container": "web", "containers": ["db", "none"], "paths": ["/etc/hostname", "/none"]}
     without, by_sdk = (told(shop.module("fog1", "server_info", **wanted, **more)) for more in ({}, {"debug": True}))
     assert without.pop("free").keys() == by_sdk.pop("free").keys() == {"checkpoints", "docker"}
+    for facts in (without, by_sdk):
+        assert facts["host"].pop("memory_available") > 0
     # The memory of a process that has just begun grows a little.
     assert all(
         one["container"].pop("memory") > 0 and one["described"]["db"].pop("memory") > 0 for one in (without, by_sdk)
