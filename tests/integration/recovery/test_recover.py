@@ -97,7 +97,7 @@ def test_the_controller_dies(lab, start, mode, task, node):
 def test_one_migration_at_a_time(lab, start):
     start(COUNTER + " & x=$(head -c 30000000 /dev/urandom | base64); wait", "--restart", "always")
     followed = lab.follow("fog1", "mover")
-    first = threading.Thread(target=lab.migrate, args=("mover",), kwargs={"migration_rate_limit": 4})
+    first = threading.Thread(target=lab.migrate, args=("mover",), kwargs={"migration_rate_limit": 2})
     first.start()
     wait_for(
         lambda: "journal" in lab.sh("fog1", "ls -d /var/lib/fog-migration/journal/*.json", check=False), "its begin"
