@@ -284,6 +284,8 @@ def _problem(source: dict, destination: dict, containers: list[str], here: str, 
     for host, facts in ((here, source), (there, destination)):
         if facts.get("unreachable") or facts.get("failed") or "containers" not in facts:
             return f"{host} cannot be reached or used ({facts.get('msg', 'it gave no answer')})"
+    if not containers:
+        return "no container is named"
     missing = [name for name in containers if not source["described"].get(name)]
     return f"there is no container {', '.join(missing)} on {here}" if missing else ""
 

@@ -60,7 +60,10 @@ class Agent:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.pid = deploy.running(folder) or 0
+        pid = deploy.running(folder)
+        # A signal to the process 0 would be one to all of our own group.
+        assert pid, f"the agent of {folder} has ended"
+        self.pid = pid
 
     def runs(self) -> bool:
         """Whether the process is there."""

@@ -98,6 +98,9 @@ def stop(folder: str) -> bool:
     deadline = time.monotonic() + STOP_LIMIT
     while deploy.running(folder) and time.monotonic() < deadline:
         time.sleep(0.01)
+    if not deploy.running(folder):
+        # One that was killed has not removed it.
+        shutil.rmtree(folder, ignore_errors=True)
     return ran
 
 

@@ -8,6 +8,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -42,9 +43,17 @@ def spawn(work: Callable[[], object]) -> int:
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
         # Above all the connection of the request: whoever waits for its answer waits until nobody has it open.
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        _close_all_but_standard()
         in_child(work)
     return child
+
+
+def _close_all_but_standard() -> None:
+    """Closes all descriptors but standard input, output and error."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2:
+            with contextlib.suppress(OSError):
+                os.close(number)
 
 
 def stop(folder: str) -> None:

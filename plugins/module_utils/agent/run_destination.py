@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.config imp
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
 
 # What can go wrong while a container is made.
-_MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+_MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
 # Sessions that sshd allows in one connection unless it is told otherwise (MaxSessions in sshd_config(5)).
 SESSIONS = 10
 
