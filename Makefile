@@ -54,7 +54,7 @@ check: setup-dev ## lint, types and unit tests: minutes, no lab
 	@pytest tests/unit --numprocesses=2 $(ARGS)
 
 test: setup-dev ## lint and sanity beside the unit and integration tests, which have two labs side by side; what CI runs
-	@$(call say,'Unit and integration tests, with lint and sanity beside them')
+	@$(call say,'Unit and integration tests with lint and sanity beside them')
 	@mkdir -p .cache; { $(MAKE) lint && $(MAKE) sanity; } >.cache/check.log 2>&1 & check=$$!; \
 	    tests=0; pytest --numprocesses=2 --dist=loadfile --junitxml=.cache/tests.xml || tests=$$?; \
 	    checked=0; wait $$check || checked=$$?; cat .cache/check.log; \
