@@ -95,17 +95,22 @@ def test_the_key_feeds_one_folder_and_stays_where_it_was_made(nodes):
         assert nodes.sh(node, f"grep -rlaF {private} /run /root /tmp || true") == ""
 
 
+JOURNAL = "/var/lib/fog-migration/journal"
+
+
 @pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_no_key_is_left_when_a_migration_fails(lab, mode):
     """Nobody takes the bytes: a tmpfs without any room."""
     lab.start("fog1", "looper100", NATURALS)
     counted(lab, "fog1", "looper100", 5)
-    lab.sh("fog2", f"mkdir -p {CHECKPOINTS} && mount -t tmpfs -o size=4k tmpfs {CHECKPOINTS}")
+    # In live mode nothing is written to the disk but the journal.
+    full = CHECKPOINTS if mode == "cold" else JOURNAL
+    lab.sh("fog2", f"mkdir -p {full} && mount -t tmpfs -o size=4k tmpfs {full}")
     try:
         done = lab.migrate("looper100", check=False, migration_mode=mode, migration_ignore=["space_destination"])
         assert "No space left on device" in failure(done)
     finally:
-        lab.sh("fog2", f"umount {CHECKPOINTS}")
+        lab.sh("fog2", f"umount {full}")
     assert lab.running_on("looper100") == ["fog1"]
     for node in lab.servers():
         assert lab.sh(node, "grep -c fog-migration /root/.ssh/authorized_keys || true").strip() == "0"
@@ -257,7 +262,8 @@ def test_nobody_else_sees_anything_at_any_time(lab, watched, mode):
     others = [line for line in seen if not line.startswith("root sees ")]
     assert [line for line in others if line not in NAMES] == [], "\n".join(others)
     # There was something to see.
-    for part in ("/checkpoints/", "manifest.json", "/run/fog-migration/transfer-"):
+    written = ("/checkpoints/", "manifest.json") if mode == "cold" else ("/run/fog-migration/agent-",)
+    for part in (*written, "/run/fog-migration/transfer-"):
         assert any(part in line for line in seen), part
 
 
