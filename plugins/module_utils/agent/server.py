@@ -53,8 +53,11 @@ class Agent:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(os.path.join(folder, SOCKET))
+        path = os.path.join(folder, SOCKET)
+        # Under its name only once it listens: whoever waits for it connects at once.
+        self.listener.bind(path + ".new")
         self.listener.listen(64)
+        os.rename(path + ".new", path)
         self._asked = time.monotonic()
         # Those that answer requests now.
         self._children: set[int] = set()

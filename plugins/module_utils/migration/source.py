@@ -630,8 +630,11 @@ def run(directory, order, command):
     try:
         source.greet()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(os.path.join(directory, SOCKET))
+        path = os.path.join(directory, SOCKET)
+        # Under its name only once it listens: whoever waits for it connects at once.
+        listener.bind(path + ".new")
         listener.listen()
+        os.rename(path + ".new", path)
         serve(source, listener, order["patience"])
     except ChannelError as exc:
         sys.stderr.write((ssh_access.ssh_complaint(connection.lines) or str(exc)) + "\n")
