@@ -111,7 +111,8 @@ def _containers(given: dict[str, Any]) -> dict[str, Any]:
     odd = [name for name in [*named, words["new_name"]] if name and not NAME.fullmatch(name)]
     if odd:
         raise Misunderstood(
-            f"{odd[0]!r} is no name that Docker has for a container; for several say -e containers=NAME,NAME"
+            f"{odd[0]!r} is no name that Docker has for a container; say -e container=NAME, or for several "
+            "-e containers=NAME,NAME"
         )
     if words["new_name"] and len(named) != 1:
         raise Misunderstood("new_name= is for one container, those that move together keep their names; leave it away")

@@ -96,7 +96,10 @@ class Coordinator:
         for one in going:
             each = by_id.get(one["id"], {"failure": {"msg": "its agent said nothing of it"}})
             if "failure" in each:
-                one["failure"] = dict(each["failure"], stage=stage, host=server.name)
+                # An end of a channel knows the other one by no name.
+                other = self.destination if server is self.source else self.source
+                what = str(each["failure"]["msg"]).replace("the other end", other.name)
+                one["failure"] = dict(each["failure"], msg=what, stage=stage, host=server.name)
             else:
                 found[one["id"]] = each["result"]
         return dict(answer, migrations=found)

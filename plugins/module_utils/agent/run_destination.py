@@ -27,6 +27,8 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import fra
 
 # What can go wrong while a container is made.
 _MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
+# Seconds that a container has to run here before that counts: what cannot go on here mostly ends at once.
+PROOF = 0.5
 # Sessions that sshd allows in one connection unless it is told otherwise (MaxSessions in sshd_config(5)).
 SESSIONS = 10
 
@@ -186,6 +188,8 @@ def _make_container(order: dict[str, Any], path: str) -> str:
 
 def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, dict[str, Any]]:
     """Whether each container C(runs) here; its C(id), C(state) and C(health)."""
+
+    time.sleep(PROOF)
 
     def one(move: Move) -> dict[str, Any]:
         entry = journal.load(move["id"])
