@@ -6,7 +6,7 @@
 One process for one migration, started by C(checkpoint_transfer). The modules speak to it through a socket in the
 transfer's private folder: one line of JSON asks, one line answers.
 
-    make      has the destination make the container, with all but its memory and its volumes' content, and arms it
+    make      has the destination make the container, with all but its memory and its volumes' content
     copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
     progress  how far that is
     arm       has the destination's Docker wait inside our OCI runtime
@@ -191,16 +191,17 @@ class Source:
             self._answers[str(answer.get("done"))] = answer
         return self._answers.pop(what)
 
-    def make(self, wish):
-        """Has the destination make the container again, and Docker there wait inside our OCI runtime; its ID there."""
+    def make(self, _wish):
+        """Has the destination make the container again, with what it has changed in its root file system; its ID there.
+
+        It is armed right before the freeze. While the start of a container waits, Docker there answers no question
+        about it, and what Docker counts of its log would not be right.
+        """
         known = config.describe(self.order["docker_socket"], self.container, self.order["mounts"])
         journal.note(self.order.get("migration"), moving={"volumes": known.config.moving_volumes()})
         self._send_config(known.config)
         made = self._done("made")
         self.files = self._following_of(known)
-        if not self.order.get("with_log"):
-            # Docker counts on with the size that its log has when the container is armed: all of it has to be there.
-            self.arm(wish)
         return {"container": str(made.get("container"))}
 
     def _send_config(self, known):

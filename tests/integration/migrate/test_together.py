@@ -20,7 +20,7 @@ DB = "n=0; while :; do echo $n; echo $n >>/common/db; n=$((n+1)); sleep 0.05; do
 WEB = """
 n=0
 while :; do
-    [ ! -e /place/forbidden ] || { sleep 0.5; exit 3; }
+    [ ! -e /place/forbidden ] || { sleep 0.2; exit 3; }
     echo $n
     echo $n >>/common/web
     n=$((n+1))
