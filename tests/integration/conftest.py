@@ -40,6 +40,7 @@ _CLEAR = """
 pkill -KILL -f '/run/fog-migration/.*channel[.]py'
 docker ps -aq | xargs -r docker rm -fv
 awk '$2 ~ "^/run/fog-migration/" { print $2 }' /proc/mounts | xargs -r umount -l
+sed -i '/ fog-migration:/d' /root/.ssh/authorized_keys
 rm -rf /var/lib/fog-migration /run/fog-migration* /var/log/fog-migration /tmp/ctrd-checkpoint*
 """
 
