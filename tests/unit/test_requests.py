@@ -99,7 +99,7 @@ def test_which_servers(limited, given, sides):
         (
             (),
             {"container": "web,db"},
-            "'web,db' is no name that Docker has for a container; for several say -e containers=",
+            "'web,db' is no name that Docker has for a container; say -e container=NAME, or for several -e containers=",
         ),
         ((), {"container": "../x"}, "'../x' is no name"),
         ((), {"container": True}, "container= is one word, and not True"),

@@ -12,10 +12,14 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 from typing import Callable, NoReturn
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+
+# Seconds until an agent that was told to end has removed its folder.
+STOP_LIMIT = 5
 
 
 def in_child(work: Callable[[], object]) -> NoReturn:
@@ -57,7 +61,10 @@ def _close_all_but_standard() -> None:
 
 
 def stop(folder: str) -> None:
-    """Ends the agent of this folder, once the request that says so was answered."""
+    """Ends the agent of this folder; returns when its folder has gone, or after a while."""
     pid = deploy.running(folder)
     if pid:
         os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_LIMIT
+    while os.path.exists(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -48,7 +48,7 @@ def one_sentence(message: str, *parts: str) -> None:
 def test_no_container_named(lab, looper):
     one_sentence(failure(lab.playbook("migrate.yml", check=False)), "say -e container=NAME")
     one_sentence(failure(lab.migrate("a/b", check=False)), "say -e container=NAME")
-    several = {"containers": "looper100", "new_name": "x"}
+    several = {"containers": "looper100,other", "new_name": "another"}
     one_sentence(
         failure(lab.playbook("migrate.yml", check=False, **several)), "those that move together keep their names"
     )
