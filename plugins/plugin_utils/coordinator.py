@@ -151,7 +151,7 @@ class Coordinator:
     def copy(self) -> None:
         """Stage 2: memory and files are copied until further rounds would not pay, with a line of progress for each."""
         began = time.monotonic()
-        wanted = [one for one in self.going if copies_beforehand(one)]
+        wanted = [one for one in self.going if transfer.copies_beforehand(one)]
         if wanted:
             self._ask(self.source, "Pre-copy", "copy")
         ended: dict[str, dict[str, Any]] = {}
@@ -209,11 +209,6 @@ def _told(one: Move) -> Move:
     """What an agent needs to know of a migration."""
     names = ("id", "container", "container_id", "name", "source", "destination", "mode", "lazily", "mounts", "log")
     return {key: one[key] for key in (*names, "networks", "memory", "together")}
-
-
-def copies_beforehand(one: Move) -> bool:
-    """Whether something is copied while the container runs, before the task that freezes it."""
-    return one["mode"] in transfer.PRECOPY_MODES or bool(one["mounts"]) or one["log"]
 
 
 def _transferred(one: Move, told: dict[str, Any] | None) -> dict[str, Any]:

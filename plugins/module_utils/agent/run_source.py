@@ -22,7 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.each import Mo
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source
+from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source, switchover
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
 
@@ -239,16 +239,7 @@ def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
     """
     client = api.connect(options.DEFAULTS)
     try:
-        members = [_held(client, move, channel_of(folder, move)) for move in moves]
-        group = group_migration.Moves(members)
-        try:
-            group.run()
-        except MigrationError:
-            for one in group.stayed:
-                if one.held:
-                    client.update_container(one.container_id, restart_policy=one.held)
-            raise
-        return [dict(one.told, container=one.container, restart_policy_held=one.held) for one in members]
+        return switchover.move(client, [_held(client, move, channel_of(folder, move)) for move in moves])
     finally:
         client.close()
 

@@ -32,17 +32,29 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
     result = {"changed": True, "path": path, "diff": diff}
     if request.check_mode:
         return result
-    moves = group_migration.Moves(_members(client, [params, *params["others"]]))
+    members = _members(client, [params, *params["others"]])
+    try:
+        told = move(client, members)
+    except MigrationError as error:
+        error.details["restart_policy_held"] = members[0].held
+        raise
+    return dict(result, **told[0], others=told[1:])
+
+
+def move(client: api.CheckpointClient, members: list[group_migration.Move]) -> list[dict]:
+    """Moves these containers together; what is told of each.
+
+    :raises MigrationError: of the first one that could not; the restart policy of those that stayed is back then.
+    """
+    moves = group_migration.Moves(members)
     try:
         moves.run()
-    except MigrationError as error:
+    except MigrationError:
         for one in moves.stayed:
             if one.held:
                 client.update_container(one.container_id, restart_policy=one.held)
-        error.details["restart_policy_held"] = moves.members[0].held
         raise
-    told = [dict(one.told, container=one.container, restart_policy_held=one.held) for one in moves.members]
-    return dict(result, **told[0], others=told[1:])
+    return [dict(one.told, container=one.container, restart_policy_held=one.held) for one in members]
 
 
 def _members(client: api.CheckpointClient, moving: list[dict]) -> list[group_migration.Move]:
