@@ -130,7 +130,7 @@ class Coordinator:
             one["access"] = {key: there[key] for key in ("user", "host_keys", "sessions")}
 
     def arm(self) -> None:
-        """Stage 1: the containers are made and armed at the destination."""
+        """Stage 1: the containers are made at the destination, ready to be armed."""
         if self.going:
             address, port = self._address()
             there = dict(self.going[0]["access"], address=address, port=port)

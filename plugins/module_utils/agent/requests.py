@@ -13,9 +13,9 @@ The order of a live migration:
 stage       at                    requests
 ==========  ====================  ==================================================================================
 1           source, destination   reserve: the journal, networks, room for the memory, the key of the run
-1           source                arm: the one SSH connection, the channels; containers are made and armed there
+1           source                arm: the one SSH connection, the channels; the containers are made there
 2           source                copy, then progress
-3           source                switch_over
+3           source                switch_over: armed there, frozen here, handed over
 4           destination, source   verify, then commit
 5           source, destination   finish
 ==========  ====================  ==================================================================================

@@ -26,6 +26,11 @@ EXPIRY_MARGIN = 300
 _TOLD = ("id", "name", "source", "destination", "mode", "together")
 
 
+def run_of(folder: str) -> str:
+    """The name of the run, by which its key is known, from the agent's folder."""
+    return os.path.basename(folder).rpartition("-")[2]
+
+
 def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copies: tuple[int, int]) -> dict[str, Any]:
     """Opens the journal and makes a private folder; C(directory), C(staging) and C(staging_path).
 
@@ -41,11 +46,10 @@ def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copie
         raise MigrationError(what, "nothing was changed", remedy)
     user = ssh_access.login_user(arguments.get("user"))
     expires = int(time.time()) + int(arguments["timeout"]) + EXPIRY_MARGIN
-    # The key of the run is called as the run is; sockets have no long names.
-    run = os.path.basename(folder).rpartition("-")[2]
+    # Sockets have no long names.
     directory = work_dir.path_of(secrets.token_hex(8), role, expires)
     # So that what ends the migration removes this folder, and takes the key of the run out again.
-    journal.note(move["id"], transfers=[{"id": run, "directory": directory, "user": user}])
+    journal.note(move["id"], transfers=[{"id": run_of(folder), "directory": directory, "user": user}])
     work_dir.make(directory)
     with open(os.path.join(folder, "reserved"), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")

@@ -87,7 +87,7 @@ def _admit(folder: str, public_key: str, user: str, timeout: int) -> None:
     now = time.time()
     expires = int(now) + timeout + reservation.EXPIRY_MARGIN
     version = ssh_access.installed_ssh_version()
-    line = ssh_access.authorized_line(public_key, command, _run_of(folder), expires, version).encode("ascii")
+    line = ssh_access.authorized_line(public_key, command, reservation.run_of(folder), expires, version).encode("ascii")
     ssh_access.edit_authorized_keys(
         user, lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line)
     )
@@ -104,11 +104,9 @@ def revoke(folder: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
-    ssh_access.edit_authorized_keys(user, lambda old: ssh_access.without_transfer(old, _run_of(folder), time.time()))
-
-
-def _run_of(folder: str) -> str:
-    return os.path.basename(folder).rpartition("-")[2]
+    ssh_access.edit_authorized_keys(
+        user, lambda old: ssh_access.without_transfer(old, reservation.run_of(folder), time.time())
+    )
 
 
 def _make_networks(move: Move) -> None:

@@ -122,7 +122,7 @@ def _channel(control: str, identity: str) -> list[str]:
 
 
 def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
-    """Opens the channel of each migration; the container is made at the destination, and armed there."""
+    """Opens the channel of each migration; the container is made at the destination, ready to be armed."""
     moves: list[Move] = arguments["migrations"]
     with steps.step("", "connect"):
         controls = connect(folder, arguments["destination"], len(moves))
