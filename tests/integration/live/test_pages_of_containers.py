@@ -209,4 +209,5 @@ def test_restore(lab, bundle, tmp_path, mode, lazily):
     for number in (0, before - 1, before, before + 1, len(written) - 1):
         assert written[number] == churn_line(number)
     shown = lab.sh("fog1", f"grep -h nr_lazy: {PLACE}/work-there/restore.log")
-    assert (int(shown.split()[-1]) > 0) == lazily, shown
+    # One line for each process; the youngest of them may have nothing that can be lazy.
+    assert any(int(line.split()[-1]) for line in shown.splitlines()) == lazily, shown
