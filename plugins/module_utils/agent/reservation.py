@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, order_path
+from ansible_collections.fog.migration.plugins.module_utils.agent.processes import RESERVED
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging, work_dir
@@ -51,7 +52,7 @@ def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copie
     # So that what ends the migration removes this folder, and takes the key of the run out again.
     journal.note(move["id"], transfers=[{"id": run_of(folder), "directory": directory, "user": user}])
     work_dir.make(directory)
-    with open(os.path.join(folder, "reserved"), "a", encoding="utf-8") as stream:
+    with open(os.path.join(folder, RESERVED), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
     path, limit = os.path.join(directory, work_dir.STAGING), int(arguments["staging_limit"]) * MIB
     made = staging.make(path, arguments["staging_directory"], int(move["memory"]), *copies, limit)
