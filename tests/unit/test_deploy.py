@@ -63,7 +63,13 @@ def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "part", ["transport.directory_transfer", "migration.source", "migration.destination", "network.network_lock"]
+    "part",
+    [
+        "transport.directory_transfer",
+        "migration.channel.source",
+        "migration.channel.destination",
+        "network.network_lock",
+    ],
 )
 def test_a_program_needs_nothing_that_servers_lack(part):
     found = {name: outside(text) for name, text in deploy.sources(part).items()}

@@ -28,12 +28,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, run_destination, run_source
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 Answer = Dict[str, Any]
@@ -62,9 +63,15 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
     if len(descriptors) != 2:
         connection.sendall(b"a channel is attached with two descriptors\n")
         return
-    problem = run_destination.serve(folder, identity, *descriptors)
-    if problem:
-        connection.sendall(problem.encode("utf-8", "replace") + b"\n")
+    try:
+        run_destination.serve(folder, identity, *descriptors)
+    except (CollectionError, OSError) as exc:
+        reason = f"{exc}\n"
+        try:
+            connection.sendall(reason.encode("utf-8", "replace"))
+        except OSError:
+            # Nobody is at the other side any more: it is in the agent's own log.
+            sys.stderr.write(reason)
 
 
 def close(folder: str) -> None:

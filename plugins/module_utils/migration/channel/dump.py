@@ -112,8 +112,8 @@ class Dump(threading.Thread):
             )
             os.close(writer)
             with os.fdopen(reader, "rb") as status:
-                said = status.read(1)
-            if said != b"\0":
+                ready = status.read(1)
+            if ready != b"\0":
                 process.wait()
                 output.seek(0)
                 raise FreezeError(why_not(output.read(), self._places[2]))
