@@ -25,7 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import wor
 
 STAGE = "Migration agent"
 ARCHIVE = "agent.zip"
-# Seconds until a new agent answers, and until one that was told to has ended.
+# Seconds until a new agent answers, and until one that has to stop has ended.
 START_LIMIT = 30
 STOP_LIMIT = 10
 _LAUNCHER = """import os

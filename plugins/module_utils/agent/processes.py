@@ -18,7 +18,7 @@ from typing import Callable, NoReturn
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
-# Seconds until an agent that was told to end has removed its folder.
+# Seconds until an agent that has to end has removed its folder.
 STOP_LIMIT = 5
 
 

@@ -7,7 +7,7 @@ Requests about the migrations of a run name them by C(migrations), and are answe
 by the ID of the migration, with C(result), or with C(failure) where that one failed. What one of them does concerns no
 other one, unless they move together.
 
-The order of a live migration:
+The requests of a live migration, in their order:
 
 ==========  ====================  ==================================================================================
 stage       at                    requests
@@ -59,7 +59,7 @@ def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
 
 
 def attach(folder: str, identity: str, descriptors: list[int], connection: socket.socket) -> None:
-    """Serves the channel of a migration; what is said on I(connection) is why it cannot be served."""
+    """Serves the channel of a migration; I(connection) gets the reason when that fails."""
     if len(descriptors) != 2:
         connection.sendall(b"a channel is attached with two descriptors\n")
         return

@@ -8,6 +8,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -109,7 +110,6 @@ def reserve(
     work_dir.make(directory)
     with open(os.path.join(folder, "reserved"), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
-    os.symlink(directory, _link_of(folder, move["id"]))
     limit = int(arguments["staging_limit"])
     made = memory_staging.make(
         directory, move["id"], arguments["staging_directory"], int(move["memory"]), copies, limit
@@ -137,6 +137,7 @@ def channel_of(folder: str, move: Move) -> str:
 
     :raises MigrationError: when nothing was reserved for this migration in this run.
     """
+    journal.path_of(move["id"])
     try:
         return os.path.join(os.readlink(_link_of(folder, move["id"])), requests.SOCKET)
     except FileNotFoundError as exc:
@@ -144,7 +145,12 @@ def channel_of(folder: str, move: Move) -> str:
 
 
 def store(folder: str, identity: str, reserved: ReservedSource | ReservedDestination) -> None:
-    """Keeps what an end of the channel has to know, until it is started."""
+    """Keeps what an end of the channel has to know until it is started; at the source, also where its socket is."""
+    if isinstance(reserved, ReservedSource):
+        link = _link_of(folder, identity)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+        os.symlink(reserved.directory, link)
     path = settings_path(folder, identity)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(reserved), stream)

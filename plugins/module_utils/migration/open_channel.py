@@ -4,7 +4,7 @@
 
 """The steps that open the channel of a live migration, each on one of its two hosts, and how far pre-copy is.
 
-Every step takes the options of the task (I(params)) and what the controller says for this step (I(orders)).
+Every step takes the options of the task (I(params)) and what the controller adds for this step (I(step_options)).
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -36,19 +36,19 @@ OPEN_SECONDS = 30
 PROGRESS_SECONDS = 2
 
 
-def open_destination(params: dict, orders: dict, check_mode: bool) -> dict:
+def open_destination(params: dict, step_options: dict, check_mode: bool) -> dict:
     """Staging at the destination, its end of the migration, and the line that admits the source."""
-    facts = transfer_steps.look_at_destination(orders)
+    facts = transfer_steps.look_at_destination(step_options)
     if check_mode or facts["sudo_problem"]:
         return facts
-    directory = transfer_steps.make_directory(params, orders, "destination", facts["user"])
+    directory = transfer_steps.make_directory(params, step_options, "destination", facts["user"])
     facts["directory"] = directory
     facts["staging"] = _make_staging(directory, params, transfer.copies_there(params["live"]["mode"]))
-    program = _lay_down_destination(directory, params, orders)
-    return transfer_steps.admit_source(params, orders, facts, program)
+    program = _install_destination(directory, params, step_options)
+    return transfer_steps.admit_source(params, step_options, facts, program)
 
 
-def _lay_down_destination(directory: str, params: dict, orders: dict) -> list[str]:
+def _install_destination(directory: str, params: dict, step_options: dict) -> list[str]:
     """What the source's key may run; the words of its command."""
     live = params["live"]
     own = settings.for_destination(
@@ -57,7 +57,7 @@ def _lay_down_destination(directory: str, params: dict, orders: dict) -> list[st
         live["restore_timeout"],
         container=live["armed"],
         docker_socket=live["docker_socket"],
-        host=orders["host"],
+        host=step_options["host"],
         together=live["together"],
         mounts=live["mounts"],
         log=live["log"],
@@ -75,12 +75,12 @@ def _make_staging(directory: str, params: dict, copies: tuple[int, int]) -> dict
     return memory_staging.make(directory, params["migration"], disk, live["memory"], copies, limit)
 
 
-def open_channel(params: dict, orders: dict, _check_mode: bool) -> dict:
+def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
     """Starts the source's end of a live migration, which holds the channel open behind this task."""
-    directory, live = orders["directory"], params["live"]
+    directory, live = step_options["directory"], params["live"]
     key = os.path.join(directory, "key")
-    hosts_file = transfer_steps.write_known_hosts(directory, orders["host_keys"])
-    ssh = SshTarget(key, hosts_file, orders["user"], orders["address"], orders["port"])
+    hosts_file = transfer_steps.write_known_hosts(directory, step_options["host_keys"])
+    ssh = SshTarget(key, hosts_file, step_options["user"], step_options["address"], step_options["port"])
     staging = _make_staging(directory, params, transfer.copies_here(live["mode"], live["lazily"]))
     channel = _start_source(directory, _source_settings(directory, params, ssh))
     # It has done what it was for.
@@ -148,11 +148,11 @@ def _ask(channel: str, request: dict) -> dict:
         raise StepFailed(exc.what) from exc
 
 
-def progress(_params: dict, orders: dict, _check_mode: bool) -> dict:
+def progress(_params: dict, step_options: dict, _check_mode: bool) -> dict:
     """How far pre-copy is; as soon as it has ended, or after a moment."""
     deadline = time.monotonic() + PROGRESS_SECONDS
     while True:
-        now = _ask(orders["channel"], {"do": "progress"})
+        now = _ask(step_options["channel"], {"do": "progress"})
         if now["ended"] or time.monotonic() > deadline:
             return {"progress": now}
         time.sleep(0.1)

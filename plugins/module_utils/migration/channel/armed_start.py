@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Docker's start of the container at the destination, which waits inside our OCI runtime for the request to restore.
 
-The runtime and this end meet in a folder: two FIFOs, C(order) to the runtime and C(answer) from it, and files.
+The runtime and this end meet in a folder, by files and two FIFOs: C(order) takes requests to the runtime, C(answer) has
+its answers.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """

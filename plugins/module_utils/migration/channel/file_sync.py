@@ -105,7 +105,7 @@ class FileSync:
 
     :param container: its ID.
     :param bytes_per_second: the limit to the rate while it runs; 0 for none.
-    :param done: is called with words, and returns when the destination has answered that this is done.
+    :param done: is called with the name of an answer, and returns when the destination has given it.
     """
 
     def __init__(self, frames: Frames, container: str, bytes_per_second: float, done: Callable[[str], object]) -> None:
@@ -164,7 +164,7 @@ class FileSync:
             self.frames.write_json(DO, {"do": "files", "round": number, "tree": tree, "fresh": fresh})
             result = work()
         except Interrupted:
-            # If it had a reason to close the channel, it has said so before.
+            # If it had a reason to close the channel, it has sent it before.
             self._done(answer)
             raise
         self._done(answer)
@@ -188,7 +188,7 @@ class Log:
         self.send(bytes_per_second)
 
     def look(self, _processes: Iterable[int]) -> None:
-        """Docker may still write what the container has said before it stood still: it is found when it is sent."""
+        """Docker may still write what the container logged before it stood still: that is found when it is sent."""
 
     def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether it was sent, and how many bytes it was."""
