@@ -20,7 +20,12 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging, transfer_steps
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests, settings
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
+    destination,
+    requests,
+    settings,
+    source,
+)
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     SourceSettings,
@@ -62,7 +67,7 @@ def _install_destination(directory: str, params: dict, step_options: dict) -> li
         mounts=live["mounts"],
         log=live["log"],
     )
-    return deploy.install(directory, own.to_json(), "migration.channel.destination")
+    return deploy.install(directory, own.to_json(), deploy.name_of(destination))
 
 
 def _make_staging(directory: str, params: dict, copies: tuple[int, int]) -> dict:
@@ -115,7 +120,7 @@ def _source_settings(directory: str, params: dict, ssh: SshTarget) -> SourceSett
 def _start_source(directory: str, own: SourceSettings) -> str:
     """Starts the source's end; its socket, once the channel is open."""
     log, channel = os.path.join(directory, "log"), os.path.join(directory, requests.SOCKET)
-    program = deploy.spawn(deploy.install(directory, own.to_json(), "migration.channel.source"), log)
+    program = deploy.spawn(deploy.install(directory, own.to_json(), deploy.name_of(source)), log)
     try:
         program_socket.wait_for(channel, log, OPEN_SECONDS, lambda: program.poll() is None)
     except program_socket.NotListening as exc:
