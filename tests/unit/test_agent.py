@@ -19,7 +19,7 @@ import pytest
 from agents import LIMIT, Agent, launcher, until
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import connect, launch, reservation, server
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, work_dir
@@ -219,6 +219,19 @@ def test_a_channel_ends_with_its_source(agent, tmp_path):
         process.wait(LIMIT)
     assert until(lambda: not directory.exists())
     assert agent.ask("ping")["result"]
+
+
+def test_why_a_channel_failed_comes_out_at_its_other_end(agent, tmp_path):
+    directory = reserved(agent, tmp_path)
+    with attached(agent, "looper-1") as process:
+        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
+        frames.expect_object(framing.HELLO)
+        frames.write_json(framing.HELLO, framing.greeting("destination"))
+        assert process.wait(LIMIT) == 1
+        assert process.stderr.read() == b"the other end is not a source of fog.migration\n"
+        with pytest.raises(Refused, match="not a source"):
+            frames.expect(framing.DONE)
+    assert not directory.exists()
 
 
 def test_a_migration_is_attached_once(agent, tmp_path):

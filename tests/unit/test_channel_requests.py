@@ -177,6 +177,11 @@ def test_an_end_that_dies_or_says_nothing(tmp_path, seconds):
 # A program that is to make its socket
 
 
+def test_a_program_that_has_not_even_a_log(tmp_path):
+    with pytest.raises(program_socket.NotListening, match=r"^no answer$"):
+        program_socket.wait_for(str(tmp_path / "x.sock"), str(tmp_path / "log"), 1, lambda: False)
+
+
 def test_a_socket_that_is_there(tmp_path):
     (tmp_path / "x.sock").touch()
     program_socket.wait_for(str(tmp_path / "x.sock"), "/none", 0, lambda: False)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Seconds between two looks.
 LOOK = 0.002
@@ -33,7 +34,7 @@ def wait_for(
     """Returns when the socket is there.
 
     :param path: the socket.
-    :param log: the file with the program's standard error.
+    :param log: the file with the program's standard error; there may be none yet.
     :param seconds: how long that may take.
     :param runs: whether the program runs still.
     :param reason: finds the reason in the lines of the log.
@@ -42,6 +43,5 @@ def wait_for(
     deadline = time.monotonic() + seconds
     while not os.path.exists(path):
         if not runs() or time.monotonic() > deadline:
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                raise NotListening(reason(stream.read().splitlines()) or "no answer")
+            raise NotListening(reason(procfs.read(log).splitlines()) or "no answer")
         time.sleep(LOOK)
