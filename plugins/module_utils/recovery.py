@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import api, c
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     armed_start,
-    requests,
+    source_requests,
     stopped_restore,
 )
 from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
@@ -151,12 +151,12 @@ def _wait(condition: Callable[[], object], deadline: float) -> bool:
 
 def _end_agent(directory: str, deadline: float) -> None:
     """Has the source's end of a live migration finish, or give up, whichever it is time for."""
-    socket = os.path.join(directory, requests.SOCKET)
+    socket = os.path.join(directory, source_requests.SOCKET)
     if deploy.running(directory) and os.path.exists(socket):
         try:
-            requests.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
+            source_requests.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
             return
-        except requests.NoAnswer:
+        except source_requests.NoAnswer:
             pass
         except MigrationError:
             # It has ended with a failure, and is closed.

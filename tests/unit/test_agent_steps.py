@@ -16,8 +16,7 @@ from docker import errors as docker_errors
 from ansible_collections.fog.migration.plugins.module_utils.agent import requests, run_source, steps
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import moving_container
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests as channel_requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import moving_container, source_requests
 
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (.*)")
 
@@ -219,16 +218,16 @@ def test_a_channel_that_does_not_answer(monkeypatch, error):
     def ask(*_arguments):
         raise error
 
-    monkeypatch.setattr(channel_requests, "_exchange", ask)
+    monkeypatch.setattr(source_requests, "_exchange", ask)
     with pytest.raises(MigrationError, match="the source's end of the channel does not answer"):
-        channel_requests.ask("/x", {"do": "copy"})
+        source_requests.ask("/x", {"do": "copy"})
 
 
 @pytest.mark.parametrize("state", moving_container.STATES)
 def test_a_channel_that_fails_says_how_the_container_is(monkeypatch, state):
-    monkeypatch.setattr(channel_requests, "_exchange", lambda *_arguments: {"error": "no room", "state": state})
+    monkeypatch.setattr(source_requests, "_exchange", lambda *_arguments: {"error": "no room", "state": state})
     with pytest.raises(MigrationError, match=r"^no room$") as failure:
-        channel_requests.ask("/x", {"do": "copy"})
+        source_requests.ask("/x", {"do": "copy"})
     error = failure.value
     assert (error.state, error.remedy) == moving_container.STATES[state]
     assert error.details == {"container_state": state}

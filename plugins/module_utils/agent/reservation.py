@@ -21,7 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.each import Mo
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests, settings
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     DestinationSettings,
@@ -139,7 +139,7 @@ def channel_of(folder: str, move: Move) -> str:
     """
     journal.path_of(move["id"])
     try:
-        return os.path.join(os.readlink(_link_of(folder, move["id"])), requests.SOCKET)
+        return os.path.join(os.readlink(_link_of(folder, move["id"])), source_requests.SOCKET)
     except FileNotFoundError as exc:
         raise _not_reserved(move["id"]) from exc
 

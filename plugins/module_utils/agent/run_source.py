@@ -24,7 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.steps import S
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, switchover
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests, settings, source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
@@ -139,7 +139,7 @@ def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
             program_socket.wait_for(channel, logs[move["id"]], CONNECT_LIMIT, lambda: procfs.started(child) is not None)
         except program_socket.NotListening as exc:
             raise MigrationError(f"the channel could not be opened ({exc})") from exc
-        return requests.ask(channel, {"do": "make"})
+        return source_requests.ask(channel, {"do": "make"})
 
     return each(moves, one, steps, "arm")
 
@@ -164,7 +164,7 @@ def copy(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     def one(move: Move) -> dict[str, Any]:
         reserved = reservation.load_source(folder, move["id"])
         request = {"do": "copy", "memory": reserved.copies_memory, "limits": reserved.limits._asdict()}
-        return requests.ask(reservation.channel_of(folder, move), request)
+        return source_requests.ask(reservation.channel_of(folder, move), request)
 
     return each(arguments["migrations"], one, steps, "copy")
 
@@ -176,7 +176,7 @@ def progress(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     def one(move: Move) -> dict[str, Any]:
         channel = reservation.channel_of(folder, move)
         while True:
-            now = requests.ask(channel, {"do": "progress"})
+            now = source_requests.ask(channel, {"do": "progress"})
             if now["ended"]:
                 steps.note(move["container"], f"copied: {now['ended']}, {now['sent']} bytes sent")
             if now["ended"] or time.monotonic() > deadline:

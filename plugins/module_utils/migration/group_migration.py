@@ -13,7 +13,7 @@ import concurrent.futures
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 
 
 class Move:
@@ -38,8 +38,8 @@ class Move:
         :raises MigrationError: when it failed, or nobody answers.
         """
         try:
-            result = requests.ask(self.channel, {"do": operation, "mode": self.mode})
-        except requests.NoAnswer as error:
+            result = source_requests.ask(self.channel, {"do": operation, "mode": self.mode})
+        except source_requests.NoAnswer as error:
             raise MigrationError(
                 f"the channel {self.channel} does not answer ({error.reason})",
                 f"{self.container} runs, or is paused",

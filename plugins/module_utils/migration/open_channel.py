@@ -22,9 +22,9 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import sn
 from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging, transfer_steps
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     destination,
-    requests,
     settings,
     source,
+    source_requests,
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
@@ -119,7 +119,7 @@ def _source_settings(directory: str, params: dict, ssh: SshTarget) -> SourceSett
 
 def _start_source(directory: str, own: SourceSettings) -> str:
     """Starts the source's end; its socket, once the channel is open."""
-    log, channel = os.path.join(directory, "log"), os.path.join(directory, requests.SOCKET)
+    log, channel = os.path.join(directory, "log"), os.path.join(directory, source_requests.SOCKET)
     program = deploy.spawn(deploy.install(directory, own.to_json(), deploy.name_of(source)), log)
     try:
         program_socket.wait_for(channel, log, OPEN_SECONDS, lambda: program.poll() is None)
@@ -148,7 +148,7 @@ def prepared_files(path: str, log: bool) -> tuple[list[TreeSettings], str | None
 def _ask(channel: str, request: dict) -> dict:
     """The result of one request to the source's end of a live migration."""
     try:
-        return requests.ask(channel, request)
+        return source_requests.ask(channel, request)
     except MigrationError as exc:
         raise StepFailed(exc.what) from exc
 

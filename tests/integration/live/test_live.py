@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     DestinationSettings,
     SourceSettings,
@@ -78,7 +78,7 @@ class Live:
 
     def _is_open(self) -> bool:
         assert self.agent.poll() is None, self.agent.stderr.read()
-        return bool(self.lab.sh("fog1", f"ls {PLACE}/{requests.SOCKET} 2>/dev/null || true"))
+        return bool(self.lab.sh("fog1", f"ls {PLACE}/{source_requests.SOCKET} 2>/dev/null || true"))
 
     def _lay_down(self, node: str, part: str, settings: dict) -> None:
         folder = self.folder / node
@@ -106,7 +106,13 @@ class Live:
 
     def ask(self, **request) -> dict:
         """One request to the source's program."""
-        command = [*self.lab.exec_command("fog1"), "python3", "-", f"{PLACE}/{requests.SOCKET}", json.dumps(request)]
+        command = [
+            *self.lab.exec_command("fog1"),
+            "python3",
+            "-",
+            f"{PLACE}/{source_requests.SOCKET}",
+            json.dumps(request),
+        ]
         done = subprocess.run(command, input=ASK, capture_output=True, text=True, check=True, timeout=120)
         return json.loads(done.stdout)
 

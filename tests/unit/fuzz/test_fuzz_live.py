@@ -29,8 +29,8 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel im
     armed_start,
     file_frames,
     received_memory,
-    requests,
     source_link,
+    source_requests,
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
@@ -195,7 +195,7 @@ def test_words_without_end_are_not_kept(tmp_path):
 OPERATIONS = ["copy", "progress", "arm", "freeze", "finish", "give up"]
 
 
-modes = st.one_of(st.sampled_from(requests.MODES), values)
+modes = st.one_of(st.sampled_from(source_requests.MODES), values)
 limits = st.one_of(st.just({}), st.builds(dict, rounds=values), values)
 
 
@@ -205,8 +205,8 @@ def test_requests(value):
     with tempfile.TemporaryDirectory() as folder, hearing(hello) as channel:
         source = source_on(channel, folder)
         source.link.open()
-        request = requests.parse(as_json(value))
-        assert not request or set(requests.answer(source, request)) in ({"result"}, {"error", "state"})
+        request = source_requests.parse(as_json(value))
+        assert not request or set(source_requests.answer(source, request)) in ({"result"}, {"error", "state"})
 
 
 @given(st.lists(st.one_of(odd_json, payloads, st.just(b'{"do":"nothing"}')), max_size=4))
@@ -218,7 +218,7 @@ def test_the_socket(lines):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(f"{folder}/agent.sock")
         listener.listen()
-        serving = threading.Thread(target=requests.serve, args=(source, listener, 10))
+        serving = threading.Thread(target=source_requests.serve, args=(source, listener, 10))
         serving.start()
         for line in lines:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -226,7 +226,7 @@ def test_the_socket(lines):
                 connection.sendall(line + b"\n")
                 with connection.makefile("rb") as stream:
                     assert json.loads(stream.readline())["state"] == "runs"
-        assert requests.ask(f"{folder}/agent.sock", {"do": "give up"}) == {}
+        assert source_requests.ask(f"{folder}/agent.sock", {"do": "give up"}) == {}
         serving.join()
         listener.close()
 

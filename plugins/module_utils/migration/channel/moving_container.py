@@ -126,6 +126,10 @@ class MovingContainer:
         self._in_doubt = True
         journal.note(self._migration, stage="handover", owner="in_doubt")
 
+    def note_handover(self) -> None:
+        """From now on, only the destination knows who has it."""
+        self.state = "handed over"
+
     def note_refusal(self) -> None:
         """The destination itself has answered that it does not have it."""
         if self.state in ("handed over", "moved"):

@@ -4,7 +4,7 @@
 """The source's end of a live migration: it holds the warm channel between the tasks, and freezes on request.
 
 One process for one migration, started by C(checkpoint_transfer) or by an agent. Requests come through a socket in the
-private folder of the transfer, see C(requests).
+private folder of the transfer, see C(source_requests).
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -30,13 +30,13 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     Refused,
 )
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync, requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.moving_container import MovingContainer
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.requests import Request
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_link import SourceLink
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_memory import SourceMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_requests import Request
 from ansible_collections.fog.migration.plugins.module_utils.system import background, deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, ssh_connection, staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DO, Frames
@@ -243,7 +243,7 @@ class Source:
 
     def _hand_over(self) -> dict[str, float]:
         """From now on, only the destination knows who has it; seconds of the phases there."""
-        self.container.state = "handed over"
+        self.container.note_handover()
         request = {"do": "restore", "options": self.settings.restore_options, **self.memory.where_pages_are()}
         self.frames.write_json(DO, request)
         return self._wait_restored() if self.settings.together else self._wait_running()
@@ -352,7 +352,7 @@ def run(directory: str, settings: SourceSettings, command: list[str]) -> None:
     source = Source(Frames(connection.stdout.fileno(), connection.stdin.fileno(), None), settings)
     try:
         source.link.open()
-        requests.serve(source, requests.listen(directory), settings.patience)
+        source_requests.serve(source, source_requests.listen(directory), settings.patience)
     except ChannelError as exc:
         raise Interrupted(ssh_access.ssh_complaint(connection.lines) or str(exc)) from exc
     finally:

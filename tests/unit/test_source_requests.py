@@ -14,10 +14,10 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.requests import Request
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_requests import Request
 from ansible_collections.fog.migration.plugins.module_utils.system import program_socket
 
 
@@ -40,7 +40,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import progra
     ],
 )
 def test_what_is_a_request(line, request_):
-    assert requests.parse(line) == request_
+    assert source_requests.parse(line) == request_
 
 
 class End:
@@ -67,10 +67,10 @@ def serving(tmp_path):
     threads, listeners = [], []
 
     def serve(end, patience=10):
-        listeners.append(requests.listen(str(tmp_path)))
-        threads.append(threading.Thread(target=requests.serve, args=(end, listeners[-1], patience)))
+        listeners.append(source_requests.listen(str(tmp_path)))
+        threads.append(threading.Thread(target=source_requests.serve, args=(end, listeners[-1], patience)))
         threads[-1].start()
-        return str(tmp_path / requests.SOCKET)
+        return str(tmp_path / source_requests.SOCKET)
 
     yield serve
     for thread in threads:
@@ -83,17 +83,17 @@ def serving(tmp_path):
 def test_requests_are_answered_until_the_last_one(serving):
     end = End()
     channel = serving(end)
-    assert requests.ask(channel, {"do": "arm"}) == {"did": "arm"}
+    assert source_requests.ask(channel, {"do": "arm"}) == {"did": "arm"}
     with pytest.raises(MigrationError, match="that is no request"):
-        requests.ask(channel, {"do": "sing"})
-    assert requests.ask(channel, {"do": "finish"}) == {"did": "finish"}
+        source_requests.ask(channel, {"do": "sing"})
+    assert source_requests.ask(channel, {"do": "finish"}) == {"did": "finish"}
     assert end.handled == ["arm", "finish"]
 
 
 def test_a_failure_ends_it_and_says_how_the_container_is(serving):
     end = End(MigrationError("no room"))
     with pytest.raises(MigrationError, match=r"^no room$") as failure:
-        requests.ask(serving(end), {"do": "arm"})
+        source_requests.ask(serving(end), {"do": "arm"})
     assert failure.value.details == {"container_state": "runs"} and end.closed
 
 
@@ -110,13 +110,13 @@ def test_one_that_nobody_asks_any_more_ends(serving):
 def test_every_operation_is_one_of_the_source(tmp_path, monkeypatch):
     """None of them is unknown to what answers them."""
     done = []
-    for name in requests.OPERATIONS:
+    for name in source_requests.OPERATIONS:
         method = "_" + name.replace(" ", "_")
         monkeypatch.setattr(Source, method, lambda _self, *_more, method=method: done.append(method) or {})
     source = Source.__new__(Source)
-    for name in requests.OPERATIONS:
+    for name in source_requests.OPERATIONS:
         assert source.handle(Request(name)) == {}
-    assert len(done) == len(set(done)) == len(requests.OPERATIONS)
+    assert len(done) == len(set(done)) == len(source_requests.OPERATIONS)
 
 
 # What a member of a group makes of it
@@ -129,7 +129,7 @@ def move(channel):
 def test_a_move_keeps_the_results(monkeypatch):
     one, answers = move("/x"), {"freeze": {"bytes_sent": 1, "seconds": {"dump": 1}}, "go": {"downtime": 2}}
     answers.update(arm={"done": "armed"}, finish={"seconds": 3, "rounds": [], "statistics": {}})
-    monkeypatch.setattr(requests, "ask", lambda _channel, request: answers[request["do"]])
+    monkeypatch.setattr(source_requests, "ask", lambda _channel, request: answers[request["do"]])
     for operation in ("arm", "freeze", "go", "finish"):
         one.request(operation)
     seconds = {"dump": 1, "downtime": 2, "completion": 3}
@@ -168,8 +168,8 @@ def test_an_end_that_dies_or_says_nothing(tmp_path, seconds):
 
     thread = threading.Thread(target=accept)
     thread.start()
-    with pytest.raises(requests.NoAnswer, match="the source's end of the channel does not answer"):
-        requests.ask(path, {"do": "progress"}, seconds)
+    with pytest.raises(source_requests.NoAnswer, match="the source's end of the channel does not answer"):
+        source_requests.ask(path, {"do": "progress"}, seconds)
     thread.join()
     listener.close()
 
