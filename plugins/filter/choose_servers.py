@@ -66,8 +66,9 @@ _value:
   description:
     - C(source), C(destination) and the names of the C(containers), or C(error), a sentence. What does not apply is
       empty.
+    - C(unused_agents) are the agents of the servers that take no part, by server.
   type: dict
-  sample: {source: fog1, destination: fog2, containers: [looper100], error: ""}
+  sample: {source: fog1, destination: fog2, containers: [looper100], error: "", unused_agents: {}}
 """
 
 import re
@@ -180,17 +181,17 @@ def choose_servers(
     servers: dict, container: str = "", source=(), destination=(), containers=(), project: str = "", label: str = ""
 ) -> dict:
     """See DOCUMENTATION."""
+    choice = {"source": "", "destination": "", "containers": [], "error": ""}
     try:
         wish = _wish(container, list(dict.fromkeys(containers)), project, label)
         chosen = _choose_source(servers, wish, list(source))
-        return {
-            "source": chosen,
-            "destination": _choose_destination(servers, chosen, list(destination)),
-            "containers": wish.found(servers[chosen]["containers"]),
-            "error": "",
-        }
+        there = _choose_destination(servers, chosen, list(destination))
+        choice.update(source=chosen, destination=there, containers=wish.found(servers[chosen]["containers"]))
     except NoChoice as reason:
-        return {"source": "", "destination": "", "containers": [], "error": f"Nothing was changed: {reason}."}
+        choice["error"] = f"Nothing was changed: {reason}."
+    part = (choice["source"], choice["destination"])
+    unused = {host: info["agent"] for host, info in servers.items() if "agent" in info and host not in part}
+    return dict(choice, unused_agents=unused)
 
 
 class FilterModule:

@@ -52,6 +52,10 @@ options:
     description: When the run began, in seconds since the epoch.
     type: float
     required: true
+  now:
+    description: What time it is, when the look at the servers ends, in seconds since the epoch.
+    type: float
+    required: true
   mode:
     description: See P(fog.migration.migration_mode#filter).
     type: str
@@ -96,7 +100,7 @@ EXAMPLES = r"""
 - name: How would the containers move?
   ansible.builtin.set_fact:
     plan: "{{ source_info | fog.migration.migration_plan(destination_info, ['web', 'db'], run='20261128a',
-      source_name='fog1', destination_name='fog2', together=true, started=now().timestamp()) }}"
+      source_name='fog1', destination_name='fog2', together=true, started=began, now=now().timestamp()) }}"
 """
 
 RETURN = r"""
@@ -204,7 +208,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "image": {key: container[key] for key in ("image", "image_tags", "image_digests")},
         "image_way": {"way": "there", "bytes_sent": 0},
         "together": [],
-        "clock": {"start": options["started"]},
+        "clock": options["clock"],
         "lines": [one["line"] for one in checks],
         "failure": _failure(where, checks, container["name"], options["destination_name"]),
     }
@@ -219,6 +223,7 @@ def migration_plan(
     source_name: str,
     destination_name: str,
     started: float,
+    now: float,
     names: dict[str, str] | None = None,
     together: bool = False,
     mode: str = "auto",
@@ -238,7 +243,8 @@ def migration_plan(
         return dict(nothing, problem=f"Pre-migration: {problem}; nothing was changed.")
     together = together and len(containers) > 1
     options = {
-        "run": run, "source_name": source_name, "destination_name": destination_name, "started": float(started),
+        "run": run, "source_name": source_name, "destination_name": destination_name,
+        "clock": {"start": float(started), "pre-migration": float(now)},
         "names": names or {}, "mode": mode, "transfer": transfer, "keep_checkpoint": keep_checkpoint,
         "volumes": volumes, "binds": binds, "listed": listed, "networks": networks, "log": log, "ignore": ignore,
         "group": list(containers) if together else [],
@@ -294,11 +300,6 @@ def _problem(source: dict, destination: dict, containers: list[str], here: str, 
 # What becomes of migrations on their way
 
 
-def stopped_clock(migrations: list[dict[str, Any]], stage: str, now: float) -> list[dict[str, Any]]:
-    """The migrations, with the time at which a stage of all of them has ended."""
-    return [dict(one, clock=dict(one["clock"], **{stage: float(now)})) for one in migrations]
-
-
 def missing_images(migrations: list[dict[str, Any]], there: list[str]) -> list[dict[str, Any]]:
     """For each image that the destination lacks, the first migration that needs it."""
     first: dict[str, dict[str, Any]] = {}
@@ -342,7 +343,6 @@ class FilterModule:
         """The filters of this file."""
         return {
             "migration_plan": migration_plan,
-            "stopped_clock": stopped_clock,
             "missing_images": missing_images,
             "with_image_way": with_image_way,
             "failed_migrations": failed_migrations,

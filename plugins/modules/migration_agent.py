@@ -16,6 +16,7 @@ description:
     send requests to it where they are given O(ignore:agents).
   - An agent listens at a Unix socket in a folder that only root can read. It opens no port. Requests come through
     Ansible's own connection.
+  - It is started without a module being run, by the Python interpreter that Ansible would use for one.
   - What it moves does not depend on it. If it is killed, or nobody asks it any more, the journal tells what is left,
     and C(recover.yml) settles that. Without work, an agent ends by itself.
 author:
@@ -46,15 +47,11 @@ options:
       - Without it, the host of the task.
     type: list
     elements: str
-  pythons:
-    description:
-      - The Python interpreter of each host, as M(fog.migration.server_info) tells it (C(python) of C(host)). The agents
-        of these hosts are started without a module being run, which is faster.
-    type: dict
   agents:
     description:
-      - With O(state=stopped), what this module returned as RV(agents) when it started them. Then they end without a
-        module being run, and those that do not answer are left to end by themselves.
+      - With O(state=stopped), what this module returned as RV(agents) when it started them, or
+        M(fog.migration.server_info) as RV(fog.migration.server_info#module:agent) of each host. Then only these are
+        asked, without a module being run, and those that do not answer are left to end by themselves.
     type: dict
   keep_log:
     description:
@@ -99,20 +96,13 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 
-def bundled() -> object:
-    """The agent itself, which Ansible brings along because it is imported here. The module does not run it."""
-    from ansible_collections.fog.migration.plugins.module_utils.agent import server
-
-    return server
-
-
 def main() -> None:
+    """Stops an agent, or tells in check mode what would be done. The action plugin starts them."""
     module = AnsibleModule(
         {
             "run": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "hosts": {"type": "list", "elements": "str"},
-            "pythons": {"type": "dict"},
             "agents": {"type": "dict"},
             "keep_log": {"type": "bool", "default": False},
         },
@@ -124,7 +114,7 @@ def main() -> None:
         if module.check_mode:
             changed = (deploy.running(folder) is None) == started
         elif started:
-            changed = launch.start(folder, deploy.archive(module.tmpdir))
+            raise MigrationError("it is started by the action plugin of this module only", "nothing was changed")
         else:
             changed = launch.stop(folder)
             steps.Steps(folder).close(keep=module.params["keep_log"])

@@ -85,6 +85,14 @@ options:
     type: list
     elements: str
     default: []
+  run:
+    description:
+      - Name of a run of migrations, of letters and digits. An agent is started for it on the host, as by
+        M(fog.migration.migration_agent), and tells what this module would tell. The task returns it as RV(agent), for
+        O(fog.migration.container_restore#module:agents) and the other steps of a migration.
+      - Where no agent can be started, and in check mode, the module is run.
+    type: str
+    version_added: 0.2.0
 notes:
   - The Docker SDK for Python is needed only where O(docker_host) is no Unix socket, or with TLS or O(debug). Elsewhere
     this module does without, because its import takes longer than all questions to Docker.
@@ -121,6 +129,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+agent:
+  description: The agent that has answered.
+  returned: with O(run), when an agent could be started
+  type: dict
+  sample:
+    folder: /run/fog-migration/agent-20261128a
+    python: /usr/bin/python3
+    log: /var/log/fog-migration/agent-20261128a.log
 host:
   description: The host itself.
   returned: when the subset V(host) is gathered

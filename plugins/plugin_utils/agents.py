@@ -13,16 +13,44 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible import constants as C
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access import shell_line
 
 # The exit code of connect.py where no agent answers.
 NO_AGENT = 3
+# The first Python that is there imports the agent's launcher from the archive that comes by standard input, and has it
+# start the agent.
+_FIND = """
+program=$1 run=$2
+shift 2
+for python; do
+    if command -v "$python" >/dev/null 2>&1; then exec "$python" -c "$program" "$run"; fi
+done
+echo "none of $* is there" >&2
+exit 127
+"""
+_BOOT = """
+import os, sys, tempfile
+handle, path = tempfile.mkstemp(suffix=".zip")
+try:
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(sys.stdin.buffer.read())
+    sys.path.insert(0, path)
+    from ansible_collections.fog.migration.plugins.module_utils.agent import launch
+    launch.main(sys.argv[1], path)
+finally:
+    os.unlink(path)
+"""
 
 
 class AgentError(CollectionError):
@@ -98,3 +126,60 @@ class Server:
             raise NoAgent("no agent runs there")
         said = (done["stderr"].strip() or done["stdout"].strip()).splitlines()
         raise AgentError(f"its agent gave no answer ({said[-1] if said else 'it has ended'})")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Start and end
+
+
+def interpreters(variables: Mapping[str, Any]) -> list[str]:
+    """The Pythons that a server may have, the best one first: the one that Ansible was told, or those it looks for.
+
+    :param variables: of the server.
+    """
+    # Not all of them: each one that is looked at is templated.
+    names = ("ansible_python_interpreter", "ansible_interpreter_python_fallback")
+    said = {name: variables[name] for name in names if name in variables}
+    told = C.config.get_config_value("INTERPRETER_PYTHON", variables=said)
+    if told and not str(told).startswith("auto"):
+        return [str(told)]
+    found = (variables.get("ansible_facts") or {}).get("discovered_interpreter_python")
+    known = C.config.get_config_value("INTERPRETER_PYTHON_FALLBACK", variables=said)
+    return [*([str(found)] if found else []), *known]
+
+
+def packed() -> bytes:
+    """The archive from which agents run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(deploy.pack(os.path.join(folder, "agent.zip"))).read_bytes()
+
+
+def start(action: Any, host: str, pythons: list[str], run: str, archive: bytes) -> dict[str, Any]:
+    """Starts the agent of a run without a module: C(changed) and C(agent), or C(failed) or C(unreachable) and C(msg).
+
+    :param action: an action plugin whose connection leads to the host.
+    """
+    command = shell_line(["sh", "-c", _FIND, "sh", _BOOT, run, *pythons])
+    try:
+        done = action._low_level_execute_command(command, in_data=archive)
+    except AnsibleError as exc:
+        word = "unreachable" if isinstance(exc, AnsibleConnectionFailure) else "failed"
+        return {word: True, "msg": f"Migration agent on {host}: the connection was lost ({exc})"}
+    for line in reversed(done["stdout"].splitlines()):
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue  # a login shell may say something as well
+        if isinstance(told, dict) and ("agent" in told or "failed" in told):
+            return told
+    said = (done["stderr"].strip() or "no answer").splitlines()[-1]
+    return {"failed": True, "msg": f"Migration agent on {host}: it could not be started ({said})"}
+
+
+def stop(server: Server, agent: dict[str, Any], keep_log: bool) -> dict[str, Any]:
+    """Has an agent end. One that does not answer has ended already, or ends by itself."""
+    try:
+        server.ask("stop", keep_log=keep_log)
+    except AgentError:
+        return {"changed": False, "agent": agent}
+    return {"changed": True, "agent": agent}

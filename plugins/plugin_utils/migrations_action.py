@@ -44,6 +44,17 @@ def ask_agent(action: Any, agent: Server | None, module: str) -> dict[str, Any] 
         return {"unreachable" if exc.unreachable else "failed": True, "msg": str(exc), "changed": False}
 
 
+def run_module(action: Any, module: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+    """As Ansible itself runs a module that has no action plugin."""
+    wrap_async = action._task.async_val and not action._connection.has_native_async
+    done: dict[str, Any] = action._execute_module(
+        module_name=module, module_args=action.arguments(), task_vars=task_vars, wrap_async=wrap_async
+    )
+    if not wrap_async:
+        action._remove_tmp_path(action._connection._shell.tmpdir)
+    return done
+
+
 class MigrationsAction(ActionBase):
     """Asks the agents where the task names migrations, and runs the module otherwise."""
 
@@ -58,22 +69,12 @@ class MigrationsAction(ActionBase):
         result = super().run(tmp, task_vars)
         if "migrations" not in self._task.args:
             agent = own_agent(self, task_vars)
-            return merge_hash(result, ask_agent(self, agent, self.module) or self.run_module(task_vars))
+            return merge_hash(result, ask_agent(self, agent, self.module) or run_module(self, self.module, task_vars))
         _validation, options = self.validate_argument_spec({**SPEC, **self.more})
         if self._task.check_mode:
             return dict(result, changed=bool(options["migrations"]), migrations=options["migrations"])
         result.update(coordinator.run(self, task_vars, options, lambda one: self.coordinate(one, options)))
         return result
-
-    def run_module(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """As Ansible itself runs a module that has no action plugin."""
-        wrap_async = self._task.async_val and not self._connection.has_native_async
-        done = self._execute_module(
-            module_name=self.module, module_args=self.arguments(), task_vars=task_vars, wrap_async=wrap_async
-        )
-        if not wrap_async:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
-        return done
 
     def arguments(self) -> dict[str, Any]:
         """What the module is told."""

@@ -111,6 +111,7 @@ def refusal(servers: dict[str, dict], case: Case) -> str:
         source_name=source,
         destination_name=destination,
         started=0,
+        now=1,
         **case.options,
     )
     return plan["problem"]

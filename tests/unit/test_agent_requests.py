@@ -13,9 +13,8 @@ import types
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.fog.migration.plugins.action import migration_agent
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
-from ansible_collections.fog.migration.plugins.plugin_utils import migrations_action
+from ansible_collections.fog.migration.plugins.plugin_utils import agents, migrations_action
 from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, NoAgent, Server
 from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import ask_agent, own_agent
 
@@ -203,14 +202,14 @@ def test_what_tasks_for_a_run_may_say():
 
 def start(says):
     action = Action(says)
-    return migration_agent.start(action, "fog1", "/usr/bin/python3", "1", b"archive"), action
+    return agents.start(action, "fog1", ["/usr/bin/python3", "python3"], "1", b"archive"), action
 
 
 def test_an_agent_is_started_without_a_module():
     told = {"changed": True, "agent": agent_in("/x")}
     result, action = start(done("Welcome\n" + json.dumps(told) + "\n"))
     assert result == told
-    assert action.commands[0].startswith("/usr/bin/python3 -c ") and action.commands[0].endswith(" 1")
+    assert action.commands[0].startswith("sh -c ") and action.commands[0].endswith(" 1 /usr/bin/python3 python3")
 
 
 @pytest.mark.parametrize(
@@ -224,13 +223,32 @@ def test_an_agent_is_started_without_a_module():
 )
 def test_an_agent_that_cannot_be_started(says, why):
     result, _action = start(says)
+    word = "unreachable" if isinstance(says, AnsibleConnectionFailure) else "failed"
+    assert result == {word: True, "msg": f"Migration agent on fog1: {why}"}
+
+
+@pytest.mark.parametrize(
+    ("said", "first"),
+    [
+        ({"ansible_python_interpreter": "/opt/python"}, ["/opt/python"]),
+        ({"ansible_python_interpreter": "auto_silent", "ansible_interpreter_python_fallback": ["a", "b"]}, ["a", "b"]),
+        ({"ansible_facts": {"discovered_interpreter_python": "/x"}, "ansible_interpreter_python_fallback": []}, ["/x"]),
+    ],
+)
+def test_the_interpreter_is_the_one_that_ansible_would_use(said, first):
+    assert agents.interpreters(said) == first
+
+
+def test_there_is_no_interpreter():
+    result = agents.start(Action(), "fog1", ["/no/python", "/nor/here"], "1", b"")
+    why = "it could not be started (none of /no/python /nor/here is there)"
     assert result == {"failed": True, "msg": f"Migration agent on fog1: {why}"}
 
 
 def test_the_program_that_starts_it_has_its_archive_and_leaves_nothing(tmp_path, monkeypatch):
     """The name of this run is none, so that nothing is started."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    result = migration_agent.start(Action(), "fog1", sys.executable, "no run", migration_agent.packed())
+    result = agents.start(Action(), "fog1", ["/no/python", sys.executable], "no run", agents.packed())
     assert result["failed"]
     assert "'no run' is no name of a run" in result["msg"]
     assert list(tmp_path.iterdir()) == []
@@ -238,6 +256,6 @@ def test_the_program_that_starts_it_has_its_archive_and_leaves_nothing(tmp_path,
 
 def test_an_agent_that_is_stopped(echo):
     server = echo('{"result": request["arguments"]}')
-    assert migration_agent.stop(server, agent_in("/x"), True) == {"changed": True, "agent": agent_in("/x")}
+    assert agents.stop(server, agent_in("/x"), True) == {"changed": True, "agent": agent_in("/x")}
     gone = Server("fog1", Action(done(rc=3)), agent_in("/x"))
-    assert migration_agent.stop(gone, agent_in("/x"), True) == {"changed": False, "agent": agent_in("/x")}
+    assert agents.stop(gone, agent_in("/x"), True) == {"changed": False, "agent": agent_in("/x")}

@@ -57,6 +57,8 @@ ACCEPTED = [
     ("migration_journal", OPENING),
     ("migration_journal", {**JOURNAL, "made": {"volumes": ["data"]}}),
     ("image_export", {"image": "looper:1.0", "path": "/root/looper.tar"}),
+    ("server_info", {}),
+    ("server_info", {"gather_subset": ["!all"], "containers": ["looper"], "peer_address": "10.0.0.2"}),
 ]
 REFUSED = [
     ("container_checkpoint", {"name": "c1"}),
@@ -73,6 +75,7 @@ REFUSED = [
     ("migration_journal", {name: value for name, value in OPENING.items() if name != "mode"}),
     ("migration_journal", {**JOURNAL, "owner": "nobody"}),
     ("image_export", {"path": "/root/looper.tar"}),
+    ("server_info", {"peer_port": "ssh"}),
 ]
 
 
@@ -281,10 +284,10 @@ def test_the_agent_needs_no_ansible():
 
 
 def test_an_unknown_module_is_refused():
-    assert operations.run("server_info", {}, False) == {
+    assert operations.run("criu_info", {}, False) == {
         "changed": False,
         "failed": True,
-        "msg": "the agent runs no module server_info",
+        "msg": "the agent runs no module criu_info",
         "warnings": [],
     }
 

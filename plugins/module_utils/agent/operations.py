@@ -53,6 +53,12 @@ def _image_export() -> Operation:
     return image_export.OPERATION
 
 
+def _server_info() -> Operation:
+    from ansible_collections.fog.migration.plugins.module_utils.operations import server_info
+
+    return server_info.OPERATION
+
+
 # By the name of the module that does the same.
 OPERATIONS: dict[str, Callable[[], Operation]] = {
     "container_checkpoint": _container_checkpoint,
@@ -60,6 +66,7 @@ OPERATIONS: dict[str, Callable[[], Operation]] = {
     "checkpoint_transfer": _checkpoint_transfer,
     "migration_journal": _migration_journal,
     "image_export": _image_export,
+    "server_info": _server_info,
 }
 
 

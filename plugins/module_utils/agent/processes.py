@@ -18,6 +18,9 @@ from typing import Callable, NoReturn
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
+# The file in the agent's folder that names the private folders of the migrations of the run.
+RESERVED = "reserved"
+
 # Seconds until an agent that has to end has removed its folder.
 STOP_LIMIT = 5
 

@@ -32,12 +32,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, Dict
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import processes, run_destination, run_source
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 Answer = Dict[str, Any]
+Work = Callable[[str, Dict[str, Any], Steps], Any]
 
 
 def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
@@ -63,6 +64,8 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
     if len(descriptors) != 2:
         connection.sendall(b"a channel is attached with two descriptors\n")
         return
+    from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
+
     try:
         run_destination.serve(folder, identity, *descriptors)
     except (CollectionError, OSError) as exc:
@@ -76,6 +79,10 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
 
 def close(folder: str) -> None:
     """What an agent leaves when it ends: nothing that could be used any more."""
+    if not os.path.exists(os.path.join(folder, processes.RESERVED)):
+        return
+    from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination, run_source
+
     run_source.disconnect(folder)
     with contextlib.suppress(ssh_access.SshAccessError, OSError):
         run_destination.revoke(folder)
@@ -98,17 +105,46 @@ def _module(_folder: str, arguments: dict[str, Any], _steps: Steps) -> Answer:
     return operations.run(arguments["name"], arguments["params"], bool(arguments.get("check_mode")))
 
 
-OPERATIONS: dict[str, Callable[[str, dict[str, Any], Steps], Any]] = {
+def warm_up() -> None:
+    """Imports what the migrations need, so that the processes that do their work have it already."""
+    from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination, run_source
+
+    del run_destination, run_source
+
+
+def _source(name: str) -> Work:
+    """What the source does; it is imported when it is asked for: looking at a server needs none of it."""
+
+    def work(folder: str, arguments: dict[str, Any], steps: Steps) -> Any:
+        from ansible_collections.fog.migration.plugins.module_utils.agent import run_source
+
+        return getattr(run_source, name)(folder, arguments, steps)
+
+    return work
+
+
+def _destination(name: str) -> Work:
+    """What the destination does."""
+
+    def work(folder: str, arguments: dict[str, Any], steps: Steps) -> Any:
+        from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
+
+        return getattr(run_destination, name)(folder, arguments, steps)
+
+    return work
+
+
+OPERATIONS: dict[str, Work] = {
     "ping": _ping,
     "module": _module,
     "stop": _stop,
-    "reserve_source": run_source.reserve,
-    "reserve_destination": run_destination.reserve,
-    "arm": run_source.arm,
-    "copy": run_source.copy,
-    "progress": run_source.progress,
-    "switch_over": run_source.switch_over,
-    "verify": run_destination.verify,
-    "commit": run_source.commit,
-    "finish": run_source.finish,
+    "reserve_source": _source("reserve"),
+    "reserve_destination": _destination("reserve"),
+    "arm": _source("arm"),
+    "copy": _source("copy"),
+    "progress": _source("progress"),
+    "switch_over": _source("switch_over"),
+    "verify": _destination("verify"),
+    "commit": _source("commit"),
+    "finish": _source("finish"),
 }

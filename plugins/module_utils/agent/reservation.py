@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move
+from ansible_collections.fog.migration.plugins.module_utils.agent.processes import RESERVED
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging
@@ -108,7 +109,7 @@ def reserve(
     # So that what ends the migration removes this folder, and takes the key of the run out again.
     journal.note(move["id"], transfers=[{"id": run_of(folder), "directory": directory, "user": user}])
     work_dir.make(directory)
-    with open(os.path.join(folder, "reserved"), "a", encoding="utf-8") as stream:
+    with open(os.path.join(folder, RESERVED), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
     limit = int(arguments["staging_limit"])
     made = memory_staging.make(

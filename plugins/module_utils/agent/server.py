@@ -29,7 +29,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import processes
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes, requests
 from ansible_collections.fog.migration.plugins.module_utils.agent.connect import SOCKET
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
@@ -38,8 +38,10 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 LONGEST = 16 << 20
 # Seconds between two looks at what has ended.
 LOOK = 5
+# Seconds without a request after which the agent imports what migrations need: the look at the server comes first.
+WARM_UP = 0.25
 # Seconds without a request after which an agent ends that has nothing to do.
-PATIENCE = 30
+PATIENCE = 120
 # Linux' PR_SET_CHILD_SUBREAPER.
 _SUBREAPER = 36
 
@@ -59,14 +61,18 @@ class Agent:
         self.listener.listen(64)
         os.rename(path + ".new", path)
         self._asked = time.monotonic()
+        self._is_warm = False
         # Those that answer requests now.
         self._children: set[int] = set()
 
     def serve(self) -> None:
         """Answers until it is told to stop, or nobody has asked for too long."""
         while not self._is_idle():
-            ready = select.select([self.listener], [], [], LOOK)[0]
+            ready = select.select([self.listener], [], [], LOOK if self._is_warm else WARM_UP)[0]
             self._children -= _reap()
+            if not ready and not self._is_warm and not self._children:
+                self._is_warm = True
+                requests.warm_up()
             if ready:
                 connection, _address = self.listener.accept()
                 self._asked = time.monotonic()
@@ -84,7 +90,7 @@ class Agent:
     def _has_work(self) -> bool:
         """Whether one of the migrations of this run has still a folder here."""
         try:
-            with open(os.path.join(self.folder, "reserved"), encoding="utf-8") as stream:
+            with open(os.path.join(self.folder, processes.RESERVED), encoding="utf-8") as stream:
                 return any(map(os.path.isdir, stream.read().splitlines()))
         except FileNotFoundError:
             return False
@@ -112,8 +118,6 @@ def _serve_one(connection: socket.socket, folder: str) -> None:
         except (ValueError, RecursionError):
             connection.sendall(b'{"failure": {"msg": "that is no request"}}\n')
             return
-        from ansible_collections.fog.migration.plugins.module_utils.agent import requests
-
         if "attach" in request:
             requests.attach(folder, str(request["attach"]), descriptors, connection)
             return
@@ -156,9 +160,6 @@ def main() -> int:
     try:
         deploy.register(folder)
         agent = Agent(folder)
-        # After the socket is there: who has started the agent does not wait for it.
-        from ansible_collections.fog.migration.plugins.module_utils.agent import requests  # noqa: F401
-
         agent.serve()
     except SystemExit:
         pass
@@ -172,8 +173,6 @@ def main() -> int:
 
 def _remove(folder: str) -> None:
     """Leaves nothing of an agent."""
-    from ansible_collections.fog.migration.plugins.module_utils.agent import requests
-
     requests.close(folder)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):

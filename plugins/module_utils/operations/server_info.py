@@ -28,4 +28,6 @@ def _explain(error: Exception, _request: Request) -> dict[str, Any]:
     return error.result("Info") if isinstance(error, MigrationError) else {"msg": str(error)}
 
 
-OPERATION = Operation(server_facts.argument_spec(), run, (MigrationError,), _explain, needs_sdk=False)
+OPERATION = Operation(
+    server_facts.argument_spec(), run, (MigrationError,), _explain, for_agents={"run": {"type": "str"}}, needs_sdk=False
+)

@@ -117,15 +117,6 @@ def install_sources(directory: str, part: str) -> None:
         _write(os.path.join(folder, file + ".py"), text)
 
 
-def archive(directory: str) -> str:
-    """An archive with this module_utils: the one that it was imported from, or one that is made in this directory."""
-    loader: Any = _spec("").loader
-    found = getattr(loader, "archive", None)
-    if found:
-        return str(found)
-    return pack(os.path.join(directory, "module_utils.zip"))
-
-
 def pack(path: str) -> str:
     """Makes an archive with this module_utils from its files; its path."""
     top = (_spec("").submodule_search_locations or [""])[0]
