@@ -29,8 +29,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
