@@ -24,7 +24,11 @@ from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination, group, source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
+    armed_start,
+    source_requests,
+    stopped_restore,
+)
 from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
@@ -147,10 +151,15 @@ def _wait(condition: Callable[[], object], deadline: float) -> bool:
 
 def _end_agent(directory: str, deadline: float) -> None:
     """Has the source's end of a live migration finish, or give up, whichever it is time for."""
-    socket = os.path.join(directory, source.SOCKET)
+    socket = os.path.join(directory, source_requests.SOCKET)
     if deploy.running(directory) and os.path.exists(socket):
-        with contextlib.suppress(OSError, ValueError):
-            source.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
+        try:
+            source_requests.ask(socket, {"do": "end"}, max(1.0, deadline - time.monotonic()))
+            return
+        except source_requests.NoAnswer:
+            pass
+        except MigrationError:
+            # It has ended with a failure, and is closed.
             return
     deploy.stop(directory)
 
@@ -264,7 +273,7 @@ def _remove_at_destination(entry: dict, client: api.CheckpointClient) -> str:
     if inspect:
         runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
-        shutil.rmtree(os.path.join(destination.RUNTIME, inspect["Id"]), ignore_errors=True)
+        shutil.rmtree(os.path.join(armed_start.RUNTIME, inspect["Id"]), ignore_errors=True)
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry["made"].get("folders", []):
@@ -306,8 +315,8 @@ def _resume_group_member(entry: dict, inspect: dict) -> None:
         journal.note(identity, owner="destination")
     if entry.get("together"):
         with contextlib.suppress(OSError, runc.FreezeError):
-            if group.waits(inspect["Id"]):
-                group.resume(inspect["Id"])
+            if stopped_restore.waits(inspect["Id"]):
+                stopped_restore.resume(inspect["Id"])
             namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 

@@ -14,9 +14,13 @@ import threading
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination
-from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Frozen, Rounds
-from ansible_collections.fog.migration.plugins.module_utils.migration.source import Source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Frozen, Rounds
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
+    DestinationSettings,
+    SourceSettings,
+)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
@@ -28,37 +32,39 @@ class Ends:
         (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
         self.container = container
         self._writers = (here_out, there_out)
-        order = {"container": container, "host": "there", "staging": f"{folder}/there", "options": []}
-        self.destination = destination.Destination(Frames(there_in, there_out, 60), order)
-        self.source = Source(Frames(here_in, here_out, 60), {**order, "staging": f"{folder}/here"})
+        there = DestinationSettings(f"{folder}/there", f"{folder}/nothing.sock", "there", container)
+        self.destination = Destination(Frames(there_in, there_out, 60), there)
+        here = SourceSettings(container, f"{folder}/here", f"{folder}/nothing.sock")
+        self.source = Source(Frames(here_in, here_out, 60), here)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        self.source.greet()
+        self.source.link.open()
         source = self.source
-        self.rounds = Rounds(container, f"{folder}/here", source.frames, source._outgoing, source._settled)
+        self.rounds = Rounds(container, f"{folder}/here", source.frames, source.memory.pages, source._wait_for_round)
 
     def _listen(self):
-        """As Destination.run() does it, up to the order to restore."""
+        """As Destination.run() does it, up to the request to restore."""
         try:
-            self.destination._greet()
-            while self.destination._serve():
+            self.destination.greet()
+            while self.destination.serve_one():
                 pass
         except (ChannelError, pagemap.PagesError) as exc:
-            self.destination._tell(str(exc))
+            self.destination.refuse(str(exc))
 
     def freeze(self, images):
         """The last round, of what stands still."""
-        self.source.frozen = Frozen(self.rounds, self.container, str(images))
-        return self.source.frozen
+        self.source.memory.frozen = Frozen(self.rounds, self.container, str(images))
+        return self.source.memory.frozen
 
     def follow(self):
-        """From the order to restore on: the destination has a pager, and this is where CRIU would ask it for pages."""
+        """From the request to restore on: the destination has a pager; returns where CRIU would ask it for pages."""
         self.source.frames.write_json(framing.DO, {"do": "give up"})
         self._thread.join()
-        self.destination.pager = lazy_pages.Pager(self.destination.store, 0, self.destination._need)
+        memory, restore = self.destination.memory, self.destination.restore
+        memory.pager = lazy_pages.Pager(memory.store, 0, restore.request_pages)
         ours, theirs = socket.socketpair()
-        self.destination.pager.serve(ours)
-        threading.Thread(target=self.destination._hear, args=(True,), daemon=True).start()
+        memory.pager.serve(ours)
+        threading.Thread(target=restore.listen, args=(True,), daemon=True).start()
         return theirs
 
     def close(self):

@@ -19,7 +19,8 @@ import pytest
 from agents import LIMIT, Agent, launcher, until
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import connect, launch, reservation, server
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, work_dir
 
@@ -171,10 +172,10 @@ def reserved(agent: Agent, tmp_path: Path, identity: str = "looper-1") -> Path:
     """What the reservation of a migration leaves at the destination; its private folder."""
     directory = tmp_path / f"transfer-{identity}"
     (directory / "staging").mkdir(parents=True)
-    move = {"id": identity, "together": [], "mounts": []}
-    made = {"directory": str(directory), "staging_path": str(directory / "staging")}
-    order = {"name": "looper", "log": False, "patience": 1, "restore_limit": 1, "host": "fog2"}
-    reservation.write_order(agent.folder, move, made, order)
+    own = DestinationSettings(
+        str(directory / "staging"), "/run/docker.sock", "fog2", migration=identity, patience=1, restore_limit=1
+    )
+    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", own))
     return directory
 
 
@@ -200,7 +201,7 @@ def test_a_channel_is_served_at_the_pipes_that_were_attached(agent, tmp_path):
         assert os.readlink(f"/proc/{process.pid}/fd/0") == os.readlink(f"/proc/{process.pid}/fd/1") == os.devnull
         server = deploy.running(str(directory))
         assert server in agent.children()
-        assert Path(agent.folder, "looper-1.order").exists() is False
+        assert Path(agent.folder, "looper-1.settings").exists() is False
         frames.write_json(framing.HELLO, framing.greeting("source"))
         frames.write_json(framing.DO, {"do": "give up"})
         assert process.wait(LIMIT) == 0
@@ -218,6 +219,19 @@ def test_a_channel_ends_with_its_source(agent, tmp_path):
         process.wait(LIMIT)
     assert until(lambda: not directory.exists())
     assert agent.ask("ping")["result"]
+
+
+def test_why_a_channel_failed_comes_out_at_its_other_end(agent, tmp_path):
+    directory = reserved(agent, tmp_path)
+    with attached(agent, "looper-1") as process:
+        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
+        frames.expect_object(framing.HELLO)
+        frames.write_json(framing.HELLO, framing.greeting("destination"))
+        assert process.wait(LIMIT) == 1
+        assert process.stderr.read() == b"the other end is not a source of fog.migration\n"
+        with pytest.raises(Refused, match="not a source"):
+            frames.expect(framing.DONE)
+    assert not directory.exists()
 
 
 def test_a_migration_is_attached_once(agent, tmp_path):
@@ -251,7 +265,7 @@ def test_an_unknown_migration_is_not_attached(agent, tmp_path, identity, why):
 def test_a_channel_needs_two_descriptors(agent, tmp_path):
     reserved(agent, tmp_path)
     assert agent.exchange(b'{"attach": "looper-1"}\n') == b"a channel is attached with two descriptors\n"
-    assert Path(agent.folder, "looper-1.order").exists()
+    assert Path(agent.folder, "looper-1.settings").exists()
 
 
 def test_no_agent_is_another_exit_code(tmp_path):

@@ -13,11 +13,10 @@ import threading
 import pytest
 from docker import errors as docker_errors
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import each as _each
 from ansible_collections.fog.migration.plugins.module_utils.agent import requests, run_source, steps
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration import source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import moving_container, source_requests
 
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (.*)")
 
@@ -211,10 +210,6 @@ def test_nothing_is_done_for_none(log):
     assert each([], lambda move: 1 // 0, log, "try") == {}
 
 
-def test_where_the_order_of_a_channel_is():
-    assert _each.order_path("/run/x", "looper-1") == "/run/x/looper-1.order"
-
-
 # What the source's end of a channel says
 
 
@@ -223,16 +218,16 @@ def test_a_channel_that_does_not_answer(monkeypatch, error):
     def ask(*_arguments):
         raise error
 
-    monkeypatch.setattr(source, "ask", ask)
+    monkeypatch.setattr(source_requests, "_exchange", ask)
     with pytest.raises(MigrationError, match="the source's end of the channel does not answer"):
-        run_source.ask("/x", {"do": "copy"})
+        source_requests.ask("/x", {"do": "copy"})
 
 
-@pytest.mark.parametrize("state", source.STATES)
+@pytest.mark.parametrize("state", moving_container.STATES)
 def test_a_channel_that_fails_says_how_the_container_is(monkeypatch, state):
-    monkeypatch.setattr(source, "ask", lambda *_arguments: {"error": "no room", "state": state})
+    monkeypatch.setattr(source_requests, "_exchange", lambda *_arguments: {"error": "no room", "state": state})
     with pytest.raises(MigrationError, match=r"^no room$") as failure:
-        run_source.ask("/x", {"do": "copy"})
+        source_requests.ask("/x", {"do": "copy"})
     error = failure.value
-    assert (error.state, error.remedy) == source.STATES[state]
+    assert (error.state, error.remedy) == moving_container.STATES[state]
     assert error.details == {"container_state": state}

@@ -21,7 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
-from ansible_collections.fog.migration.plugins.module_utils.migration import file_sync
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_sync
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
@@ -491,8 +491,9 @@ def following(here, there, kept, meanwhile=lambda: None):
     """The source's end, that has sent nothing yet."""
     snapshot.store(str(here), {}, str(kept))
     channel = Channel(there, meanwhile)
-    order = {"container": "c", "trees": [{"place": "", "snapshot": str(kept)}]}
-    return file_sync.Following(order, channel, channel.done)
+    sync = file_sync.FileSync(channel, "c", 0, channel.done)
+    sync.add_tree("", snapshot=str(kept))
+    return sync
 
 
 def test_what_changes_while_it_is_sent_is_sent_again(trees, tmp_path, monkeypatch):

@@ -63,11 +63,22 @@ def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "part", ["transport.directory_transfer", "migration.source", "migration.destination", "network.network_lock"]
+    "part",
+    [
+        "transport.directory_transfer",
+        "migration.channel.source",
+        "migration.channel.destination",
+        "network.network_lock",
+    ],
 )
 def test_a_program_needs_nothing_that_servers_lack(part):
     found = {name: outside(text) for name, text in deploy.sources(part).items()}
     assert part in found and not any(found.values()), found
+
+
+@pytest.mark.parametrize("module", ["operations.checkpoint_transfer", "agent.requests"])
+def test_both_ends_of_a_channel_are_in_the_archive_of_what_installs_or_runs_them(module):
+    assert {"migration.channel.source", "migration.channel.destination"} <= set(deploy.sources(module))
 
 
 def test_it_is_private_and_wins_over_what_is_installed(tmp_path):

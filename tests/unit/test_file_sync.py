@@ -13,8 +13,7 @@ import threading
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination
-from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_frames
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -36,7 +35,7 @@ def receive(there, staging):
     """The next file."""
     kind, payload = there.expect(framing.FILE)
     assert kind == framing.FILE
-    destination.receive_file(there, str(staging), framing.parse_object(payload))
+    file_frames.receive_file(there, str(staging), framing.parse_object(payload))
 
 
 @pytest.mark.parametrize("size", [0, 1, files.CHUNK, 3 * files.CHUNK + 5])
@@ -45,7 +44,7 @@ def test_a_file_arrives_private_and_whole(ends, tmp_path, size):
     content = random.Random(size).randbytes(size)
     (tmp_path / "pages-1.img").write_bytes(content)
     source = str(tmp_path / "pages-1.img")
-    sending = threading.Thread(target=_source.send_file, args=(here, source, "images/pages-1.img"))
+    sending = threading.Thread(target=file_frames.send_file, args=(here, source, "images/pages-1.img"))
     sending.start()
     receive(there, tmp_path / "staging")
     sending.join()

@@ -14,8 +14,8 @@ from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration import config
-from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 
 VOLUME = {"Name": "data", "Driver": "local", "Options": None, "Labels": {}}
 SENT = {"inspect": INSPECT, "volumes": [VOLUME], "moving": ["/data"], "single_files": []}
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, monkeypatch, data)
     path = tmp_path / config.FILE
     path.write_bytes(data)
     with pytest.raises(Refused):
-        run_destination._make_container({"migration": "looper-1", "name": "looper"}, str(path))
+        run_destination._make_container("looper-1", "looper", str(path))
 
 
 def test_a_container_is_not_made_for_a_migration_that_has_ended(tmp_path, monkeypatch):
@@ -145,4 +145,4 @@ def test_a_container_is_not_made_for_a_migration_that_has_ended(tmp_path, monkey
     path = tmp_path / config.FILE
     path.write_text(json.dumps(SENT))
     with pytest.raises(MigrationError, match=r"^the migration looper-1 has ended here$"):
-        run_destination._make_container({"migration": "looper-1", "name": "looper"}, str(path))
+        run_destination._make_container("looper-1", "looper", str(path))

@@ -23,8 +23,8 @@ from image_sets import differences, entries_in, layout_of, memory_in, memory_of,
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, process_memory
-from ansible_collections.fog.migration.plugins.module_utils.migration import precopy
-from ansible_collections.fog.migration.plugins.module_utils.migration.precopy import Limits, why_enough
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits, why_enough
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
 PAGE = pagemap.PAGE
@@ -120,7 +120,7 @@ class Container(Ends):
 
     def there(self):
         """What the destination has."""
-        return memory_of(self.destination.store)
+        return memory_of(self.destination.memory.store)
 
     def stop(self):
         for process in self.processes:
@@ -235,14 +235,14 @@ def test_a_process_ends_in_the_midst_of_a_round(ends, monkeypatch):
 
 def test_damage_on_the_way(ends, monkeypatch):
     both = ends()
-    send = both.source._outgoing.send
+    send = both.source.memory.pages.send
 
     def damage(kind, name, vaddr, data, hurry=False):
         data = bytearray(data)
         data[-1] ^= 1
         send(kind, name, vaddr, bytes(data), hurry)
 
-    monkeypatch.setattr(both.source._outgoing, "send", damage)
+    monkeypatch.setattr(both.source.memory.pages, "send", damage)
     with pytest.raises(Refused, match="pages were damaged on the way"):
         both.rounds.once()
 
@@ -259,7 +259,7 @@ def test_a_page_that_never_comes(ends, monkeypatch):
 def test_what_is_no_layout(ends, monkeypatch, layout):
     both = ends()
     monkeypatch.setattr(both.rounds.store, "layout", lambda _name: layout)
-    with pytest.raises(Refused, match="a layout that is none"):
+    with pytest.raises(Refused, match="a malformed layout"):
         both.rounds.once()
 
 
@@ -281,7 +281,7 @@ def test_the_last_round_beside_a_dump(ends):
     assert differences(both.there(), memory) == []
     with_nothing = both.folder / "completed"
     write_set(with_nothing, left_of(memory), contents=False)
-    figures = image_set.complete(str(with_nothing), both.destination.store, False)
+    figures = image_set.complete(str(with_nothing), both.destination.memory.store, False)
     assert memory_in(with_nothing) == memory
     assert figures["left"] == 0
 
@@ -416,7 +416,7 @@ def test_the_rest_follows_while_pages_are_asked_for(ends, seed, monkeypatch):
         ("missing in the first", LAZY),
     }
     write_set(both.folder / "completed", left_of(memory), contents=False)
-    image_set.complete(str(both.folder / "completed"), both.destination.store, True)
+    image_set.complete(str(both.folder / "completed"), both.destination.memory.store, True)
     assert memory_in(both.folder / "completed") == left_of(memory)
     assert {flags for name in memory for _vaddr, _pages, flags in entries_in(both.folder / "completed")[name]} == {2, 4}
 
@@ -426,15 +426,15 @@ def test_the_rest_follows_while_pages_are_asked_for(ends, seed, monkeypatch):
     half = len(lazies) // 2
     for pid, vaddr, data in lazies[:50]:
         assert asker.page(pid, vaddr) == data
-    send = both.source._outgoing.send
-    monkeypatch.setattr(both.source._outgoing, "send", lambda *words: (time.sleep(0.002), send(*words)))
+    send = both.source.memory.pages.send
+    monkeypatch.setattr(both.source.memory.pages, "send", lambda *words: (time.sleep(0.002), send(*words)))
     catching_up.start()
     for pid, vaddr, data in lazies[50:half]:
         assert asker.page(pid, vaddr) == data
     second = results.get(timeout=60)
-    assert both.destination._caught_up.wait(20)
+    assert both.destination.memory.caught_up.wait(20)
     for pid, vaddr, data in lazies[half:]:
         assert asker.page(pid, vaddr) == data
     assert differences(both.there(), memory) == []
     assert first["bytes_sent"] > 0 and second["bytes_sent"] >= 50 * PAGE
-    assert both.destination.pager._problem is None
+    assert both.destination.memory.pager._problem is None

@@ -10,7 +10,9 @@ import os
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration.source import SMALL, Source, is_lazy
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_memory import SMALL, is_lazy
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
@@ -21,9 +23,9 @@ def handed_over(tmp_path):
     (there_in, here_out), (here_in, there_out) = os.pipe(), os.pipe()
     there = Frames(there_in, there_out, 10)
     there.write_json(framing.HELLO, framing.greeting("destination"))
-    source = Source(Frames(here_in, here_out, 10), {"container": "c", "staging": str(tmp_path), "options": []})
-    source.greet()
-    source.state = "handed over"
+    source = Source(Frames(here_in, here_out, 10), SourceSettings("c", str(tmp_path), str(tmp_path / "nothing.sock")))
+    source.link.open()
+    source.container.state = "handed over"
     yield source, there, there_out
     os.close(there_out)
 
@@ -32,7 +34,7 @@ def test_a_refusal_gives_the_container_back(handed_over):
     source, there, _descriptor = handed_over
     there.write_json(framing.REFUSED, {"reason": "no restore"})
     with pytest.raises(Refused, match="no restore"):
-        source._done("running")
+        source.wait_for("running")
     assert source.state == "paused"
 
 
@@ -41,7 +43,7 @@ def test_a_conversation_that_breaks_says_nothing(handed_over, words):
     source, _there, descriptor = handed_over
     os.write(descriptor, words)
     with pytest.raises(Interrupted):
-        source._done("running")
+        source.wait_for("running")
     assert source.state == "handed over"
 
 

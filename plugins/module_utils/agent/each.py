@@ -8,7 +8,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
@@ -53,8 +52,3 @@ def each(
         return {}
     with ThreadPoolExecutor(at_once or len(migrations)) as pool:
         return dict(zip([one["id"] for one in migrations], pool.map(guarded, migrations)))
-
-
-def order_path(folder: str, identity: str) -> str:
-    """The file in the agent's folder that has what an end of this migration's channel needs to know."""
-    return os.path.join(folder, f"{identity}.order")

@@ -20,12 +20,12 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import connect, steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 STAGE = "Migration agent"
 ARCHIVE = "agent.zip"
-# Seconds until a new agent answers, and until one that was told to has ended.
+# Seconds until a new agent answers, and until one that has to stop has ended.
 START_LIMIT = 30
 STOP_LIMIT = 10
 _LAUNCHER = """import os
@@ -79,16 +79,13 @@ def _launch(folder: str) -> None:
         stream.write(_LAUNCHER.format(archive=ARCHIVE, package=deploy.PACKAGE))
     deploy.install_program(folder, "agent.connect")
     agent = deploy.spawn([sys.executable, program], log)
-    deadline = time.monotonic() + START_LIMIT
-    while not os.path.exists(os.path.join(folder, connect.SOCKET)):
-        if agent.poll() is not None or time.monotonic() > deadline:
-            with contextlib.suppress(OSError):
-                agent.kill()
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                said = stream.read().strip().splitlines()
-            why = said[-1] if said else "no answer"
-            raise MigrationError(f"the agent did not start ({why})", "nothing was changed")
-        time.sleep(0.002)
+    path = os.path.join(folder, connect.SOCKET)
+    try:
+        program_socket.wait_for(path, log, START_LIMIT, lambda: agent.poll() is None)
+    except program_socket.NotListening as exc:
+        with contextlib.suppress(OSError):
+            agent.kill()
+        raise MigrationError(f"the agent did not start ({exc})", "nothing was changed") from exc
 
 
 def stop(folder: str) -> bool:
@@ -109,10 +106,10 @@ def main(run: str, archive: str) -> None:
     os.umask(0o077)
     try:
         folder = folder_of(run)
-        told: dict[str, Any] = {"changed": start(folder, archive), "agent": described(folder)}
+        result: dict[str, Any] = {"changed": start(folder, archive), "agent": described(folder)}
     except MigrationError as error:
-        told = dict(error.result(STAGE), failed=True)
+        result = dict(error.result(STAGE), failed=True)
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename}"
-        told = {"failed": True, "msg": MigrationError(what, "nothing was changed").sentence(STAGE)}
-    sys.stdout.write(json.dumps(told) + "\n")
+        result = {"failed": True, "msg": MigrationError(what, "nothing was changed").sentence(STAGE)}
+    sys.stdout.write(json.dumps(result) + "\n")

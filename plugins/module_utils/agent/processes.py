@@ -21,7 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 # The file in the agent's folder that names the private folders of the migrations of the run.
 RESERVED = "reserved"
 
-# Seconds until an agent that was told to end has removed its folder.
+# Seconds until an agent that has to end has removed its folder.
 STOP_LIMIT = 5
 
 

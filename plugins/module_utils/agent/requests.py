@@ -7,7 +7,7 @@ Requests about the migrations of a run name them by C(migrations), and are answe
 by the ID of the migration, with C(result), or with C(failure) where that one failed. What one of them does concerns no
 other one, unless they move together.
 
-The order of a live migration:
+The requests of a live migration, in their order:
 
 ==========  ====================  ==================================================================================
 stage       at                    requests
@@ -28,12 +28,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, Dict
+import sys
+from typing import Any, Callable, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 Answer = Dict[str, Any]
@@ -59,15 +59,21 @@ def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
 
 
 def attach(folder: str, identity: str, descriptors: list[int], connection: socket.socket) -> None:
-    """Serves the channel of a migration; what is said on I(connection) is why it cannot be served."""
+    """Serves the channel of a migration; I(connection) gets the reason when that fails."""
     if len(descriptors) != 2:
         connection.sendall(b"a channel is attached with two descriptors\n")
         return
     from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 
-    problem = run_destination.serve(folder, identity, *descriptors)
-    if problem:
-        connection.sendall(problem.encode("utf-8", "replace") + b"\n")
+    try:
+        run_destination.serve(folder, identity, *descriptors)
+    except (CollectionError, OSError) as exc:
+        reason = f"{exc}\n"
+        try:
+            connection.sendall(reason.encode("utf-8", "replace"))
+        except OSError:
+            # Nobody is at the other side any more: it is in the agent's own log.
+            sys.stderr.write(reason)
 
 
 def close(folder: str) -> None:

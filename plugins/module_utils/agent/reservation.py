@@ -8,23 +8,78 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, order_path
+from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move
 from ansible_collections.fog.migration.plugins.module_utils.agent.processes import RESERVED
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging, work_dir
+from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source_requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
+    DestinationSettings,
+    SourceSettings,
+)
+from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
-MIB = 1 << 20
 # Seconds for which a folder of a migration is left alone after its time.
 EXPIRY_MARGIN = 300
-_TOLD = ("id", "name", "source", "destination", "mode", "together")
+_JOURNAL_FIELDS = ("id", "name", "source", "destination", "mode", "together")
+
+
+@dataclass(frozen=True)
+class ReservedSource:
+    """What the source keeps of a migration, until its end of the channel is started.
+
+    :param directory: the private folder of the migration.
+    :param copies_memory: whether memory is copied in rounds before the freeze.
+    :param limits: when these rounds end.
+    """
+
+    directory: str
+    copies_memory: bool
+    limits: Limits
+    settings: SourceSettings
+
+    @classmethod
+    def from_json(cls, value: object) -> ReservedSource:
+        """What C(store) has kept.
+
+        :raises MigrationError: when a field is missing or unknown.
+        """
+        kept = settings.parse(cls, value, "the facts of a reservation")
+        limits = Limits(*kept.limits)
+        return cls(kept.directory, kept.copies_memory, limits, SourceSettings.from_json(kept.settings))
+
+
+@dataclass(frozen=True)
+class ReservedDestination:
+    """What the destination keeps of a migration, until its end of the channel is started.
+
+    :param directory: the private folder of the migration.
+    :param name: the name that the container gets here.
+    """
+
+    directory: str
+    name: str
+    settings: DestinationSettings
+
+    @classmethod
+    def from_json(cls, value: object) -> ReservedDestination:
+        """What C(store) has kept.
+
+        :raises MigrationError: when a field is missing or unknown.
+        """
+        kept = settings.parse(cls, value, "the facts of a reservation")
+        return cls(kept.directory, kept.name, DestinationSettings.from_json(kept.settings))
 
 
 def run_of(folder: str) -> str:
@@ -32,13 +87,15 @@ def run_of(folder: str) -> str:
     return os.path.basename(folder).rpartition("-")[2]
 
 
-def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copies: tuple[int, int]) -> dict[str, Any]:
-    """Opens the journal and makes a private folder; C(directory), C(staging) and C(staging_path).
+def reserve(
+    folder: str, move: Move, arguments: dict[str, Any], role: str, copies: tuple[int, int]
+) -> tuple[str, dict[str, Any]]:
+    """Opens the journal, makes a private folder and staging in it; the folder, and the facts of C(memory_staging.make).
 
     :param copies: how many copies of the memory staging can hold, and how many it will.
     :raises MigrationError: when another migration of the container is open.
     """
-    entry = {key: move[key] for key in _TOLD}
+    entry = {key: move[key] for key in _JOURNAL_FIELDS}
     entry.update(role=role, container=move["container_id"], stage="reservation")
     entry.update({key: arguments[key] for key in ("directory", "controller")})
     other = journal.open_entry(entry)
@@ -54,37 +111,76 @@ def reserve(folder: str, move: Move, arguments: dict[str, Any], role: str, copie
     work_dir.make(directory)
     with open(os.path.join(folder, RESERVED), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
-    path, limit = os.path.join(directory, work_dir.STAGING), int(arguments["staging_limit"]) * MIB
-    made = staging.make(path, arguments["staging_directory"], int(move["memory"]), *copies, limit)
-    if made["kind"] == "disk":
-        # What is below /run, a restart of the server removes; this it does not.
-        journal.note(move["id"], made={"scratch": [os.path.realpath(path)]})
-    return {"directory": directory, "staging": made, "staging_path": path}
+    limit = int(arguments["staging_limit"])
+    made = memory_staging.make(
+        directory, move["id"], arguments["staging_directory"], int(move["memory"]), copies, limit
+    )
+    return directory, made
 
 
-def write_order(folder: str, move: Move, made: dict[str, Any], order: dict[str, Any]) -> None:
-    """Keeps what an end of the channel has to know, until it is started."""
-    common: dict[str, Any] = {
-        "migration": move["id"],
-        "directory": made["directory"],
-        "staging": made["staging_path"],
-        "docker_socket": str(options.DEFAULTS["docker_host"])[len("unix://") :],
-        "together": move["together"],
-        "mounts": move["mounts"],
-    }
-    path = order_path(folder, move["id"])
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump({**common, **order}, stream)
+def docker_socket() -> str:
+    """The path of the socket of this server's Docker daemon."""
+    return str(options.DEFAULTS["docker_host"])[len("unix://") :]
 
 
-def read_order(folder: str, identity: str) -> dict[str, Any]:
-    """What C(write_order) has kept.
+def settings_path(folder: str, identity: str) -> str:
+    """The file in the agent's folder that has what C(store) keeps of a migration."""
+    return os.path.join(folder, f"{identity}.settings")
+
+
+def _link_of(folder: str, identity: str) -> str:
+    """The link in the agent's folder that leads to the private folder of a migration."""
+    return os.path.join(folder, f"{identity}.directory")
+
+
+def channel_of(folder: str, move: Move) -> str:
+    """The socket of the source's end of the channel.
 
     :raises MigrationError: when nothing was reserved for this migration in this run.
     """
+    journal.path_of(move["id"])
+    try:
+        return os.path.join(os.readlink(_link_of(folder, move["id"])), source_requests.SOCKET)
+    except FileNotFoundError as exc:
+        raise _not_reserved(move["id"]) from exc
+
+
+def store(folder: str, identity: str, reserved: ReservedSource | ReservedDestination) -> None:
+    """Keeps what an end of the channel has to know until it is started; at the source, also where its socket is."""
+    if isinstance(reserved, ReservedSource):
+        link = _link_of(folder, identity)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+        os.symlink(reserved.directory, link)
+    path = settings_path(folder, identity)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(asdict(reserved), stream)
+
+
+def load_source(folder: str, identity: str) -> ReservedSource:
+    """What C(store) has kept at the source.
+
+    :raises MigrationError: when nothing was reserved for this migration in this run.
+    """
+    return ReservedSource.from_json(_load(folder, identity))
+
+
+def load_destination(folder: str, identity: str) -> ReservedDestination:
+    """What C(store) has kept at the destination.
+
+    :raises MigrationError: when nothing was reserved for this migration in this run.
+    """
+    return ReservedDestination.from_json(_load(folder, identity))
+
+
+def _load(folder: str, identity: str) -> Any:
     journal.path_of(identity)
     try:
-        with open(order_path(folder, identity), encoding="utf-8") as stream:
+        with open(settings_path(folder, identity), encoding="utf-8") as stream:
             return json.load(stream)
     except FileNotFoundError as exc:
-        raise MigrationError(f"nothing was reserved here for the migration {identity}") from exc
+        raise _not_reserved(identity) from exc
+
+
+def _not_reserved(identity: str) -> MigrationError:
+    return MigrationError(f"nothing was reserved here for the migration {identity}")

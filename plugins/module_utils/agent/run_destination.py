@@ -20,9 +20,9 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.each import Mo
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination
-from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, settings
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
 
 # What can go wrong while a container is made.
@@ -45,17 +45,22 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
     access = _access(arguments)
 
     def one(move: Move) -> dict[str, Any]:
-        made = reservation.reserve(folder, move, arguments, "destination", transfer.copies_there(move["mode"]))
+        directory, made = reservation.reserve(
+            folder, move, arguments, "destination", transfer.copies_there(move["mode"])
+        )
         _make_networks(move)
-        order = {
-            "name": move["name"],
-            "log": move["log"],
-            "patience": destination.PATIENCE,
-            "restore_limit": arguments["restore_timeout"],
-            "host": move["destination"],
-        }
-        reservation.write_order(folder, move, made, order)
-        return {"staging": made["staging"]}
+        own = settings.for_destination(
+            directory,
+            move["id"],
+            arguments["restore_timeout"],
+            docker_socket=reservation.docker_socket(),
+            host=move["destination"],
+            together=move["together"],
+            mounts=move["mounts"],
+            log=move["log"],
+        )
+        reservation.store(folder, move["id"], reservation.ReservedDestination(directory, move["name"], own))
+        return {"staging": made}
 
     # One after the other: of those that have a network in common, the first one makes it.
     results = each(arguments["migrations"], one, steps, "reserve", at_once=1)
@@ -131,29 +136,26 @@ def _make_networks(move: Move) -> None:
 # The channel
 
 
-def serve(folder: str, identity: str, reader: int, writer: int) -> str:
-    """Serves the channel of a migration to its end; why it cannot be served, or nothing."""
+def serve(folder: str, identity: str, reader: int, writer: int) -> None:
+    """Serves the channel of a migration to its end.
+
+    :raises MigrationError: when nothing was reserved for it, or its channel was served already.
+    :raises ChannelError: when the container does not run here, with the reason.
+    """
     revoke(folder)
-    try:
-        order = reservation.read_order(folder, identity)
-        # Only once.
-        os.unlink(reservation.order_path(folder, identity))
-    except (MigrationError, OSError) as exc:
-        return str(exc)
-    try:
-        destination.run(order["directory"], order, reader, writer, functools.partial(_make_container, order))
-    except ChannelError as exc:
-        return str(exc)
-    return ""
+    reserved = reservation.load_destination(folder, identity)
+    # Only once.
+    os.unlink(reservation.settings_path(folder, identity))
+    make = functools.partial(_make_container, identity, reserved.name)
+    destination.run(reserved.directory, reserved.settings, reader, writer, make)
 
 
-def _make_container(order: dict[str, Any], path: str) -> str:
+def _make_container(identity: str, name: str, path: str) -> str:
     """Makes the container again from the file with its configuration; its ID.
 
     :raises MigrationError: when it cannot be made; nothing of it is left then.
     :raises Refused: when the file has no configuration.
     """
-    identity = order["migration"]
     with open(path, "rb") as stream:
         config = Config.from_json(framing.parse_json(stream.read()))
     if journal.load(identity) is None:
@@ -161,7 +163,7 @@ def _make_container(order: dict[str, Any], path: str) -> str:
     client = api.connect(options.DEFAULTS)
     recreation = Recreation(
         client,
-        order["name"],
+        name,
         config.inspect,
         config.volumes,
         config.moving,

@@ -13,6 +13,7 @@ import functools
 import glob
 import os
 import subprocess
+import sys
 import time
 from typing import Any, Dict
 
@@ -21,16 +22,17 @@ from ansible_collections.fog.migration.plugins.module_utils.agent import process
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source, switchover
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
+from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, switchover
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source, source_requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
 
 # Seconds until the connection to the destination is there, and until a channel is.
 CONNECT_LIMIT = 30
 # Seconds that a request for progress waits for something new.
 PROGRESS_LIMIT = 1.0
-RESTORE_OPTIONS = ["--tcp-established", "--ext-unix-sk", "--file-locks"]
 
 Results = Dict[str, Dict[str, Any]]
 
@@ -44,22 +46,24 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
 
     def one(move: Move) -> dict[str, Any]:
         copies = transfer.copies_here(move["mode"], move["lazily"])
-        made = reservation.reserve(folder, move, arguments, "source", copies)
-        rate_limit, limits = int(arguments["rate_limit"] * reservation.MIB), arguments["limits"]
-        order = {
-            "container": move["container_id"],
-            "options": RESTORE_OPTIONS,
-            "compression": "none" if arguments["compression"] == "none" else "auto",
-            "rate_limit": rate_limit,
-            "lazily": move["lazily"],
-            "mode": move["mode"],
-            "with_log": move["log"],
-            "limits": dict(limits, threshold=int(limits["threshold"] * reservation.MIB)),
-            "patience": arguments["timeout"],
-            "lifetime": arguments["timeout"] * 2,
-        }
-        reservation.write_order(folder, move, made, order)
-        return {"staging": made["staging"]}
+        directory, made = reservation.reserve(folder, move, arguments, "source", copies)
+        own = settings.for_source(
+            directory,
+            move["id"],
+            arguments["compression"],
+            arguments["rate_limit"],
+            arguments["timeout"],
+            container=move["container_id"],
+            docker_socket=reservation.docker_socket(),
+            together=move["together"],
+            lazy_pages=move["lazily"],
+            mounts=move["mounts"],
+            with_log=move["log"],
+        )
+        memory = move["mode"] in transfer.PRECOPY_MODES
+        limits = Limits.from_options(**arguments["limits"])
+        reservation.store(folder, move["id"], reservation.ReservedSource(directory, memory, limits, own))
+        return {"staging": made}
 
     key = os.path.join(folder, "key")
     public_key = ssh_access.make_key(folder) if not os.path.exists(key) else None
@@ -98,15 +102,12 @@ def _open_connection(control: str, key: str, hosts_file: str, there: dict[str, A
     command = [words[0], "-M", "-N", "-S", control, *words[1:-1]]
     log = control + ".log"
     process = deploy.spawn(command, log)
-    deadline = time.monotonic() + CONNECT_LIMIT
-    while not os.path.exists(control):
-        if process.poll() is not None or time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                why = ssh_access.ssh_complaint(stream.read().splitlines())
-            raise MigrationError(f"the SSH connection to the destination could not be opened ({why or 'no answer'})")
-        time.sleep(0.005)
+    try:
+        program_socket.wait_for(control, log, CONNECT_LIMIT, lambda: process.poll() is None, ssh_access.ssh_complaint)
+    except program_socket.NotListening as exc:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise MigrationError(f"the SSH connection to the destination could not be opened ({exc})") from exc
 
 
 def disconnect(folder: str) -> None:
@@ -133,48 +134,24 @@ def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
         children[move["id"]] = processes.spawn(work)
 
     def one(move: Move) -> dict[str, Any]:
-        channel = channel_of(folder, move)
-        _wait_for(channel, children[move["id"]], logs[move["id"]])
-        return ask(channel, {"do": "make"})
+        channel, child = reservation.channel_of(folder, move), children[move["id"]]
+        try:
+            program_socket.wait_for(channel, logs[move["id"]], CONNECT_LIMIT, lambda: procfs.started(child) is not None)
+        except program_socket.NotListening as exc:
+            raise MigrationError(f"the channel could not be opened ({exc})") from exc
+        return source_requests.ask(channel, {"do": "make"})
 
     return each(moves, one, steps, "arm")
 
 
-def _serve(folder: str, move: Move, command: list[str], log: str) -> int:
-    """The source's end of a channel, in a process of its own."""
+def _serve(folder: str, move: Move, command: list[str], log: str) -> None:
+    """The source's end of a channel, in a process of its own. Why it failed is the last line of the log."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
-    order = reservation.read_order(folder, move["id"])
-    return source.run(order["directory"], order, command)
-
-
-def _wait_for(channel: str, child: int, log: str) -> None:
-    deadline = time.monotonic() + CONNECT_LIMIT
-    while not os.path.exists(channel):
-        if procfs.started(child) is None or time.monotonic() > deadline:
-            with open(log, encoding="utf-8", errors="replace") as stream:
-                said = stream.read().strip().splitlines()
-            raise MigrationError(f"the channel could not be opened ({said[-1] if said else 'no answer'})")
-        time.sleep(0.002)
-
-
-def channel_of(folder: str, move: Move) -> str:
-    """The socket of the source's end of the channel."""
-    return os.path.join(reservation.read_order(folder, move["id"])["directory"], source.SOCKET)
-
-
-def ask(channel: str, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
-    """What the source's end of a channel answers.
-
-    :raises MigrationError: when it says that something went wrong, or says nothing.
-    """
     try:
-        answer = source.ask(channel, request, seconds)
-    except (OSError, ValueError) as exc:
-        raise MigrationError(f"the source's end of the channel does not answer ({exc})") from exc
-    if "error" in answer:
-        state, remedy = source.STATES[answer["state"]]
-        raise MigrationError(answer["error"], state, remedy, container_state=answer["state"])
-    return answer["result"]
+        reserved = reservation.load_source(folder, move["id"])
+        source.run(reserved.directory, reserved.settings, command)
+    except CollectionError as exc:
+        sys.stderr.write(f"{exc}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -185,9 +162,9 @@ def copy(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Begins to copy what can be copied while the containers run."""
 
     def one(move: Move) -> dict[str, Any]:
-        order = reservation.read_order(folder, move["id"])
-        memory = order["mode"] in transfer.PRECOPY_MODES
-        return ask(channel_of(folder, move), {"do": "copy", "memory": memory, "limits": order["limits"]})
+        reserved = reservation.load_source(folder, move["id"])
+        request = {"do": "copy", "memory": reserved.copies_memory, "limits": reserved.limits._asdict()}
+        return source_requests.ask(reservation.channel_of(folder, move), request)
 
     return each(arguments["migrations"], one, steps, "copy")
 
@@ -197,13 +174,13 @@ def progress(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     deadline = time.monotonic() + PROGRESS_LIMIT
 
     def one(move: Move) -> dict[str, Any]:
-        channel = channel_of(folder, move)
+        channel = reservation.channel_of(folder, move)
         while True:
-            told = ask(channel, {"do": "progress"})
-            if told["ended"]:
-                steps.note(move["container"], f"copied: {told['ended']}, {told['sent']} bytes sent")
-            if told["ended"] or time.monotonic() > deadline:
-                return told
+            now = source_requests.ask(channel, {"do": "progress"})
+            if now["ended"]:
+                steps.note(move["container"], f"copied: {now['ended']}, {now['sent']} bytes sent")
+            if now["ended"] or time.monotonic() > deadline:
+                return now
             time.sleep(0.02)
 
     return each(arguments["migrations"], one, _Silent(folder), "progress")
@@ -228,8 +205,8 @@ def switch_over(folder: str, arguments: dict[str, Any], steps: Steps) -> Results
             moves, lambda move: _move(folder, [move])[0], steps, "switch over", at_once=int(arguments["at_once"])
         )
     with steps.step(", ".join(move["container"] for move in moves), "switch over"):
-        told = _move(folder, moves)
-    return {move["id"]: {"result": one} for move, one in zip(moves, told)}
+        results = _move(folder, moves)
+    return {move["id"]: {"result": one} for move, one in zip(moves, results)}
 
 
 def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
@@ -239,7 +216,7 @@ def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
     """
     client = api.connect(options.DEFAULTS)
     try:
-        return switchover.move(client, [_held(client, move, channel_of(folder, move)) for move in moves])
+        return switchover.move(client, [_held(client, move, reservation.channel_of(folder, move)) for move in moves])
     finally:
         client.close()
 

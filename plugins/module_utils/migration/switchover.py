@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The switchover of a live migration as a module at the source orders it: freeze, and go on at the channel's other end.
+"""The switchover of a live migration: containers freeze at the source, and go on at the other ends of their channels.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -34,15 +34,15 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
         return result
     members = _members(client, [params, *params["others"]])
     try:
-        told = move(client, members)
+        results = move(client, members)
     except MigrationError as error:
         error.details["restart_policy_held"] = members[0].held
         raise
-    return dict(result, **told[0], others=told[1:])
+    return dict(result, **results[0], others=results[1:])
 
 
 def move(client: api.CheckpointClient, members: list[group_migration.Move]) -> list[dict]:
-    """Moves these containers together; what is told of each.
+    """Moves these containers together; the result of each.
 
     :raises MigrationError: of the first one that could not; the restart policy of those that stayed is back then.
     """
@@ -54,7 +54,7 @@ def move(client: api.CheckpointClient, members: list[group_migration.Move]) -> l
             if one.held:
                 client.update_container(one.container_id, restart_policy=one.held)
         raise
-    return [dict(one.told, container=one.container, restart_policy_held=one.held) for one in members]
+    return [dict(one.result, container=one.container, restart_policy_held=one.held) for one in members]
 
 
 def _members(client: api.CheckpointClient, moving: list[dict]) -> list[group_migration.Move]:
@@ -63,7 +63,7 @@ def _members(client: api.CheckpointClient, moving: list[dict]) -> list[group_mig
     return [_held(client, one, target) for one, target in zip(moving, targets)]
 
 
-def _held(client: api.CheckpointClient, wish: dict, target: _target.Target) -> group_migration.Move:
+def _held(client: api.CheckpointClient, options: dict, target: _target.Target) -> group_migration.Move:
     held = restart_policy.to_hold(target.inspect, leave_running=False)
-    _target.hold_restart_policy(client, wish["migration"], target.id, held)
-    return group_migration.Move(wish["container"], wish["channel"], wish["mode"], target.id, held)
+    _target.hold_restart_policy(client, options["migration"], target.id, held)
+    return group_migration.Move(options["container"], options["channel"], options["mode"], target.id, held)

@@ -4,7 +4,7 @@
 
 """The steps of a transfer of a directory, each on one of its two hosts. The action plugin calls them in order.
 
-Every step takes the options of the task (I(params)) and what the controller says for this step (I(orders)).
+Every step takes the options of the task (I(params)) and what the controller adds for this step (I(step_options)).
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -40,15 +40,15 @@ def expiry(params: dict) -> int:
     return int(time.time()) + params["timeout"] + EXPIRY_MARGIN
 
 
-def make_directory(params: dict, orders: dict, role: str, login: str) -> str:
+def make_directory(params: dict, step_options: dict, role: str, login: str) -> str:
     """The private directory of this transfer. It is in the journal before it is made, so that it can be cleaned up."""
-    directory = work_dir.path_of(orders["id"], role, expiry(params))
-    journal.note(params["migration"], transfers=[{"id": orders["id"], "directory": directory, "user": login}])
+    directory = work_dir.path_of(step_options["id"], role, expiry(params))
+    journal.note(params["migration"], transfers=[{"id": step_options["id"], "directory": directory, "user": login}])
     work_dir.make(directory)
     return directory
 
 
-def open_source(params: dict, orders: dict, check_mode: bool) -> dict:
+def open_source(params: dict, step_options: dict, check_mode: bool) -> dict:
     """What there is to send, whether the destination can be reached, and (unless relayed) a key."""
     path = params["path"]
     if os.path.islink(path) or not os.path.isdir(path):
@@ -61,27 +61,29 @@ def open_source(params: dict, orders: dict, check_mode: bool) -> dict:
         "has_zstd": bool(compression.zstd_program()),
         "reachable": False,
     }
-    if orders["mode"] != "relay":
-        problem = host.unreachable(orders["address"], orders["port"]) if orders["mode"] == "auto" else None
+    if step_options["mode"] != "relay":
+        problem = (
+            host.unreachable(step_options["address"], step_options["port"]) if step_options["mode"] == "auto" else None
+        )
         facts.update(reachable=problem is None, unreachable_reason=problem)
     if check_mode:
         return facts
-    if orders["mode"] == "relay":
-        facts.update(_relayed_sender(params, orders))
+    if step_options["mode"] == "relay":
+        facts.update(_relayed_sender(params, step_options))
     elif facts["reachable"] and facts["has_ssh"]:
-        directory = make_directory(params, orders, "source", ssh_access.login_user(orders.get("user")))
+        directory = make_directory(params, step_options, "source", ssh_access.login_user(step_options.get("user")))
         facts.update(directory=directory, public_key=ssh_access.make_key(directory))
     return facts
 
 
-def _relayed_sender(params: dict, orders: dict) -> dict:
-    """Lays down the sender that the controller starts over its own connection; the command that runs it."""
-    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
+def _relayed_sender(params: dict, step_options: dict) -> dict:
+    """Installs the sender that the controller starts over its own connection; the command that runs it."""
+    login, current = ssh_access.login_user(step_options.get("user")), ssh_access.current_user()
     problem = ssh_access.sudo_problem(login, current)
     if problem:
         raise StepFailed(problem)
-    directory = make_directory(params, orders, "source", login)
-    order = {
+    directory = make_directory(params, step_options, "source", login)
+    settings = {
         "role": "send",
         "path": params["path"],
         "compression": params["compression"],
@@ -89,40 +91,40 @@ def _relayed_sender(params: dict, orders: dict) -> dict:
         "rate_limit": int(params["rate_limit"] * 1024 * 1024),
         "idle_limit": params["timeout"],
     }
-    words = ssh_access.as_login_user(login, current) + deploy.install(directory, order)
+    words = ssh_access.as_login_user(login, current) + deploy.install(directory, settings)
     return {"directory": directory, "command": ssh_access.shell_line(words)}
 
 
-def open_destination(params: dict, orders: dict, check_mode: bool) -> dict:
+def open_destination(params: dict, step_options: dict, check_mode: bool) -> dict:
     """What the destination has already; its receiver, and (unless relayed) the line that admits the source."""
-    facts = look_at_destination(orders)
-    if facts["exists"] and not orders["replace"]:
-        facts["fingerprint"] = fingerprint_of(orders["final"], trust_manifest=False)
+    facts = look_at_destination(step_options)
+    if facts["exists"] and not step_options["replace"]:
+        facts["fingerprint"] = fingerprint_of(step_options["final"], trust_manifest=False)
         return facts
     if check_mode or facts["sudo_problem"]:
         return facts
-    directory = make_directory(params, orders, "destination", facts["user"])
-    order = {
+    directory = make_directory(params, step_options, "destination", facts["user"])
+    settings = {
         "role": "receive",
-        "final": orders["final"],
-        "host": orders["host"],
-        "replace": orders["replace"],
+        "final": step_options["final"],
+        "host": step_options["host"],
+        "replace": step_options["replace"],
         "idle_limit": framing.IDLE_LIMIT,
     }
     facts["directory"] = directory
-    return admit_source(params, orders, facts, deploy.install(directory, order))
+    return admit_source(params, step_options, facts, deploy.install(directory, settings))
 
 
-def look_at_destination(orders: dict) -> dict:
+def look_at_destination(step_options: dict) -> dict:
     """What the destination has, and how its sshd can be reached."""
-    login, current = ssh_access.login_user(orders.get("user")), ssh_access.current_user()
+    login, current = ssh_access.login_user(step_options.get("user")), ssh_access.current_user()
     settings = ssh_access.read_sshd_settings(login)
     host_keys = ssh_access.read_host_keys(settings)
     facts = {
         "user": login,
         "host_keys": host_keys,
         "has_zstd": bool(compression.zstd_program()),
-        "exists": os.path.lexists(orders["final"]),
+        "exists": os.path.lexists(step_options["final"]),
         "sudo_problem": ssh_access.sudo_problem(login, current),
         "access_problem": ssh_access.access_problem(settings, ssh_access.home_of(login)),
     }
@@ -131,7 +133,7 @@ def look_at_destination(orders: dict) -> dict:
     return facts
 
 
-def admit_source(params: dict, orders: dict, facts: dict, program: list[str]) -> dict:
+def admit_source(params: dict, step_options: dict, facts: dict, program: list[str]) -> dict:
     """Lets the source's key run one program here, if the source has a key.
 
     :param facts: see C(look_at_destination).
@@ -141,10 +143,10 @@ def admit_source(params: dict, orders: dict, facts: dict, program: list[str]) ->
     login = facts["user"]
     command = ssh_access.shell_line(ssh_access.as_login_user(login, ssh_access.current_user()) + program)
     facts = dict(facts, command=command)
-    if not orders.get("public_key") or facts["access_problem"]:
+    if not step_options.get("public_key") or facts["access_problem"]:
         return facts
     version, now = ssh_access.installed_ssh_version(), time.time()
-    line = ssh_access.authorized_line(orders["public_key"], command, orders["id"], expiry(params), version)
+    line = ssh_access.authorized_line(step_options["public_key"], command, step_options["id"], expiry(params), version)
     try:
         ssh_access.edit_authorized_keys(
             login,
@@ -155,11 +157,11 @@ def admit_source(params: dict, orders: dict, facts: dict, program: list[str]) ->
     return facts
 
 
-def revoke_key(_params: dict, orders: dict, _check_mode: bool) -> dict:
+def revoke_key(_params: dict, step_options: dict, _check_mode: bool) -> dict:
     """Revokes the source's key. Connections that were made with it are left alone."""
     ssh_access.edit_authorized_keys(
-        ssh_access.login_user(orders.get("user")),
-        lambda old: ssh_access.without_transfer(old, orders["id"], time.time()),
+        ssh_access.login_user(step_options.get("user")),
+        lambda old: ssh_access.without_transfer(old, step_options["id"], time.time()),
     )
     return {}
 
@@ -181,7 +183,7 @@ def fingerprint_of(path: str, trust_manifest: bool) -> dict:
     }
 
 
-def fingerprint(params: dict, _orders: dict, _check_mode: bool) -> dict:
+def fingerprint(params: dict, _step_options: dict, _check_mode: bool) -> dict:
     """Checksum and size of the directory at the source."""
     return {"fingerprint": fingerprint_of(params["path"], trust_manifest=True)}
 
@@ -194,20 +196,20 @@ def write_known_hosts(directory: str, host_keys: list) -> str:
     return path
 
 
-def send(params: dict, orders: dict, _check_mode: bool) -> dict:
+def send(params: dict, step_options: dict, _check_mode: bool) -> dict:
     """Sends directly; the key is gone afterwards, whatever happened."""
-    directory = orders["directory"]
+    directory = step_options["directory"]
     try:
-        hosts_file = write_known_hosts(directory, orders["host_keys"])
-        ssh = dict(orders, key=os.path.join(directory, "key"), hosts_file=hosts_file)
+        hosts_file = write_known_hosts(directory, step_options["host_keys"])
+        ssh = dict(step_options, key=os.path.join(directory, "key"), hosts_file=hosts_file)
         return ssh_connection.DirectSending(params, ssh).run()
     finally:
         work_dir.remove(directory)
 
 
-def close(params: dict, orders: dict, check_mode: bool) -> dict:
+def close(params: dict, step_options: dict, check_mode: bool) -> dict:
     """Leaves nothing of this transfer on this host but what has arrived."""
-    for directory in work_dir.find(orders["id"], orders["role"]):
+    for directory in work_dir.find(step_options["id"], step_options["role"]):
         deploy.stop(directory)
         work_dir.remove(directory)
-    return revoke_key(params, orders, check_mode) if orders["role"] == "destination" else {}
+    return revoke_key(params, step_options, check_mode) if step_options["role"] == "destination" else {}

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import writer
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
-from ansible_collections.fog.migration.plugins.module_utils.migration import source, switchover
+from ansible_collections.fog.migration.plugins.module_utils.migration import switchover
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
-MODE = {"type": "str", "choices": list(source.MODES), "default": "stop-and-copy"}
+MODE = {"type": "str", "choices": list(source_requests.MODES), "default": "stop-and-copy"}
 OTHERS = {
     "container": {"type": "str", "required": True},
     "channel": {"type": "path", "required": True},

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -36,6 +37,14 @@ from {package}.{part} import main
 
 raise SystemExit(main())
 """
+
+
+def name_of(module: ModuleType) -> str:
+    """The name of one of our module_utils, as in C(transport.framing).
+
+    Who installs a program imports it: the archive that Ansible makes of a module has only what something imports.
+    """
+    return module.__name__[len(PACKAGE) + 1 :]
 
 
 def sources(part: str) -> dict[str, str]:

@@ -62,16 +62,19 @@ class SshConnection:
 
 
 class DirectSending:
-    """Sends a directory over ssh, as many times as it may, and keeps the stats."""
+    """Sends a directory over ssh, as many times as it may, and keeps the stats.
 
-    def __init__(self, params: dict, orders: dict) -> None:
+    :param target: how to log in at the destination: C(key), C(hosts_file), C(user), C(address), C(port).
+    """
+
+    def __init__(self, params: dict, target: dict) -> None:
         self.path = params["path"]
         self.compression = params["compression"]
         self.level = params["compression_level"]
         self.rate_limit = int(params["rate_limit"] * 1024 * 1024)
         self.attempts_left = params["retries"] + 1
         self.timeout = params["timeout"]
-        self.orders = orders
+        self.target = target
         self.stats = {
             "bytes_sent": 0,
             "bytes_received": 0,
@@ -104,11 +107,11 @@ class DirectSending:
         self.stats["attempts"] += 1
         connection = SshConnection(
             ssh_access.ssh_command(
-                self.orders["key"],
-                self.orders["hosts_file"],
-                self.orders["user"],
-                self.orders["address"],
-                self.orders["port"],
+                self.target["key"],
+                self.target["hosts_file"],
+                self.target["user"],
+                self.target["address"],
+                self.target["port"],
             ),
             deadline,
         )

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
+    DestinationSettings,
+    SourceSettings,
+    SshTarget,
+)
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 from support import lab as lab_module
@@ -51,14 +56,21 @@ class Live:
 
     def open(self, *options: str) -> None:
         """Deploys both programs, authorizes the source's key, and starts the source's."""
-        common = {"docker_socket": "/run/docker.sock", "staging": f"{PLACE}/staging", "patience": 300, "lifetime": 600}
+        staging, docker_socket = f"{PLACE}/staging", "/run/docker.sock"
         address = self.lab.hostvars["fog2"]["ansible_host"]
-        ssh = {"key": f"{PLACE}/key", "hosts_file": f"{PLACE}/known_hosts", "user": "root", "address": address}
-        source = {**common, "container": self.container, "options": options, "ssh": {**ssh, "port": 22}, "lazily": True}
-        self._lay_down("fog1", "migration.source", source)
-        self._lay_down(
-            "fog2", "migration.destination", {**common, "container": self.twin, "host": "fog2", "restore_limit": 60}
+        source = SourceSettings(
+            self.container,
+            staging,
+            docker_socket,
+            restore_options=list(options),
+            lazy_pages=True,
+            patience=300,
+            lifetime=600,
+            ssh=SshTarget(f"{PLACE}/key", f"{PLACE}/known_hosts", "root", address, 22),
         )
+        destination = DestinationSettings(staging, docker_socket, "fog2", self.twin, patience=300, restore_limit=60)
+        self._lay_down("fog1", "migration.channel.source", source.to_json())
+        self._lay_down("fog2", "migration.channel.destination", destination.to_json())
         self._authorize()
         command = [*self.lab.exec_command("fog1"), "python3", "-I", f"{PLACE}/channel.py"]
         self.agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -66,12 +78,12 @@ class Live:
 
     def _is_open(self) -> bool:
         assert self.agent.poll() is None, self.agent.stderr.read()
-        return bool(self.lab.sh("fog1", f"ls {PLACE}/{_source.SOCKET} 2>/dev/null || true"))
+        return bool(self.lab.sh("fog1", f"ls {PLACE}/{source_requests.SOCKET} 2>/dev/null || true"))
 
-    def _lay_down(self, node: str, part: str, order: dict) -> None:
+    def _lay_down(self, node: str, part: str, settings: dict) -> None:
         folder = self.folder / node
         folder.mkdir()
-        deploy.install(str(folder), order, part)
+        deploy.install(str(folder), settings, part)
         self.lab.sh(node, f"mkdir -p {PLACE}")
         archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
         subprocess.run([*self.lab.exec_command(node), "tar", "-C", PLACE, "-x"], input=archive, check=True)
@@ -92,9 +104,15 @@ class Live:
         assert self.ask(do="copy", memory=True) == {"result": {}}
         lab_module.wait_for(lambda: self.ask(do="progress")["result"]["ended"], "the end of the rounds")
 
-    def ask(self, **wish) -> dict:
+    def ask(self, **request) -> dict:
         """One request to the source's program."""
-        command = [*self.lab.exec_command("fog1"), "python3", "-", f"{PLACE}/{_source.SOCKET}", json.dumps(wish)]
+        command = [
+            *self.lab.exec_command("fog1"),
+            "python3",
+            "-",
+            f"{PLACE}/{source_requests.SOCKET}",
+            json.dumps(request),
+        ]
         done = subprocess.run(command, input=ASK, capture_output=True, text=True, check=True, timeout=120)
         return json.loads(done.stdout)
 

@@ -29,7 +29,7 @@ from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration import dump as _dump
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import dump as _dump
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -63,7 +63,7 @@ class Freeze:
 
     def digests(self):
         """Of what both ends have."""
-        return digest(memory_of(self.ends.rounds.store)), digest(memory_of(self.ends.destination.store))
+        return digest(memory_of(self.ends.rounds.store)), digest(memory_of(self.ends.destination.memory.store))
 
     def folder(self, name):
         os.makedirs(f"{HERE}/{name}", exist_ok=True)
@@ -83,7 +83,7 @@ class Freeze:
             self.answer["later"] = len(self.older(memory_in(images)))
             self.ends.follow()
             frozen.catch_up()
-            self.ends.destination._caught_up.wait(60)
+            self.ends.destination.memory.caught_up.wait(60)
         dump.join()
         frozen.close()
 
@@ -94,7 +94,7 @@ class Freeze:
         for name, held in dumped.items():
             image = int(name.split("-")[-1].split(".")[0])
             for vaddr in (vaddr for vaddr, (data, _flags) in held.items() if data is None):
-                data = b"".join(bytes(data) for _vaddr, data in self.ends.source.frozen.read(image, vaddr, 1))
+                data = b"".join(bytes(data) for _vaddr, data in self.ends.source.memory.frozen.read(image, vaddr, 1))
                 frozen[name][vaddr] = (data, 0)
         here = {name: {v: page for v, page in held.items() if v in frozen[name]} for name, held in now.items()}
         return differences(here, frozen)
@@ -108,8 +108,8 @@ class Freeze:
     def compare(self, full):
         """The destination's store and the images that it makes, beside the dump of everything."""
         lazy = memory_in(f"{HERE}/images")
-        there = memory_of(self.ends.destination.store)
-        figures = image_set.complete(self.images(), self.ends.destination.store, False)
+        there = memory_of(self.ends.destination.memory.store)
+        figures = image_set.complete(self.images(), self.ends.destination.memory.store, False)
         completed = memory_in(f"{HERE}/completed")
         self.answer.update(
             figures=figures,
@@ -141,15 +141,15 @@ class Freeze:
 
     def restore(self):
         """From what the destination has, and nothing else."""
-        target, destination = self.images(), self.ends.destination
-        self.answer["figures"] = image_set.complete(target, destination.store, self.wish["lazily"])
+        target, store = self.images(), self.ends.destination.memory.store
+        self.answer["figures"] = image_set.complete(target, store, self.wish["lazily"])
         self.answer["images"] = sum(
             os.stat(f"{target}/{name}").st_size for name in os.listdir(target) if pagemap.holds_pages(name)
         )
         subprocess.run(self.wish["kill"], stdout=subprocess.DEVNULL, check=True)
         for name in ("images", "here"):
             shutil.rmtree(f"{HERE}/{name}")
-        pager = lazy_pages.Pager(destination.store, lazy_pages.EVERYTHING, None)
+        pager = lazy_pages.Pager(store, lazy_pages.EVERYTHING, None)
         if self.wish["lazily"]:
             pager.start(target, self.folder("work-there"))
         command = self.wish["restore"].replace("IMAGES", target).replace("WORK", self.folder("work-there"))

@@ -16,7 +16,7 @@ from inspected import INSPECT
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from fuzz.made_up import as_json, like, payloads, values
 
 SENT = {
@@ -48,7 +48,7 @@ def test_the_file_with_a_configuration(data):
     with tempfile.TemporaryDirectory() as folder, pytest.raises((Refused, MigrationError)) as refusal:
         path = Path(folder, "config.json")
         path.write_bytes(data)
-        run_destination._make_container({"migration": "of-nobody", "name": "looper"}, str(path))
+        run_destination._make_container("of-nobody", "looper", str(path))
     assert "\n" not in str(refusal.value)
 
 

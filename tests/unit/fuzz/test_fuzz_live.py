@@ -25,8 +25,19 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, page_store
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration import destination
-from ansible_collections.fog.migration.plugins.module_utils.migration import source as _source
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
+    armed_start,
+    file_frames,
+    received_memory,
+    source_link,
+    source_requests,
+)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
+    DestinationSettings,
+    SourceSettings,
+)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -66,18 +77,17 @@ ANSWERED = [
 ]
 
 
-def order(folder: str) -> dict:
-    """What both ends are told, with a Docker that is not there."""
-    return {
-        "container": NOBODY,
-        "host": "fog2",
-        "staging": f"{folder}/staging",
-        "patience": 1,
-        "restore_limit": 1,
-        "docker_socket": f"{folder}/nothing.sock",
-        "options": [],
-        "lazily": False,
-    }
+def source_on(channel: Frames, folder: str) -> Source:
+    """The source's end, with a Docker that is not there."""
+    return Source(channel, SourceSettings(NOBODY, f"{folder}/staging", f"{folder}/nothing.sock"))
+
+
+def destination_on(channel: Frames, folder: str) -> Destination:
+    """The destination's end, with a Docker that is not there."""
+    settings = DestinationSettings(
+        f"{folder}/staging", f"{folder}/nothing.sock", "fog2", NOBODY, patience=1, restore_limit=1
+    )
+    return Destination(channel, settings)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -86,7 +96,7 @@ def order(folder: str) -> dict:
 
 @pytest.fixture
 def _elsewhere(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(destination, "RUNTIME", str(tmp_path))
+    monkeypatch.setattr(armed_start, "RUNTIME", str(tmp_path))
 
 
 @pytest.mark.usefixtures("_elsewhere")
@@ -96,7 +106,7 @@ def test_the_destination(stream):
         Path(folder, "canary").write_text("sings")
         with hearing(stream) as channel:
             try:
-                destination.Destination(channel, order(folder)).run()
+                destination_on(channel, folder).run()
             except ChannelError as refusal:
                 assert "\n" not in str(refusal)
         # Whatever it was, nothing is left of it, and nothing else was touched.
@@ -112,7 +122,7 @@ def test_a_file(facts, parts):
         with hearing(frame(framing.HELLO, b"{}") + stream) as channel:
             channel.read()
             with contextlib.suppress(ChannelError, OSError):
-                destination.receive_file(channel, f"{folder}/staging", framing.parse_object(as_json(facts)))
+                file_frames.receive_file(channel, f"{folder}/staging", framing.parse_object(as_json(facts)))
         assert set(os.listdir(folder)) <= {"canary", "staging"}
         assert Path(folder, "canary").read_text() == "sings"
 
@@ -121,19 +131,19 @@ def test_a_file_of_any_size_takes_no_memory(tmp_path):
     with hearing(frame(framing.HELLO, b"{}") + frame(framing.DATA, CONTENT)) as channel, little_memory(4 << 20):
         channel.read()
         with pytest.raises(errors.Interrupted):
-            destination.receive_file(channel, str(tmp_path), {"path": "x", "size": 2**70})
+            file_frames.receive_file(channel, str(tmp_path), {"path": "x", "size": 2**70})
 
 
 @pytest.mark.usefixtures("_elsewhere")
 @pytest.mark.parametrize("runs", [[], [[PAGE, 1]] * 30])
 def test_layouts_without_end_are_refused(tmp_path, monkeypatch, runs):
-    monkeypatch.setattr(destination, "MOST_RUNS", 50)
+    monkeypatch.setattr(received_memory, "MAX_RUNS", 50)
     stream = frame(framing.HELLO, as_json(framing.greeting("source")))
     for number in range(60):
         stream += frame(framing.DO, as_json({"do": "layout", "name": _pagemap.pagemap_name(number)}))
         stream += b"".join(frame(framing.LAYOUT, as_json(part)) for part in (runs, []) if part or part is not runs)
     with hearing(stream) as channel, pytest.raises(Refused, match="more than 50 runs"):
-        destination.Destination(channel, order(str(tmp_path))).run()
+        destination_on(channel, str(tmp_path)).run()
 
 
 @given(st.lists(st.tuples(values, values), max_size=5), st.integers(0, 2**64), st.binary(max_size=3 * PAGE))
@@ -153,48 +163,50 @@ def test_the_store(layout, vaddr, data):
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch) -> None:
     """Signs of life would come to whatever has the number of a closed channel by then."""
-    monkeypatch.setattr(_source.Source, "_keep_alive", lambda _self: None)
+    monkeypatch.setattr(source_link.SourceLink, "_keep_alive", lambda _self: None)
 
 
 @given(st.one_of(like_talk(ANSWERED), any_stream))
 def test_the_source_hears(stream):
     """Whatever the destination says, whoever waits for its word gets it, or is told that the conversation broke."""
     with tempfile.TemporaryDirectory() as folder, hearing(stream) as channel:
-        source = _source.Source(channel, order(folder))
-        source.state = "handed over"
+        source = source_on(channel, folder)
+        source.container.state = "handed over"
         try:
-            source.greet()
+            source.link.open()
             for word in ("round 1", "armed", "running", "what nobody says"):
-                assert source._done(word)["done"] == word
+                assert source.wait_for(word)["done"] == word
         except ChannelError as problem:
             assert "\n" not in str(problem)
 
 
 def test_words_without_end_are_not_kept(tmp_path):
     hello = frame(framing.HELLO, as_json(framing.greeting("destination")))
-    words = b"".join(frame(framing.DONE, as_json({"done": f"{number:9}"})) for number in range(3 * _source.MOST_WORDS))
+    words = b"".join(
+        frame(framing.DONE, as_json({"done": f"{number:9}"})) for number in range(3 * source_link.MAX_ANSWERS)
+    )
     with hearing(hello + words) as channel:
-        source = _source.Source(channel, order(str(tmp_path)))
-        source.greet()
+        source = source_on(channel, str(tmp_path))
+        source.link.open()
         with pytest.raises(errors.Interrupted, match="more than anybody asked for"):
-            source._done("running")
+            source.wait_for("running")
 
 
-VERBS = ["copy", "progress", "arm", "freeze", "finish", "give up"]
+OPERATIONS = ["copy", "progress", "arm", "freeze", "finish", "give up"]
 
 
-modes = st.one_of(st.sampled_from(_source.MODES), values)
+modes = st.one_of(st.sampled_from(source_requests.MODES), values)
 limits = st.one_of(st.just({}), st.builds(dict, rounds=values), values)
 
 
-@given(st.one_of(values, st.builds(dict, do=st.sampled_from(VERBS), mode=modes, limits=limits)))
-def test_requests(wish):
+@given(st.one_of(values, st.builds(dict, do=st.sampled_from(OPERATIONS), mode=modes, limits=limits)))
+def test_requests(value):
     hello = frame(framing.HELLO, as_json(framing.greeting("destination")))
     with tempfile.TemporaryDirectory() as folder, hearing(hello) as channel:
-        source = _source.Source(channel, order(folder))
-        source.greet()
-        wish = _source.read_wish(as_json(wish))
-        assert not wish or set(_source.obey(source, wish)) in ({"result"}, {"error", "state"})
+        source = source_on(channel, folder)
+        source.link.open()
+        request = source_requests.parse(as_json(value))
+        assert not request or set(source_requests.answer(source, request)) in ({"result"}, {"error", "state"})
 
 
 @given(st.lists(st.one_of(odd_json, payloads, st.just(b'{"do":"nothing"}')), max_size=4))
@@ -202,11 +214,11 @@ def test_the_socket(lines):
     """What is no request is answered, and does not keep the next one from being heard."""
     lines = [line.replace(b"\n", b" ") for line in lines if b'"do":"' not in line or b"nothing" in line]
     with tempfile.TemporaryDirectory() as folder, hearing(b"") as channel:
-        source = _source.Source(channel, order(folder))
+        source = source_on(channel, folder)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(f"{folder}/agent.sock")
         listener.listen()
-        serving = threading.Thread(target=_source.serve, args=(source, listener, 10))
+        serving = threading.Thread(target=source_requests.serve, args=(source, listener, 10))
         serving.start()
         for line in lines:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -214,7 +226,7 @@ def test_the_socket(lines):
                 connection.sendall(line + b"\n")
                 with connection.makefile("rb") as stream:
                     assert json.loads(stream.readline())["state"] == "runs"
-        assert _source.ask(f"{folder}/agent.sock", {"do": "give up"}) == {"result": {}}
+        assert source_requests.ask(f"{folder}/agent.sock", {"do": "give up"}) == {}
         serving.join()
         listener.close()
 
@@ -303,7 +315,7 @@ def test_the_conversation_that_the_others_are_like_comes_to_its_end(tmp_path, _e
     with hearing(stream) as channel:
         channel.fd_out = here
         with pytest.raises(errors.Interrupted):
-            destination.Destination(channel, order(str(tmp_path))).run()
+            destination_on(channel, str(tmp_path)).run()
     os.close(here)
     answers = Frames(there, there, 10)
     assert answers.expect_object(framing.HELLO)["role"] == "destination"

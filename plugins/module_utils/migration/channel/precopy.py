@@ -44,16 +44,26 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     memory_head,
 )
 
-# So many pages are compared before the destination is told that it has them.
+# So many pages are compared before the destination hears that it has them.
 STRIDE = 1024
 
 
 class Limits(NamedTuple):
-    """When rounds end."""
+    """When rounds end.
 
-    rounds: int = 10  # so many at most
-    threshold: int = 1 << 20  # bytes: when a round sent no more than that
-    shrink: float = 0.9  # when a round sent more than this part of the one before
+    :param rounds: after so many.
+    :param threshold: bytes: after a round that sent no more.
+    :param shrink: after a round that sent more than this part of the one before.
+    """
+
+    rounds: int = 10
+    threshold: int = 1 << 20
+    shrink: float = 0.9
+
+    @classmethod
+    def from_options(cls, rounds: int, threshold: float, shrink: float) -> Limits:
+        """The limits from the options of a task or of a run, where I(threshold) is in MiB."""
+        return cls(rounds, int(threshold * (1 << 20)), shrink)
 
 
 def why_enough(sent: list[int], limits: Limits) -> str | None:
@@ -234,15 +244,22 @@ def runs_of(memories: Iterable[MemoryOf]) -> dict[str, list[Run]]:
 class Frozen:
     """The memory of a container that stands still, for the last round and for pages that the destination asks for.
 
+    :param rounds: those that were made while it ran, or None; without them, it can only be read.
     :param images: where its dump is, or will be.
     """
 
-    def __init__(self, rounds: Rounds, container: str, images: str) -> None:
-        self._rounds = rounds
+    def __init__(self, rounds: Rounds | None, container: str, images: str) -> None:
+        self._earlier = rounds
         self._images = images
         self._began = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
+
+    @property
+    def _rounds(self) -> Rounds:
+        if not self._earlier:
+            raise runc.FreezeError("no memory was copied in rounds")
+        return self._earlier
 
     def compare(self) -> None:
         """Sends what is other than at the destination; the dump may be under way meanwhile."""

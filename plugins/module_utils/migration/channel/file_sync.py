@@ -100,22 +100,36 @@ class Incoming:
 # The source
 
 
-class Following:
+class FileSync:
     """Keeps the destination's files equal to those of the container.
 
-    :param order: has the C(container), the C(rate_limit) while it runs, and C(trees), see C(Tree).
-    :param done: is called with words, and returns when the destination has said that this is done.
+    :param container: its ID.
+    :param bytes_per_second: the limit to the rate while it runs; 0 for none.
+    :param done: is called with the name of an answer, and returns when the destination has given it.
     """
 
-    def __init__(self, order: dict, frames: Frames, done: Callable[[str], object]) -> None:
+    def __init__(self, frames: Frames, container: str, bytes_per_second: float, done: Callable[[str], object]) -> None:
         self.figures: list[dict] = []
-        self.container = order["container"]
+        self.container = container
         self.frames = frames
         self._done = done
-        self._rate_limit = order.get("rate_limit", 0)
-        self._trees: list[Tree | Log] = [Tree(self, **tree) for tree in order.get("trees") or []]
-        if order.get("log"):
-            self._trees.append(Log(self, order["log"]))
+        self._rate_limit = bytes_per_second
+        self._trees: list[Tree | Log] = []
+
+    def add_tree(
+        self,
+        place: str,
+        root: str = "",
+        snapshot: str | None = None,
+        there: dict[bytes, _snapshot.Entry] | None = None,
+    ) -> None:
+        """One more tree of files, see C(Tree)."""
+        self._trees.append(Tree(self, place, root, snapshot, there))
+
+    def add_log(self, path: str | None) -> None:
+        """The container's log, if it is to move."""
+        if path:
+            self._trees.append(Log(self, path))
 
     def begin(self) -> None:
         """Before anything else: what comes as a whole."""
@@ -150,7 +164,7 @@ class Following:
             self.frames.write_json(DO, {"do": "files", "round": number, "tree": tree, "fresh": fresh})
             result = work()
         except Interrupted:
-            # If it had a reason to close the channel, it has said so before.
+            # If it had a reason to close the channel, it has sent it before.
             self._done(answer)
             raise
         self._done(answer)
@@ -165,8 +179,8 @@ class Log:
 
     is_whole = True
 
-    def __init__(self, following: Following, path: str) -> None:
-        self._following = following
+    def __init__(self, sync: FileSync, path: str) -> None:
+        self._sync = sync
         self._log = container_log.Reader(path)
 
     def catch_up(self, bytes_per_second: float) -> None:
@@ -174,12 +188,12 @@ class Log:
         self.send(bytes_per_second)
 
     def look(self, _processes: Iterable[int]) -> None:
-        """Docker may still write what the container has said before it stood still: it is found when it is sent."""
+        """Docker may still write what the container logged before it stood still: that is found when it is sent."""
 
     def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether it was sent, and how many bytes it was."""
         began = time.monotonic()
-        stream = Outgoing(self._following.frames, bytes_per_second)
+        stream = Outgoing(self._sync.frames, bytes_per_second)
 
         def work() -> None:
             for piece in self._log.rest():
@@ -188,9 +202,9 @@ class Log:
             stream.write(_LENGTH.pack(0))
             stream.end()
 
-        self._following.exchange(LOG, False, work)
+        self._sync.exchange(LOG, False, work)
         figures = {"names": 1, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
-        self._following.figures.append({"place": LOG, **figures})
+        self._sync.figures.append({"place": LOG, **figures})
         return True, stream.count
 
 
@@ -205,14 +219,14 @@ class Tree:
 
     def __init__(
         self,
-        following: Following,
+        sync: FileSync,
         place: str,
         root: str = "",
         snapshot: str | None = None,
         there: dict[bytes, _snapshot.Entry] | None = None,
     ) -> None:
         self.is_whole = snapshot is None and there is None
-        self._following = following
+        self._sync = sync
         # What the destination has, what there is here, and the difference.
         self._root, self._there = (root, there or {}) if snapshot is None else _snapshot.load(snapshot)
         self._folder = archive.split(self._root)[0]
@@ -227,7 +241,7 @@ class Tree:
         """While the container runs: sends what has changed, until there is little left."""
         last = None
         for _round in range(ROUNDS):
-            self.look(runc.processes(self._following.container))
+            self.look(runc.processes(self._sync.container))
             sent = self.send(bytes_per_second)[1]
             if sent <= ENOUGH or (last and sent > SHRINK * last):
                 return
@@ -246,18 +260,18 @@ class Tree:
         if not self._difference:
             return True, 0
         began = time.monotonic()
-        stream = Outgoing(self._following.frames, bytes_per_second)
+        stream = Outgoing(self._sync.frames, bytes_per_second)
 
         def work() -> dict[bytes, os.stat_result]:
             seen = archive.Packer(self._folder, stream.write, blocks=self._blocks).pack(*self._difference)
             stream.end()
             return seen
 
-        same = self._note(self._following.exchange(self._place, self._fresh, work))
+        same = self._note(self._sync.exchange(self._place, self._fresh, work))
         self._fresh = False
         names = len(self._difference.removed) + len(self._difference.made)
         figures = {"names": names, "bytes_sent": stream.count, "seconds": round(time.monotonic() - began, 3)}
-        self._following.figures.append({"place": self._place or "/", **figures})
+        self._sync.figures.append({"place": self._place or "/", **figures})
         return same, stream.count
 
     def _note(self, seen: dict[bytes, os.stat_result]) -> bool:
@@ -307,10 +321,10 @@ def send_layer(
 def storage_of(docker_socket: str, container: str, host: str) -> Storage:
     """Where Docker keeps the files of a container that was not started yet."""
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
-    told, other_problem = engine.get(docker_socket, "/info")
+    info, other_problem = engine.get(docker_socket, "/info")
     if problem or other_problem:
         raise Refused(f"Docker on {host} does not tell where it keeps the container ({problem or other_problem})")
-    storage = storage_drivers.of_container(inspect, told.get("DockerRootDir", "/var/lib/docker"))
+    storage = storage_drivers.of_container(inspect, info.get("DockerRootDir", "/var/lib/docker"))
     if storage is None:
         known = ", ".join(storage_drivers.DRIVERS)
         raise Refused(f"files of the container cannot be put into the storage driver of {host}, but into {known}")
@@ -347,10 +361,10 @@ def log_of(docker_socket: str, container: str) -> str:
 
     :raises Refused: when Docker does not tell where it keeps its containers.
     """
-    told, problem = engine.get(docker_socket, "/info")
+    info, problem = engine.get(docker_socket, "/info")
     if problem:
         raise Refused(f"Docker does not tell where it keeps logs ({problem})")
-    return os.path.join(told.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
+    return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
 def receive(frames: Frames, root: str, fresh: bool) -> int:
@@ -397,6 +411,6 @@ def root_of(docker_socket: str, prepared: str, host: str) -> str:
 
 def _is_kept_whole(docker_socket: str, view: str, root: str) -> bool:
     """Whether this is the folder of a storage driver that mounts nothing."""
-    told, problem = engine.get(docker_socket, "/info")
-    driver, docker_root = told.get("Driver", ""), view + told.get("DockerRootDir", "")
+    info, problem = engine.get(docker_socket, "/info")
+    driver, docker_root = info.get("Driver", ""), view + info.get("DockerRootDir", "")
     return not problem and storage_drivers.is_kept_whole(driver, root=docker_root, folder=root)

@@ -27,7 +27,7 @@ PAGE_SERVER_PORT = 27
 
 
 def checkpoint_command(container: str, images: str, work: str, *options: str) -> list[str]:
-    """The words that have runc dump this container; it is left as it is if the words do not say otherwise."""
+    """The command by which runc dumps this container; it is left as it is unless I(options) say otherwise."""
     root = runc.runtime_root(container)
     places = ["--image-path", images, "--work-path", work]
     return [
@@ -47,7 +47,7 @@ def checkpoint_command(container: str, images: str, work: str, *options: str) ->
 def dump(container: str, images: str, work: str) -> None:
     """Dumps a container that is frozen already, and stays so.
 
-    :raises FreezeError: with what runc said; the container is frozen as before.
+    :raises FreezeError: with runc's own reason; the container is frozen as before.
     """
     done = subprocess.run(
         checkpoint_command(container, images, work, "--leave-running"),
@@ -112,8 +112,8 @@ class Dump(threading.Thread):
             )
             os.close(writer)
             with os.fdopen(reader, "rb") as status:
-                said = status.read(1)
-            if said != b"\0":
+                ready = status.read(1)
+            if ready != b"\0":
                 process.wait()
                 output.seek(0)
                 raise FreezeError(why_not(output.read(), self._places[2]))

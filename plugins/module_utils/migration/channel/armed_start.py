@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker's start of the container at the destination, which waits inside our OCI runtime for the request to restore.
+
+The runtime and this end meet in a folder, by files and two FIFOs: C(order) takes requests to the runtime, C(answer) has
+its answers.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import threading
+import time
+from collections.abc import Callable
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
+
+RUNTIME = "/run/fog-migration/runtime"
+# Seconds for Docker to come to our OCI runtime, and to remove a container.
+ARM_LIMIT = 60
+REMOVE_LIMIT = 60
+
+
+class Fifo:
+    """A FIFO that stays open here: nobody waits who opens its other side, and this process's death is its end."""
+
+    def __init__(self, path: str) -> None:
+        os.mkfifo(path, 0o600)
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._rest = b""
+
+    def send_line(self, line: str) -> None:
+        """Writes one line."""
+        os.write(self.fd, line.encode("ascii") + b"\n")
+
+    def read_line(self, seconds: float) -> str | None:
+        """The next line, or None when none came in time."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._rest:
+            if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                return None
+            self._rest += os.read(self.fd, 4096)
+        line, _newline, self._rest = self._rest.partition(b"\n")
+        return line.decode("ascii", "replace")
+
+    def close(self) -> None:
+        """Ends it, for whoever waits at its other side as well."""
+        os.close(self.fd)
+
+
+class DockerStart(threading.Thread):
+    """Docker's start, under way. C(problem) is why it failed, or None."""
+
+    def __init__(self, docker_socket: str, container: str) -> None:
+        super().__init__(daemon=True)
+        self._docker_socket = docker_socket
+        self._path = f"/containers/{container}/start"
+        self.problem: str | None = None
+
+    def run(self) -> None:
+        self.problem = engine.call(self._docker_socket, "POST", self._path)
+
+
+class ArmedStart:
+    """The start of one container, from its begin in C(arm) on.
+
+    :param on_wait: is called again and again while the runtime's answer is waited for.
+    """
+
+    def __init__(self, docker_socket: str, container: str, on_wait: Callable[[], object]) -> None:
+        self.container = container
+        self.folder = os.path.join(RUNTIME, container)
+        self.network = restore_network.RestoreNetwork(self.folder)
+        self.on_wait = on_wait
+        self._docker_socket = docker_socket
+        self._start: DockerStart | None = None
+        self._fifos: dict[str, Fifo] = {}
+
+    @property
+    def began(self) -> bool:
+        """Whether Docker was asked to start it."""
+        return self._start is not None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether Docker has not answered yet."""
+        return self._start is not None and self._start.is_alive()
+
+    def arm(self, patience: int, stopped: bool) -> None:
+        """Has Docker start it; returns when our OCI runtime waits for the request to restore.
+
+        :param patience: seconds that the runtime waits.
+        :param stopped: whether the restore is to leave its processes stopped.
+        :raises Refused: when Docker does not come so far.
+        """
+        os.makedirs(RUNTIME, 0o700, exist_ok=True)
+        os.mkdir(self.folder, 0o700)
+        self._fifos = {name: Fifo(os.path.join(self.folder, name)) for name in ("order", "answer")}
+        self._write("patience", str(int(patience)))
+        self._start = DockerStart(self._docker_socket, self.container)
+        self._start.start()
+        if self.answer(ARM_LIMIT) != "armed":
+            raise Refused(self.why_ended("Docker did not come to the restore"))
+        path = os.path.join(self.folder, "criu.conf")
+        self.network.prepare(stopped_restore.configuration(path) if stopped else {})
+
+    def _write(self, name: str, text: str) -> None:
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+
+    def restore(self, options: list[str]) -> None:
+        """Has the runtime restore; returns at once.
+
+        :param options: those of "runc restore".
+        """
+        self._write("options", "\n".join(options))
+        self._fifos["order"].send_line("restore")
+
+    def outcome(self, seconds: float) -> str | None:
+        """The runtime's last answer, C(running) when the container runs. None when there is none in time.
+
+        Before that, our hook in the runtime answers with the container's state, whose network then gets its filter.
+        """
+        answer = self.answer(seconds)
+        if answer and answer.startswith("{"):
+            self.network.install_filter(answer)
+            self._fifos["order"].send_line("guarded")
+            answer = self.answer(seconds)
+        return answer
+
+    def answer(self, seconds: float) -> str | None:
+        """The runtime's next answer; None when Docker's start ended without one, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            line = self._fifos["answer"].read_line(0.2 if self.is_under_way else 0)
+            if line is not None or not self.is_under_way:
+                return line
+            self.on_wait()
+        return None
+
+    def wait_for_docker(self, seconds: float) -> None:
+        """Returns when Docker has answered, or the time is over."""
+        if self._start:
+            self._start.join(seconds)
+
+    @property
+    def problem(self) -> str | None:
+        """Docker's error, where it has answered with one."""
+        return self._start.problem if self._start else None
+
+    def why_ended(self, otherwise: str) -> str:
+        """Docker's error, or I(otherwise) where it has none."""
+        self.wait_for_docker(5)
+        return self.problem or otherwise
+
+    def take_back(self, reason: str) -> None:
+        """Returns when the container neither runs here nor will.
+
+        :raises Interrupted: when that is not certain: the source must not hear a refusal then.
+        """
+        self._close_fifos()
+        runc.kill_restore(self.container)
+        self.wait_for_docker(30)
+        path = f"/containers/{self.container}?force=1&v=1"
+        problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
+        if self.is_under_way or (problem and "No such container" not in problem):
+            raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
+
+    def _close_fifos(self) -> None:
+        for fifo in self._fifos.values():
+            fifo.close()
+        self._fifos = {}
+
+    def close(self) -> None:
+        """Leaves nothing behind that waits: closing the FIFOs ends the runtime where it waits for the request still."""
+        self._close_fifos()
+        self.wait_for_docker(30)
+        self.network.end()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,290 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The destination's end of a live migration: it keeps what arrives in staging, arms Docker, and restores on request.
+
+    source                                  destination
+                                    <-      hello
+    hello                           ->
+    file config.json, do: make      ->              the container is made again, where the source has not had it made
+                                    <-      done: made
+    do: layer, data, end            ->              what it has changed in its root file system
+                                    <-      done: layer
+    memory (any number), then       ->              pages into the store; a round of pre-copy
+      do: layout, layout            ->              which pages each pagemap has now
+      do: settle                    ->
+                                    <-      done: round N
+    do: arm                         ->              "docker start", which waits inside our OCI runtime
+                                    <-      done: armed
+    do: files, data, end            ->              into its root file system; any number, see C(file_sync)
+                                    <-      done: files N
+    memory ... do: settle           ->              the last round, of a container that stands still
+    file, data, end (any number)    ->              images into staging
+    do: restore                     ->
+                                    <-      done: restored, if it moves together with others: none of it has run
+    do: go, or take back            ->              then, when all of them are
+                                    <-      done: running, or refused with the reason
+    need                            <-              pages that CRIU asks for and that only the source has
+    pages                           ->
+    memory, current, ... settle     ->              the rest of what has changed (hybrid)
+                                    <-      done: started (Docker owns it), done: complete (no page is missing any more)
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    CollectionError,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import receive_file
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    DO,
+    DONE,
+    FILE,
+    HELLO,
+    MEMORY,
+    REFUSED,
+    Frames,
+    check_greeting,
+    greeting,
+    parse_object,
+)
+
+
+class Destination:
+    """One container that is to be restored here. Call run() once.
+
+    :param make: makes the container from the file with its configuration; returns its ID, raises MigrationError.
+    """
+
+    def __init__(self, frames: Frames, settings: DestinationSettings, make: Callable[[str], str] | None = None) -> None:
+        self.frames = frames
+        self.settings = settings
+        self.memory = ReceivedMemory(os.path.join(settings.staging, "store"))
+        # Both of them once the container is here.
+        self.start: ArmedStart | None = None
+        self.restore: Restore | None = None
+        self._make_container = make
+        # Where the content of its mounts and its log are on this server.
+        self._mounts: dict[str, str] = {}
+        self._log: str | None = None
+
+    def run(self) -> None:
+        """Serves the source until it has no more requests.
+
+        :raises Refused: with the reason that the source has heard.
+        :raises Interrupted: when the source has gone, or nobody can say who has the container.
+        """
+        try:
+            self.greet()
+            while self.serve_one():
+                pass
+        except Refused as exc:
+            self.refuse(str(exc))
+            raise
+        except pagemap.PagesError as exc:
+            self.refuse(str(exc))
+            raise Refused(str(exc)) from exc
+        except OSError as exc:
+            reason = f"{exc.strerror or exc} on {self.settings.host}: {exc.filename or self.settings.staging}"
+            self.refuse(reason)
+            raise Refused(reason) from exc
+        finally:
+            self._close()
+
+    def greet(self) -> None:
+        """Greets the source, and looks at the container if it is here already."""
+        self.frames.write_json(HELLO, greeting("destination", host=self.settings.host))
+        check_greeting(self.frames.expect_object(HELLO), "source")
+        for name in ("images", "work"):
+            os.makedirs(os.path.join(self.settings.staging, name), 0o700, exist_ok=True)
+        if self.settings.container:
+            self._adopt(self.settings.container)
+
+    def refuse(self, reason: str) -> None:
+        """Tells the source why this end does not go on, if the source is still there."""
+        with contextlib.suppress(OSError):
+            send_if_there(self.frames, REFUSED, {"reason": reason})
+
+    def _adopt(self, container: str) -> None:
+        """The container with this ID is the one that is restored into."""
+        self.start = ArmedStart(self.settings.docker_socket, container, self._keep_alive)
+        self.restore = Restore(self.frames, self.settings, self.start, self.memory, self._handle)
+        # While the container's start is under way, Docker tells nothing of it.
+        docker_socket, host = self.settings.docker_socket, self.settings.host
+        self._mounts = {
+            place: file_sync.mount_of(docker_socket, container, place, host) for place in self.settings.mounts
+        }
+        if self.settings.log:
+            self._log = file_sync.log_of(docker_socket, container)
+
+    def _keep_alive(self) -> None:
+        """A source that has gone meanwhile does not end what it has requested."""
+        with contextlib.suppress(ChannelError):
+            self.frames.alive()
+
+    # Requests
+
+    def serve_one(self) -> bool:
+        """Serves one message of the source; False when it was the last one."""
+        kind, payload = self.frames.expect(FILE, MEMORY, DO)
+        if kind == FILE:
+            receive_file(self.frames, self.settings.staging, parse_object(payload))
+        elif kind == MEMORY:
+            self.memory.put(payload)
+        else:
+            return self._serve_request(parse_object(payload))
+        return True
+
+    def _serve_request(self, request: dict[str, Any]) -> bool:
+        operation = request.get("do")
+        if operation == "restore":
+            if not self.restore:
+                raise Refused("the source asked for a restore before it had this end armed")
+            self.restore.run(request)
+        if operation in ("restore", "give up"):
+            return False
+        if operation == "files":
+            self._take_files(request)
+        else:
+            self._handle(request)
+        return True
+
+    def _handle(self, request: dict[str, Any]) -> None:
+        """One request that may come at any time: while the restore is under way, too."""
+        operations = {
+            "make": self._make,
+            "layer": self._take_layer,
+            "arm": self._arm,
+            "layout": self._take_layout,
+            "settle": self._settle,
+            "go": self._decide,
+            "take back": self._decide,
+        }
+        name = str(request.get("do"))
+        if name not in operations:
+            raise Refused(f"the source asked for {request.get('do')!r}, which is nothing that can be done here")
+        operations[name](request)
+
+    def _make(self, _request: dict[str, Any]) -> None:
+        """The container is made again."""
+        if self.start or not self._make_container:
+            raise Refused("the source asked for a container to be made that is there already")
+        try:
+            container = self._make_container(os.path.join(self.settings.staging, config.FILE))
+        except MigrationError as exc:
+            raise Refused(exc.what) from exc
+        self._adopt(container)
+        self.frames.write_json(DONE, {"done": "made", "container": container})
+
+    def _take_layer(self, _request: dict[str, Any]) -> None:
+        """What the container had changed in its root file system, put where the storage driver keeps it."""
+        if not self.start or self.start.began:
+            raise Refused("the source sent a layer for a container that is not there, or was started already")
+        storage = file_sync.storage_of(self.settings.docker_socket, self.start.container, self.settings.host)
+        names = file_sync.receive_layer(self.frames, storage)
+        self.frames.write_json(DONE, {"done": "layer", "names": names})
+
+    def _arm(self, _request: dict[str, Any]) -> None:
+        """Docker's start waits in our runtime."""
+        if not self.start or self.start.began:
+            raise Refused("the source asked for an armed container that is not there, or is armed already")
+        began = time.monotonic()
+        self.start.arm(self.settings.patience, stopped=bool(self.settings.together))
+        self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
+
+    def _take_files(self, request: dict[str, Any]) -> None:
+        tree = str(request.get("tree") or "")
+        if tree == file_sync.LOG and self._log:
+            count = file_sync.append(self.frames, self._log)
+        else:
+            count = file_sync.receive(self.frames, self._folder_of(tree), bool(request.get("fresh")))
+        self.frames.write_json(DONE, {"done": f"files {request.get('round')}", "names": count})
+
+    def _folder_of(self, place: str) -> str:
+        """The folder into which files of this tree go."""
+        if place and place not in self._mounts:
+            raise Refused(f"the source sent files for {place}, which is no mount that moves")
+        if place:
+            return self._mounts[place]
+        if not self.start or not self.start.is_under_way:
+            raise Refused("the source sent files while nothing waited for a restore")
+        return file_sync.root_of(self.settings.docker_socket, self.start.folder, self.settings.host)
+
+    def _take_layout(self, request: dict[str, Any]) -> None:
+        self.memory.take_layout(str(request.get("name")), self.frames)
+
+    def _settle(self, request: dict[str, Any]) -> None:
+        """The end of a round."""
+        self.memory.settle(request.get("sha256"))
+        self.frames.write_json(DONE, {"done": f"round {request.get('round')}"})
+        if self.memory.pager:
+            self.memory.caught_up.set()
+
+    def _decide(self, request: dict[str, Any]) -> None:
+        """What is to become of a container that waits for others of its group."""
+        if self.restore:
+            self.restore.decisions.put(request["do"])
+
+    def _close(self) -> None:
+        """Leaves nothing behind."""
+        self.memory.kill_pager()
+        if self.start:
+            self.start.close()
+        _staging.remove(self.settings.staging)
+
+
+def main() -> int:
+    """Serves the source, which is on the other side of standard input and output."""
+    directory = deploy.program_directory() or "."
+    try:
+        with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
+            settings = DestinationSettings.from_json(json.load(stream))
+        run(directory, settings, sys.stdin.fileno(), sys.stdout.fileno())
+    except CollectionError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+def run(
+    directory: str,
+    settings: DestinationSettings,
+    reader: int,
+    writer: int,
+    make: Callable[[str], str] | None = None,
+) -> None:
+    """The destination's end of one channel, from its begin to its end.
+
+    :param directory: the private folder of this migration, which is removed at the end.
+    :param reader: the descriptor that brings what the source sends; I(writer) takes what it gets.
+    :param make: makes the container from the file with its configuration, where it is not here yet; returns its ID,
+        raises MigrationError.
+    :raises ChannelError: when the container does not run here, with the reason.
+    """
+    deploy.register(directory)
+    try:
+        Destination(Frames(reader, writer), settings, make).run()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

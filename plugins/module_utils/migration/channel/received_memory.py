@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The memory that has come to the destination: pages in a store, and which of them the last round has left in place.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import LAYOUT, Frames, parse_memory
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+
+# Runs of pages in the layouts of one round.
+MAX_RUNS = 2000000
+
+
+class ReceivedMemory:
+    """Pages that arrive.
+
+    :param directory: the folder of the store, which is made with the first page.
+    """
+
+    def __init__(self, directory: str) -> None:
+        # What answers CRIU's requests for pages, from a lazy restore on.
+        self.pager: lazy_pages.Pager | None = None
+        # Whether the source has nothing more to send of its own accord, or will not.
+        self.caught_up = threading.Event()
+        self._directory = directory
+        self._store: page_store.Store | None = None
+        self._checksum = hashlib.sha256()
+        self._layouts: dict[str, list] = {}
+
+    @property
+    def store(self) -> page_store.Store:
+        """The pages."""
+        self._store = self._store or page_store.Store(self._directory)
+        return self._store
+
+    def put(self, payload: bytes | bytearray) -> None:
+        """Takes the pages of one frame."""
+        name, vaddr, data = parse_memory(payload)
+        self._checksum.update(data)
+        (self.pager or self.store).put(name, vaddr, data)
+
+    def take_layout(self, name: str, frames: Frames) -> None:
+        """Takes the list that says which pages a pagemap has now, as [address, pages].
+
+        :raises Refused: when it is malformed, or longer than all layouts of one round may be.
+        """
+        layout = frames.expect_list(LAYOUT)
+        if not all(isinstance(run, list) and len(run) == 2 and all(map(is_whole, run)) for run in layout):
+            raise Refused("the source sent a malformed layout")
+        # Each name counts, also that of a pagemap without pages.
+        if sum(len(known) + 1 for known in self._layouts.values()) + len(layout) > MAX_RUNS:
+            raise Refused(f"the source sent layouts of more than {MAX_RUNS} runs of pages")
+        self._layouts[name] = layout
+
+    def settle(self, checksum: Any) -> None:
+        """The end of a round: what is here is what the source has a copy of, and nothing else.
+
+        :param checksum: SHA-256 of all pages that were sent so far, in hexadecimal digits.
+        :raises Refused: when that of the pages that have come is another one.
+        """
+        if checksum != self._checksum.hexdigest():
+            raise Refused("pages were damaged on the way")
+        for name in self.store.names():
+            if name not in self._layouts:
+                self.store.drop(name)
+        for name, layout in self._layouts.items():
+            self.store.settle(name, layout)
+        self._layouts = {}
+
+    def kill_pager(self) -> None:
+        """Ends the lazy pages daemon, if there is one."""
+        if self.pager:
+            self.pager.kill()

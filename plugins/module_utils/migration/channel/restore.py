@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The restore at the destination, from the handover until Docker owns the container and all of its memory is here.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
+    CURRENT,
+    DO,
+    DONE,
+    MEMORY,
+    NEED,
+    PAGES,
+    Frames,
+    parse_memory,
+    parse_object,
+)
+
+# What the source may ask of "runc restore".
+OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
+# Seconds for Docker to own the container once it runs.
+OWN_LIMIT = 60
+
+
+def send_if_there(frames: Frames, kind: bytes, value: object) -> None:
+    """Sends this to the source, if it is still there: a container that runs here goes on without it if it can."""
+    with contextlib.suppress(ChannelError):
+        frames.write_json(kind, value)
+
+
+class Restore:
+    """One restore.
+
+    :param start: waits for it.
+    :param handle: is called with each control message that comes during the restore.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        settings: DestinationSettings,
+        start: ArmedStart,
+        memory: ReceivedMemory,
+        handle: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._frames = frames
+        self._settings = settings
+        self._start = start
+        self._memory = memory
+        self._handle = handle
+        self.images = os.path.join(settings.staging, "images")
+        self.work = os.path.join(settings.staging, "work")
+        # What is to become of it, once it is restored: "go", "take back", or "" when the source has gone.
+        self.decisions: queue.Queue[str] = queue.Queue()
+
+    def run(self, request: dict[str, Any]) -> None:
+        """The handover: the container runs here then, or this says that it neither does nor will, or nothing at all.
+
+        :raises Refused: when it does not run here, and will not.
+        :raises Interrupted: when that is not certain.
+        """
+        began = time.monotonic()
+        if not self._start.began:
+            raise Refused("the source asked for a restore before it had this end armed")
+        try:
+            self._begin(request)
+            answer = self._start.outcome(self._settings.restore_limit)
+            if answer != "running":
+                raise Refused(self._why_not(answer))
+            seconds = round(time.monotonic() - began, 3)
+            if self._settings.together:
+                self._go_together()
+            self._start.network.announce()
+            statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
+            self._send({"done": "running", "seconds": seconds, "statistics": statistics})
+            self._note(stage="restored", owner="destination")
+            self._complete()
+        except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
+            self._start.take_back(str(exc))
+            raise Refused(str(exc)) from exc
+
+    # Before it runs
+
+    def _begin(self, request: dict[str, Any]) -> None:
+        options = request.get("options", [])
+        if not isinstance(options, list) or not set(map(str, options)) <= OPTIONS:
+            raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
+        places = ["--image-path", self.images, "--work-path", self.work]
+        if request.get("store"):
+            image_set.complete(self.images, self._memory.store, bool(request.get("lazily")))
+        if request.get("lazily"):
+            self._start_pager(from_store=bool(request.get("store")), from_source=bool(request.get("source")))
+            places.append("--lazy-pages")
+        needs_source = bool(request.get("lazily") and request.get("source"))
+        if needs_source or self._settings.together:
+            threading.Thread(target=self.listen, args=(needs_source,), daemon=True).start()
+        self._start.restore([*places, *options])
+
+    def _start_pager(self, from_store: bool, from_source: bool) -> None:
+        # If it is lost from now on before all of its memory is here, the source's is the only one.
+        journal.note(self._settings.migration, memory="arriving")
+        # From the source come all pages that are not known to be here, or none is missing here.
+        current = 0 if from_source else lazy_pages.EVERYTHING
+        self._memory.pager = pager = lazy_pages.Pager(self._memory.store, current, self.request_pages)
+        pager.start(self.images, self.work)
+        if not (from_store and from_source):
+            self._memory.caught_up.set()
+
+    def request_pages(self, request: lazy_pages.Request) -> None:
+        """Asks the source for pages."""
+        need = {"image": request.image_id, "address": request.vaddr, "pages": request.pages}
+        self._frames.write_json(NEED, need)
+
+    def listen(self, needs_source: bool) -> None:
+        """What the source sends after the request to restore, until it has gone.
+
+        :param needs_source: whether there are pages among it without which the container cannot run.
+        """
+        try:
+            while True:
+                kind, payload = self._frames.expect(PAGES, MEMORY, CURRENT, DO)
+                if kind == DO:
+                    self._handle(parse_object(payload))
+                elif kind == MEMORY:
+                    self._memory.put(payload)
+                else:
+                    self._give_to_pager(kind, payload)
+        except (ChannelError, pagemap.PagesError, OSError) as exc:
+            if needs_source and self._memory.pager:
+                self._memory.pager.fail(exc)
+        finally:
+            self.decisions.put("")
+            self._memory.caught_up.set()
+
+    def _give_to_pager(self, kind: bytes, payload: bytearray) -> None:
+        name, vaddr, data = parse_memory(payload)
+        if not self._memory.pager:
+            raise Refused("the source sent pages that nobody has requested")
+        if kind == CURRENT:
+            self._memory.pager.now_current(name, vaddr)
+        else:
+            self._memory.pager.answer(vaddr, data)
+
+    def _why_not(self, answer: str | None) -> str:
+        if answer is None and self._start.is_under_way:
+            return f"the restore did not end within {self._settings.restore_limit} seconds"
+        return self._start.why_ended("the restore failed") + tool.reason_in(os.path.join(self.work, "restore.log"))
+
+    def _go_together(self) -> None:
+        """Returns when it goes on here together with the others; until then, none of it has run.
+
+        :raises Refused: when it does not: then none of them does.
+        """
+        container = self._start.container
+        stopped_restore.require_stopped(container)
+        self._send({"done": "restored"})
+        goes = self.decisions.get() == "go"
+        if not journal.decide(str(self._settings.migration), self._settings.together, goes):
+            raise Refused("not all that moves together could go on")
+        # It has it from now on, whatever happens.
+        with contextlib.suppress(OSError, runc.FreezeError):
+            stopped_restore.resume(container)
+
+    # While it runs
+
+    def _complete(self) -> None:
+        """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
+        self._start.wait_for_docker(OWN_LIMIT)
+        if self._start.is_under_way or self._start.problem:
+            raise Refused(f"the container ran, but Docker did not own it ({self._start.problem or 'no answer'})")
+        self._send({"done": "started"})
+        if self._memory.pager:
+            self._memory.pager.wait(self._start.on_wait)
+            # It is heard to the end, though no page of it is needed any more.
+            self._memory.caught_up.wait()
+            self._note(memory="complete")
+            self._memory.pager.kill()
+        self._send({"done": "complete"})
+
+    def _note(self, **facts: object) -> None:
+        journal.note_what_happened(self._settings.migration, **facts)
+
+    def _send(self, value: dict[str, Any]) -> None:
+        send_if_there(self._frames, DONE, value)
