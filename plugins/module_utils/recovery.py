@@ -6,7 +6,7 @@
 completed.
 
 Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
-journals of both servers (the filter C(verdict)).
+journals of both servers (the filter C(recovery_decision)).
 
 Private to the collection fog.migration.
 """

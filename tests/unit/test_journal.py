@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
-from ansible_collections.fog.migration.plugins.filter.verdict import verdict
+from ansible_collections.fog.migration.plugins.filter.pending_migrations import busy, pending_migrations
+from ansible_collections.fog.migration.plugins.filter.recovery_decision import recovery_decision
 from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -312,8 +312,8 @@ def member(owner="source", *others):
     ],
 )
 def test_who_has_it(source, destination, more, wanted, where):
-    found = verdict(source, destination, hosts=["fog1", "fog2"], **more)
-    assert found["verdict"] == wanted
+    found = recovery_decision(source, destination, hosts=["fog1", "fog2"], **more)
+    assert found["decision"] == wanted
     assert found["why"]
     assert {wanted: where} == {key: found[key] for key in ("undo", "finish") if found[key]} or not where
     assert bool(found["undo"] + found["finish"]) == bool(where)
@@ -328,10 +328,10 @@ def test_never_both():
                 answers.append(answer(owner, container, memory=memory))
     for source in answers:
         for destination in answers:
-            found = verdict(source, destination, hosts=["fog1", "fog2"])
+            found = recovery_decision(source, destination, hosts=["fog1", "fog2"])
             assert not (found["undo"] and found["finish"])
             if destination is SILENT and source is not SILENT and (source["entry"] or {}).get("owner") == "in_doubt":
-                assert found["verdict"] == "wait"
+                assert found["decision"] == "wait"
             if source is not SILENT and source["entry"] and source["entry"]["owner"] == "destination":
                 assert found["undo"] == []
 
@@ -360,7 +360,7 @@ def test_the_two_ends_of_a_migration_are_put_together():
     here = {**FACTS, "begun": 2.0, "noted": 3.0, "now": {"container": "paused"}, "stage": "handover"}
     there = {**here, "role": "destination", "now": {"container": "running"}, "stage": "restored"}
     other = {**here, "id": "other-1", "name": "other", "begun": 1.0}
-    found = unsettled(
+    found = pending_migrations(
         {"fog1": {"migrations": [here]}, "fog2": {"migrations": [there, other]}, "fog3": SILENT}, now=10**6
     )
     assert [one["id"] for one in found] == ["other-1", "looper100-1"]

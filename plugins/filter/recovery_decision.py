@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: verdict
+name: recovery_decision
 short_description: Decide how an interrupted migration is settled
 version_added: 0.2.0
 author:
@@ -47,17 +47,17 @@ options:
 EXAMPLES = r"""
 - name: Decide
   ansible.builtin.set_fact:
-    verdict: "{{ at_source | fog.migration.verdict(at_destination, hosts=['fog1', 'fog2']) }}"
+    decision: "{{ at_source | fog.migration.recovery_decision(at_destination, hosts=['fog1', 'fog2']) }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - C(verdict) is V(undo) (the source has it), V(finish) (the destination has it) or V(wait) (nobody can say, or a
+    - C(decision) is V(undo) (the source has it), V(finish) (the destination has it) or V(wait) (nobody can say, or a
       server is missing). C(why) is a clause. C(undo) and C(finish) tell on which servers that is done now, and
       C(missing) is a server on which it cannot be done, or empty.
   type: dict
-  sample: {verdict: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: [], missing: ""}
+  sample: {decision: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: [], missing: ""}
 """
 
 RUNS = ("running", "paused", "restarting")
@@ -94,7 +94,7 @@ def _is_whole(one: dict) -> bool:
     return now["container"] in RUNS and (_is_complete(entry) or now["programs"])
 
 
-def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:
+def recovery_decision(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:
     """See DOCUMENTATION."""
     here, there = hosts
     # A server that is lost for good has nothing and says nothing.
@@ -107,7 +107,7 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
     now = [host for host in order if not silent[host] and host not in lost]
     missing = next((host for host in hosts if silent[host] or host in lost), "")
     return {
-        "verdict": decided,
+        "decision": decided,
         "why": why,
         "missing": missing,
         "undo": now if decided == "undo" else [],
@@ -118,7 +118,7 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
 def _decide(
     source: dict, silent: dict[str, str], hosts: list[str], arrived: bool, ran: bool
 ) -> tuple[str, str, list[str]]:
-    """The verdict, why, and on which servers it is done, in order, as far as they can be asked.
+    """The decision, why, and on which servers it is done, in order, as far as they can be asked.
 
     :param silent: why a server cannot be asked, by name; empty where it has answered.
     :param arrived: whether the destination has the container now.
@@ -152,4 +152,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """The filters of this file."""
-        return {"verdict": verdict}
+        return {"recovery_decision": recovery_decision}
