@@ -94,8 +94,11 @@ options:
     description: Where the migration is steered from. The action plugin fills it in.
     type: dict
   stage:
-    description: How far the migration is, for O(state=noted) and O(state=open).
+    description:
+      - How far the migration is, for O(state=noted). Together with O(owner), it has to follow what the entry says
+        already; what is refused is not noted. An entry begins with V(reservation).
     type: str
+    choices: [reservation, checkpoint, handover, commitment, restore, restored, refused]
   owner:
     description:
       - For O(state=noted), who may run the container from now on. V(in_doubt) means that only the destination can say.

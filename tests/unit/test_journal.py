@@ -13,8 +13,10 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.filter.pending_migrations import busy, pending_migrations
 from ansible_collections.fog.migration.plugins.filter.recovery_decision import recovery_decision
-from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal import states
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
+from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
@@ -41,13 +43,14 @@ def test_an_entry_from_its_begin_to_its_end(folder):
     assert journal.open_entry(FACTS) is None
     assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
     entry = journal.load("looper100-1")
-    assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
-    assert entry["boot"] == procfs.boot()
-    journal.note("looper100-1", owner="in_doubt", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
-    journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
+    assert (entry.owner, entry.stage, entry.transfers) == ("source", "reservation", [])
+    assert entry.boot == procfs.boot()
+    first, second = ({"id": one, "directory": f"/run/{one}"} for one in "12")
+    journal.note("looper100-1", stage="handover", owner="in_doubt", made={"volumes": ["a"]}, transfers=[first])
+    journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[second])
     entry = journal.load("looper100-1")
-    assert entry["made"] == {"volumes": ["a", "b"], "networks": ["n"]}
-    assert (entry["owner"], entry["transfers"]) == ("in_doubt", [{"id": "1"}, {"id": "2"}])
+    assert entry.made == {"volumes": ["a", "b"], "networks": ["n"]}
+    assert (entry.owner, entry.transfers) == ("in_doubt", [first, second])
     assert journal.close_entry("looper100-1")
     assert not journal.close_entry("looper100-1")
     assert (journal.load("looper100-1"), journal.entries()) == (None, [])
@@ -56,9 +59,9 @@ def test_an_entry_from_its_begin_to_its_end(folder):
 
 def test_opening_it_again_forgets_nothing():
     journal.open_entry(FACTS)
-    journal.note("looper100-1", owner="in_doubt")
+    journal.note("looper100-1", stage="handover", owner="in_doubt")
     assert journal.open_entry(FACTS) is None
-    assert journal.load("looper100-1")["owner"] == "in_doubt"
+    assert journal.load("looper100-1").state is State.HANDED_OVER
 
 
 def test_what_is_not_open_is_not_noted():
@@ -79,14 +82,14 @@ def test_what_is_not_open_is_not_noted():
 def test_one_migration_of_a_container_at_a_time(change, in_the_way):
     journal.open_entry(FACTS)
     other = journal.open_entry({**FACTS, **change, "id": "looper100-2"})
-    assert (other is not None and other["id"] == "looper100-1") == in_the_way
+    assert (other is not None and other.id == "looper100-1") == in_the_way
     assert (journal.load("looper100-2") is None) == in_the_way
 
 
 def test_one_migration_to_a_name_at_a_time():
     there = {**FACTS, "role": "destination"}
     journal.open_entry(there)
-    assert journal.open_entry({**there, "id": "other-1", "container": "5a"})["id"] == "looper100-1"
+    assert journal.open_entry({**there, "id": "other-1", "container": "5a"}).id == "looper100-1"
     assert journal.open_entry({**there, "id": "other-2", "container": "5a", "name": "other"}) is None
 
 
@@ -107,17 +110,19 @@ def test_of_many_at_once_one_is_opened():
 
 def test_notes_of_many_at_once_are_all_there():
     journal.open_entry(FACTS)
-    note = [threading.Thread(target=journal.note, args=("looper100-1",), kwargs={f"n{n}": n}) for n in range(12)]
+    names = [f"n{number}" for number in range(12)]
+    notes = [{"made": {"networks": [name]}} for name in names]
+    note = [threading.Thread(target=journal.note, args=("looper100-1",), kwargs=one) for one in notes]
     for thread in note:
         thread.start()
     for thread in note:
         thread.join()
-    assert {journal.load("looper100-1")[f"n{n}"] for n in range(12)} == set(range(12))
+    assert sorted(journal.load("looper100-1").made["networks"]) == sorted(names)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": journal.FORMAT, "version": 99}), "\xff\xfe"],
+    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": journal.FORMAT, "version": 1}), "\xff\xfe"],
 )
 def test_what_is_no_entry_is_told(folder, text):
     folder.mkdir()
@@ -150,8 +155,8 @@ def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        journal.note("looper100-1", owner="in_doubt")
-    assert journal.load("looper100-1")["owner"] == "source"
+        journal.note("looper100-1", stage="handover", owner="in_doubt")
+    assert journal.load("looper100-1").owner == "source"
     assert os.listdir(folder) == ["looper100-1.json"]
 
 
@@ -169,7 +174,8 @@ def group():
 
 
 def owners() -> list[str]:
-    return [(journal.load(identity) or {"owner": "nobody"})["owner"] for identity in TOGETHER]
+    entries = [journal.load(identity) for identity in TOGETHER]
+    return [entry.owner if entry else "nobody" for entry in entries]
 
 
 def test_all_go_when_all_can(group):
@@ -322,7 +328,7 @@ def test_who_has_it(source, destination, more, wanted, where):
 def test_never_both():
     """Whatever is answered, it is never given to both, nor taken from both while one of them might have it."""
     answers = [SILENT, NOTHING]
-    for owner in journal.OWNERS:
+    for owner in states.OWNERS:
         for container in ("running", "paused", "exited", "created", "absent"):
             for memory in ("arriving", "complete"):
                 answers.append(answer(owner, container, memory=memory))
@@ -371,11 +377,11 @@ def test_the_two_ends_of_a_migration_are_put_together():
 
 
 def test_what_is_in_the_way_is_told_with_what_to_do():
-    entry = {**FACTS, "begun": 0}
-    what, remedy = under_way(entry, True)
+    entry = Entry(**{name: value for name, value in FACTS.items() if name != "stage"})
+    what, remedy = journal.under_way(entry, True)
     assert what.endswith("begun at 1970-01-01 00:00:00 UTC, is under way (stage reservation)")
     assert remedy.startswith("wait for its end")
-    what, remedy = under_way(entry, False)
+    what, remedy = journal.under_way(entry, False)
     assert what.endswith("was interrupted in the stage reservation")
     assert remedy == "settle it with ansible-playbook recover.yml"
 

@@ -14,10 +14,10 @@ import secrets
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, order_path
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging, work_dir
 
 MIB = 1 << 20

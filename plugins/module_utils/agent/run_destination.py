@@ -14,13 +14,13 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
@@ -191,7 +191,7 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
 
     def one(move: Move) -> dict[str, Any]:
         entry = journal.load(move["id"])
-        container = (entry or {}).get("made", {}).get("container", "")
+        container = entry.made.get("container", "") if entry else ""
         client = api.connect(options.DEFAULTS)
         try:
             inspect = client.find_container(container) if container else None

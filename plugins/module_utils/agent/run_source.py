@@ -16,12 +16,13 @@ import subprocess
 import time
 from typing import Any, Dict
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils import recovery
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, source, switchover
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer

@@ -45,7 +45,6 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import (
@@ -54,6 +53,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     MigrationError,
     Refused,
 )
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, page_store, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration import config, file_sync, group
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network

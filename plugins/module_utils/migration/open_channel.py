@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration import destination, source, transfer_steps
 from ansible_collections.fog.migration.plugins.module_utils.migration.transfer_steps import StepFailed
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy

@@ -40,7 +40,6 @@ import sys
 import threading
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import (
@@ -50,6 +49,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     Refused,
 )
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
 from ansible_collections.fog.migration.plugins.module_utils.migration import config, dump, file_sync, precopy
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
