@@ -71,12 +71,13 @@ def busy(entries: list[dict], patience: float, now: float, alive=is_alive) -> st
 
 
 def _line(entries: dict[str, dict]) -> str:
+    """How it is on its servers, and what their journals could not note."""
     first = next(iter(entries.values()))
     where = ", ".join(f"{entry['now']['container']} at {host}" for host, entry in entries.items())
     stages = " and ".join(dict.fromkeys(entry["stage"] for entry in entries.values()))
-    return (
-        f"{first['name']} from {first['source']} to {first['destination']} ({first['mode']}, stage {stages}): {where}"
-    )
+    refused = [f"; at {host}, {one}" for host, entry in entries.items() for one in entry.get("refused", [])]
+    what = f"{first['name']} from {first['source']} to {first['destination']} ({first['mode']}, stage {stages})"
+    return f"{what}: {where}{''.join(refused)}"
 
 
 def pending_migrations(found: dict, now: float, patience: int = 3600) -> list[dict]:

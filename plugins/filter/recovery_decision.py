@@ -18,6 +18,7 @@ description:
     destination has it if it runs there, with all of its memory or with what brings it; if not, the source has it. If
     the destination cannot be asked then, nobody may run it.
   - Once the source has let go of it, the destination has it, if it has ever run there, and also if it has ended since.
+    While the source cannot be asked, it may have let go of whatever has run at the destination.
 positional: _input, destination
 options:
   _input:
@@ -127,7 +128,8 @@ def _decide(
     here, there = hosts
     finish, undo = [here, there], [there, here]
     if silent[here]:
-        if arrived or silent[there]:
+        # The source may have committed what has run there, and may have let go of it.
+        if arrived or ran or silent[there]:
             return "wait", silent[here], []
         return "undo", f"it does not run at {there}, and {silent[here]}", undo
     if not source["entry"]:

@@ -177,6 +177,20 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
             os.close(descriptor)
 
 
+def note_arrival(entry: Entry, client: api.CheckpointClient) -> None:
+    """Notes at the destination that the container has come to run there, where its program ended before it could.
+
+    Otherwise nobody could tell later, when the source has let go of it and it has ended, that it ever ran. Where this
+    cannot be written, on a full disk, recovery goes on without it: it decides by what runs now.
+    """
+    waits = entry.together or entry.memory != "complete"
+    if entry.role == SOURCE or waits:
+        return
+    inspect = container_of(entry, client)
+    if inspect and inspect["State"].get("Running"):
+        journal.note_what_happened(entry.id, stage=State.RESTORED.stage, owner=State.RESTORED.owner)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Rollback
 
@@ -199,7 +213,8 @@ def _require_not_committed(entry: Entry) -> None:
     """What was committed runs at the destination. Whoever has it undone here has decided before that was noted."""
     now = journal.load(entry.id) or entry
     if now.role == SOURCE and now.state is State.COMMITTED:
-        raise MigrationError(f"{entry.name} was committed at {entry.destination}", "nothing was changed", "finish it")
+        what = f"{entry.name} was committed at {entry.destination}"
+        raise MigrationError(what, "nothing was changed", "run recover.yml")
 
 
 def _keep_group_back(entry: Entry) -> None:

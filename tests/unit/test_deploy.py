@@ -29,7 +29,14 @@ import {deploy.PACKAGE}_not_ours
 from {deploy.PACKAGE}_not_ours import mounts
 from elsewhere import framing
 """
-    assert deploy.imported(text) == {"errors", "recovery", "journal.store", "docker.api", "docker.runc", "docker.mounts"}
+    assert deploy.imported(text) == {
+        "errors",
+        "recovery",
+        "journal.store",
+        "docker.api",
+        "docker.runc",
+        "docker.mounts",
+    }
 
 
 def outside(text):

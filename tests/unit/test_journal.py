@@ -310,6 +310,8 @@ def member(owner="source", *others):
         (NOTHING, SILENT, {}, "undo", ["fog1"]),
         # The source is away.
         (SILENT, answer("destination"), {}, "wait", []),
+        # It has run at the destination, so the source may have let go of it.
+        (SILENT, answer("destination", "exited"), {}, "wait", []),
         (SILENT, answer(container="created"), {}, "undo", ["fog2"]),
         (SILENT, NOTHING, {}, "undo", ["fog2"]),
         (SILENT, SILENT, {}, "wait", []),
@@ -374,6 +376,9 @@ def test_the_two_ends_of_a_migration_are_put_together():
         "looper100 from fog1 to fog2 (precopy, stage handover and restored): paused at fog1, running at fog2"
     )
     assert found[1]["busy"] is None
+    there["refused"] = ["the journal of the destination does not let it"]
+    (found,) = pending_migrations({"fog1": {"migrations": [here]}, "fog2": {"migrations": [there]}}, now=10**6)
+    assert found["line"].endswith("running at fog2; at fog2, the journal of the destination does not let it")
 
 
 def test_what_is_in_the_way_is_told_with_what_to_do():

@@ -95,8 +95,8 @@ def _alone() -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write(entry: Entry, folder: int) -> None:
-    """Complete or not at all, and on the disk when it returns."""
+def _write(entry: Entry, folder: int) -> Entry:
+    """Complete or not at all, and on the disk when it returns: the entry with the time of this."""
     path = path_of(entry.id)
     temporary = os.path.join(FOLDER, f".{entry.id}.json")
     noted = replace(entry, noted=time.time(), boot=procfs.boot())
@@ -109,6 +109,7 @@ def _write(entry: Entry, folder: int) -> None:
             os.unlink(temporary)
         raise
     os.fsync(folder)
+    return noted
 
 
 def _write_through(path: str, text: str) -> None:
@@ -187,11 +188,11 @@ def note(identity: str | None, **facts: Any) -> Entry | None:
 def note_what_happened(identity: str | None, **facts: Any) -> None:
     """As C(note), of what cannot be undone any more: a journal that cannot be written does not undo it either.
 
-    Nor does a transition that is refused: whoever calls this would have to stop a container that runs. It is a bug or
-    a second program at work, so it is not passed over either: the entry keeps its state, which recovery decides from,
-    and has the refusal in C(refused), which recover.yml and migration_info show. To keep the state is the careful
-    choice. What is refused to the source is to take back what it has committed, or never handed over; what is refused
-    to the destination is to say that it runs what it has refused.
+    Nor does a transition that is refused, because the caller would have to stop a container that runs. Such a
+    transition is a bug, or a second program is at work. So it is not passed over either: the entry keeps its state,
+    from which recovery decides, and gets the refusal in C(refused), which recover.yml and migration_info show. To keep
+    the state is the careful choice: an entry of the source that says C(destination) keeps the source from running the
+    container, and what an entry of the destination has refused is removed there.
     """
     if not identity:
         return
@@ -208,9 +209,7 @@ def note_what_happened(identity: str | None, **facts: Any) -> None:
 
 
 def _noted(before: Entry, after: Entry, folder: int) -> Entry:
-    if after != before:
-        _write(after, folder)
-    return after
+    return _write(after, folder) if after != before else before
 
 
 def decide(identity: str, together: list[str], goes: bool) -> bool:

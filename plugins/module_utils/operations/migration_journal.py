@@ -111,6 +111,9 @@ class EntryRequest:
         recovery.quiesce(self.before, client, self.params["patience"])
         # What has ended may have noted something.
         entry = journal.load(self.params["id"])
+        if entry:
+            recovery.note_arrival(entry, client)
+            entry = journal.load(self.params["id"])
         now = recovery.inspect_state(entry, client) if entry else {}
         return self._result(entry != self.before, entry, now=now)
 
