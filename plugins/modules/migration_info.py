@@ -35,6 +35,7 @@ RETURN = r"""
 migrations:
   description:
     - The entries of the journal by the time of their begin, each with C(now), which tells how things really are.
+      C(refused) has sentences about what was done though the journal did not allow it.
   returned: success
   type: list
   elements: dict

@@ -140,7 +140,9 @@ class Entry:
         if state is None or not states.is_allowed(self.role, self.state, state):
             wanted = state or f"{stage} (owner {owner})"
             raise TransitionRefused(
-                f"the journal of the {self.role} does not let the migration {self.id} go from {self.state} to {wanted}"
+                f"the journal of the {self.role} does not let the migration {self.id} go from {self.state} to {wanted}",
+                "it stays as it is",
+                "settle it with ansible-playbook recover.yml",
             )
         return state
 
@@ -179,7 +181,7 @@ def _are_texts(value: object) -> bool:
 
 
 def _are_transfers(value: object) -> bool:
-    """The user is missing where the program is the source's."""
+    """The user may be missing: then no key is to be taken out."""
     return isinstance(value, list) and all(_is_transfer(one) for one in value)
 
 

@@ -5,19 +5,19 @@
 
 The entry of the source decides who may run the container:
 
-==========  ===========================================================================================================
-owner       who may run it
-==========  ===========================================================================================================
-source      the source, whenever it wants to; the destination has no order to restore, or has refused it
-in_doubt    the destination has the order, or is about to get it: only it can say who has the container (as in two-phase
-            commit); the source must not run it
+===========  ==========================================================================================================
+owner        who may run it
+===========  ==========================================================================================================
+source       the source, whenever it wants to; the destination has no order to restore, or has refused it
+in_doubt     the destination has the order, or is about to get it: only it can say who has the container (as in
+             two-phase commit); the source must not run it
 destination  the destination; the source never runs it again
-==========  ===========================================================================================================
+===========  ==========================================================================================================
 
 The owner in the destination's entry says less: C(destination) means that the container has run there, or, if it moves
 together with others, that all of them go on there. It is written after the fact.
 
-An entry comes into being in its first state, and its migration may be closed in any state. At the source, an entry is
+An entry is opened in its first state, and may be closed in any state. At the source, an entry is
 opened first, and closed first when the migration ends well. At the destination, it is closed first when the migration
 is undone. So a missing entry says something as well.
 
