@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -229,6 +230,28 @@ def test_they_decide_at_once_and_alike(group):
         thread.join()
     assert len(set(told)) == 1
     assert set(owners()) == ({"destination"} if told[0] else {"source"})
+
+
+@pytest.mark.parametrize(
+    "steps", list(itertools.product(itertools.product(TOGETHER[:2], ("go", "stay", "finish")), repeat=3))
+)
+def test_one_word_for_all_whatever_comes_first(monkeypatch, steps):
+    """One that has gone, and was finished and closed by recovery, is still known to the others."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    together = TOGETHER[:2]
+    for identity in together:
+        journal.open_entry({**FACTS, "id": identity, "name": identity, "role": "destination", "together": together})
+    told = []
+    for identity, step in steps:
+        if step != "finish":
+            told += [journal.decide(identity, together, step == "go")] if journal.load(identity) else []
+        elif "destination" in owners():
+            for one in together:
+                journal.note(one, stage="restored", owner="destination")
+            journal.close_entry(identity)
+        found = {entry.state for entry in map(journal.load, together) if entry}
+        assert not {State.RESTORED, State.REFUSED} <= found
+    assert len(set(told)) <= 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
