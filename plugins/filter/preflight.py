@@ -82,7 +82,8 @@ import re
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
-from ansible_collections.fog.migration.plugins.module_utils.journal import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
+from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -128,10 +129,10 @@ def _group(mode: str) -> dict:
 
 def _open_migration(source: dict, destination: dict, name: str) -> dict:
     """Another migration of this container, or to this name, that has not ended."""
-    here = {"id": "", "role": "source", "container": source["container"]["id"], "name": name}
-    other = rival(here, source["migrations"])
-    other = other or rival({**here, "role": "destination"}, destination["migrations"])
-    what, remedy = under_way(other, is_alive(other.get("controller"))) if other else ("", "")
+    container = source["container"]["id"]
+    here, there = ([Entry.from_json(one) for one in facts["migrations"]] for facts in (source, destination))
+    other = rival("source", container, name, here) or rival("destination", container, name, there)
+    what, remedy = under_way(other, is_alive(other.controller)) if other else ("", "")
     return _check("journal", what, "no other migration of it is open", remedy)
 
 

@@ -6,7 +6,7 @@
 completed.
 
 Each of these can be done again, also after it was interrupted. Who has the container is decided elsewhere, from the
-journals of both servers (the filter C(verdict)).
+journals of both servers (the filter C(recovery_decision)).
 
 Private to the collection fog.migration.
 """
@@ -20,10 +20,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
+from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     armed_start,
     source_requests,
@@ -41,13 +43,13 @@ _LOOK = 0.1
 _END = 20
 
 
-def places(entry: dict) -> dict[str, list[str]]:
+def places(entry: Entry) -> dict[str, list[str]]:
     """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others).
 
     Those in C(busy) are locked while a module makes or restores something there. C(unfinished) is a checkpoint that
     Docker has made and that is not complete.
     """
-    identity, directory = entry["id"], entry["directory"]
+    identity, directory = entry.id, entry.directory
     images = os.path.join(os.path.dirname(directory), "images")
 
     def under(folder: str, *names: str) -> list[str]:
@@ -70,7 +72,7 @@ def places(entry: dict) -> dict[str, list[str]]:
 # Inspection
 
 
-def inspect_state(entry: dict, client: api.CheckpointClient) -> dict:
+def inspect_state(entry: Entry, client: api.CheckpointClient) -> dict:
     """How things really are on this server.
 
     :returns: C(container) (Docker's word for its state, or C(absent)), C(id) of the container, C(checkpoint) (whether
@@ -78,35 +80,35 @@ def inspect_state(entry: dict, client: api.CheckpointClient) -> dict:
         note), C(programs) (whether one of ours still runs); and C(together), entry and C(now) of each that moves
         together with it and was not settled here yet.
     """
-    others = (journal.load(one) for one in entry.get("together", []) if one != entry["id"])
-    together = [{"entry": one, "now": _now(one, client)} for one in others if one]
+    others = (journal.load(one) for one in entry.together if one != entry.id)
+    together = [{"entry": one.to_json(), "now": _now(one, client)} for one in others if one]
     return dict(_now(entry, client), together=together)
 
 
-def _now(entry: dict, client: api.CheckpointClient) -> dict:
+def _now(entry: Entry, client: api.CheckpointClient) -> dict:
     inspect = container_of(entry, client)
     return {
         "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
         "id": inspect["Id"] if inspect else "",
         "checkpoint": _images(entry) is not None,
-        "same_boot": entry.get("boot") == procfs.boot(),
-        "programs": any(deploy.running(one["directory"]) for one in entry["transfers"]),
+        "same_boot": entry.boot == procfs.boot(),
+        "programs": any(deploy.running(one["directory"]) for one in entry.transfers),
     }
 
 
-def container_of(entry: dict, client: api.CheckpointClient) -> dict | None:
+def container_of(entry: Entry, client: api.CheckpointClient) -> dict | None:
     """The migration's container on this server. At the destination, only one that the migration has made."""
-    if entry["role"] == "source":
-        return client.find_container(entry["container"])
-    made = entry["made"].get("container")
+    if entry.role == SOURCE:
+        return client.find_container(entry.container)
+    made = entry.made.get("container")
     if made:
         return client.find_container(made)
     # Made, but not noted any more. The name was free before, and nothing has run in it.
-    inspect = client.find_container(entry["name"])
+    inspect = client.find_container(entry.name)
     return inspect if inspect and inspect["State"].get("Status") == "created" else None
 
 
-def _images(entry: dict) -> str | None:
+def _images(entry: Entry) -> str | None:
     """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
     for folder in (*places(entry)["checkpoint"], *places(entry)["unfinished"]):
         found = checkpoint_layout.find_file(folder, "inventory.img")
@@ -119,7 +121,7 @@ def _images(entry: dict) -> str | None:
 # Quiescing
 
 
-def quiesce(entry: dict, client: api.CheckpointClient, patience: int) -> None:
+def quiesce(entry: Entry, client: api.CheckpointClient, patience: int) -> None:
     """Returns when nothing of the migration happens on this server any more.
 
     What has begun to move goes on to its end if it can, since what has come to the destination stays there.
@@ -128,14 +130,14 @@ def quiesce(entry: dict, client: api.CheckpointClient, patience: int) -> None:
     :raises MigrationError: when the container is still being dumped then, which nobody may disturb.
     """
     deadline = time.monotonic() + patience
-    for one in entry["transfers"]:
-        if entry["role"] == "source":
+    for one in entry.transfers:
+        if entry.role == SOURCE:
             _end_agent(one["directory"], deadline)
         _wait_for_program(one["directory"], deadline)
     inspect = container_of(entry, client)
-    if inspect and not _wait(lambda: not runc.at_work(inspect["Id"]), deadline) and entry["role"] == "source":
+    if inspect and not _wait(lambda: not runc.at_work(inspect["Id"]), deadline) and entry.role == SOURCE:
         raise MigrationError(
-            f"{entry['name']} is still being dumped", "nothing was changed", "wait for its end and run recover.yml"
+            f"{entry.name} is still being dumped", "nothing was changed", "wait for its end and run recover.yml"
         )
     for folder in places(entry)["busy"]:
         _wait_for_lock(folder, deadline)
@@ -184,44 +186,63 @@ def _wait_for_lock(folder: str, deadline: float) -> None:
             os.close(descriptor)
 
 
+def note_arrival(entry: Entry, client: api.CheckpointClient) -> None:
+    """Notes at the destination that the container has come to run there, where its program ended before it could.
+
+    Otherwise nobody could tell later, when the source has let go of it and it has ended, that it ever ran. Where this
+    cannot be written, on a full disk, recovery goes on without it: it decides by what runs now.
+    """
+    waits = entry.together or entry.memory != "complete"
+    if entry.role == SOURCE or waits:
+        return
+    inspect = container_of(entry, client)
+    if inspect and inspect["State"].get("Running"):
+        journal.note_what_happened(entry.id, stage=State.RESTORED.stage, owner=State.RESTORED.owner)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Rollback
 
 
-def rollback(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+def rollback(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
     """The source has the container again, or the destination has none of it; the words that follow its name.
 
     :param seconds: how long a restore from a checkpoint may take.
-    :raises MigrationError: when the container could not go on; nothing was removed then.
+    :raises MigrationError: when the container could not go on, or must not; nothing was removed then.
     """
+    _require_not_committed(entry)
     _keep_group_back(entry)
-    said = (
-        _resume_at_source(entry, client, seconds)
-        if entry["role"] == "source"
-        else _remove_at_destination(entry, client)
-    )
+    said = _resume_at_source(entry, client, seconds) if entry.role == SOURCE else _remove_at_destination(entry, client)
     clean_up(entry, keep=False)
-    journal.close_entry(entry["id"])
+    journal.close_entry(entry.id)
     return said
 
 
-def _keep_group_back(entry: dict) -> None:
+def _require_not_committed(entry: Entry) -> None:
+    """What was committed runs at the destination. Whoever has it undone here has decided before that was noted."""
+    now = journal.load(entry.id) or entry
+    if now.role == SOURCE and now.state is State.COMMITTED:
+        what = f"{entry.name} was committed at {entry.destination}"
+        raise MigrationError(what, "nothing was changed", "run recover.yml")
+
+
+def _keep_group_back(entry: Entry) -> None:
     """None of what moves together with this one goes on at the destination any more."""
-    together = entry.get("together", [])
-    if not together or entry["role"] == "source" or journal.went(entry):
+    together = entry.together
+    if not together or entry.role == SOURCE or entry.went:
         return
-    if journal.decide(entry["id"], together, goes=False):
+    if journal.decide(entry.id, together, goes=False):
         raise MigrationError(
-            f"others that move together with {entry['name']} run here", "nothing was changed", "run recover.yml again"
+            f"others that move together with {entry.name} run here", "nothing was changed", "run recover.yml again"
         )
 
 
-def _resume_at_source(entry: dict, client: api.CheckpointClient, seconds: int) -> str:
+def _resume_at_source(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
     """The container runs again as it did before the migration, with its restart policy."""
     inspect = container_of(entry, client)
     if not inspect:
         return "is not there any more"
-    identity, policy = inspect["Id"], entry.get("restart_policy")
+    identity, policy = inspect["Id"], entry.restart_policy
     if policy:
         client.update_container(identity, restart_policy=policy)
     state = inspect["State"]
@@ -236,20 +257,20 @@ def _resume_at_source(entry: dict, client: api.CheckpointClient, seconds: int) -
     return _revive(entry, client, inspect, policy, seconds)
 
 
-def _revive(entry: dict, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
+def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
     """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
     images = _images(entry)
     # In live mode nothing here ever ends it.
-    if images and entry["mode"] == "cold":
+    if images and entry.mode == "cold":
         _require_intact(entry)
         root = api.daemon_facts(client)["root"]
-        checkpoint = {"name": entry["id"], "created": ""}
+        checkpoint = {"name": entry.id, "created": ""}
         try:
             docker_restore.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
         except RESTORE_FAILURES as error:
             what = error.what if isinstance(error, MigrationError) else api.api_message(error)
             raise MigrationError(
-                f"the container {entry['name']} could not be resumed ({what})",
+                f"the container {entry.name} could not be resumed ({what})",
                 f"it stays frozen, its checkpoint is kept in {images}",
                 "mend the cause and run recover.yml",
             ) from error
@@ -260,14 +281,14 @@ def _revive(entry: dict, client: api.CheckpointClient, inspect: dict, policy: di
     return "has ended, with nothing to resume it from"
 
 
-def _require_intact(entry: dict) -> None:
+def _require_intact(entry: Entry) -> None:
     """Images of a checkpoint that is complete are verified. Docker's own, which it was not made of yet, cannot be."""
     folder = places(entry)["checkpoint"][0]
     if os.path.exists(os.path.join(folder, manifest.MANIFEST)):
         manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
 
 
-def _remove_at_destination(entry: dict, client: api.CheckpointClient) -> str:
+def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
@@ -276,7 +297,7 @@ def _remove_at_destination(entry: dict, client: api.CheckpointClient) -> str:
         shutil.rmtree(os.path.join(armed_start.RUNTIME, inspect["Id"]), ignore_errors=True)
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
-    for folder in entry["made"].get("folders", []):
+    for folder in entry.made.get("folders", []):
         files.remove(folder)
     return "nothing of it is left"
 
@@ -285,14 +306,18 @@ def _remove_at_destination(entry: dict, client: api.CheckpointClient) -> str:
 # Completion
 
 
-def complete(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
+def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
     """The destination has the container: it runs there as a container of its own, and the source lets go of it.
 
     :param keep: whether the checkpoint is kept.
     :returns: what it does now, in words that follow the container's name.
+    :raises TransitionRefused: at the source, when the container was never handed over, or was taken back.
     """
     inspect = container_of(entry, client)
-    if entry["role"] == "source":
+    if entry.role == SOURCE:
+        # Before anything is removed: when this is interrupted and the container ends at the destination meanwhile,
+        # nobody may take that for a container which never got there.
+        journal.note(entry.id, stage=State.COMMITTED.stage, owner=State.COMMITTED.owner)
         if inspect:
             _remove_at_source(entry, inspect, client)
         said = "nothing of it is left"
@@ -305,22 +330,22 @@ def complete(entry: dict, client: api.CheckpointClient, keep: bool) -> str:
         else:
             said = "was removed meanwhile"
     clean_up(entry, keep)
-    journal.close_entry(entry["id"])
+    journal.close_entry(entry.id)
     return said
 
 
-def _resume_group_member(entry: dict, inspect: dict) -> None:
+def _resume_group_member(entry: Entry, inspect: dict) -> None:
     """What was restored to wait for others goes on; they know from now on that it does."""
-    for identity in entry.get("together", []):
-        journal.note(identity, owner="destination")
-    if entry.get("together"):
+    for identity in entry.together:
+        journal.note(identity, stage=State.RESTORED.stage, owner=State.RESTORED.owner)
+    if entry.together:
         with contextlib.suppress(OSError, runc.FreezeError):
             if stopped_restore.waits(inspect["Id"]):
                 stopped_restore.resume(inspect["Id"])
             namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
 
 
-def _remove_at_source(entry: dict, inspect: dict, client: api.CheckpointClient) -> None:
+def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:
     """Removes what must not run any more, without letting it run for a moment.
 
     The volumes that have moved with it go as well.
@@ -335,17 +360,17 @@ def _remove_at_source(entry: dict, inspect: dict, client: api.CheckpointClient) 
     _remove(entry, "moving", "volumes", client)
 
 
-def _remove(entry: dict, kind: str, what: str, client: api.CheckpointClient) -> None:
+def _remove(entry: Entry, kind: str, what: str, client: api.CheckpointClient) -> None:
     """Removes what nobody uses. What one that moves together with it still uses is left to that one.
 
-    :param kind: under which name the entry has it.
+    :param kind: under which name the entry has it, C(made) or C(moving).
     :param what: C(networks) or C(volumes).
     """
     # As it is now: others that move together with it may have noted something.
-    noted = journal.load(entry["id"]) or entry
-    for name in noted.get(kind, {}).get(what, []):
+    noted = journal.load(entry.id) or entry
+    for name in (noted.made if kind == "made" else noted.moving).get(what, []):
         if not _removed(what, name, client):
-            for other in set(entry.get("together", [])) - {entry["id"]}:
+            for other in set(entry.together) - {entry.id}:
                 journal.note(other, **{kind: {what: [name]}})
             # That one may have been removed before it knew.
             _removed(what, name, client)
@@ -363,9 +388,9 @@ def _removed(what: str, name: str, client: api.CheckpointClient) -> bool:
     return False
 
 
-def _restore_policy(entry: dict, inspect: dict, client: api.CheckpointClient) -> dict:
+def _restore_policy(entry: Entry, inspect: dict, client: api.CheckpointClient) -> dict:
     """Its restart policy, which was held at C(no) until now."""
-    policy: dict = entry.get("restart_policy") or {}
+    policy: dict = entry.restart_policy or {}
     # Gone, it is only that its policy is not known.
     with contextlib.suppress(MigrationError):
         kept = places(entry)["checkpoint"][0]
@@ -401,7 +426,7 @@ def _restore_oom_score(inspect: dict) -> None:
 def _end_agent_of(run: str, identity: str) -> None:
     """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
     folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
-    used = any(one["id"] == run for entry in journal.entries() if entry["id"] != identity for one in entry["transfers"])
+    used = any(one["id"] == run for entry in journal.entries() if entry.id != identity for one in entry.transfers)
     if not used and deploy.running(folder) not in (None, os.getppid()):
         deploy.stop(folder)
 
@@ -416,13 +441,13 @@ def _revoke(transfer: dict) -> None:
         ssh_access.edit_authorized_keys(transfer["user"], change)
 
 
-def clean_up(entry: dict, keep: bool) -> None:
+def clean_up(entry: Entry, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
-    for one in entry["transfers"]:
+    for one in entry.transfers:
         deploy.stop(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)
-        _end_agent_of(one["id"], entry["id"])
+        _end_agent_of(one["id"], entry.id)
     found = places(entry)
-    for folder in [*found["others"], *entry["made"].get("scratch", []), *([] if keep else found["checkpoint"])]:
+    for folder in [*found["others"], *entry.made.get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -35,6 +35,7 @@ RETURN = r"""
 migrations:
   description:
     - The entries of the journal by the time of their begin, each with C(now), which tells how things really are.
+      C(refused) has sentences about what was done though the journal did not allow it.
   returned: success
   type: list
   elements: dict
@@ -50,22 +51,24 @@ migrations:
       now: {container: paused, id: 4f9d3c, checkpoint: false, same_boot: true, programs: false, together: []}
 """
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils import recovery
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, connection_options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 
 
-def look(entries: list[dict], params: dict) -> list[dict]:
+def look(entries: list[Entry], params: dict) -> list[dict]:
     """The entries, each with how things really are."""
     client = api.connect(params)
-    return [dict(entry, now=recovery.inspect_state(entry, client)) for entry in entries]
+    return [dict(entry.to_json(), now=recovery.inspect_state(entry, client)) for entry in entries]
 
 
 def main() -> None:
     module = connection_options.new_module({"container": {"type": "str"}}, supports_check_mode=True)
     wanted = module.params["container"]
     try:
-        entries = [entry for entry in journal.entries() if wanted in (None, entry["name"])]
+        entries = [entry for entry in journal.entries() if wanted in (None, entry.name)]
         module.exit_json(changed=False, migrations=look(entries, module.params) if entries else [])
     except MigrationError as error:
         module.fail_json(**error.result("Info"))

@@ -48,9 +48,9 @@ options:
       - V(quiet) waits until nothing of the migration happens on this server any more. What has begun to move the
         container goes on to its end; what waits for a controller that has gone is ended.
       - V(undone) gives the container back to the source, or removes what the destination has of it. At the destination
-        that has to be done first.
+        that has to be done first. It fails at the source once the migration was committed.
       - V(finished) lets go of the container at the source, or leaves it to the destination. At the source that has to
-        be done first.
+        be done first. It fails there while the source owns the container.
       - Nothing is done with a migration that is not open on this server.
       - V(reserved), only with O(migrations), opens the journals on both servers, makes the networks that the
         destination lacks and room for the memory, and admits the source's key at the destination.
@@ -94,11 +94,15 @@ options:
     description: Where the migration is steered from. The action plugin fills it in.
     type: dict
   stage:
-    description: How far the migration is, for O(state=noted) and O(state=open).
+    description:
+      - How far the migration is, for O(state=noted). Together with O(owner), it has to follow what the entry says
+        already; what is refused is not noted. An entry begins with V(reservation).
     type: str
+    choices: [reservation, checkpoint, handover, commitment, restore, restored, refused]
   owner:
     description:
       - For O(state=noted), who may run the container from now on. V(in_doubt) means that only the destination can say.
+        What belongs to the destination is never given back to the source by a note.
     type: str
     choices: [source, in_doubt, destination]
   made:

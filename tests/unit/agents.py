@@ -19,7 +19,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 LIMIT = 30
 _ELSEWHERE = """
-from {package} import journal
+from {package}.journal import store as journal
 from {package}.agent import server, steps
 journal.FOLDER = {journal!r}
 steps.FOLDER = {log!r}

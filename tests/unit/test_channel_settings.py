@@ -10,10 +10,10 @@ import subprocess
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.reservation import ReservedDestination, ReservedSource
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (

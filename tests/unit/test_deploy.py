@@ -20,7 +20,7 @@ def test_what_a_source_text_imports():
     text = f"""
 import os
 from {deploy.PACKAGE} import errors, recovery
-from {deploy.PACKAGE}.journal import (
+from {deploy.PACKAGE}.journal.store import (
     load,
 )
 from {deploy.PACKAGE}.docker import api, runc
@@ -29,7 +29,14 @@ import {deploy.PACKAGE}_not_ours
 from {deploy.PACKAGE}_not_ours import mounts
 from elsewhere import framing
 """
-    assert deploy.imported(text) == {"errors", "recovery", "journal", "docker.api", "docker.runc", "docker.mounts"}
+    assert deploy.imported(text) == {
+        "errors",
+        "recovery",
+        "journal.store",
+        "docker.api",
+        "docker.runc",
+        "docker.mounts",
+    }
 
 
 def outside(text):

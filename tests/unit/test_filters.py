@@ -12,6 +12,7 @@ from ansible_collections.fog.migration.plugins.filter.choose_servers import choo
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.preflight import missing_instructions, preflight
 from ansible_collections.fog.migration.plugins.filter.report import image_note, readable_bytes, report
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 
 RUNS = {"containers": {"looper100": {"id": "1", "state": "running"}}}
 STOPPED = {"containers": {"looper100": {"id": "1", "state": "exited"}}}
@@ -165,15 +166,7 @@ def failed(change_source=None, change_destination=None, **options):
 
 
 MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
-OPEN = {
-    "id": "looper100-1",
-    "container": "4f9d",
-    "name": "looper100",
-    "source": "a",
-    "destination": "b",
-    "stage": "x",
-    "begun": 0,
-}
+OPEN = Entry("looper100-1", "source", "4f9d", "looper100", "a", "b", "precopy", "/var/lib/checkpoints").to_json()
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 

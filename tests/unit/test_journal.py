@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.filter.unsettled import busy, unsettled
-from ansible_collections.fog.migration.plugins.filter.verdict import verdict
-from ansible_collections.fog.migration.plugins.module_utils import journal
-from ansible_collections.fog.migration.plugins.module_utils.journal import under_way
+from ansible_collections.fog.migration.plugins.filter.pending_migrations import busy, pending_migrations
+from ansible_collections.fog.migration.plugins.filter.recovery_decision import recovery_decision
+from ansible_collections.fog.migration.plugins.module_utils.journal import states
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
+from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 
@@ -41,13 +44,14 @@ def test_an_entry_from_its_begin_to_its_end(folder):
     assert journal.open_entry(FACTS) is None
     assert (folder.stat().st_mode & 0o777, (folder / "looper100-1.json").stat().st_mode & 0o777) == (0o700, 0o600)
     entry = journal.load("looper100-1")
-    assert (entry["owner"], entry["stage"], entry["transfers"]) == ("source", "reservation", [])
-    assert entry["boot"] == procfs.boot()
-    journal.note("looper100-1", owner="in_doubt", made={"volumes": ["a"]}, transfers=[{"id": "1"}])
-    journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[{"id": "2"}])
+    assert (entry.owner, entry.stage, entry.transfers) == ("source", "reservation", [])
+    assert entry.boot == procfs.boot()
+    first, second = ({"id": one, "directory": f"/run/{one}"} for one in "12")
+    journal.note("looper100-1", stage="handover", owner="in_doubt", made={"volumes": ["a"]}, transfers=[first])
+    journal.note("looper100-1", made={"volumes": ["a", "b"], "networks": ["n"]}, transfers=[second])
     entry = journal.load("looper100-1")
-    assert entry["made"] == {"volumes": ["a", "b"], "networks": ["n"]}
-    assert (entry["owner"], entry["transfers"]) == ("in_doubt", [{"id": "1"}, {"id": "2"}])
+    assert entry.made == {"volumes": ["a", "b"], "networks": ["n"]}
+    assert (entry.owner, entry.transfers) == ("in_doubt", [first, second])
     assert journal.close_entry("looper100-1")
     assert not journal.close_entry("looper100-1")
     assert (journal.load("looper100-1"), journal.entries()) == (None, [])
@@ -56,9 +60,9 @@ def test_an_entry_from_its_begin_to_its_end(folder):
 
 def test_opening_it_again_forgets_nothing():
     journal.open_entry(FACTS)
-    journal.note("looper100-1", owner="in_doubt")
+    journal.note("looper100-1", stage="handover", owner="in_doubt")
     assert journal.open_entry(FACTS) is None
-    assert journal.load("looper100-1")["owner"] == "in_doubt"
+    assert journal.load("looper100-1").state is State.HANDED_OVER
 
 
 def test_what_is_not_open_is_not_noted():
@@ -79,14 +83,14 @@ def test_what_is_not_open_is_not_noted():
 def test_one_migration_of_a_container_at_a_time(change, in_the_way):
     journal.open_entry(FACTS)
     other = journal.open_entry({**FACTS, **change, "id": "looper100-2"})
-    assert (other is not None and other["id"] == "looper100-1") == in_the_way
+    assert (other is not None and other.id == "looper100-1") == in_the_way
     assert (journal.load("looper100-2") is None) == in_the_way
 
 
 def test_one_migration_to_a_name_at_a_time():
     there = {**FACTS, "role": "destination"}
     journal.open_entry(there)
-    assert journal.open_entry({**there, "id": "other-1", "container": "5a"})["id"] == "looper100-1"
+    assert journal.open_entry({**there, "id": "other-1", "container": "5a"}).id == "looper100-1"
     assert journal.open_entry({**there, "id": "other-2", "container": "5a", "name": "other"}) is None
 
 
@@ -107,17 +111,19 @@ def test_of_many_at_once_one_is_opened():
 
 def test_notes_of_many_at_once_are_all_there():
     journal.open_entry(FACTS)
-    note = [threading.Thread(target=journal.note, args=("looper100-1",), kwargs={f"n{n}": n}) for n in range(12)]
+    names = [f"n{number}" for number in range(12)]
+    notes = [{"made": {"networks": [name]}} for name in names]
+    note = [threading.Thread(target=journal.note, args=("looper100-1",), kwargs=one) for one in notes]
     for thread in note:
         thread.start()
     for thread in note:
         thread.join()
-    assert {journal.load("looper100-1")[f"n{n}"] for n in range(12)} == set(range(12))
+    assert sorted(journal.load("looper100-1").made["networks"]) == sorted(names)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": journal.FORMAT, "version": 99}), "\xff\xfe"],
+    ["", "{", "[]", "{}", "null", "[" * 100000, json.dumps({"format": journal.FORMAT, "version": 1}), "\xff\xfe"],
 )
 def test_what_is_no_entry_is_told(folder, text):
     folder.mkdir()
@@ -150,8 +156,8 @@ def test_a_full_disk_leaves_the_entry_as_it_was(folder, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        journal.note("looper100-1", owner="in_doubt")
-    assert journal.load("looper100-1")["owner"] == "source"
+        journal.note("looper100-1", stage="handover", owner="in_doubt")
+    assert journal.load("looper100-1").owner == "source"
     assert os.listdir(folder) == ["looper100-1.json"]
 
 
@@ -169,7 +175,8 @@ def group():
 
 
 def owners() -> list[str]:
-    return [(journal.load(identity) or {"owner": "nobody"})["owner"] for identity in TOGETHER]
+    entries = [journal.load(identity) for identity in TOGETHER]
+    return [entry.owner if entry else "nobody" for entry in entries]
 
 
 def test_all_go_when_all_can(group):
@@ -223,6 +230,28 @@ def test_they_decide_at_once_and_alike(group):
         thread.join()
     assert len(set(told)) == 1
     assert set(owners()) == ({"destination"} if told[0] else {"source"})
+
+
+@pytest.mark.parametrize(
+    "steps", list(itertools.product(itertools.product(TOGETHER[:2], ("go", "stay", "finish")), repeat=3))
+)
+def test_one_word_for_all_whatever_comes_first(monkeypatch, steps):
+    """One that has gone, and was finished and closed by recovery, is still known to the others."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    together = TOGETHER[:2]
+    for identity in together:
+        journal.open_entry({**FACTS, "id": identity, "name": identity, "role": "destination", "together": together})
+    told = []
+    for identity, step in steps:
+        if step != "finish":
+            told += [journal.decide(identity, together, step == "go")] if journal.load(identity) else []
+        elif "destination" in owners():
+            for one in together:
+                journal.note(one, stage="restored", owner="destination")
+            journal.close_entry(identity)
+        found = {entry.state for entry in map(journal.load, together) if entry}
+        assert not {State.RESTORED, State.REFUSED} <= found
+    assert len(set(told)) <= 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -304,6 +333,8 @@ def member(owner="source", *others):
         (NOTHING, SILENT, {}, "undo", ["fog1"]),
         # The source is away.
         (SILENT, answer("destination"), {}, "wait", []),
+        # It has run at the destination, so the source may have let go of it.
+        (SILENT, answer("destination", "exited"), {}, "wait", []),
         (SILENT, answer(container="created"), {}, "undo", ["fog2"]),
         (SILENT, NOTHING, {}, "undo", ["fog2"]),
         (SILENT, SILENT, {}, "wait", []),
@@ -312,8 +343,8 @@ def member(owner="source", *others):
     ],
 )
 def test_who_has_it(source, destination, more, wanted, where):
-    found = verdict(source, destination, hosts=["fog1", "fog2"], **more)
-    assert found["verdict"] == wanted
+    found = recovery_decision(source, destination, hosts=["fog1", "fog2"], **more)
+    assert found["decision"] == wanted
     assert found["why"]
     assert {wanted: where} == {key: found[key] for key in ("undo", "finish") if found[key]} or not where
     assert bool(found["undo"] + found["finish"]) == bool(where)
@@ -322,16 +353,16 @@ def test_who_has_it(source, destination, more, wanted, where):
 def test_never_both():
     """Whatever is answered, it is never given to both, nor taken from both while one of them might have it."""
     answers = [SILENT, NOTHING]
-    for owner in journal.OWNERS:
+    for owner in states.OWNERS:
         for container in ("running", "paused", "exited", "created", "absent"):
             for memory in ("arriving", "complete"):
                 answers.append(answer(owner, container, memory=memory))
     for source in answers:
         for destination in answers:
-            found = verdict(source, destination, hosts=["fog1", "fog2"])
+            found = recovery_decision(source, destination, hosts=["fog1", "fog2"])
             assert not (found["undo"] and found["finish"])
             if destination is SILENT and source is not SILENT and (source["entry"] or {}).get("owner") == "in_doubt":
-                assert found["verdict"] == "wait"
+                assert found["decision"] == "wait"
             if source is not SILENT and source["entry"] and source["entry"]["owner"] == "destination":
                 assert found["undo"] == []
 
@@ -360,7 +391,7 @@ def test_the_two_ends_of_a_migration_are_put_together():
     here = {**FACTS, "begun": 2.0, "noted": 3.0, "now": {"container": "paused"}, "stage": "handover"}
     there = {**here, "role": "destination", "now": {"container": "running"}, "stage": "restored"}
     other = {**here, "id": "other-1", "name": "other", "begun": 1.0}
-    found = unsettled(
+    found = pending_migrations(
         {"fog1": {"migrations": [here]}, "fog2": {"migrations": [there, other]}, "fog3": SILENT}, now=10**6
     )
     assert [one["id"] for one in found] == ["other-1", "looper100-1"]
@@ -368,14 +399,17 @@ def test_the_two_ends_of_a_migration_are_put_together():
         "looper100 from fog1 to fog2 (precopy, stage handover and restored): paused at fog1, running at fog2"
     )
     assert found[1]["busy"] is None
+    there["refused"] = ["the journal of the destination does not let it"]
+    (found,) = pending_migrations({"fog1": {"migrations": [here]}, "fog2": {"migrations": [there]}}, now=10**6)
+    assert found["line"].endswith("running at fog2; at fog2, the journal of the destination does not let it")
 
 
 def test_what_is_in_the_way_is_told_with_what_to_do():
-    entry = {**FACTS, "begun": 0}
-    what, remedy = under_way(entry, True)
+    entry = Entry(**{name: value for name, value in FACTS.items() if name != "stage"})
+    what, remedy = journal.under_way(entry, True)
     assert what.endswith("begun at 1970-01-01 00:00:00 UTC, is under way (stage reservation)")
     assert remedy.startswith("wait for its end")
-    what, remedy = under_way(entry, False)
+    what, remedy = journal.under_way(entry, False)
     assert what.endswith("was interrupted in the stage reservation")
     assert remedy == "settle it with ansible-playbook recover.yml"
 

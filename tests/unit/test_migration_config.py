@@ -10,10 +10,10 @@ import json
 import pytest
 from inspected import INSPECT, changed
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 

@@ -12,9 +12,9 @@ import sys
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import probe
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.preflight import container_description, server_facts
 
 ALL = list(server_facts.SUBSETS)

@@ -16,11 +16,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move
 from ansible_collections.fog.migration.plugins.module_utils.agent.processes import RESERVED
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration import memory_staging
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits

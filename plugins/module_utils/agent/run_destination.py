@@ -14,13 +14,14 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
@@ -191,7 +192,7 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
 
     def one(move: Move) -> dict[str, Any]:
         entry = journal.load(move["id"])
-        container = (entry or {}).get("made", {}).get("container", "")
+        container = entry.made.get("container", "") if entry else ""
         if entry and container:
             time.sleep(_missing_proof(entry, time.time()))
         client = api.connect(options.DEFAULTS)
@@ -208,7 +209,7 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
     return each(arguments["migrations"], one, steps, "verify")
 
 
-def _missing_proof(entry: dict[str, Any], now: float) -> float:
+def _missing_proof(entry: Entry, now: float) -> float:
     """Seconds until a container has run here for PROOF seconds. That it runs, or something later, was noted last."""
-    runs = entry["owner"] == "destination"
-    return min(PROOF, max(0.0, entry["noted"] + PROOF - now)) if runs else PROOF
+    runs = entry.went
+    return min(PROOF, max(0.0, entry.noted + PROOF - now)) if runs else PROOF

@@ -17,12 +17,13 @@ import sys
 import time
 from typing import Any, Dict
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils import recovery
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, switchover
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits

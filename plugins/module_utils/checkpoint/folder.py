@@ -18,13 +18,13 @@ import shutil
 import uuid
 from collections.abc import Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import NOTHING_CHANGED, Target
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.system import files, host
 
 

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, validate
+from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     docker_restore,
     encryption,
@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, create
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
@@ -311,7 +312,7 @@ class Restore:
             created = time.monotonic()
             lines, statistics = self._start(container_id)
             self._require_running(container_id)
-            journal.note_what_happened(self.params["migration"], owner="destination")
+            journal.note_what_happened(self.params["migration"], stage="restored", owner="destination")
         except _FAILURES as error:
             what = api.api_message(error)
             if isinstance(error, MigrationError):

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, validate
+from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption, file_saver
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import folder as _folder
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
@@ -28,6 +28,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target im
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
 STATES = ("present", "absent", "prepared", "content", "encrypted")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging, work_dir
 
 MIB = 1 << 20

@@ -15,8 +15,8 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, host
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     compression,

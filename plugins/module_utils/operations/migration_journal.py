@@ -9,9 +9,12 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-from ansible_collections.fog.migration.plugins.module_utils import journal, recovery
+from ansible_collections.fog.migration.plugins.module_utils import recovery
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.journal import states
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.migration_settings import SETTINGS
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
@@ -28,7 +31,7 @@ MADE = {kind: {"type": "list", "elements": "str"} for kind in ("networks", "volu
 SPEC = {
     "id": {"type": "str", "required": True},
     "state": {"type": "str", "choices": [*STATES, *RUN_STATES], "required": True},
-    "role": {"type": "str", "choices": list(journal.ROLES)},
+    "role": {"type": "str", "choices": list(states.ROLES)},
     "container": {"type": "str"},
     "name": {"type": "str"},
     "source": {"type": "str"},
@@ -37,8 +40,8 @@ SPEC = {
     "directory": {"type": "path", "default": "/var/lib/fog-migration/checkpoints"},
     "together": {"type": "list", "elements": "str", "default": []},
     "controller": {"type": "dict"},
-    "stage": {"type": "str"},
-    "owner": {"type": "str", "choices": list(journal.OWNERS)},
+    "stage": {"type": "str", "choices": list(states.STAGES)},
+    "owner": {"type": "str", "choices": list(states.OWNERS)},
     "made": {"type": "dict", "options": MADE},
     "keep_checkpoint": {"type": "bool", "default": False},
     "patience": {"type": "int", "default": 120},
@@ -71,21 +74,21 @@ class EntryRequest:
         }
         return states[state]()
 
-    def _result(self, changed: bool, entry: dict | None, **more: object) -> dict:
-        def told(one: dict | None) -> dict:
-            return {key: one[key] for key in ("owner", "stage")} if one else {}
+    def _result(self, changed: bool, entry: Entry | None, **more: object) -> dict:
+        def told(one: Entry | None) -> dict:
+            return {"owner": one.owner, "stage": one.stage} if one else {}
 
         diff = {"before": told(self.before), "after": told(entry)} if changed else {}
-        return dict(changed=changed, entry=entry, diff=diff, **more)
+        return dict(changed=changed, entry=entry.to_json() if entry else None, diff=diff, **more)
 
     def _open(self) -> dict:
         facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
-        entry = {"id": self.params["id"], "stage": self.params["stage"] or "reservation", **facts}
+        entry = {"id": self.params["id"], "stage": self.params["stage"] or states.FIRST.stage, **facts}
         entry["made"] = self._made()
         other = journal.open_entry(entry)
         if other:
             what, remedy = journal.under_way(other, None)
-            raise MigrationError(what, "nothing was changed", remedy, other=other)
+            raise MigrationError(what, "nothing was changed", remedy, other=other.to_json())
         return self._result(self.before is None, journal.load(self.params["id"]))
 
     def _made(self) -> dict:
@@ -108,6 +111,9 @@ class EntryRequest:
         recovery.quiesce(self.before, client, self.params["patience"])
         # What has ended may have noted something.
         entry = journal.load(self.params["id"])
+        if entry:
+            recovery.note_arrival(entry, client)
+            entry = journal.load(self.params["id"])
         now = recovery.inspect_state(entry, client) if entry else {}
         return self._result(entry != self.before, entry, now=now)
 

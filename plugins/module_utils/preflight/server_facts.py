@@ -317,9 +317,9 @@ def _paths(server: Server) -> dict[str, Any]:
 
 
 def _journal(_server: Server) -> dict[str, Any]:
-    from ansible_collections.fog.migration.plugins.module_utils import journal
+    from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 
-    return {"migrations": journal.entries()}
+    return {"migrations": [entry.to_json() for entry in journal.entries()]}
 
 
 def _peer(server: Server) -> dict[str, Any]:

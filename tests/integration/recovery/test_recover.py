@@ -126,7 +126,11 @@ def test_what_is_let_go_of_never_runs_again(lab):
     refused = lab.task("fog1", "migration_journal", **{**journal, "id": "twin-2"})
     assert refused["failed"] and "is under way" in refused["msg"] and refused["other"]["id"] == "twin-1"
     assert lab.module("fog1", "migration_journal", check_mode=True, id="twin-1", state="finished")["changed"]
+    refused = lab.module("fog1", "migration_journal", id="twin-1", state="finished")
+    assert refused["failed"] and "does not let the migration twin-1 go from reservation" in refused["msg"]
     assert lab.module("fog1", "migration_info")["migrations"][0]["now"]["container"] == "paused"
+    handover = {"id": "twin-1", "state": "noted", "stage": "handover", "owner": "in_doubt"}
+    assert lab.module("fog1", "migration_journal", **handover)["changed"]
     assert lab.module("fog1", "migration_journal", id="twin-1", state="finished")["changed"]
     assert followed.lines() == written
     assert not lab.module("fog1", "migration_journal", id="twin-1", state="finished")["changed"]

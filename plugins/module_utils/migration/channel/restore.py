@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.armed_start import ArmedStart

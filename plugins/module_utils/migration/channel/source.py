@@ -20,7 +20,6 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils import journal
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import (
     ChannelError,
@@ -30,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     Refused,
 )
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.moving_container import MovingContainer

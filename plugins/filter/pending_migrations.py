@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: unsettled
+name: pending_migrations
 short_description: List the migrations that have to be settled
 version_added: 0.2.0
 author:
@@ -34,7 +34,7 @@ options:
 EXAMPLES = r"""
 - name: What is there to settle?
   ansible.builtin.debug:
-    msg: "{{ found | fog.migration.unsettled(now=now(utc=true).timestamp()) }}"
+    msg: "{{ found | fog.migration.pending_migrations(now=now(utc=true).timestamp()) }}"
 """
 
 RETURN = r"""
@@ -71,15 +71,16 @@ def busy(entries: list[dict], patience: float, now: float, alive=is_alive) -> st
 
 
 def _line(entries: dict[str, dict]) -> str:
+    """How it is on its servers, and what their journals could not note."""
     first = next(iter(entries.values()))
     where = ", ".join(f"{entry['now']['container']} at {host}" for host, entry in entries.items())
     stages = " and ".join(dict.fromkeys(entry["stage"] for entry in entries.values()))
-    return (
-        f"{first['name']} from {first['source']} to {first['destination']} ({first['mode']}, stage {stages}): {where}"
-    )
+    refused = [f"; at {host}, {one}" for host, entry in entries.items() for one in entry.get("refused", [])]
+    what = f"{first['name']} from {first['source']} to {first['destination']} ({first['mode']}, stage {stages})"
+    return f"{what}: {where}{''.join(refused)}"
 
 
-def unsettled(found: dict, now: float, patience: int = 3600) -> list[dict]:
+def pending_migrations(found: dict, now: float, patience: int = 3600) -> list[dict]:
     """See DOCUMENTATION."""
     together: dict[str, dict[str, dict]] = {}
     for host, result in found.items():
@@ -99,4 +100,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """The filters of this file."""
-        return {"unsettled": unsettled}
+        return {"pending_migrations": pending_migrations}

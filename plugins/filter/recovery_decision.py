@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: verdict
+name: recovery_decision
 short_description: Decide how an interrupted migration is settled
 version_added: 0.2.0
 author:
@@ -18,6 +18,7 @@ description:
     destination has it if it runs there, with all of its memory or with what brings it; if not, the source has it. If
     the destination cannot be asked then, nobody may run it.
   - Once the source has let go of it, the destination has it, if it has ever run there, and also if it has ended since.
+    While the source cannot be asked, it may have let go of whatever has run at the destination.
 positional: _input, destination
 options:
   _input:
@@ -47,17 +48,17 @@ options:
 EXAMPLES = r"""
 - name: Decide
   ansible.builtin.set_fact:
-    verdict: "{{ at_source | fog.migration.verdict(at_destination, hosts=['fog1', 'fog2']) }}"
+    decision: "{{ at_source | fog.migration.recovery_decision(at_destination, hosts=['fog1', 'fog2']) }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - C(verdict) is V(undo) (the source has it), V(finish) (the destination has it) or V(wait) (nobody can say, or a
+    - C(decision) is V(undo) (the source has it), V(finish) (the destination has it) or V(wait) (nobody can say, or a
       server is missing). C(why) is a clause. C(undo) and C(finish) tell on which servers that is done now, and
       C(missing) is a server on which it cannot be done, or empty.
   type: dict
-  sample: {verdict: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: [], missing: ""}
+  sample: {decision: undo, why: it does not run at fog2, undo: [fog2, fog1], finish: [], missing: ""}
 """
 
 RUNS = ("running", "paused", "restarting")
@@ -94,7 +95,7 @@ def _is_whole(one: dict) -> bool:
     return now["container"] in RUNS and (_is_complete(entry) or now["programs"])
 
 
-def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:
+def recovery_decision(source: dict, destination: dict, hosts: list[str], lost=(), rejected: bool = False) -> dict:
     """See DOCUMENTATION."""
     here, there = hosts
     # A server that is lost for good has nothing and says nothing.
@@ -107,7 +108,7 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
     now = [host for host in order if not silent[host] and host not in lost]
     missing = next((host for host in hosts if silent[host] or host in lost), "")
     return {
-        "verdict": decided,
+        "decision": decided,
         "why": why,
         "missing": missing,
         "undo": now if decided == "undo" else [],
@@ -118,7 +119,7 @@ def verdict(source: dict, destination: dict, hosts: list[str], lost=(), rejected
 def _decide(
     source: dict, silent: dict[str, str], hosts: list[str], arrived: bool, ran: bool
 ) -> tuple[str, str, list[str]]:
-    """The verdict, why, and on which servers it is done, in order, as far as they can be asked.
+    """The decision, why, and on which servers it is done, in order, as far as they can be asked.
 
     :param silent: why a server cannot be asked, by name; empty where it has answered.
     :param arrived: whether the destination has the container now.
@@ -127,7 +128,8 @@ def _decide(
     here, there = hosts
     finish, undo = [here, there], [there, here]
     if silent[here]:
-        if arrived or silent[there]:
+        # The source may have committed what has run there, and may have let go of it.
+        if arrived or ran or silent[there]:
             return "wait", silent[here], []
         return "undo", f"it does not run at {there}, and {silent[here]}", undo
     if not source["entry"]:
@@ -152,4 +154,4 @@ class FilterModule:
 
     def filters(self) -> dict:
         """The filters of this file."""
-        return {"verdict": verdict}
+        return {"recovery_decision": recovery_decision}
