@@ -147,7 +147,7 @@ def test_there_and_back(lab, start):
         numbers = [int(line) for line in lab.docker(node, "exec", "mover", "cat", "/w/log").split()]
         assert numbers == list(range(len(numbers)))
     lab.docker("fog1", "rm", "-f", "mover")
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    lab.require_no_traces()
 
 
 FULL = r"""
@@ -171,4 +171,4 @@ def test_a_destination_that_is_full(lab, start, runtime):
     assert numbers == list(range(len(numbers)))
     assert lab.inspect("fog1", "mover")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     lab.docker("fog1", "rm", "-f", "mover")
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    lab.require_no_traces()

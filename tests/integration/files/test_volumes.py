@@ -107,7 +107,7 @@ def test_there_and_back(lab, writer, mode):
             # Two files of 24 MiB, of which one changes all the time, travelled before.
             size, unit = re.search(r"checkpoint +([0-9.]+) ([KM]iB) in", done.stdout).groups()
             assert unit == "KiB" or float(size) < 12, (size, unit)
-    wait_for(lambda: [lab.traces(node) for node in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()
 
 
 def test_what_has_changed_is_nothing_without_the_rest(lab, writer):
@@ -156,4 +156,4 @@ def test_what_is_undone_leaves_no_volume(lab, writer):
     lab.docker("fog1", "pause", "mover")
     for numbers in written(lab, "fog1"):
         assert numbers == list(range(len(numbers)))
-    wait_for(lambda: [lab.traces(node) for node in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()

@@ -38,7 +38,7 @@ def goes_on(lab, node: str) -> list[int]:
 def without_traces(lab) -> None:
     """Both ends remove themselves, a moment after they have answered."""
     lab.docker(lab.running_on("mover")[0], "rm", "-f", "mover")
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    lab.require_no_traces()
 
 
 # Every mode is tried with the generators of test_migrate.py and with every page below.
@@ -212,7 +212,7 @@ def test_what_it_writes_is_not_lost(lab, start):
     assert lab.inspect("fog2", "mover")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     lab.docker("fog2", "rm", "-f", "mover")
     # Both ends remove themselves, a moment after they have answered.
-    wait_for(lambda: (lab.traces("fog1"), lab.traces("fog2")) == ([], []), "the end of all traces")
+    lab.require_no_traces()
 
 
 def test_a_runtime_that_fails(lab, start):
@@ -244,12 +244,12 @@ def test_twenty_in_a_row(lab, start):
         assert lab.running_on("mover") == [destination]
         numbers += [int(line.split()[0]) for line in followed.lines()]
         if turn == 1:
-            wait_for(lambda: [*lab.traces("fog1"), *lab.traces("fog2")] == [], "the end of all traces")
+            lab.require_no_traces()
             before = inventory(lab)
     line = lab.lines("fog1", "mover")[-2]
     assert line == churn_line(int(line.split()[0]))
     assert numbers == list(range(len(numbers)))
-    wait_for(lambda: [*lab.traces("fog1"), *lab.traces("fog2")] == [], "the end of all traces")
+    lab.require_no_traces()
     assert inventory(lab) == before
     without_traces(lab)
 

@@ -114,7 +114,7 @@ def test_layers_that_are_gone(lab, layered):
     # Both attempts count.
     assert told and float(told.group(1)) > 1, done.stdout
     lab.docker("fog2", "rm", "-f", "mover")
-    wait_for(lambda: [lab.traces(node) for node in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()
     lab.copy_image()
 
 

@@ -37,7 +37,7 @@ def test_sequences_go_on(lab, mode):
         assert here + there == sequence(len(here + there))
     assert f"looper100 moved from fog1 to fog2 ({mode})" in done.stdout
     assert re.search(r"downtime +\d+\.\d+ s", done.stdout)
-    wait_for(lambda: [lab.traces(node) for node in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()
     assert lab.docker("fog1", "ps", "-aq") == ""
 
 

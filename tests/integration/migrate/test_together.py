@@ -62,7 +62,7 @@ def live_on(lab, node: str, shop=None) -> None:
         assert said == list(range(len(said)))
         assert written in (said, said[:-1])
     assert lab.inspect(node, "db")["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    wait_for(lambda: [lab.traces(one) for one in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()
 
 
 def shop_again(lab, shop, name: str, *options: str) -> None:

@@ -56,7 +56,7 @@ def settled(lab, names: list[str]) -> None:
         seen = len(lab.lines(node, name))
         wait_for(lambda name=name, seen=seen: len(lab.lines(node, name)) > seen + 5, f"more lines of {name}")
         assert lab.inspect(node, name)["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    wait_for(lambda: [lab.traces(one) for one in lab.servers()] == [[], []], "the end of all traces", 120)
+    lab.require_no_traces(120)
     assert "No migration is open" in lab.playbook("recover.yml").stdout
 
 

@@ -32,7 +32,7 @@ def lives_on(lab, node: str, followed=None) -> None:
     numbers = [int(line) for line in (followed.lines() if followed else []) + lab.lines(node, "mover")]
     assert numbers == list(range(len(numbers)))
     assert lab.inspect(node, "mover")["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    wait_for(lambda: [lab.traces(one) for one in lab.servers()] == [[], []], "the end of all traces")
+    lab.require_no_traces()
 
 
 @pytest.mark.parametrize("mode", ["cold"])

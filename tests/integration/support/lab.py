@@ -225,6 +225,13 @@ class Lab:
         """What migrations have left on a node."""
         return self.sh(node, _TRACES).split("\n")[:-1]
 
+    def require_no_traces(self, seconds: float = 60.0) -> None:
+        """Migrations leave nothing on any server, at the latest after some time: programs end a moment later."""
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not any(self.traces(node) for node in self.servers()), "the end of all traces", seconds)
+        left = {node: self.traces(node) for node in self.servers()}
+        assert not any(left.values()), f"migrations left {left}"
+
     def playbook(self, name: str, *words: str, check: bool = True, **extra) -> subprocess.CompletedProcess:
         """C(ansible-playbook NAME -e KEY=VALUE ...) in the playbooks folder, as a user runs it."""
         command = ["ansible-playbook", name, *words, "-e", json.dumps(extra)]
