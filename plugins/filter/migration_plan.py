@@ -128,10 +128,12 @@ from ansible_collections.fog.migration.plugins.filter.migration_mode import migr
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.filter.preflight import preflight
 
-# The most that are copied at the same time. sshd lets one connection have ten sessions.
-MOST_AT_ONCE = 8
+# The most that are copied at the same time.
+MOST_AT_ONCE = 20
 # The part of a server's free memory that those in one batch may take on their way.
 MEMORY_SHARE = 0.5
+# Bytes that both ends of a channel take besides: two processes of Python.
+CHANNEL = 32 << 20
 
 
 def batches(migrations: list[dict[str, Any]], together: bool, free: int) -> list[list[str]]:
@@ -145,7 +147,7 @@ def batches(migrations: list[dict[str, Any]], together: bool, free: int) -> list
     size = 0
     for one in migrations:
         # The memory on its way, and the container itself.
-        need = 2 * one["memory"]
+        need = CHANNEL + 2 * one["memory"]
         if not found or len(found[-1]) == MOST_AT_ONCE or size + need > MEMORY_SHARE * free:
             found.append([])
             size = 0

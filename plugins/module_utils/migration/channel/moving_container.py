@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -57,8 +58,10 @@ class MovingContainer:
         self._docker_socket = settings.docker_socket
         self._migration = settings.migration
         self._dump: Dump | None = None
-        # Whether the journal says that only the destination knows.
-        self._in_doubt = False
+        # Whether the journal says that only the destination knows; None once it must not say so any more.
+        self._in_doubt: bool | None = False
+        # What is noted beside the sending of the images must not be noted after it was taken back.
+        self._noting = threading.Lock()
 
     @contextlib.contextmanager
     def standstill(self) -> Iterator[None]:
@@ -122,9 +125,11 @@ class MovingContainer:
     # Who has it
 
     def note_in_doubt(self) -> None:
-        """Notes in the journal, on the disk, that only the destination will know who has it."""
-        self._in_doubt = True
-        journal.note(self._migration, stage="handover", owner="in_doubt")
+        """Notes in the journal, on the disk, that only the destination will know who has it; not once it goes on."""
+        with self._noting:
+            if self._in_doubt is not None:
+                self._in_doubt = True
+                journal.note(self._migration, stage="handover", owner="in_doubt")
 
     def note_handover(self) -> None:
         """From now on, only the destination knows who has it."""
@@ -152,8 +157,10 @@ class MovingContainer:
             self._resume()
 
     def _resume(self) -> None:
-        if self._in_doubt:
-            journal.note_what_happened(self._migration, owner="source")
+        with self._noting:
+            if self._in_doubt:
+                journal.note_what_happened(self._migration, owner="source")
+            self._in_doubt = None
         # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
         with contextlib.suppress(OSError, TypeError):
             runc.keep_frozen(self.id)
