@@ -127,13 +127,14 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.filter.preflight import preflight
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
 
 # The most that are copied at the same time.
 MOST_AT_ONCE = 20
 # The part of a server's free memory that those in one batch may take on their way.
 MEMORY_SHARE = 0.5
-# Bytes that both ends of a channel take besides: two processes of Python.
-CHANNEL = 32 << 20
+# Bytes that the end of a channel on a server takes besides: a process of Python that was forked from the agent.
+CHANNEL = 16 << 20
 
 
 def batches(migrations: list[dict[str, Any]], together: bool, free: int) -> list[list[str]]:
@@ -260,7 +261,7 @@ def migration_plan(
     failed = [one for one in moves if one["failure"]]
     free = min(server["host"].get("memory_available", 0) for server in (source, destination))
     cores = min(server["host"].get("cores", 1) for server in (source, destination))
-    why_none = "" if going else f"{sentence_of(failed[0]['failure'])}."
+    why_none = "" if going else f"{sentence(failed[0]['failure'])}."
     return {
         "migrations": moves,
         "mode": moves[0]["mode"],
@@ -269,11 +270,6 @@ def migration_plan(
         "switch_overs": max(1, cores // 2),
         "problem": why_none,
     }
-
-
-def sentence_of(failure: dict[str, str]) -> str:
-    """The sentence that a failure is, without its full stop."""
-    return f"{failure['stage']} on {failure['host']}: {failure['msg']}; {failure['state_now']}"
 
 
 def _lines(moves: list[dict[str, Any]]) -> list[str]:

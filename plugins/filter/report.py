@@ -44,6 +44,8 @@ _value:
 
 import itertools
 
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -210,14 +212,6 @@ def report(measured: dict) -> list[str]:
     ]
 
 
-def _sentence(failure: dict) -> str:
-    """Why a migration failed, without a full stop."""
-    if "sentence" in failure:
-        return failure["sentence"]
-    clauses = [str(failure["msg"]).rstrip("."), failure.get("state_now", ""), failure.get("remedy", "")]
-    return f"{failure['stage']} on {failure['host']}: {'; '.join(clause for clause in clauses if clause)}"
-
-
 def _measured(one: dict) -> dict:
     """What C(report) wants to know of a migration that has ended."""
     restore = one.get("restore") or {"container": {"id": one.get("container_there", "")}}
@@ -238,9 +232,9 @@ def migrations_report(ended: list[dict], agents: dict) -> dict:
         if not failure:
             lines += report(_measured(one))
         elif one.get("moved"):
-            lines.append(f"{_sentence(failure)}. {outcome}")
+            lines.append(f"{sentence(failure)}. {outcome}")
         else:
-            problems.append(f"{_sentence(failure)}. {outcome}".strip())
+            problems.append(f"{sentence(failure)}. {outcome}".strip())
     if any(one.get("outcome") for one in ended) and agents:
         where = " and ".join(f"{host}:{agent['log']}" for host, agent in agents.items())
         lines.append(f"The steps of the agents are in {where}.")

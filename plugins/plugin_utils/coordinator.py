@@ -38,6 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import tra
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
 from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, Server
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
 
 Move = dict[str, Any]
 
@@ -221,12 +222,6 @@ def _transferred(one: Move, told: dict[str, Any] | None) -> dict[str, Any]:
     spent["rate"] = transfer.rate(told["sent"], told["seconds"])
     kept = {name: told[name] for name in ("rounds", "tracked")}
     return {**base, **spent, **kept, "compression": "zlib" if told["saved"] else "none", "rounds_ended": told["ended"]}
-
-
-def sentence(failure: dict[str, Any]) -> str:
-    """Why a migration failed: the stage, the host, what, and how the container is where that is known."""
-    clauses = [str(failure["msg"]).rstrip("."), failure.get("state_now", ""), failure.get("remedy", "")]
-    return f"{failure['stage']} on {failure['host']}: {'; '.join(clause for clause in clauses if clause)}"
 
 
 def run(

@@ -38,6 +38,15 @@ def test_choice(servers, options, choice):
     assert (chosen["source"], chosen["destination"], chosen["error"]) == (*choice, "")
 
 
+def test_the_agents_of_those_that_take_no_part_are_told():
+    servers = {name: dict(EMPTY, agent={"folder": name}) for name in ("fog2", "fog3")}
+    servers["fog1"] = dict(RUNS, agent={"folder": "fog1"})
+    chosen = choose_servers(servers, "looper100", destination=["fog2"])
+    assert chosen["unused_agents"] == {"fog3": {"folder": "fog3"}}
+    nothing = choose_servers(dict(servers, fog4=GONE), "nobody")
+    assert nothing["error"] and set(nothing["unused_agents"]) == {"fog1", "fog2", "fog3"}
+
+
 @pytest.mark.parametrize(
     ("servers", "options", "error"),
     [

@@ -263,8 +263,12 @@ def test_what_those_that_move_together_share_the_first_one_moves():
 # How many at the same time
 
 
+MIB = 1 << 20
+
+
 def of(*sizes):
-    return [{"id": str(number), "memory": size} for number, size in enumerate(sizes)]
+    """Migrations of containers with so many MiB of memory."""
+    return [{"id": str(number), "memory": size * MIB} for number, size in enumerate(sizes)]
 
 
 @pytest.mark.parametrize(
@@ -273,34 +277,37 @@ def of(*sizes):
         ((), False, 100, []),
         ((), True, 100, []),
         ((1,), False, 100, [["0"]]),
-        # Twice their memory has to fit into half of what is free.
-        ((10, 15), False, 100, [["0", "1"]]),
-        ((10, 16), False, 100, [["0"], ["1"]]),
-        ((10, 16, 9), False, 100, [["0"], ["1", "2"]]),
-        ((10, 10, 10, 5), False, 100, [["0", "1"], ["2", "3"]]),
+        # Twice their memory, and 16 MiB for each, has to fit into half of what is free.
+        ((10, 24), False, 200, [["0", "1"]]),
+        ((10, 25), False, 200, [["0"], ["1"]]),
+        ((10, 25, 9), False, 200, [["0"], ["1", "2"]]),
+        ((10, 10, 10, 5), False, 150, [["0", "1"], ["2", "3"]]),
         # One of them always goes, whatever it needs.
         ((1000, 1, 1000), False, 100, [["0"], ["1"], ["2"]]),
-        ((1, 1), False, 0, [["0"], ["1"]]),
-        ((0, 0), False, 0, [["0", "1"]]),
+        ((0, 0), False, 0, [["0"], ["1"]]),
+        ((0, 0), False, 64, [["0", "1"]]),
         # Together is together.
         ((1000, 1, 1000), True, 100, [["0", "1", "2"]]),
     ],
 )
 def test_how_many_move_at_the_same_time(sizes, together, free, found):
-    assert batches(of(*sizes), together, free) == found
+    assert batches(of(*sizes), together, free * MIB) == found
 
 
-def test_no_more_than_the_sessions_of_a_connection():
-    found = batches(of(*[1] * 20), False, GIB)
-    assert [len(one) for one in found] == [8, 8, 4]
-    assert MOST_AT_ONCE == 8
-    assert [one for batch in found for one in batch] == [str(number) for number in range(20)]
-    assert [len(one) for one in batches(of(*[1] * 20), True, GIB)] == [20]
+def test_there_is_a_most():
+    found = batches(of(*[1] * 50), False, 64 * GIB)
+    assert [len(one) for one in found] == [20, 20, 10]
+    assert MOST_AT_ONCE == 20
+    assert [one for batch in found for one in batch] == [str(number) for number in range(50)]
+    assert [len(one) for one in batches(of(*[1] * 50), True, GIB)] == [50]
 
 
 def test_the_server_with_less_memory_decides():
     web, db = container("web", memory=GIB // 2), container("db", memory=GIB // 2)
-    assert plan(web, db)["batches"] == [["web-1", "db-1"]]
+    enough = destination(**{"host.memory_available": 5 * GIB})
+    assert plan(here=source(web, db, **{"host.memory_available": 5 * GIB}), there=enough, names=["web", "db"])[
+        "batches"
+    ] == [["web-1", "db-1"]]
     little = source(web, db, **{"host.memory_available": GIB})
     assert plan(here=little, names=["web", "db"])["batches"] == [["web-1"], ["db-1"]]
     assert plan(web, db, there=destination(**{"host.memory_available": GIB}))["batches"] == [["web-1"], ["db-1"]]

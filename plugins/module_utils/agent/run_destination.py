@@ -204,6 +204,9 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
         health = (state.get("Health") or {}).get("Status")
         status = state.get("Status", "absent")
         runs = status == "running" and health != "unhealthy"
+        if runs:
+            # Mostly it was noted when it began to run. Without it, nobody could tell that it ever ran, once it ends.
+            journal.note(move["id"], stage="restored", owner="destination")
         return {"id": container, "state": status, "health": health, "runs": runs}
 
     return each(arguments["migrations"], one, steps, "verify")

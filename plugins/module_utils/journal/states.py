@@ -72,19 +72,19 @@ class State(enum.Enum):
 FIRST = State.RESERVED
 # What may follow a state, other than itself: a note may be repeated, by recover.yml or after a lost answer.
 # TAKEN_BACK, COMMITTED, RESTORED and REFUSED are final, so no owner ever goes from destination back to source.
-TRANSITIONS: dict[str, dict[State, frozenset[State]]] = {
+TRANSITIONS: dict[str, dict[State, tuple[State, ...]]] = {
     SOURCE: {
-        State.RESERVED: frozenset((State.CHECKPOINT, State.HANDED_OVER)),
-        State.CHECKPOINT: frozenset((State.HANDED_OVER,)),
-        State.HANDED_OVER: frozenset((State.TAKEN_BACK, State.COMMITTED)),
-        State.TAKEN_BACK: frozenset(),
-        State.COMMITTED: frozenset(),
+        State.RESERVED: (State.CHECKPOINT, State.HANDED_OVER),
+        State.CHECKPOINT: (State.HANDED_OVER,),
+        State.HANDED_OVER: (State.TAKEN_BACK, State.COMMITTED),
+        State.TAKEN_BACK: (),
+        State.COMMITTED: (),
     },
     DESTINATION: {
-        State.RESERVED: frozenset((State.RESTORING, State.RESTORED, State.REFUSED)),
-        State.RESTORING: frozenset((State.RESTORED,)),
-        State.RESTORED: frozenset(),
-        State.REFUSED: frozenset(),
+        State.RESERVED: (State.RESTORING, State.RESTORED, State.REFUSED),
+        State.RESTORING: (State.RESTORED,),
+        State.RESTORED: (),
+        State.REFUSED: (),
     },
 }
 STAGES = tuple(dict.fromkeys(state.stage for state in State))
