@@ -218,7 +218,7 @@ def plans(seed: int, count: int) -> list[Plan]:
             [*MOMENTS["cold" if mode == "cold" else "live"], "freeze" if mode != "cold" else "restore", "any"]
         )
         # In the freeze, all that matters happens within a second.
-        delay = dice.uniform(0, 16) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
+        delay = dice.uniform(0, 7) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
         together = 1 if mode == "cold" else dice.choice([1, 1, 1, 2])
         found.append(Plan(kind, mode, moment, round(delay, 3), together))
     return found

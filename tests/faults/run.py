@@ -177,7 +177,8 @@ class Trial:
         def left() -> list[str]:
             return [f"left at {one}: {trace}" for one in self.lab.servers() for trace in self.lab.traces(one)]
 
-        deadline = time.monotonic() + 15
+        # An agent that nobody asks any more ends after a minute.
+        deadline = time.monotonic() + 75
         while left() and time.monotonic() < deadline:
             time.sleep(0.5)
         there = {

@@ -344,7 +344,7 @@ def test_an_agent_that_still_answers_waits(new_agent):
 
 @pytest.mark.parametrize(
     ("reserved", "quiet", "idle"),
-    [(None, 110, False), (None, 130, True), ("gone", 110, False), ("gone", 130, True), ("there", 1000, False)],
+    [(None, 50, False), (None, 70, True), ("gone", 50, False), ("gone", 70, True), ("there", 1000, False)],
 )
 def test_how_long_an_agent_waits_for_requests(tmp_path, monkeypatch, reserved, quiet, idle):
     (tmp_path / "there").mkdir()

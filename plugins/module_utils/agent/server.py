@@ -41,7 +41,7 @@ LOOK = 5
 # Seconds without a request after which the agent imports what migrations need: the look at the server comes first.
 WARM_UP = 0.25
 # Seconds without a request after which an agent ends that has nothing to do.
-PATIENCE = 120
+PATIENCE = 60
 # Linux' PR_SET_CHILD_SUBREAPER.
 _SUBREAPER = 36
 

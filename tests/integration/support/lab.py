@@ -225,8 +225,8 @@ class Lab:
         """What migrations have left on a node."""
         return self.sh(node, _TRACES).split("\n")[:-1]
 
-    def require_no_traces(self, seconds: float = 60.0) -> None:
-        """Migrations leave nothing on any server, at the latest after some time: programs end a moment later."""
+    def require_no_traces(self, seconds: float = 75.0) -> None:
+        """Migrations leave nothing on any server, at the latest after a minute, as an agent that nobody asks."""
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not any(self.traces(node) for node in self.servers()), "the end of all traces", seconds)
         left = {node: self.traces(node) for node in self.servers()}
