@@ -41,6 +41,14 @@ def test_sequences_go_on(lab, mode):
     assert lab.docker("fog1", "ps", "-aq") == ""
 
 
+def test_the_demo(lab):
+    """What the README says first: a playbook that imports migrate.yml, and shows that no number is missing."""
+    done = lab.playbook("demo.yml")
+    assert re.search(r"[0-9]+ numbers, none missing, none twice", done.stdout)
+    assert lab.running_on("looper100") == ["fog2"]
+    lab.require_no_traces()
+
+
 @pytest.mark.slow
 def test_there_and_back_again(lab):
     lab.start("fog1", "traveller", NATURALS)
