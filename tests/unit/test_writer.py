@@ -63,7 +63,7 @@ def test_a_checkpoint_is_written(docker, asked, folder):
     assert result["restart_policy_held"]["Name"] == "always"
     found = manifest.load(folder.path)
     manifest.require_intact(folder.path, found, "")
-    assert set(found["files"]) == {"container.json", "volumes.json", "criu/inventory.img"}
+    assert set(found.files) == {"container.json", "volumes.json", "criu/inventory.img"}
     # As it was before it was held.
     assert manifest.inspected(folder.path, "")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert nothing_else(folder)
@@ -146,8 +146,8 @@ def test_a_prepared_one_leaves_the_container_alone(docker, asked, folder):
     assert result["changed"]
     assert docker.events == []
     found = manifest.load(folder.path)
-    assert found["prepared"]
-    assert "criu/inventory.img" not in found["files"]
+    assert found.prepared
+    assert "criu/inventory.img" not in found.files
     assert not writer.run(asked(state="prepared"), docker)["changed"]
     assert nothing_else(folder)
 

@@ -135,13 +135,13 @@ def prepared_files(path: str, log: bool) -> tuple[list[TreeSettings], str | None
     :returns: the trees of files, and the file of the log or None.
     """
     manifest = _manifest.load(path)
-    if not manifest.get("prepared"):
+    if not manifest.prepared:
         raise StepFailed(f"{path} is no prepared checkpoint")
     inspect = _manifest.inspected(path, "nothing was sent")
     snapshot = os.path.join(path, _snapshot.SNAPSHOT)
     trees = [TreeSettings("", snapshot=snapshot)] if os.path.exists(snapshot) else []
     sources = mounts.sources(inspect)
-    trees += [TreeSettings(place, sources[place]) for place in manifest.get("mounts", {})]
+    trees += [TreeSettings(place, sources[place]) for place in manifest.mounts or {}]
     return trees, container_log.path_of(inspect) if log else None
 
 
