@@ -91,7 +91,7 @@ def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
-    if transfer.copies_beforehand(live):
+    if transfer.copies_beforehand(live["mode"], live["mounts"], live["log"]):
         memory = live["mode"] in transfer.PRECOPY_MODES
         limits = Limits.from_options(live["max_rounds"], live["threshold"], live["shrink"])
         _ask(channel, {"do": "copy", "memory": memory, "limits": limits._asdict()})
