@@ -208,10 +208,10 @@ def test_what_an_agent_is_told_of_a_migration():
 
 @pytest.mark.parametrize("name", list(TOLD))
 def test_a_migration_that_lacks_something_is_refused(name):
-    which = "without an id" if name == "id" else "a-1"
+    which = "a migration" if name == "id" else "the migration a-1"
     with pytest.raises(MigrationError) as refused:
         of_request({"migrations": [TOLD, {key: value for key, value in TOLD.items() if key != name}]})
-    assert refused.value.what == f"the migration {which} has no {name}"
+    assert refused.value.what == f"{which} has no {name}"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,10 @@ def test_a_migration_with_something_wrong_is_refused(name, value):
         ({}, "the request has no list of migrations"),
         ({"migrations": {"a-1": TOLD}}, "the request has no list of migrations"),
         ({"migrations": [TOLD, "b-1"]}, "a migration is no object"),
-        ({"migrations": [{**TOLD, "clock": {}, "failure": None}]}, "the migration a-1 has the unknown clock, failure"),
+        (
+            {"migrations": [{**TOLD, "clock": {}, "failure": None}]},
+            "the migration a-1 has the unknown 'clock', 'failure'",
+        ),
     ],
 )
 def test_a_request_with_something_else_is_refused(arguments, what):

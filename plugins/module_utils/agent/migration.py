@@ -57,13 +57,14 @@ class Migration:
         """
         if not isinstance(value, dict):
             raise MigrationError("a migration is no object")
-        which = f"the migration {value.get('id', 'without an id')}"
+        identity = value.get("id")
+        which = f"the migration {identity}" if _is_identity(identity) else "a migration"
         for name, is_right in _KINDS.items():
             if name not in value:
                 raise MigrationError(f"{which} has no {name}")
             if not is_right(value[name]):
                 raise MigrationError(f"{which} has {value[name]!r} as its {name}")
-        unknown = sorted(map(str, set(value) - set(_KINDS)))
+        unknown = sorted(map(repr, set(value) - set(_KINDS)))
         if unknown:
             raise MigrationError(f"{which} has the unknown {', '.join(unknown)}")
         return cls(**value)
