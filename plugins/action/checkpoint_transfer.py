@@ -165,7 +165,8 @@ class Transfer:
             "staging": staging,
             "rounds": [],
         }
-        if _transfer.copies_beforehand(self._options["live"]):
+        live = self._options["live"]
+        if _transfer.copies_beforehand(live["mode"], live["mounts"], live["log"]):
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)
 

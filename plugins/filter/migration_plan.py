@@ -127,7 +127,7 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.filter.preflight import preflight
-from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
 
 # The most that are copied at the same time.
 MOST_AT_ONCE = 20
@@ -157,18 +157,18 @@ def batches(migrations: list[dict[str, Any]], together: bool, free: int) -> list
     return found
 
 
-def _failure(where: str, checks: list[dict[str, Any]], container: str, destination: str) -> dict[str, str] | None:
+def _failure(where: str, checks: list[dict[str, Any]], container: str, destination: str) -> Failure | None:
     """Why a container cannot be migrated, or None."""
     failed = [one for one in checks if one["status"] == "failed"]
     if not failed:
         return None
     reasons = "; ".join(f"{one['detail']} ({one['remedy']})" for one in failed)
-    return {
-        "stage": "Pre-migration",
-        "host": where,
-        "msg": f"{container} cannot be migrated to {destination}: {reasons}",
-        "state_now": "nothing was changed, the container runs on as before",
-    }
+    return Failure(
+        stage="Pre-migration",
+        host=where,
+        msg=f"{container} cannot be migrated to {destination}: {reasons}",
+        state_now="nothing was changed, the container runs on as before",
+    )
 
 
 def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +194,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
     lacking = [one for one in container["networks"] if one not in destination["networks"]]
     made = [one for one in lacking if one in source["network_settings"]] if options["networks"] == "make" else []
     where = options["source_name"]
+    failure = _failure(where, checks, container["name"], options["destination_name"])
     return {
         "id": f"{container['name']}-{options['run']}",
         "container": container["name"],
@@ -213,7 +214,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "together": [],
         "clock": options["clock"],
         "lines": [one["line"] for one in checks],
-        "failure": _failure(where, checks, container["name"], options["destination_name"]),
+        "failure": failure.to_json() if failure else None,
     }
 
 
@@ -252,31 +253,31 @@ def migration_plan(
         "volumes": volumes, "binds": binds, "listed": listed, "networks": networks, "log": log, "ignore": ignore,
         "group": list(containers) if together else [],
     }  # fmt: skip
-    moves = [_one(source, destination, name, options) for name in containers]
-    going = [one for one in moves if not one["failure"]]
+    migrations = [_one(source, destination, name, options) for name in containers]
+    going = [one for one in migrations if not one["failure"]]
     if together:
-        for one in moves:
-            one["together"] = [other["id"] for other in moves]
-        going = going if len(going) == len(moves) else []
-    failed = [one for one in moves if one["failure"]]
+        for one in migrations:
+            one["together"] = [other["id"] for other in migrations]
+        going = going if len(going) == len(migrations) else []
+    failed = [one for one in migrations if one["failure"]]
     free = min(server["host"].get("memory_available", 0) for server in (source, destination))
     cores = min(server["host"].get("cores", 1) for server in (source, destination))
-    why_none = "" if going else f"{sentence(failed[0]['failure'])}."
+    why_none = "" if going else f"{Failure.from_json(failed[0]['failure']).in_words()}."
     return {
-        "migrations": moves,
-        "mode": moves[0]["mode"],
-        "lines": _lines(moves),
+        "migrations": migrations,
+        "mode": migrations[0]["mode"],
+        "lines": _lines(migrations),
         "batches": batches(going, together, free),
         "switch_overs": max(1, cores // 2),
         "problem": why_none,
     }
 
 
-def _lines(moves: list[dict[str, Any]]) -> list[str]:
+def _lines(migrations: list[dict[str, Any]]) -> list[str]:
     """The preflight report."""
     found = []
-    for one in moves:
-        found += [f"-------- {one['container']}"] if len(moves) > 1 else []
+    for one in migrations:
+        found += [f"-------- {one['container']}"] if len(migrations) > 1 else []
         found += [*one["lines"], f"mode     {one['mode']}: {one['why']}"]
     return found
 
@@ -329,8 +330,9 @@ def failed_migrations(migrations: list[dict[str, Any]], why: str, rejected: bool
     for one in migrations:
         failure = one.get("failure")
         if not failure and causes:
-            failure = {"sentence": f"{one['container']} does not move without {', '.join(causes)}"}
-        found.append(dict(one, failure=failure or {"sentence": str(why).rstrip(". "), "rejected": rejected}))
+            failure = Failure(sentence=f"{one['container']} does not move without {', '.join(causes)}").to_json()
+        whole = Failure(sentence=str(why).rstrip(". "), rejected=rejected)
+        found.append(dict(one, failure=failure or whole.to_json()))
     return found
 
 

@@ -44,7 +44,7 @@ _value:
 
 import itertools
 
-from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -228,13 +228,14 @@ def migrations_report(ended: list[dict], agents: dict) -> dict:
     lines: list[str] = []
     problems: list[str] = []
     for one in ended:
-        failure, outcome = one.get("failure"), one.get("outcome", "")
-        if not failure:
+        if not one.get("failure"):
             lines += report(_measured(one))
-        elif one.get("moved"):
-            lines.append(f"{sentence(failure)}. {outcome}")
+            continue
+        told = f"{Failure.from_json(one['failure']).in_words()}. {one.get('outcome', '')}"
+        if one.get("moved"):
+            lines.append(told)
         else:
-            problems.append(f"{sentence(failure)}. {outcome}".strip())
+            problems.append(told.strip())
     if any(one.get("outcome") for one in ended) and agents:
         where = " and ".join(f"{host}:{agent['log']}" for host, agent in agents.items())
         lines.append(f"The steps of the agents are in {where}.")

@@ -264,7 +264,7 @@ def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: d
     if images and entry.mode == "cold":
         _require_intact(entry)
         root = api.daemon_facts(client)["root"]
-        checkpoint = {"name": entry.id, "created": ""}
+        checkpoint = docker_restore.Checkpoint(entry.id)
         try:
             docker_restore.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
         except RESTORE_FAILURES as error:

@@ -111,10 +111,10 @@ def describe(folder: str, verify: bool) -> dict:
         }
     return {
         "path": folder,
-        "manifest": {key: value for key, value in manifest.items() if key not in ("files", "encryption")},
-        "size": _manifest.total_size(manifest),
+        "manifest": {key: value for key, value in manifest.to_json().items() if key not in ("files", "encryption")},
+        "size": manifest.total_size,
         "intact": not problems if verify else None,
-        "encrypted": bool(manifest.get("encryption")),
+        "encrypted": bool(manifest.encryption),
         "problems": problems,
     }
 

@@ -4,22 +4,8 @@
 """The coordinator of a run of live migrations: it tells the agents of both servers what to do next.
 
 It keeps nothing. What a migration is comes with each task as a list, which each task returns with what is known by
-then; how far it is, the journals of the servers know. So the controller may be lost between any two requests.
-
-Each migration is a dictionary:
-
-=============  ======================================================================================================
-id             of the migration
-container      its name at the source, with C(container_id)
-name           its name at the destination
-source         and C(destination): the servers, as the inventory calls them
-mode           precopy, postcopy or hybrid; C(lazily): whether pages may be left with the processes
-mounts         mount points in it whose content moves; C(log): whether its log moves; C(networks) to make
-memory         bytes of its memory
-together       the IDs of all that move together with it, or none
-clock          when each stage ended, by the controller's clock
-failure        why it does not move: C(stage), C(host), C(msg), and C(rejected) if the destination could not keep it
-=============  ======================================================================================================
+then (C(RunMigration)); how far it is, the journals of the servers know. So the controller may be lost between any two
+requests.
 
 Private to the collection fog.migration.
 """
@@ -34,13 +20,13 @@ from typing import Any
 
 from ansible.utils.display import Display
 
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import Peer, PeerError
 from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, Server
-from ansible_collections.fog.migration.plugins.plugin_utils.failures import sentence
-
-Move = dict[str, Any]
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
+from ansible_collections.fog.migration.plugins.plugin_utils.run_migration import RunMigration
 
 
 class Coordinator:
@@ -48,21 +34,23 @@ class Coordinator:
 
     :param action: the action plugin of the task, which runs on the source.
     :param options: C(agents), C(migrations), C(all_or_none).
+    :raises MigrationError: when a migration cannot be used.
+    :raises PeerError: when the destination cannot be.
     """
 
     def __init__(self, action: Any, task_vars: dict[str, Any], options: dict[str, Any]) -> None:
-        self.moves: list[Move] = [dict(one) for one in options["migrations"]]
-        self.together = bool(options.get("all_or_none")) and len(self.moves) > 1
-        source, destination = self.moves[0]["source"], self.moves[0]["destination"]
+        self.migrations = [RunMigration.from_json(one) for one in options["migrations"]]
+        self.together = bool(options.get("all_or_none")) and len(self.migrations) > 1
+        source, destination = self.migrations[0].told.source, self.migrations[0].told.destination
         self._peer = Peer(action, destination, task_vars)
         self.source = Server(source, action, options["agents"][source])
         self.destination = Server(destination, self._peer.action, options["agents"][destination])
 
     @property
-    def going(self) -> list[Move]:
+    def going(self) -> list[RunMigration]:
         """Those that have not failed: none where one has failed that the others do not go without."""
-        going = [one for one in self.moves if not one.get("failure")]
-        return [] if self.together and len(going) < len(self.moves) else going
+        going = [one for one in self.migrations if not one.failure]
+        return [] if self.together and len(going) < len(self.migrations) else going
 
     def close(self) -> None:
         """Closes the connection to the destination as far as it is this task's own."""
@@ -70,10 +58,11 @@ class Coordinator:
 
     def result(self) -> dict[str, Any]:
         """The result of the task. It failed if none can go on, or one cannot that the others do not go without."""
-        failed = [one for one in self.moves if one.get("failure")]
-        if failed and (self.together or not self.going):
-            return {"failed": True, "msg": sentence(failed[0]["failure"]), "migrations": self.moves}
-        return {"changed": True, "migrations": self.moves}
+        migrations = [one.to_json() for one in self.migrations]
+        failures = [one.failure for one in self.migrations if one.failure]
+        if failures and (self.together or not self.going):
+            return {"failed": True, "msg": failures[0].in_words(), "migrations": migrations}
+        return {"changed": True, "migrations": migrations}
 
     # One request, for all that go on
 
@@ -86,29 +75,29 @@ class Coordinator:
         if not going:
             return {"migrations": {}}
         try:
-            answer = server.ask(operation, migrations=[_told(one) for one in going], **arguments)
+            answer = server.ask(operation, migrations=[one.told.to_json() for one in going], **arguments)
         except AgentError as exc:
             what = f"the connection was lost ({exc})" if exc.unreachable else str(exc)
             for one in going:
-                one["failure"] = dict(exc.details, stage=stage, host=server.name, msg=what)
+                one.failure = Failure.from_json(dict(exc.details, stage=stage, host=server.name, msg=what))
             return {"migrations": {}}
         by_id = answer.get("migrations", answer)
         found = {}
         for one in going:
-            each = by_id.get(one["id"], {"failure": {"msg": "its agent said nothing of it"}})
+            each = by_id.get(one.id, {"failure": {"msg": "its agent said nothing of it"}})
             if "failure" in each:
                 # An end of a channel knows the other one by no name.
                 other = self.destination if server is self.source else self.source
                 what = str(each["failure"]["msg"]).replace("the other end", other.name)
-                one["failure"] = dict(each["failure"], msg=what, stage=stage, host=server.name)
+                one.failure = Failure.from_json(dict(each["failure"], msg=what, stage=stage, host=server.name))
             else:
-                found[one["id"]] = each["result"]
+                found[one.id] = each["result"]
         return dict(answer, migrations=found)
 
     def _stop_clock(self, stage: str) -> None:
         now = time.time()
         for one in self.going:
-            one["clock"] = dict(one["clock"], **{stage: now})
+            one.clock = {**one.clock, stage: now}
 
     # The stages
 
@@ -125,19 +114,19 @@ class Coordinator:
             **common,
         )
         for one in self.going:
-            staging = {"source": here["migrations"][one["id"]]["staging"]}
-            staging["destination"] = there["migrations"][one["id"]]["staging"]
-            one["staging"] = staging
-            one["access"] = {key: there[key] for key in ("user", "host_keys", "sessions")}
+            staging = {"source": here["migrations"][one.id]["staging"]}
+            staging["destination"] = there["migrations"][one.id]["staging"]
+            one.staging = staging
+            one.access = {key: there[key] for key in ("user", "host_keys", "sessions")}
 
     def arm(self) -> None:
         """Stage 1: the containers are made at the destination, ready to be armed."""
         if self.going:
             address, port = self._address()
-            there = dict(self.going[0]["access"], address=address, port=port)
+            there = dict(self.going[0].access or {}, address=address, port=port)
             answer = self._ask(self.source, "Reservation", "arm", destination=there)
             for one in self.going:
-                one["container_there"] = answer["migrations"][one["id"]]["container"]
+                one.container_there = answer["migrations"][one.id]["container"]
         self._stop_clock("reservation")
 
     def _address(self) -> tuple[str, int]:
@@ -152,41 +141,41 @@ class Coordinator:
     def copy(self) -> None:
         """Stage 2: memory and files are copied until further rounds would not pay, with a line of progress for each."""
         began = time.monotonic()
-        wanted = [one for one in self.going if transfer.copies_beforehand(one)]
+        wanted = [one for one in self.going if transfer.copies_beforehand(one.told.mode, one.told.mounts, one.told.log)]
         if wanted:
             self._ask(self.source, "Pre-copy", "copy")
         ended: dict[str, dict[str, Any]] = {}
         before: dict[str, dict[str, Any]] = {}
-        while wanted and any(one["id"] not in ended for one in self.going):
+        while wanted and any(one.id not in ended for one in self.going):
             told = self._ask(self.source, "Pre-copy", "progress")["migrations"]
             for one in self.going:
-                now = told.get(one["id"])
+                now = told.get(one.id)
                 if now and now["ended"]:
-                    ended.setdefault(one["id"], dict(now, seconds=time.monotonic() - began))
+                    ended.setdefault(one.id, dict(now, seconds=time.monotonic() - began))
                 elif now:
-                    line = transfer.progress_line(one["source"], one["destination"], now, before.get(one["id"]))
-                    Display().display(f"{line}  {one['container']}")
-                    before[one["id"]] = now
+                    line = transfer.progress_line(self.source.name, self.destination.name, now, before.get(one.id))
+                    Display().display(f"{line}  {one.told.container}")
+                    before[one.id] = now
         for one in self.going:
-            one["transfer"] = _transferred(one, ended.get(one["id"]))
+            one.transfer = _transferred(one, ended.get(one.id))
         self._stop_clock("pre-copy")
 
     def switch_over(self, at_once: int) -> None:
         """Stage 3: the containers are frozen, handed over and restored. Nothing passes through here meanwhile."""
         answer = self._ask(self.source, "Stop-and-copy", "switch_over", together=self.together, at_once=at_once)
         for one in self.going:
-            if one["id"] in answer["migrations"]:
-                one["checkpoint"] = answer["migrations"][one["id"]]
+            if one.id in answer["migrations"]:
+                one.checkpoint = answer["migrations"][one.id]
         self._stop_clock("stop-and-copy")
 
     def commit(self) -> None:
         """Stage 4: the destination has to prove that the containers run; then the source must not run them any more."""
         proof = self._ask(self.destination, "Commitment", "verify")["migrations"]
-        unfit = [one for one in self.going if one["id"] in proof and not proof[one["id"]]["runs"]]
-        names = ", ".join(one["name"] for one in unfit)
+        unfit = [one for one in self.going if one.id in proof and not proof[one.id]["runs"]]
+        names = ", ".join(one.told.name for one in unfit)
         what = f"the container {names} was restored but does not run any more or is not healthy"
         for one in self.going if self.together and unfit else unfit:
-            one["failure"] = {"stage": "Commitment", "host": one["destination"], "msg": what, "rejected": True}
+            one.failure = Failure("Commitment", self.destination.name, what, rejected=True)
         self._ask(self.source, "Commitment", "commit")
         self._stop_clock("commitment")
 
@@ -199,23 +188,16 @@ class Coordinator:
         self._ask(self.source, "Activation", "finish")
         self._ask(self.destination, "Activation", "finish")
         # The containers run at the destination: what failed here is only left over.
-        for one in self.moves:
-            failure = one.get("failure")
-            one["left"] = {failure["host"]: failure} if failure else {}
-            one["failure"] = None
+        for one in self.migrations:
+            one.left = {str(one.failure.host): one.failure.to_json()} if one.failure else {}
+            one.failure = None
         self._stop_clock("activation")
 
 
-def _told(one: Move) -> Move:
-    """What an agent needs to know of a migration."""
-    names = ("id", "container", "container_id", "name", "source", "destination", "mode", "lazily", "mounts", "log")
-    return {key: one[key] for key in (*names, "networks", "memory", "together")}
-
-
-def _transferred(one: Move, told: dict[str, Any] | None) -> dict[str, Any]:
+def _transferred(one: RunMigration, told: dict[str, Any] | None) -> dict[str, Any]:
     """What pre-copy has cost, for the report."""
     nothing = {"rounds": [], "tracked": False, "compression": "none", "rounds_ended": "", "rate": 0.0}
-    base = {"mode": "direct", "staging": one["staging"], **nothing}
+    base = {"mode": "direct", "staging": one.staging, **nothing}
     if not told:
         return base
     spent = {"bytes_sent": told["sent"], "seconds": round(told["seconds"], 3)}
@@ -232,6 +214,8 @@ def run(
         return {"changed": False, "migrations": []}
     try:
         coordinator = Coordinator(action, task_vars, options)
+    except MigrationError as exc:
+        return {"failed": True, "msg": str(exc), "migrations": options["migrations"]}
     except (PeerError, KeyError) as exc:
         return {"failed": True, "msg": f"the destination cannot be used: {exc}", "migrations": options["migrations"]}
     try:

@@ -10,15 +10,13 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import ma
 
 def describe(folder) -> None:
     """Writes a manifest of everything that is in a folder."""
-    manifest = {
-        "format": _manifest.FORMAT,
-        "version": _manifest.VERSION,
-        "id": "1",
-        "name": "checkpoint100",
-        "created": "2026-11-21T04:15:00Z",
-        "exit": True,
-        "architecture": "x86_64",
-        "container": {"id": "c", "name": "n", "image": "i"},
-        "files": _manifest.describe_files(str(folder)),
-    }
+    manifest = _manifest.Manifest(
+        id="1",
+        name="checkpoint100",
+        created="2026-11-21T04:15:00Z",
+        exit=True,
+        architecture="x86_64",
+        container=_manifest.Container("c", "n", "i"),
+        files=_manifest.describe_files(str(folder)),
+    )
     _manifest.write(str(folder), manifest)

@@ -91,7 +91,8 @@ def test_an_unknown_operation_is_refused(agent):
 
 
 def test_arguments_that_make_no_sense_are_a_failure(agent):
-    assert agent.ask("reserve_source")["failure"]["msg"].startswith("KeyError: ")
+    assert agent.ask("reserve_source")["failure"]["msg"] == "the request has no list of migrations"
+    assert agent.ask("commit", migrations=[{}])["failure"]["msg"] == "a migration has no id"
     assert agent.ask("commit", migrations=[])["result"] == {}
 
 

@@ -15,6 +15,7 @@ from docker import errors as docker_errors
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import requests, run_source, steps
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import moving_container, source_requests
 
@@ -136,17 +137,34 @@ def test_the_answer_to_a_request_says_why_it_failed(log, monkeypatch):
 # Each migration
 
 
-def moves(*names):
-    return [{"id": f"{name}-1", "container": name} for name in names]
+TOLD = {
+    "id": "a-1",
+    "container": "a",
+    "container_id": "4f9d",
+    "name": "a2",
+    "source": "fog1",
+    "destination": "fog2",
+    "mode": "precopy",
+    "lazily": True,
+    "mounts": ["/data"],
+    "log": False,
+    "networks": {"shop": {"Driver": "bridge"}},
+    "memory": 1 << 20,
+    "together": ["a-1", "b-1"],
+}
+
+
+def migrations(*names):
+    return [Migration.from_json({**TOLD, "id": f"{name}-1", "container": name}) for name in names]
 
 
 def test_one_that_fails_concerns_no_other(log):
-    def work(move):
-        if move["container"] == "b":
+    def work(migration):
+        if migration.container == "b":
             raise MigrationError("b cannot")
-        return move["container"].upper()
+        return migration.container.upper()
 
-    told = each(moves("a", "b", "c"), work, log, "try")
+    told = each(migrations("a", "b", "c"), work, log, "try")
     assert told == {
         "a-1": {"result": "A"},
         "b-1": {"failure": {"msg": "b cannot", "state_now": "", "remedy": ""}},
@@ -173,41 +191,96 @@ def test_one_that_fails_concerns_no_other(log):
     ],
 )
 def test_every_failure_becomes_a_message(log, error, failure):
-    def work(_move):
+    def work(_migration):
         raise error
 
-    told = each(moves("a"), work, log, "try")["a-1"]["failure"]
+    told = each(migrations("a"), work, log, "try")["a-1"]["failure"]
     assert told == {"state_now": "", "remedy": "", **failure, "msg": failure.get("msg", told["msg"])}
     assert told["msg"] and "\n" not in told["msg"]
 
 
-def test_a_migration_that_lacks_something_is_a_failure(log):
-    assert each([{"id": "a-1"}], str, log, "try") == {
-        "a-1": {"failure": {"msg": "KeyError: 'container'", "state_now": "", "remedy": ""}}
-    }
+def test_what_an_agent_is_told_of_a_migration():
+    (one,) = of_request({"migrations": [TOLD], "timeout": 60})
+    assert (one.id, one.container, one.memory, one.together) == ("a-1", "a", 1 << 20, ["a-1", "b-1"])
+    assert one.to_json() == TOLD
+    assert of_request({"migrations": []}) == []
+
+
+@pytest.mark.parametrize("name", list(TOLD))
+def test_a_migration_that_lacks_something_is_refused(name):
+    which = "a migration" if name == "id" else "the migration a-1"
+    with pytest.raises(MigrationError) as refused:
+        of_request({"migrations": [TOLD, {key: value for key, value in TOLD.items() if key != name}]})
+    assert refused.value.what == f"{which} has no {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "../x"),
+        ("id", 7),
+        ("container", None),
+        ("container_id", []),
+        ("name", 100),
+        ("source", {}),
+        ("destination", True),
+        ("mode", "cold"),
+        ("lazily", "yes"),
+        ("mounts", "/data"),
+        ("mounts", [1]),
+        ("log", None),
+        ("networks", ["shop"]),
+        ("networks", {"shop": None}),
+        ("memory", -1),
+        ("memory", "1"),
+        ("together", ["a-1", None]),
+    ],
+)
+def test_a_migration_with_something_wrong_is_refused(name, value):
+    with pytest.raises(MigrationError) as refused:
+        of_request({"migrations": [{**TOLD, name: value}]})
+    assert refused.value.what.endswith(f" has {value!r} as its {name}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({}, "the request has no list of migrations"),
+        ({"migrations": {"a-1": TOLD}}, "the request has no list of migrations"),
+        ({"migrations": [TOLD, "b-1"]}, "a migration is no object"),
+        (
+            {"migrations": [{**TOLD, "clock": {}, "failure": None}]},
+            "the migration a-1 has the unknown 'clock', 'failure'",
+        ),
+    ],
+)
+def test_a_request_with_something_else_is_refused(arguments, what):
+    with pytest.raises(MigrationError) as refused:
+        of_request(arguments)
+    assert refused.value.what == what
 
 
 def test_the_order_is_kept_whoever_ends_first(log):
     later = threading.Event()
 
-    def work(move):
-        if move["container"] == "a":
+    def work(migration):
+        if migration.container == "a":
             assert later.wait(30)
         else:
             later.set()
 
-    assert list(each(moves("a", "b"), work, log, "try")) == ["a-1", "b-1"]
+    assert list(each(migrations("a", "b"), work, log, "try")) == ["a-1", "b-1"]
     assert [line.split(":")[0] for line in lines_of(log)] == ["b", "a"]
 
 
 def test_one_after_the_other(log):
     order = []
-    each(moves("a", "b", "c"), lambda move: order.append(threading.get_ident()) or order[0], log, "try", at_once=1)
+    each(migrations("a", "b", "c"), lambda _one: order.append(threading.get_ident()) or order[0], log, "try", at_once=1)
     assert len(order) == 3 and len(set(order)) == 1
 
 
 def test_nothing_is_done_for_none(log):
-    assert each([], lambda move: 1 // 0, log, "try") == {}
+    assert each([], lambda _one: 1 // 0, log, "try") == {}
 
 
 # What the source's end of a channel says

@@ -120,7 +120,7 @@ def test_what_is_reserved_is_kept_until_an_end_is_started(tmp_path):
 def test_where_the_socket_of_a_channel_is(tmp_path):
     for directory in ("/run/x", "/run/y"):
         reservation.store(str(tmp_path), "looper-1", ReservedSource(directory, True, Limits(), SOURCE))
-        assert reservation.channel_of(str(tmp_path), {"id": "looper-1"}) == f"{directory}/source.sock"
+        assert reservation.channel_of(str(tmp_path), "looper-1") == f"{directory}/source.sock"
 
 
 @pytest.mark.parametrize("identity", ["looper-1", "../looper-1"])
@@ -131,7 +131,7 @@ def test_nothing_was_reserved(tmp_path, identity):
         with pytest.raises((MigrationError, journal.JournalError), match=why):
             load(folder, identity)
     with pytest.raises((MigrationError, journal.JournalError), match=why):
-        reservation.channel_of(folder, {"id": identity})
+        reservation.channel_of(folder, identity)
 
 
 def test_the_reservation_of_another_version_is_refused(tmp_path):

@@ -12,6 +12,8 @@ from ansible_collections.fog.migration.plugins.plugin_utils import coordinator
 from ansible_collections.fog.migration.plugins.plugin_utils._peer import PeerError
 from ansible_collections.fog.migration.plugins.plugin_utils.agents import AgentError, NoAgent
 from ansible_collections.fog.migration.plugins.plugin_utils.coordinator import Coordinator
+from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
+from ansible_collections.fog.migration.plugins.plugin_utils.run_migration import RunMigration
 
 NO_ROOM = {"msg": "no room", "state_now": "nothing was changed", "remedy": "make some"}
 LOST = AgentError("Connection reset by peer", unreachable=True)
@@ -314,6 +316,36 @@ def test_a_destination_that_is_not_there(servers):
     }
 
 
+LEARNT = {"transfer": {"rounds": []}, "checkpoint": {"seconds": {}}, "container_there": "c0ffee", "left": {}}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        move("a"),
+        move("a", lines=["ok"], outcome="it runs on", moved=False, image_way={"way": "there"}),
+        reserved("a", **LEARNT),
+        failed("a", left={"fog1": {"stage": "Activation", "host": "fog1", "msg": "no"}}),
+    ],
+)
+def test_a_migration_goes_from_task_to_task_as_it_is(one):
+    assert RunMigration.from_json(one).to_json() == one
+
+
+@pytest.mark.parametrize(
+    ("more", "gone", "what"),
+    [
+        ({}, "container_id", "the migration a-1 has no container_id"),
+        ({}, "clock", "the migration a-1 has no clock"),
+        ({"mode": "cold"}, "", "the migration a-1 has 'cold' as its mode"),
+    ],
+)
+def test_a_migration_that_cannot_be_used_is_refused(servers, more, gone, what):
+    migrations = [{name: value for name, value in move("a", **more).items() if name != gone}]
+    assert run(reserve, *migrations) == {"failed": True, "msg": what, "migrations": migrations}
+    assert (servers.asked, servers.closed) == ([], 0)
+
+
 def test_a_server_without_an_agent(servers):
     assert run(reserve, move("a", source="fog3"))["failed"]
     assert servers.asked == []
@@ -515,10 +547,16 @@ def test_a_connection_that_is_lost_at_the_end(servers, host, asked):
         ({"stage": "Pre-copy", "host": "fog1", "msg": "no room."}, "Pre-copy on fog1: no room"),
         ({"stage": "Pre-copy", "host": "fog1", **NO_ROOM}, "Pre-copy on fog1: no room; nothing was changed; make some"),
         ({"stage": "Pre-copy", "host": "fog1", "msg": "no", "state_now": "", "remedy": "x"}, "Pre-copy on fog1: no; x"),
+        (
+            {"stage": "Arm", "host": "fog1", "msg": "no", "criu_log": ["a"], "container_state": "runs"},
+            "Arm on fog1: no",
+        ),
+        ({"sentence": "Image on fog2: no room", "rejected": False}, "Image on fog2: no room"),
     ],
 )
 def test_a_failure_is_one_sentence(failure, text):
-    assert coordinator.sentence(failure) == text
+    assert Failure.from_json(failure).in_words() == text
+    assert Failure.from_json(failure).to_json() == failure
 
 
 def test_works_at_the_same_time_keep_their_order():

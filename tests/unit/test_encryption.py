@@ -102,7 +102,8 @@ def flip(folder):
 def flip_and_forge(folder):
     """The manifest fits the changed file, but only who has the key can sign it."""
     flip(folder)
-    change(files=_manifest.describe_files(str(folder)))(folder)
+    files = _manifest.describe_files(str(folder))
+    change(files={name: vars(one) for name, one in files.items()})(folder)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def checkpoint(tmp_path):
 def test_an_intact_checkpoint_has_no_problems(checkpoint):
     manifest = _manifest.load(str(checkpoint))
     assert _manifest.problems(str(checkpoint), manifest) == []
-    assert _manifest.total_size(manifest) == 8192 + 2
-    assert sorted(manifest["files"]) == ["container.json", "criu/pages-1.img"]
+    assert manifest.total_size == 8192 + 2
+    assert sorted(manifest.files) == ["container.json", "criu/pages-1.img"]
     assert (checkpoint / "manifest.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -102,3 +102,94 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path):
         _manifest.load(str(tmp_path))
     with pytest.raises(MigrationError, match="no checkpoint at"):
         _manifest.load(str(tmp_path / "absent"))
+
+
+# What was written by this collection on 28 November 2026: as a whole, with what has changed, and without memory.
+WHOLE = {
+    "format": "fog.migration/checkpoint",
+    "version": 2,
+    "id": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c1",
+    "name": "checkpoint100",
+    "created": "2026-11-21T04:15:00Z",
+    "exit": True,
+    "container": {"id": "4f9d", "name": "looper100", "image": "sha256:1c35", "image_tags": ["busybox:lab"]},
+    "docker": {"version": "26.1.5", "api_version": "1.45", "storage_driver": "overlay2"},
+    "criu": {"version": "4.2.1"},
+    "host": "fog1",
+    "kernel": "6.12.0",
+    "architecture": "x86_64",
+    "cpu_features": ["sse"],
+    "files_alone": ["/etc/one"],
+    "statistics": {"frozen_time": 52011},
+    "mounts": {"/data": "mount-0.diff", "/etc/one": "mount-1.diff"},
+    "files": {"container.json": {"size": 2, "sha256": "0" * 64, "mode": 0o600}},
+}
+FIRST = {name: one for name, one in WHOLE.items() if name not in ("files_alone", "mounts")}
+KEPT = [
+    WHOLE,
+    {**WHOLE, "since": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c2", "differences": ["/data"]},
+    {**WHOLE, "prepared": True, "mounts": {"/data": None}, "statistics": {}},
+    {**WHOLE, "encryption": {"method": "rot13"}},
+    # Before there were mounts, and with what a later version may tell.
+    FIRST,
+    {**WHOLE, "later": [1]},
+]
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_was_written_is_read_and_written_as_it_was(kept, tmp_path):
+    text = json.dumps(kept, indent=2, sort_keys=True)
+    manifest = _manifest.parse(text, "it")
+    _manifest.write(str(tmp_path), manifest)
+    assert (tmp_path / "manifest.json").read_text() == text
+    assert _manifest.load(str(tmp_path)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"format": "tar"}, "it is not a checkpoint's manifest"),
+        ({"version": 1}, "it has format version 1, this collection reads version 2"),
+        ({"version": 3}, "it has format version 3, this collection reads version 2"),
+        ({"id": "../x"}, "it gives no id"),
+        ({"name": "a/b"}, "it gives no name of a checkpoint"),
+        ({"created": 7}, "it does not tell when and on what it was made"),
+        ({"architecture": None}, "it does not tell when and on what it was made"),
+        ({"cpu_features": "sse"}, "it does not tell when and on what it was made"),
+        ({"exit": 1}, "it does not tell how it was made"),
+        ({"prepared": "yes"}, "it does not tell how it was made"),
+        ({"statistics": []}, "it does not tell how it was made"),
+        ({"docker": {"version": "26.1.5"}}, "it tells too little or too much of Docker"),
+        ({"docker": {"version": 26}}, "it does not tell by which Docker it was made"),
+        ({"criu": {"version": 4}}, "it does not tell by which CRIU it was made"),
+        ({"container": None}, "it lists no container or no files"),
+        ({"container": {"id": "c", "name": "n"}}, "it does not tell of which container it is"),
+        (
+            {"container": {"id": "c", "name": "n", "image": "i", "x": 1}},
+            "it tells too little or too much of the container",
+        ),
+        (
+            {"container": {"id": "c", "name": "n", "image": "i", "image_tags": [1]}},
+            "it gives tags of the image that are not strings",
+        ),
+        ({"files": {"a": {**GOOD, "size": 1 << 63}}}, "it gives no size for 'a'"),
+        ({"files": {"a": {"size": 1}}}, "it gives no SHA-256 for 'a'"),
+        ({"files": {"a": {**GOOD, "mode": "rw"}}}, "it gives no mode for 'a'"),
+        ({"files": {"a": {**GOOD, "owner": 0}}}, "it tells too little or too much of 'a'"),
+        ({"mounts": {"/data": 1}}, "it gives mounts that are not strings"),
+        ({"files_alone": {}}, "it does not tell which mounts are of a file"),
+        ({"differences": "/data"}, "it does not tell of which mounts it has what has changed"),
+        ({"since": "../x"}, "it does not tell since when it has what has changed"),
+        ({"encryption": "rot13"}, "it does not tell how it is encrypted"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest(more, complaint):
+    with pytest.raises(MigrationError) as refused:
+        _manifest.parse(json.dumps({**WHOLE, **more}), "it")
+    assert refused.value.what == f"it cannot be used: {complaint}"
+
+
+@pytest.mark.parametrize("name", ["id", "name", "created", "architecture", "exit", "container", "files"])
+def test_what_a_manifest_must_have(name):
+    with pytest.raises(MigrationError, match="cannot be used"):
+        _manifest.parse(json.dumps({key: one for key, one in WHOLE.items() if key != name}), "it")

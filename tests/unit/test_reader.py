@@ -61,17 +61,15 @@ def path(tmp_path):
 def write(path, **more):
     """The manifest of what is there."""
     facts = {
-        "format": manifest.FORMAT,
-        "version": manifest.VERSION,
         "id": "0b6f",
         "name": "c1",
         "created": "2026-11-21T04:15:00Z",
         "exit": True,
         "architecture": platform.machine(),
-        "container": {"id": ID, "name": "looper", "image": IMAGE},
+        "container": manifest.Container(ID, "looper", IMAGE),
         "files": manifest.describe_files(str(path)),
     }
-    manifest.write(str(path), {**facts, **more})
+    manifest.write(str(path), manifest.Manifest(**{**facts, **more}))
 
 
 @pytest.fixture

@@ -63,10 +63,31 @@ def test_a_checkpoint_is_written(docker, asked, folder):
     assert result["restart_policy_held"]["Name"] == "always"
     found = manifest.load(folder.path)
     manifest.require_intact(folder.path, found, "")
-    assert set(found["files"]) == {"container.json", "volumes.json", "criu/inventory.img"}
+    assert set(found.files) == {"container.json", "volumes.json", "criu/inventory.img"}
     # As it was before it was held.
     assert manifest.inspected(folder.path, "")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert nothing_else(folder)
+
+
+FIELDS = [
+    *("architecture", "container", "cpu_features", "created", "criu", "docker", "exit", "files", "files_alone"),
+    *("format", "host", "id", "kernel", "mounts", "name", "statistics", "version"),
+]
+
+
+@pytest.mark.parametrize(("state", "more"), [("present", []), ("prepared", ["prepared"])])
+def test_what_a_manifest_tells(docker, asked, folder, state, more):
+    result = writer.run(asked(state=state), docker)
+    with open(os.path.join(folder.path, "manifest.json"), encoding="utf-8") as stream:
+        written = json.load(stream)
+    assert sorted(written) == sorted([*FIELDS, *more])
+    assert sorted(written["container"]) == ["id", "image", "image_tags", "name"]
+    assert sorted(written["docker"]) == ["api_version", "storage_driver", "version"]
+    assert sorted(written["criu"]) == ["version"]
+    assert {tuple(sorted(one)) for one in written["files"].values()} == {("mode", "sha256", "size")}
+    left_out = ("files", "statistics", "cpu_features")
+    told = {name: one for name, one in written.items() if name not in left_out}
+    assert result["manifest"].items() <= told.items()
 
 
 def test_one_that_is_there_is_left(docker, asked, folder):
@@ -146,8 +167,8 @@ def test_a_prepared_one_leaves_the_container_alone(docker, asked, folder):
     assert result["changed"]
     assert docker.events == []
     found = manifest.load(folder.path)
-    assert found["prepared"]
-    assert "criu/inventory.img" not in found["files"]
+    assert found.prepared
+    assert "criu/inventory.img" not in found.files
     assert not writer.run(asked(state="prepared"), docker)["changed"]
     assert nothing_else(folder)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict
+from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
 
-# A migration of a run, as the coordinator describes it.
-Move = Dict[str, Any]
 # What can go wrong with one of them.
 FAILURES: tuple[type[Exception], ...] = (CollectionError, *api.FAILURES)
 
@@ -31,7 +30,7 @@ def failure_of(exc: Exception) -> dict[str, Any]:
 
 
 def each(
-    migrations: list[Move], work: Callable[[Move], Any], steps: Steps, what: str, at_once: int = 0
+    migrations: list[Migration], work: Callable[[Migration], Any], steps: Steps, what: str, at_once: int = 0
 ) -> dict[str, dict[str, Any]]:
     """What came of each: C(result) or C(failure), by the ID of the migration.
 
@@ -39,9 +38,9 @@ def each(
     :param at_once: how many at the same time at the most; 0 for all.
     """
 
-    def guarded(one: Move) -> dict[str, Any]:
+    def guarded(one: Migration) -> dict[str, Any]:
         try:
-            with steps.step(one["container"], what):
+            with steps.step(one.container, what):
                 return {"result": work(one)}
         except FAILURES as exc:
             return {"failure": failure_of(exc)}
@@ -51,4 +50,4 @@ def each(
     if not migrations:
         return {}
     with ThreadPoolExecutor(at_once or len(migrations)) as pool:
-        return dict(zip([one["id"] for one in migrations], pool.map(guarded, migrations)))
+        return dict(zip([one.id for one in migrations], pool.map(guarded, migrations)))

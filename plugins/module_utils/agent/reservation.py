@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration
 from ansible_collections.fog.migration.plugins.module_utils.agent.processes import RESERVED
 from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -88,15 +88,15 @@ def run_of(folder: str) -> str:
 
 
 def reserve(
-    folder: str, move: Move, arguments: dict[str, Any], role: str, copies: tuple[int, int]
+    folder: str, migration: Migration, arguments: dict[str, Any], role: str, copies: tuple[int, int]
 ) -> tuple[str, dict[str, Any]]:
     """Opens the journal, makes a private folder and staging in it; the folder, and the facts of C(memory_staging.make).
 
     :param copies: how many copies of the memory staging can hold, and how many it will.
     :raises MigrationError: when another migration of the container is open.
     """
-    entry = {key: move[key] for key in _JOURNAL_FIELDS}
-    entry.update(role=role, container=move["container_id"], stage="reservation")
+    entry: dict[str, Any] = {key: getattr(migration, key) for key in _JOURNAL_FIELDS}
+    entry.update(role=role, container=migration.container_id, stage="reservation")
     entry.update({key: arguments[key] for key in ("directory", "controller")})
     other = journal.open_entry(entry)
     if other:
@@ -107,14 +107,12 @@ def reserve(
     # Sockets have no long names.
     directory = work_dir.path_of(secrets.token_hex(8), role, expires)
     # So that what ends the migration removes this folder, and takes the key of the run out again.
-    journal.note(move["id"], transfers=[{"id": run_of(folder), "directory": directory, "user": user}])
+    journal.note(migration.id, transfers=[{"id": run_of(folder), "directory": directory, "user": user}])
     work_dir.make(directory)
     with open(os.path.join(folder, RESERVED), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
     limit = int(arguments["staging_limit"])
-    made = memory_staging.make(
-        directory, move["id"], arguments["staging_directory"], int(move["memory"]), copies, limit
-    )
+    made = memory_staging.make(directory, migration.id, arguments["staging_directory"], migration.memory, copies, limit)
     return directory, made
 
 
@@ -133,16 +131,16 @@ def _link_of(folder: str, identity: str) -> str:
     return os.path.join(folder, f"{identity}.directory")
 
 
-def channel_of(folder: str, move: Move) -> str:
-    """The socket of the source's end of the channel.
+def channel_of(folder: str, identity: str) -> str:
+    """The socket of the source's end of the channel of a migration.
 
     :raises MigrationError: when nothing was reserved for this migration in this run.
     """
-    journal.path_of(move["id"])
+    journal.path_of(identity)
     try:
-        return os.path.join(os.readlink(_link_of(folder, move["id"])), source_requests.SOCKET)
+        return os.path.join(os.readlink(_link_of(folder, identity)), source_requests.SOCKET)
     except FileNotFoundError as exc:
-        raise _not_reserved(move["id"]) from exc
+        raise _not_reserved(identity) from exc
 
 
 def store(folder: str, identity: str, reserved: ReservedSource | ReservedDestination) -> None:

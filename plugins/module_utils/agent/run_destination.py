@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
-from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
+from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
@@ -43,28 +44,29 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
     :returns: C(user), C(host_keys) and C(sessions) of a connection, and C(migrations).
     :raises MigrationError: when the source could not log in.
     """
+    migrations = of_request(arguments)
     access = _access(arguments)
 
-    def one(move: Move) -> dict[str, Any]:
+    def one(migration: Migration) -> dict[str, Any]:
         directory, made = reservation.reserve(
-            folder, move, arguments, "destination", transfer.copies_there(move["mode"])
+            folder, migration, arguments, "destination", transfer.copies_there(migration.mode)
         )
-        _make_networks(move)
+        _make_networks(migration)
         own = settings.for_destination(
             directory,
-            move["id"],
+            migration.id,
             arguments["restore_timeout"],
             docker_socket=reservation.docker_socket(),
-            host=move["destination"],
-            together=move["together"],
-            mounts=move["mounts"],
-            log=move["log"],
+            host=migration.destination,
+            together=migration.together,
+            mounts=migration.mounts,
+            log=migration.log,
         )
-        reservation.store(folder, move["id"], reservation.ReservedDestination(directory, move["name"], own))
+        reservation.store(folder, migration.id, reservation.ReservedDestination(directory, migration.name, own))
         return {"staging": made}
 
     # One after the other: of those that have a network in common, the first one makes it.
-    results = each(arguments["migrations"], one, steps, "reserve", at_once=1)
+    results = each(migrations, one, steps, "reserve", at_once=1)
     if arguments.get("public_key"):
         _admit(folder, arguments["public_key"], access["user"], int(arguments["timeout"]))
     return dict(access, migrations=results)
@@ -115,16 +117,16 @@ def revoke(folder: str) -> None:
     )
 
 
-def _make_networks(move: Move) -> None:
+def _make_networks(migration: Migration) -> None:
     """Makes the networks that are not there. They are removed when the migration is undone."""
-    wanted = move.get("networks") or {}
+    wanted = migration.networks
     if not wanted:
         return
     client = api.connect(options.DEFAULTS)
     try:
         there = {one["Name"] for one in client.networks()}
         for name in (name for name in wanted if name not in there):
-            journal.note(move["id"], made={"networks": [name]})
+            journal.note(migration.id, made={"networks": [name]})
             try:
                 client.create_network_from_body(networks.creation_body(name, wanted[name]))
             except api.FAILURES as exc:
@@ -190,8 +192,8 @@ def _make_container(identity: str, name: str, path: str) -> str:
 def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, dict[str, Any]]:
     """Whether each container C(runs) here, for at least PROOF seconds by now; its C(id), C(state) and C(health)."""
 
-    def one(move: Move) -> dict[str, Any]:
-        entry = journal.load(move["id"])
+    def one(migration: Migration) -> dict[str, Any]:
+        entry = journal.load(migration.id)
         container = entry.made.get("container", "") if entry else ""
         if entry and container:
             time.sleep(_missing_proof(entry, time.time()))
@@ -206,10 +208,10 @@ def verify(_folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, d
         runs = status == "running" and health != "unhealthy"
         if runs:
             # Mostly it was noted when it began to run. Without it, nobody could tell that it ever ran, once it ends.
-            journal.note(move["id"], stage="restored", owner="destination")
+            journal.note(migration.id, stage="restored", owner="destination")
         return {"id": container, "state": status, "health": health, "runs": runs}
 
-    return each(arguments["migrations"], one, steps, "verify")
+    return each(of_request(arguments), one, steps, "verify")
 
 
 def _missing_proof(entry: Entry, now: float) -> float:

@@ -19,7 +19,8 @@ from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils import recovery
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
-from ansible_collections.fog.migration.plugins.module_utils.agent.each import Move, each
+from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
@@ -44,31 +45,32 @@ Results = Dict[str, Dict[str, Any]]
 
 def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, Any]:
     """Opens the journal of each migration, and makes room for its memory; C(public_key) of the run, C(migrations)."""
+    migrations = of_request(arguments)
 
-    def one(move: Move) -> dict[str, Any]:
-        copies = transfer.copies_here(move["mode"], move["lazily"])
-        directory, made = reservation.reserve(folder, move, arguments, "source", copies)
+    def one(migration: Migration) -> dict[str, Any]:
+        copies = transfer.copies_here(migration.mode, migration.lazily)
+        directory, made = reservation.reserve(folder, migration, arguments, "source", copies)
         own = settings.for_source(
             directory,
-            move["id"],
+            migration.id,
             arguments["compression"],
             arguments["rate_limit"],
             arguments["timeout"],
-            container=move["container_id"],
+            container=migration.container_id,
             docker_socket=reservation.docker_socket(),
-            together=move["together"],
-            lazy_pages=move["lazily"],
-            mounts=move["mounts"],
-            with_log=move["log"],
+            together=migration.together,
+            lazy_pages=migration.lazily,
+            mounts=migration.mounts,
+            with_log=migration.log,
         )
-        memory = move["mode"] in transfer.PRECOPY_MODES
+        memory = migration.mode in transfer.PRECOPY_MODES
         limits = Limits.from_options(**arguments["limits"])
-        reservation.store(folder, move["id"], reservation.ReservedSource(directory, memory, limits, own))
+        reservation.store(folder, migration.id, reservation.ReservedSource(directory, memory, limits, own))
         return {"staging": made}
 
     key = os.path.join(folder, "key")
     public_key = ssh_access.make_key(folder) if not os.path.exists(key) else None
-    return {"public_key": public_key, "migrations": each(arguments["migrations"], one, steps, "reserve", at_once=2)}
+    return {"public_key": public_key, "migrations": each(migrations, one, steps, "reserve", at_once=2)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -125,31 +127,33 @@ def _channel(control: str, identity: str) -> list[str]:
 
 def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Opens the channel of each migration; the container is made at the destination, ready to be armed."""
-    moves: list[Move] = arguments["migrations"]
+    migrations = of_request(arguments)
     with steps.step("", "connect"):
-        controls = connect(folder, arguments["destination"], len(moves))
+        controls = connect(folder, arguments["destination"], len(migrations))
     logs, children = {}, {}
-    for move, control in zip(moves, controls):
-        logs[move["id"]] = os.path.join(folder, f"{move['id']}.log")
-        work = functools.partial(_serve, folder, move, _channel(control, move["id"]), logs[move["id"]])
-        children[move["id"]] = processes.spawn(work)
+    for migration, control in zip(migrations, controls):
+        logs[migration.id] = os.path.join(folder, f"{migration.id}.log")
+        work = functools.partial(_serve, folder, migration, _channel(control, migration.id), logs[migration.id])
+        children[migration.id] = processes.spawn(work)
 
-    def one(move: Move) -> dict[str, Any]:
-        channel, child = reservation.channel_of(folder, move), children[move["id"]]
+    def one(migration: Migration) -> dict[str, Any]:
+        channel, child = reservation.channel_of(folder, migration.id), children[migration.id]
         try:
-            program_socket.wait_for(channel, logs[move["id"]], CONNECT_LIMIT, lambda: procfs.started(child) is not None)
+            program_socket.wait_for(
+                channel, logs[migration.id], CONNECT_LIMIT, lambda: procfs.started(child) is not None
+            )
         except program_socket.NotListening as exc:
             raise MigrationError(f"the channel could not be opened ({exc})") from exc
         return source_requests.ask(channel, {"do": "make"})
 
-    return each(moves, one, steps, "arm")
+    return each(migrations, one, steps, "arm")
 
 
-def _serve(folder: str, move: Move, command: list[str], log: str) -> None:
+def _serve(folder: str, migration: Migration, command: list[str], log: str) -> None:
     """The source's end of a channel, in a process of its own. Why it failed is the last line of the log."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
     try:
-        reserved = reservation.load_source(folder, move["id"])
+        reserved = reservation.load_source(folder, migration.id)
         source.run(reserved.directory, reserved.settings, command)
     except CollectionError as exc:
         sys.stderr.write(f"{exc}\n")
@@ -162,29 +166,29 @@ def _serve(folder: str, move: Move, command: list[str], log: str) -> None:
 def copy(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Begins to copy what can be copied while the containers run."""
 
-    def one(move: Move) -> dict[str, Any]:
-        reserved = reservation.load_source(folder, move["id"])
+    def one(migration: Migration) -> dict[str, Any]:
+        reserved = reservation.load_source(folder, migration.id)
         request = {"do": "copy", "memory": reserved.copies_memory, "limits": reserved.limits._asdict()}
-        return source_requests.ask(reservation.channel_of(folder, move), request)
+        return source_requests.ask(reservation.channel_of(folder, migration.id), request)
 
-    return each(arguments["migrations"], one, steps, "copy")
+    return each(of_request(arguments), one, steps, "copy")
 
 
 def progress(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """How far the copying of each is; as soon as all have ended, or after a moment."""
     deadline = time.monotonic() + PROGRESS_LIMIT
 
-    def one(move: Move) -> dict[str, Any]:
-        channel = reservation.channel_of(folder, move)
+    def one(migration: Migration) -> dict[str, Any]:
+        channel = reservation.channel_of(folder, migration.id)
         while True:
             now = source_requests.ask(channel, {"do": "progress"})
             if now["ended"]:
-                steps.note(move["container"], f"copied: {now['ended']}, {now['sent']} bytes sent")
+                steps.note(migration.container, f"copied: {now['ended']}, {now['sent']} bytes sent")
             if now["ended"] or time.monotonic() > deadline:
                 return now
             time.sleep(0.02)
 
-    return each(arguments["migrations"], one, _Silent(folder), "progress")
+    return each(of_request(arguments), one, _Silent(folder), "progress")
 
 
 class _Silent(Steps):
@@ -200,36 +204,36 @@ class _Silent(Steps):
 
 def switch_over(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Freezes the containers and has them go on at the destination: all of them together, or each by itself."""
-    moves: list[Move] = arguments["migrations"]
+    migrations = of_request(arguments)
     if not arguments["together"]:
-        return each(
-            moves, lambda move: _move(folder, [move])[0], steps, "switch over", at_once=int(arguments["at_once"])
-        )
-    with steps.step(", ".join(move["container"] for move in moves), "switch over"):
-        results = _move(folder, moves)
-    return {move["id"]: {"result": one} for move, one in zip(moves, results)}
+        at_once = int(arguments["at_once"])
+        return each(migrations, lambda one: _switch_over(folder, [one])[0], steps, "switch over", at_once)
+    with steps.step(", ".join(one.container for one in migrations), "switch over"):
+        results = _switch_over(folder, migrations)
+    return {migration.id: {"result": result} for migration, result in zip(migrations, results)}
 
 
-def _move(folder: str, moves: list[Move]) -> list[dict[str, Any]]:
+def _switch_over(folder: str, migrations: list[Migration]) -> list[dict[str, Any]]:
     """Moves these containers together.
 
     :raises MigrationError: of the first one that could not; C(restart_policy) of those that stayed is back then.
     """
     client = api.connect(options.DEFAULTS)
     try:
-        return switchover.move(client, [_held(client, move, reservation.channel_of(folder, move)) for move in moves])
+        members = [_held(client, one, reservation.channel_of(folder, one.id)) for one in migrations]
+        return switchover.move(client, members)
     finally:
         client.close()
 
 
-def _held(client: api.CheckpointClient, move: Move, channel: str) -> group_migration.Move:
+def _held(client: api.CheckpointClient, migration: Migration, channel: str) -> group_migration.Move:
     """Sets the restart policy to C(no): a daemon that starts anew must not revive what is frozen here."""
-    inspect = client.inspect_container(move["container_id"])
+    inspect = client.inspect_container(migration.container_id)
     held = restart_policy.to_hold(inspect, leave_running=False)
     if held:
-        journal.note(move["id"], restart_policy=held)
+        journal.note(migration.id, restart_policy=held)
         client.update_container(inspect["Id"], restart_policy={"Name": "no"})
-    return group_migration.Move(move["container"], channel, move["mode"], inspect["Id"], held)
+    return group_migration.Move(migration.container, channel, migration.mode, inspect["Id"], held)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -239,18 +243,18 @@ def _held(client: api.CheckpointClient, move: Move, channel: str) -> group_migra
 def commit(_folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Notes that the source must not run the containers any more."""
 
-    def one(move: Move) -> dict[str, Any]:
-        journal.note(move["id"], stage="commitment", owner="destination")
+    def one(migration: Migration) -> dict[str, Any]:
+        journal.note(migration.id, stage="commitment", owner="destination")
         return {}
 
-    return each(arguments["migrations"], one, steps, "commit", at_once=1)
+    return each(of_request(arguments), one, steps, "commit", at_once=1)
 
 
 def finish(_folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Ends the migrations on this server, as source or as destination; C(said) is how the container is here now."""
 
-    def one(move: Move) -> dict[str, Any]:
-        entry = journal.load(move["id"])
+    def one(migration: Migration) -> dict[str, Any]:
+        entry = journal.load(migration.id)
         if not entry:
             return {"said": ""}
         client = api.connect(options.DEFAULTS)
@@ -259,4 +263,4 @@ def finish(_folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
         finally:
             client.close()
 
-    return each(arguments["migrations"], one, steps, "finish", at_once=4)
+    return each(of_request(arguments), one, steps, "finish", at_once=4)

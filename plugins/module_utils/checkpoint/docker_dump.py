@@ -167,6 +167,6 @@ class DockerDump:
             self.target.daemon["root"],
             self.target.id,
             os.path.dirname(images),
-            {"name": self.folder.name, "created": ""},
+            docker_restore.Checkpoint(self.folder.name),
             self.timeout,
         )

@@ -13,6 +13,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import dataclass
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, containerd, runc
@@ -65,19 +66,29 @@ class RestoreLog(threading.Thread):
         return lines, tool.read_stats(os.path.join(self.folder, "stats-restore"))
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What Docker is told of a checkpoint.
+
+    :param created: when it was made, as its manifest has it; empty where that is not known.
+    """
+
+    name: str
+    created: str = ""
+
+
 def from_checkpoint(
-    client: api.CheckpointClient, root: str, container_id: str, images: str, checkpoint: dict, seconds: int
+    client: api.CheckpointClient, root: str, container_id: str, images: str, checkpoint: Checkpoint, seconds: int
 ) -> tuple[list[str], dict]:
     """Starts a container from the images in a folder.
 
     :param root: Docker's data root.
-    :param checkpoint: its C(name) and when it was C(created).
     :param seconds: how long it may take. CRIU can hang for ever on images that are damaged.
     :returns: the telling lines of CRIU's log, and its statistics.
     :raises MigrationError: when it fails, with C(criu_log) in its details.
     """
     folder = api.require_local(root, container_id)
-    place = checkpoint_layout.place_checkpoint(images, folder, checkpoint["name"], checkpoint["created"])
+    place = checkpoint_layout.place_checkpoint(images, folder, checkpoint.name, checkpoint.created)
     since = time.time() - 1
     log = RestoreLog(root, container_id, place, since)
     log.start()
@@ -86,7 +97,7 @@ def from_checkpoint(
     overdue.start()
     begin = time.monotonic()
     try:
-        client.start_from_checkpoint(container_id, checkpoint["name"], seconds + ANSWER_MARGIN)
+        client.start_from_checkpoint(container_id, checkpoint.name, seconds + ANSWER_MARGIN)
     except api.FAILURES as error:
         lines, _statistics = log.finish()
         what = api.api_message(error)

@@ -15,10 +15,12 @@ of the encrypted file. Nothing is decrypted before both are right. The key goes 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -27,6 +29,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.validate import check_path
 
@@ -34,6 +37,45 @@ SEALED = "sealed.tar"
 METHOD = "scrypt-32768-8-1 aes-256-ctr hmac-sha256"
 SHORTEST_KEY = 12
 _NOTHING = "nothing was decrypted"
+_HEX = re.compile(r"(?:[0-9a-f]{2})+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encryption:
+    """How a checkpoint is encrypted.
+
+    :param method: always C(METHOD).
+    :param salt: of the keys, in hexadecimal.
+    :param check: what a wrong key is known by, in hexadecimal.
+    :param tag: the HMAC over the manifest without it, in hexadecimal.
+    """
+
+    method: str
+    salt: str
+    check: str
+    tag: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object for JSON; without the tag as long as there is none."""
+        return {name: value for name, value in vars(self).items() if value}
+
+    @classmethod
+    def from_json(cls, value: object) -> Encryption:
+        """What an object of JSON says.
+
+        :raises MigrationError: when it says something else. The text is a clause about the checkpoint.
+        """
+        texts = value if isinstance(value, dict) and all(_is_hex(value.get(name)) for name in _IN_HEX) else {}
+        if texts.get("method") != METHOD or set(texts) != {"method", *_IN_HEX}:
+            raise MigrationError("is encrypted in a way that is not known here")
+        return cls(**texts)
+
+
+_IN_HEX = ("salt", "check", "tag")
+
+
+def _is_hex(value: object) -> bool:
+    return isinstance(value, str) and bool(_HEX.fullmatch(value))
 
 
 def key_refusal(key: str) -> str | None:
@@ -58,10 +100,10 @@ def _keys(key: str, salt: bytes) -> tuple[bytes, bytes, str]:
     return made[:32], made[32:64], made[64:].hex()
 
 
-def _tag(key: bytes, manifest: dict) -> str:
+def _tag(key: bytes, manifest: Manifest) -> str:
     """The HMAC over a manifest, but for the place of the HMAC itself."""
-    encryption = {name: value for name, value in manifest["encryption"].items() if name != "tag"}
-    text = json.dumps(dict(manifest, encryption=encryption), sort_keys=True).encode("ascii")
+    encryption = {name: value for name, value in (manifest.encryption or {}).items() if name != "tag"}
+    text = json.dumps(dict(manifest.to_json(), encryption=encryption), sort_keys=True).encode("ascii")
     return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
@@ -95,7 +137,7 @@ def _openssl(key: bytes, *words: str, **streams: Any) -> Iterator[subprocess.Pop
         raise OSError(f"openssl failed ({said or process.returncode})")
 
 
-def seal(folder: str, manifest: dict, key: str, target: str) -> dict:
+def seal(folder: str, manifest: Manifest, key: str, target: str) -> Manifest:
     """Makes an encrypted checkpoint of a plain one, in a new folder; its manifest.
 
     :raises MigrationError: when it cannot be done. The target is not there then.
@@ -108,11 +150,12 @@ def seal(folder: str, manifest: dict, key: str, target: str) -> dict:
         path = os.path.join(target, SEALED)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             with _openssl(secret, "-e", "-salt", stdin=subprocess.PIPE, stdout=stream) as process:
-                _pack(folder, [*sorted(manifest["files"]), _manifest.MANIFEST], process.stdin)
+                _pack(folder, [*sorted(manifest.files), _manifest.MANIFEST], process.stdin)
             os.fsync(stream.fileno())
-        outer = dict(manifest, files=_manifest.describe_files(target))
-        outer["encryption"] = {"method": METHOD, "salt": salt.hex(), "check": check}
-        outer["encryption"]["tag"] = _tag(signing, outer)
+        encrypted = Encryption(METHOD, salt.hex(), check)
+        outer = dataclasses.replace(manifest, files=_manifest.describe_files(target), encryption=encrypted.to_json())
+        encrypted = dataclasses.replace(encrypted, tag=_tag(signing, outer))
+        outer = dataclasses.replace(outer, encryption=encrypted.to_json())
         _manifest.write(target, outer)
     except (OSError, tarfile.TarError) as error:
         shutil.rmtree(target, ignore_errors=True)
@@ -130,33 +173,25 @@ def _pack(folder: str, names: list[str], stream: IO[bytes] | None) -> None:
                 archive.addfile(entry, file)
 
 
-def authenticate(folder: str, manifest: dict, key: str) -> bytes:
+def authenticate(folder: str, manifest: Manifest, key: str) -> bytes:
     """The key for the cipher, when the checkpoint was encrypted with this key and is as it was.
 
     :raises MigrationError: when it is not.
     """
-    encryption = manifest.get("encryption")
-    facts = encryption if isinstance(encryption, dict) else {}
     try:
-        salt, check, tag = bytes.fromhex(facts["salt"]), facts["check"], facts["tag"]
-        # As bytes: what else a manifest may hold cannot be compared.
-        known, given = check.encode("ascii"), tag.encode("ascii")
-    except (AttributeError, KeyError, TypeError, ValueError):
-        known = given = salt = b""
-    if facts.get("method") != METHOD or not salt:
-        raise MigrationError(
-            f"{folder} is encrypted in a way that is not known here", _NOTHING, "take a newer version of the collection"
-        )
-    secret, signing, ours = _keys(key, salt)
-    if not hmac.compare_digest(ours.encode("ascii"), known):
+        how = Encryption.from_json(manifest.encryption)
+    except MigrationError as error:
+        raise MigrationError(f"{folder} {error.what}", _NOTHING, "take a newer version of the collection") from error
+    secret, signing, ours = _keys(key, bytes.fromhex(how.salt))
+    if not hmac.compare_digest(ours, how.check):
         raise MigrationError(f"the encryption_key is not that of {folder}", _NOTHING, "give the one it was made with")
-    if not hmac.compare_digest(_tag(signing, manifest).encode("ascii"), given):
+    if not hmac.compare_digest(_tag(signing, manifest), how.tag):
         raise MigrationError(f"the manifest of {folder} was changed", _NOTHING, "take a copy that is as it was made")
     _manifest.require_intact(folder, manifest, _NOTHING)
     return secret
 
 
-def unseal(folder: str, manifest: dict, key: str, target: str) -> dict:
+def unseal(folder: str, manifest: Manifest, key: str, target: str) -> Manifest:
     """Decrypts a checkpoint into a new private folder; the manifest that it has there.
 
     :raises MigrationError: when the key is a wrong one, or it is not as it was made. The target is not there then.

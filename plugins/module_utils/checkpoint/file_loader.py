@@ -14,6 +14,7 @@ import os
 import shutil
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
@@ -27,7 +28,7 @@ class FileLoader:
     :param daemon: see C(api.daemon_facts).
     """
 
-    def __init__(self, client: api.CheckpointClient, folder: str, manifest: dict, daemon: dict) -> None:
+    def __init__(self, client: api.CheckpointClient, folder: str, manifest: Manifest, daemon: dict) -> None:
         self.client = client
         self.folder = folder
         self.manifest = manifest
@@ -70,17 +71,17 @@ class FileLoader:
 
         :param sources: the folder or file of this host behind each place.
         """
-        differences = self.manifest.get("differences", [])
-        if differences and not restore_notes.is_filled(self.manifest["since"]):
+        differences, since = self.manifest.differences or [], self.manifest.since
+        if differences and not (since and restore_notes.is_filled(since)):
             raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
-        for place, archive in self.manifest.get("mounts", {}).items():
+        for place, archive in (self.manifest.mounts or {}).items():
             # What has no file in it comes over the channel of a live migration.
-            if archive in self.manifest["files"]:
+            if archive in self.manifest.files:
                 self._fill_mount(place, archive, sources[place], place in differences)
 
     def _fill_mount(self, place: str, archive: str, source: str, is_difference: bool) -> None:
         folder, only = _archive.split(source)
-        if bool(only) != (place in self.manifest.get("files_alone", [])):
+        if bool(only) != (place in (self.manifest.files_alone or [])):
             raise MigrationError(f"{source} has to be a {'folder' if only else 'file'} as at the source")
         try:
             if not only and not is_difference:

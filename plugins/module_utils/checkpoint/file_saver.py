@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
     NOTHING_CHANGED,
     STILL_RUNS,
@@ -27,17 +28,17 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import co
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 
 
-def checkpoint_before(folder: str | None, target: Target) -> dict:
-    """The manifest of the checkpoint since which only the changes are to be saved; empty where there is none.
+def checkpoint_before(folder: str | None, target: Target) -> Manifest | None:
+    """The manifest of the checkpoint since which only the changes are to be saved; None where there is none.
 
     :raises MigrationError: when it is of another container.
     """
     if not folder:
-        return {}
+        return None
     before = manifest.load(folder)
-    if before["container"]["id"] != target.id:
+    if before.container.id != target.id:
         raise MigrationError(
-            f"{folder} is of another container ({before['container']['name']})",
+            f"{folder} is of another container ({before.container.name})",
             NOTHING_CHANGED,
             "leave it out, or make one of this container",
         )
@@ -59,14 +60,14 @@ class FileSaver:
         folder: str,
         places: list[str],
         since: str = "",
-        before: dict | None = None,
+        before: Manifest | None = None,
     ) -> None:
         self.client = client
         self.target = target
         self.folder = folder
         self.places = places
         self.since = since
-        self.before = (before or {}).get("mounts", {})
+        self.before = (before.mounts if before else None) or {}
 
     def save_frozen(self) -> dict[str, str]:
         """Saves what a container that stands still has in its root file system and its mounts.

@@ -20,6 +20,12 @@ from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import (
+    Container,
+    Criu,
+    Docker,
+    Manifest,
+)
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import NOTHING_CHANGED, Target
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, mounts
@@ -78,7 +84,7 @@ class Folder:
         """Removes what is not complete: it must not be taken for something usable."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def publish(self, manifest: dict, key: str | None) -> dict:
+    def publish(self, manifest: Manifest, key: str | None) -> Manifest:
         """Gives the complete checkpoint its final name in one step.
 
         :param key: to encrypt it with.
@@ -97,7 +103,7 @@ class Folder:
         _manifest.fsync_folder(self.directory)
         return manifest
 
-    def encrypt(self, manifest: dict, key: str) -> dict:
+    def encrypt(self, manifest: Manifest, key: str) -> Manifest:
         """Puts an encrypted checkpoint in the place of a plain one; its manifest."""
         with self.not_in_use():
             manifest = encryption.seal(self.path, manifest, key, self.sealed)
@@ -111,7 +117,7 @@ class Folder:
 
 def describe(
     client: api.CheckpointClient, folder: Folder, target: Target, params: dict, begin: float, held: dict | None = None
-) -> dict:
+) -> Manifest:
     """Writes how the container and its volumes are made, and returns the manifest of all files that are there.
 
     :param begin: when the checkpoint began.
@@ -122,29 +128,22 @@ def describe(
     _save_volumes(client, folder, target.inspect, params)
     statistics = checkpoint_layout.find_file(os.path.join(folder.partial, "criu"), "stats-dump")
     facts = host.facts()
-    return {
-        "format": _manifest.FORMAT,
-        "version": _manifest.VERSION,
-        "id": str(uuid.uuid4()),
-        "name": folder.name,
-        "created": datetime.datetime.fromtimestamp(begin, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "exit": not params["leave_running"],
-        "container": {
-            "id": target.id,
-            "name": target.name,
-            "image": target.inspect["Image"],
-            "image_tags": image.get("RepoTags") or [],
-        },
-        "docker": {key: target.daemon[key] for key in ("version", "api_version", "storage_driver")},
-        "criu": {"version": target.criu_version},
-        "host": facts["hostname"],
-        "kernel": facts["kernel"],
-        "architecture": facts["architecture"],
-        "cpu_features": facts["cpu_features"],
-        "files_alone": _single_files(target.inspect, params["mounts"]),
-        "statistics": tool.read_stats(statistics) if statistics else {},
-        "files": _manifest.describe_files(folder.partial),
-    }
+    return Manifest(
+        id=str(uuid.uuid4()),
+        name=folder.name,
+        created=datetime.datetime.fromtimestamp(begin, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        exit=not params["leave_running"],
+        container=Container(target.id, target.name, target.inspect["Image"], image.get("RepoTags") or []),
+        docker=Docker(**{key: target.daemon[key] for key in ("version", "api_version", "storage_driver")}),
+        criu=Criu(target.criu_version),
+        host=facts["hostname"],
+        kernel=facts["kernel"],
+        architecture=facts["architecture"],
+        cpu_features=facts["cpu_features"],
+        files_alone=_single_files(target.inspect, params["mounts"]),
+        statistics=tool.read_stats(statistics) if statistics else {},
+        files=_manifest.describe_files(folder.partial),
+    )
 
 
 def _with_policy(inspect: dict, policy: dict | None) -> dict:
@@ -171,13 +170,13 @@ def _write_json(folder: Folder, name: str, value: object) -> None:
         json.dump(value, stream, indent=2, sort_keys=True)
 
 
-def summary(manifest: dict) -> dict:
+def summary(manifest: Manifest) -> dict:
     """The return values that every result about an existing checkpoint has."""
     left_out = ("files", "statistics", "cpu_features", "encryption")
     return {
-        "manifest": {key: value for key, value in manifest.items() if key not in left_out},
-        "encrypted": bool(manifest.get("encryption")),
-        "statistics": manifest.get("statistics", {}),
-        "bytes_checkpoint": _manifest.total_size(manifest),
-        "files": len(manifest["files"]),
+        "manifest": {key: value for key, value in manifest.to_json().items() if key not in left_out},
+        "encrypted": bool(manifest.encryption),
+        "statistics": manifest.statistics or {},
+        "bytes_checkpoint": manifest.total_size,
+        "files": len(manifest.files),
     }

@@ -25,6 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     restore_notes,
 )
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.file_loader import FileLoader
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, create
@@ -76,7 +77,7 @@ def _alone(path: str, restore_timeout: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(request: Request, outer: dict) -> Iterator[tuple[str, dict]]:
+def opened(request: Request, outer: Manifest) -> Iterator[tuple[str, Manifest]]:
     """Decrypts the checkpoint for as long as it is used, if it is encrypted; its folder and manifest in clear.
 
     In check mode, an encrypted one is authenticated only.
@@ -84,7 +85,7 @@ def opened(request: Request, outer: dict) -> Iterator[tuple[str, dict]]:
     :param outer: its manifest as it lies there.
     """
     path, key = request.params["path"], request.params["encryption_key"]
-    if not outer.get("encryption"):
+    if not outer.encryption:
         if key:
             raise MigrationError(
                 f"the checkpoint {path} is not encrypted", INTACT, "leave the encryption_key out if you trust it"
@@ -118,7 +119,7 @@ class Restore:
         client: api.CheckpointClient,
         daemon: dict,
         folder: str,
-        manifest_: dict,
+        manifest_: Manifest,
         begin: float,
     ) -> None:
         self.request = request
@@ -127,7 +128,7 @@ class Restore:
         self.daemon = daemon
         self.folder = folder
         self.manifest = manifest_
-        self.name = self.params["name"] or manifest_["container"]["name"]
+        self.name = self.params["name"] or manifest_.container.name
         refusal = validate.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
@@ -143,15 +144,11 @@ class Restore:
     def absent(self) -> dict:
         """Removes what a restore has made, and marks that what was ordered before now must not begin any more."""
         existing = self.client.find_container(self.name)
-        made = (
-            existing is not None
-            and existing["Id"] != self.manifest["container"]["id"]
-            and self._came_from_here(existing)
-        )
+        made = existing is not None and existing["Id"] != self.manifest.container.id and self._came_from_here(existing)
         if existing and made and not self.request.check_mode:
             self.client.remove_container(existing["Id"], v=True, force=True)
         if not self.request.check_mode:
-            restore_notes.withdraw(self.manifest["id"])
+            restore_notes.withdraw(self.manifest.id)
         diff = {"before": {self.name: "present"}, "after": {self.name: "absent"}} if made else {}
         return {"changed": made, "diff": diff}
 
@@ -161,7 +158,7 @@ class Restore:
         existing = self.client.find_container(self.name)
         if existing and existing["State"].get("Running") and self._came_from_here(existing):
             return self._present_already(existing)
-        if self.manifest.get("prepared"):
+        if self.manifest.prepared:
             raise MigrationError(
                 f"{self.params['path']} is a prepared checkpoint, without any memory",
                 INTACT,
@@ -207,13 +204,13 @@ class Restore:
     def filled(self) -> dict:
         """Has the volumes and folders filled before the container comes."""
         self._refuse_withdrawn()
-        if restore_notes.is_filled(self.manifest["id"]):
+        if restore_notes.is_filled(self.manifest.id):
             return {"changed": False, "diff": {}}
         manifest.require_intact(self.folder, self.manifest, INTACT)
         if not self.request.check_mode:
             self._build(Recreation.make_mounts, lambda made: self.files.fill_volumes(made.inspect))
-            restore_notes.mark_filled(self.manifest["id"])
-        places = sorted(self.manifest.get("mounts", {}))
+            restore_notes.mark_filled(self.manifest.id)
+        places = sorted(self.manifest.mounts or {})
         return {"changed": True, "diff": {"before": {"filled": []}, "after": {"filled": places}}}
 
     # Why not
@@ -222,17 +219,17 @@ class Restore:
         """A restore whose order was taken back while it was on its way, its connection lost perhaps, must not begin."""
         migration = self.params["migration"]
         ended = migration and journal.load(migration) is None
-        if ended or restore_notes.is_withdrawn(self.manifest["id"], self.request.asked):
+        if ended or restore_notes.is_withdrawn(self.manifest.id, self.request.asked):
             raise MigrationError("the order to restore was taken back", INTACT)
 
     def _came_from_here(self, existing: dict) -> bool:
-        return restore_notes.came_from(existing["Id"], self.manifest["id"])
+        return restore_notes.came_from(existing["Id"], self.manifest.id)
 
     def _may_resume(self, existing: dict | None) -> bool:
         """Whether the stopped container of the checkpoint itself is there; raises when the name is taken otherwise."""
         if existing is None:
             return False
-        ours = existing["Id"] == self.manifest["container"]["id"]
+        ours = existing["Id"] == self.manifest.container.id
         if ours and not existing["State"].get("Running"):
             return True
         which = "the container of this checkpoint runs" if ours else "another container has the name"
@@ -243,9 +240,9 @@ class Restore:
         )
 
     def _refuse_incompatible(self) -> None:
-        image = self.manifest["container"]["image"]
-        tags = ", ".join(self.manifest["container"].get("image_tags") or [])
-        here, there = platform.machine(), self.manifest["architecture"]
+        image = self.manifest.container.image
+        tags = ", ".join(self.manifest.container.image_tags or [])
+        here, there = platform.machine(), self.manifest.architecture
         if here != there:
             raise MigrationError(
                 f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host"
@@ -280,8 +277,8 @@ class Restore:
             self.name,
             self._inspected(),
             self.files.volumes(),
-            self.manifest.get("mounts", {}),
-            self.manifest.get("files_alone", []),
+            self.manifest.mounts or {},
+            self.manifest.files_alone or [],
             note=functools.partial(journal.note, self.params["migration"]),
         )
         try:
@@ -295,7 +292,7 @@ class Restore:
     def _create(self, armed: bool = False) -> str:
         """The container with its files, not started; its ID."""
         # Where it may still run at the source, it cannot have its addresses.
-        moves = bool(self.manifest["exit"] or self.manifest.get("prepared"))
+        moves = bool(self.manifest.exit or self.manifest.prepared)
         return self._build(
             lambda made: made.create(armed, same_addresses=moves),
             lambda made: self.files.fill_container(made.container_id),
@@ -340,7 +337,7 @@ class Restore:
             self.daemon["root"],
             container_id,
             os.path.join(self.folder, "criu"),
-            self.manifest,
+            docker_restore.Checkpoint(self.manifest.name, self.manifest.created),
             self.params["restore_timeout"],
         )
 
@@ -357,7 +354,7 @@ class Restore:
         return f"{left}, the checkpoint is kept"
 
     def _note(self, container_id: str) -> None:
-        restore_notes.note(container_id, self.manifest["id"], self.daemon["root"])
+        restore_notes.note(container_id, self.manifest.id, self.daemon["root"])
 
     # What it gets once it runs. That is not worth undoing the restore for.
 
@@ -395,7 +392,7 @@ class Restore:
         container = {
             "id": container_id,
             "name": self.name,
-            "image": self.manifest["container"]["image"],
+            "image": self.manifest.container.image,
             "in_place": in_place,
         }
         diff = {"before": {self.name: before}, "after": {self.name: after}} if changed else {}

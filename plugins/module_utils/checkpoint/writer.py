@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 
 from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import encryption, file_saver
@@ -20,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import ma
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import target as _target
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.docker_dump import DockerDump, StillDumping
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import summary
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
     NOTHING_CHANGED,
     STILL_RUNS,
@@ -99,7 +101,7 @@ class Writer:
         """Encrypts a checkpoint that is there."""
         path, key = self.folder.path, self.params["encryption_key"]
         manifest = _manifest.load(path)
-        if manifest.get("encryption"):
+        if manifest.encryption:
             encryption.authenticate(path, manifest, key)
             return self._unchanged(manifest)
         _manifest.require_intact(path, manifest, NOTHING_CHANGED)
@@ -108,7 +110,7 @@ class Writer:
         diff = {"before": {"encrypted": False}, "after": {"encrypted": True}}
         return {"changed": True, "path": path, "diff": diff, **summary(manifest), "encrypted": True}
 
-    def _unchanged(self, manifest: dict) -> dict:
+    def _unchanged(self, manifest: Manifest) -> dict:
         return {"changed": False, "path": self.folder.path, "diff": {}, **summary(manifest)}
 
     # Of a container that runs on
@@ -134,7 +136,7 @@ class Writer:
 
     def _running_already(self, target: Target) -> dict:
         manifest = _manifest.load(self.folder.path)
-        if manifest.get("prepared") and manifest["container"]["id"] == target.id:
+        if manifest.prepared and manifest.container.id == target.id:
             return self._unchanged(manifest)
         raise MigrationError(
             f"{self.folder.path} is there already and no prepared checkpoint of {target.called}",
@@ -142,7 +144,7 @@ class Writer:
             OTHER_NAME,
         )
 
-    def _save_running(self, target: Target) -> dict:
+    def _save_running(self, target: Target) -> Manifest:
         saver = file_saver.FileSaver(self.client, target, self.folder.partial, self.params["mounts"])
         saved: dict[str, str | None] = {}
         if self.params["state"] == "prepared":
@@ -152,7 +154,7 @@ class Writer:
         else:
             saved.update(saver.save_running_mounts())
         manifest = _folder.describe(self.client, self.folder, target, self.params, time.time())
-        self.folder.publish(dict(manifest, prepared=True, mounts=saved), self.params["encryption_key"])
+        self.folder.publish(replace(manifest, prepared=True, mounts=saved), self.params["encryption_key"])
         return manifest
 
     # With its memory
@@ -175,12 +177,12 @@ class Writer:
     def _present_already(self, target: Target) -> dict:
         path = self.folder.path
         manifest = _manifest.load(path)
-        if manifest["container"]["id"] != target.id:
-            problem = f"{path} is a checkpoint of another container ({manifest['container']['name']})"
+        if manifest.container.id != target.id:
+            problem = f"{path} is a checkpoint of another container ({manifest.container.name})"
         elif target.inspect["State"].get("Running") and not self.params["leave_running"]:
-            made = manifest["created"]
+            made = manifest.created
             problem = f"{path} was made at {made}, and the container {target.name} was started again since"
-        elif self.params["encryption_key"] and not manifest.get("encryption"):
+        elif self.params["encryption_key"] and not manifest.encryption:
             raise MigrationError(f"{path} is there already and not encrypted", NOTHING_CHANGED, "say state: encrypted")
         else:
             return self._unchanged(manifest)
@@ -194,7 +196,7 @@ class Writer:
             "after": {"checkpoint": "present", "container": status if self.params["leave_running"] else "exited"},
         }
 
-    def _make(self, target: Target, before: dict) -> dict:
+    def _make(self, target: Target, before: Manifest | None) -> dict:
         """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
         held = restart_policy.to_hold(target.inspect, self.params["leave_running"])
         dump = DockerDump(
@@ -220,7 +222,7 @@ class Writer:
                 criu_log=dump.criu_log,
             ) from error
 
-    def _freeze_and_write(self, target: Target, dump: DockerDump, before: dict, held: dict | None) -> dict:
+    def _freeze_and_write(self, target: Target, dump: DockerDump, before: Manifest | None, held: dict | None) -> dict:
         places, since = self.params["mounts"], self.params["since"]
         saver = file_saver.FileSaver(self.client, target, self.folder.partial, places, since, before)
         begin = time.time()
@@ -231,9 +233,10 @@ class Writer:
                 saver.save_log()
         files_saved = time.time()
         manifest = _folder.describe(self.client, self.folder, target, self.params, begin, held)
-        manifest["mounts"] = saved
+        manifest = replace(manifest, mounts=dict(saved))
         if before:
-            manifest.update(since=before["id"], differences=sorted(set(saved) & set(before["mounts"])))
+            differences = sorted(set(saved) & set(before.mounts or {}))
+            manifest = replace(manifest, since=before.id, differences=differences)
         manifest = self.folder.publish(manifest, self.params["encryption_key"])
         end = time.time()
         seconds = {

@@ -91,7 +91,7 @@ def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
-    if transfer.copies_beforehand(live):
+    if transfer.copies_beforehand(live["mode"], live["mounts"], live["log"]):
         memory = live["mode"] in transfer.PRECOPY_MODES
         limits = Limits.from_options(live["max_rounds"], live["threshold"], live["shrink"])
         _ask(channel, {"do": "copy", "memory": memory, "limits": limits._asdict()})
@@ -135,13 +135,13 @@ def prepared_files(path: str, log: bool) -> tuple[list[TreeSettings], str | None
     :returns: the trees of files, and the file of the log or None.
     """
     manifest = _manifest.load(path)
-    if not manifest.get("prepared"):
+    if not manifest.prepared:
         raise StepFailed(f"{path} is no prepared checkpoint")
     inspect = _manifest.inspected(path, "nothing was sent")
     snapshot = os.path.join(path, _snapshot.SNAPSHOT)
     trees = [TreeSettings("", snapshot=snapshot)] if os.path.exists(snapshot) else []
     sources = mounts.sources(inspect)
-    trees += [TreeSettings(place, sources[place]) for place in manifest.get("mounts", {})]
+    trees += [TreeSettings(place, sources[place]) for place in manifest.mounts or {}]
     return trees, container_log.path_of(inspect) if log else None
 
 

@@ -53,9 +53,9 @@ def argument_spec(path_type: str = "path") -> dict:
     }
 
 
-def copies_beforehand(live: dict) -> bool:
+def copies_beforehand(mode: str, mounts: list[str], log: bool) -> bool:
     """Whether something is copied while the container runs, before the task that freezes it."""
-    return live["mode"] in PRECOPY_MODES or bool(live["mounts"]) or live["log"]
+    return mode in PRECOPY_MODES or bool(mounts) or log
 
 
 def check_options(options: dict) -> str | None:

@@ -189,20 +189,22 @@ MANIFEST = {
 }
 
 
-def use(manifest: dict, folder: str) -> None:
+def use(manifest: _manifest.Manifest, folder: str) -> None:
     """All that the modules take from a manifest without looking at it again."""
-    assert _manifest.total_size(manifest) >= 0
+    assert manifest.total_size >= 0
     assert all(isinstance(problem, str) for problem in _manifest.problems(folder, manifest))
-    for key in ("id", "name", "created", "architecture"):
-        assert isinstance(manifest[key], str)
-    assert "/" not in manifest["id"] + manifest["name"] and manifest["name"] not in (".", "..")
-    assert isinstance(manifest["exit"], bool)
-    assert "/" not in manifest.get("since", "")
-    assert all(isinstance(manifest.get(key, []), list) for key in ("files_alone", "differences"))
-    container = manifest["container"]
-    assert all(isinstance(container[key], str) for key in ("id", "name", "image"))
-    ", ".join(container.get("image_tags") or [])
-    json.dumps(manifest).encode("ascii")
+    assert all(isinstance(one, str) for one in (manifest.created, manifest.architecture))
+    assert "/" not in manifest.id + manifest.name and manifest.name not in (".", "..")
+    assert isinstance(manifest.exit, bool)
+    assert "/" not in (manifest.since or "")
+    assert all(isinstance(one, (list, type(None))) for one in (manifest.files_alone, manifest.differences))
+    container = manifest.container
+    assert all(isinstance(one, str) for one in (container.id, container.name, container.image))
+    ", ".join(container.image_tags or [])
+    # What is written is read as the same.
+    text = json.dumps(manifest.to_json())
+    assert json.dumps(_manifest.parse(text, "it").to_json()) == text
+    text.encode("ascii")
 
 
 @given(st.one_of(like(MANIFEST).map(as_json), payloads))
@@ -219,7 +221,7 @@ def test_a_manifest(text):
 
 
 def test_the_manifest_that_the_others_are_like_is_one():
-    assert _manifest.parse(json.dumps(MANIFEST), "it") == MANIFEST
+    assert _manifest.parse(json.dumps(MANIFEST), "it").to_json() == MANIFEST
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "x\0", "\ud800"])
