@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.fog.migration.plugins.plugin_utils import agents, preloaded  # noqa: F401
+from ansible_collections.fog.migration.plugins.plugin_utils import agents, preloaded
 from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import ask_agent, run_module
 
 MODULE = "fog.migration.server_info"
+# ansible-playbook imports this itself, before it forks.
+preloaded.load()
 
 
 class ActionModule(ActionBase):

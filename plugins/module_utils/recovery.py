@@ -423,10 +423,14 @@ def _restore_oom_score(inspect: dict) -> None:
 # Cleaning up
 
 
-def _end_agent_of(run: str, identity: str) -> None:
-    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
+def _end_agent_of(identity: str) -> None:
+    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for.
+
+    :param identity: of the migration; the run's name is the last part of it.
+    """
+    run = identity.rpartition("-")[2]
     folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
-    used = any(one["id"] == run for entry in journal.entries() if entry.id != identity for one in entry.transfers)
+    used = any(entry.id.rpartition("-")[2] == run for entry in journal.entries() if entry.id != identity)
     if not used and deploy.running(folder) not in (None, os.getppid()):
         deploy.stop(folder)
 
@@ -447,7 +451,7 @@ def clean_up(entry: Entry, keep: bool) -> None:
         deploy.stop(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)
-        _end_agent_of(one["id"], entry.id)
+    _end_agent_of(entry.id)
     found = places(entry)
     for folder in [*found["others"], *entry.made.get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -78,7 +78,8 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
 
 def close(folder: str) -> None:
     """What an agent leaves when it ends: nothing that could be used any more."""
-    if not os.path.exists(os.path.join(folder, processes.RESERVED)):
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if not any(name == processes.ADMITTED or name.startswith(processes.CONNECTION) for name in names):
         return
     from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination, run_source
 

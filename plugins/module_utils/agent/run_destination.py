@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
 from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
@@ -67,7 +67,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
 
     # One after the other: of those that have a network in common, the first one makes it.
     results = each(migrations, one, steps, "reserve", at_once=1)
-    if arguments.get("public_key"):
+    if arguments.get("public_key") and any("result" in one for one in results.values()):
         _admit(folder, arguments["public_key"], access["user"], int(arguments["timeout"]))
     return dict(access, migrations=results)
 
@@ -99,13 +99,13 @@ def _admit(folder: str, public_key: str, user: str, timeout: int) -> None:
     ssh_access.edit_authorized_keys(
         user, lambda old: ssh_access.with_line(ssh_access.without_transfer(old, None, now), line)
     )
-    with open(os.path.join(folder, "admitted"), "w", encoding="utf-8") as stream:
+    with open(os.path.join(folder, processes.ADMITTED), "w", encoding="utf-8") as stream:
         stream.write(user)
 
 
 def revoke(folder: str) -> None:
     """The connection is open: the key has done what it was for."""
-    path = os.path.join(folder, "admitted")
+    path = os.path.join(folder, processes.ADMITTED)
     try:
         with open(path, encoding="utf-8") as stream:
             user = stream.read()

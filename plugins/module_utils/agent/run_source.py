@@ -89,7 +89,7 @@ def connect(folder: str, there: dict[str, Any], channels: int) -> list[str]:
     with open(hosts_file, "w", encoding="ascii") as stream:
         stream.write(ssh_access.known_hosts(there["host_keys"]))
     wanted = -(-channels // there["sessions"])
-    controls = [os.path.join(folder, f"ssh-{number}") for number in range(wanted)]
+    controls = [os.path.join(folder, f"{processes.CONNECTION}{number}") for number in range(wanted)]
     for control in controls:
         if not os.path.exists(control):
             _open_connection(control, key, hosts_file, there)
@@ -110,12 +110,12 @@ def _open_connection(control: str, key: str, hosts_file: str, there: dict[str, A
     except program_socket.NotListening as exc:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        raise MigrationError(f"the SSH connection to the destination could not be opened ({exc})") from exc
+        raise MigrationError(f"the SSH connection to the other end could not be opened ({exc})") from exc
 
 
 def disconnect(folder: str) -> None:
     """Closes what C(connect) has opened."""
-    for control in glob.glob(os.path.join(glob.escape(folder), "ssh-*")):
+    for control in glob.glob(os.path.join(glob.escape(folder), processes.CONNECTION + "*")):
         if not control.endswith(".log"):
             command = ["ssh", "-F", "/dev/null", "-S", control, "-O", "exit", "destination"]
             subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10)

@@ -63,8 +63,8 @@ def freeze(lab, folder: Path, **wish) -> dict:
     """What one_freeze.py finds out about a container."""
     folder.mkdir()
     # The programs of both ends, and what runs them here.
-    deploy.install(str(folder), {}, "migration.source")
-    deploy.install_sources(str(folder), "migration.destination")
+    deploy.install(str(folder), {}, "migration.channel.source")
+    deploy.install_sources(str(folder), "migration.channel.destination")
     for path in ("unit/both_ends.py", "unit/image_sets.py", "integration/support/one_freeze.py"):
         (folder / Path(path).name).write_text((TESTS / path).read_text(encoding="utf-8"), encoding="utf-8")
     packed = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
