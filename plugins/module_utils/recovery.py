@@ -431,7 +431,14 @@ def _end_agent_of(identity: str) -> None:
     run = identity.rpartition("-")[2]
     folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
     used = any(entry.id.rpartition("-")[2] == run for entry in journal.entries() if entry.id != identity)
-    if not used and deploy.running(folder) not in (None, os.getppid()):
+    if used:
+        return
+    agent = deploy.running(folder)
+    if agent is None:
+        # One that was killed has not closed its connections, nor removed its folder.
+        ssh_access.close_connections(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    elif agent != os.getppid():
         deploy.stop(folder)
 
 

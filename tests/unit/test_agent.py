@@ -439,3 +439,17 @@ def test_what_the_launcher_tells(tmp_path, archive, monkeypatch, capsys):
     finally:
         os.umask(mask)
         launch.stop(folder)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reserved", "goes"), [(60, False, True), (0, False, False), (60, True, False)], ids=str
+)
+def test_what_a_killed_agent_has_left_goes_with_the_next_start(new_agent, tmp_path, seconds, reserved, goes):
+    """One that may be starting stays, and one whose migrations a recovery knows."""
+    left = tmp_path / "run" / "agent-20261127b"
+    left.mkdir(parents=True)
+    if reserved:
+        (left / "reserved").touch()
+    os.utime(left, (time.time() - seconds,) * 2)
+    assert new_agent().ask("ping")["result"]
+    assert left.exists() != goes

@@ -13,6 +13,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import TransitionRefused
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
+from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 # How an entry of the source comes into its states.
 WAY = {
@@ -95,3 +96,18 @@ def test_what_runs_at_the_destination_is_noted_before_the_source_lets_go(docker,
     docker.state()["Running"] = running
     recovery.note_arrival(entry, docker)
     assert journal.load(entry.id).state is noted
+
+
+@pytest.mark.parametrize("other", [None, "db-1", "db-2"])
+def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
+    docker, opened, monkeypatch, tmp_path, other
+):
+    monkeypatch.setattr(work_dir, "base_directory", lambda: str(tmp_path / "run"))
+    left = tmp_path / "run" / "agent-1"
+    left.mkdir(parents=True)
+    (left / "reserved").touch()
+    entry = opened("source")
+    if other:
+        opened("source", id=other, container="other", name="db")
+    assert recovery.rollback(entry, docker, 1) == "runs on as before"
+    assert left.exists() == (other == "db-1")

@@ -20,9 +20,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 # The file in the agent's folder that names the private folders of the migrations of the run.
 RESERVED = "reserved"
-# The file that names the user whom the key of the run is admitted for, and the first part of names of control sockets.
+# The file that names the user whom the key of the run is admitted for.
 ADMITTED = "admitted"
-CONNECTION = "ssh-"
 
 # Seconds until an agent that has to end has removed its folder.
 STOP_LIMIT = 5

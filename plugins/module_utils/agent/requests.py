@@ -78,14 +78,12 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
 
 def close(folder: str) -> None:
     """What an agent leaves when it ends: nothing that could be used any more."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    if not any(name == processes.ADMITTED or name.startswith(processes.CONNECTION) for name in names):
-        return
-    from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination, run_source
+    ssh_access.close_connections(folder)
+    if os.path.exists(os.path.join(folder, processes.ADMITTED)):
+        from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 
-    run_source.disconnect(folder)
-    with contextlib.suppress(ssh_access.SshAccessError, OSError):
-        run_destination.revoke(folder)
+        with contextlib.suppress(ssh_access.SshAccessError, OSError):
+            run_destination.revoke(folder)
 
 
 def _stop(folder: str, arguments: dict[str, Any], steps: Steps) -> Answer:

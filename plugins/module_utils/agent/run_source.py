@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
 import os
-import subprocess
 import sys
 import time
 from typing import Any, Dict
@@ -89,7 +87,7 @@ def connect(folder: str, there: dict[str, Any], channels: int) -> list[str]:
     with open(hosts_file, "w", encoding="ascii") as stream:
         stream.write(ssh_access.known_hosts(there["host_keys"]))
     wanted = -(-channels // there["sessions"])
-    controls = [os.path.join(folder, f"{processes.CONNECTION}{number}") for number in range(wanted)]
+    controls = [os.path.join(folder, f"{ssh_access.CONNECTION}{number}") for number in range(wanted)]
     for control in controls:
         if not os.path.exists(control):
             _open_connection(control, key, hosts_file, there)
@@ -111,14 +109,6 @@ def _open_connection(control: str, key: str, hosts_file: str, there: dict[str, A
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         raise MigrationError(f"the SSH connection to the other end could not be opened ({exc})") from exc
-
-
-def disconnect(folder: str) -> None:
-    """Closes what C(connect) has opened."""
-    for control in glob.glob(os.path.join(glob.escape(folder), processes.CONNECTION + "*")):
-        if not control.endswith(".log"):
-            command = ["ssh", "-F", "/dev/null", "-S", control, "-O", "exit", "destination"]
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10)
 
 
 def _channel(control: str, identity: str) -> list[str]:

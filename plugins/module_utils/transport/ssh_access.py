@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fcntl
+import glob
 import os
 import pwd
 import re
@@ -29,6 +30,8 @@ from collections.abc import Callable
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 
 HOST_ALIAS = "fog-migration-destination"
+# The first part of the names of control sockets.
+CONNECTION = "ssh-"
 MARK = b"fog-migration:"
 LEGACY_RESTRICTIONS = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty,no-user-rc"
 TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]+) seconds")
@@ -404,3 +407,11 @@ def _replace(path: str, content: bytes, info: os.stat_result | None) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def close_connections(folder: str) -> None:
+    """Closes the connections whose control sockets are in this folder: those that others start sessions in."""
+    for control in glob.glob(os.path.join(glob.escape(folder), CONNECTION + "*")):
+        if not control.endswith(".log"):
+            command = ["ssh", "-F", "/dev/null", "-S", control, "-O", "exit", "destination"]
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10)
