@@ -423,14 +423,10 @@ def _restore_oom_score(inspect: dict) -> None:
 # Cleaning up
 
 
-def _end_agent_of(identity: str) -> None:
-    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for.
-
-    :param identity: of the migration; the run's name is the last part of it.
-    """
-    run = identity.rpartition("-")[2]
-    folder = os.path.join(work_dir.base_directory(), f"agent-{run}")
-    used = any(entry.id.rpartition("-")[2] == run for entry in journal.entries() if entry.id != identity)
+def _end_agent_of(entry: Entry) -> None:
+    """Ends the agent of a run of which no other migration is open here, unless this is what the agent was asked for."""
+    folder = os.path.join(work_dir.base_directory(), f"agent-{entry.run}")
+    used = any(other.run == entry.run for other in journal.entries() if other.id != entry.id)
     if used:
         return
     agent = deploy.running(folder)
@@ -458,7 +454,7 @@ def clean_up(entry: Entry, keep: bool) -> None:
         deploy.stop(one["directory"], signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)
-    _end_agent_of(entry.id)
+    _end_agent_of(entry)
     found = places(entry)
     for folder in [*found["others"], *entry.made.get("scratch", []), *([] if keep else found["checkpoint"])]:
         shutil.rmtree(folder, ignore_errors=True)

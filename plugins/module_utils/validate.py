@@ -54,3 +54,13 @@ def name_refusal(what: str, name: str) -> str | None:
         f"{what} name {name!r} is refused by Docker, which wants two or more of [a-zA-Z0-9_.-], "
         "the first a letter or digit"
     )
+
+
+def is_text(value: object) -> bool:
+    """Whether this is a string."""
+    return isinstance(value, str)
+
+
+def are_texts(value: object) -> bool:
+    """Whether this is a list of strings."""
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import are_texts, check_path, is_text, is_whole
 
 FORMAT = "fog.migration/checkpoint"
 VERSION = 2
@@ -95,7 +95,7 @@ class Container:
         """
         if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("id", "name", "image")):
             raise MigrationError("it does not tell of which container it is")
-        if value.get("image_tags") is not None and not _are_texts(value["image_tags"]):
+        if value.get("image_tags") is not None and not are_texts(value["image_tags"]):
             raise MigrationError("it gives tags of the image that are not strings")
         return _made(cls, value, "the container")
 
@@ -241,20 +241,12 @@ def _files(value: dict[str, typing.Any]) -> dict[str, File]:
     return files
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and bool(_ID.fullmatch(value))
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(validate.NAME.fullmatch(value))
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _is_flag(value: object) -> bool:
@@ -280,18 +272,18 @@ _WHERE, _HOW = "it does not tell when and on what it was made", "it does not tel
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("id", _is_id, "it gives no id"),
     ("name", _is_name, "it gives no name of a checkpoint"),
-    ("created", _is_text, _WHERE),
-    ("architecture", _is_text, _WHERE),
-    ("host", _is_text, _WHERE),
-    ("kernel", _is_text, _WHERE),
-    ("cpu_features", _are_texts, _WHERE),
+    ("created", is_text, _WHERE),
+    ("architecture", is_text, _WHERE),
+    ("host", is_text, _WHERE),
+    ("kernel", is_text, _WHERE),
+    ("cpu_features", are_texts, _WHERE),
     ("exit", _is_flag, _HOW),
     ("prepared", _is_flag, _HOW),
     ("statistics", _is_object, _HOW),
     ("encryption", _is_object, "it does not tell how it is encrypted"),
     ("mounts", _are_mounts, "it gives mounts that are not strings"),
-    ("files_alone", _are_texts, "it does not tell which mounts are of a file"),
-    ("differences", _are_texts, "it does not tell of which mounts it has what has changed"),
+    ("files_alone", are_texts, "it does not tell which mounts are of a file"),
+    ("differences", are_texts, "it does not tell of which mounts it has what has changed"),
     ("since", _is_id, "it does not tell since when it has what has changed"),
 )
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import states
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
+from ansible_collections.fog.migration.plugins.module_utils.validate import are_texts, is_text
 
 FORMAT = "fog.migration/journal"
 VERSION = 2
@@ -83,6 +84,11 @@ class Entry:
     def owner(self) -> str:
         """Who has the container, as this server knows it."""
         return self.state.owner
+
+    @property
+    def run(self) -> str:
+        """The run that it belongs to, which is the last part of its name: that of its agents and of their key."""
+        return self.id.rpartition("-")[2]
 
     @property
     def went(self) -> bool:
@@ -159,10 +165,6 @@ def _added(before: object, value: typing.Any) -> typing.Any:
 # What a field can have
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_identity(value: object) -> bool:
     return isinstance(value, str) and bool(IDENTITY.fullmatch(value))
 
@@ -174,10 +176,6 @@ def _is_time(value: object) -> bool:
 
 def _are_identities(value: object) -> bool:
     return isinstance(value, list) and all(_is_identity(one) for one in value)
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _are_transfers(value: object) -> bool:
@@ -195,7 +193,7 @@ def _is_transfer(value: object) -> bool:
 
 def _are_things(value: object) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(one, str) if name == "container" else _are_texts(one) for name, one in value.items()
+        isinstance(one, str) if name == "container" else are_texts(one) for name, one in value.items()
     )
 
 
@@ -210,15 +208,15 @@ def _one_of(*words: str) -> Callable[[object], bool]:
 _KINDS: dict[str, Callable[[object], bool]] = {
     "id": _is_identity,
     "role": _one_of(*states.ROLES),
-    "container": _is_text,
-    "name": _is_text,
-    "source": _is_text,
-    "destination": _is_text,
-    "mode": _is_text,
-    "directory": _is_text,
+    "container": is_text,
+    "name": is_text,
+    "source": is_text,
+    "destination": is_text,
+    "mode": is_text,
+    "directory": is_text,
     "begun": _is_time,
     "noted": _is_time,
-    "boot": _is_text,
+    "boot": is_text,
     "controller": _is_object,
     "together": _are_identities,
     "transfers": _are_transfers,
@@ -226,7 +224,7 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "moving": _are_things,
     "restart_policy": _is_object,
     "memory": _one_of(*MEMORY),
-    "refused": _are_texts,
+    "refused": are_texts,
 }
 _REQUIRED = (
     *("id", "role", "stage", "owner", "container", "name", "source", "destination", "mode", "directory"),
