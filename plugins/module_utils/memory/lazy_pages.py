@@ -14,6 +14,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -36,7 +37,10 @@ OLD, NEW = struct.Struct("=IIQQ"), struct.Struct("=I4xQQQ")
 _LOWEST_ADDRESS = 1 << 16
 # Pages in one answer. CRIU fetches what nobody waits for in ever larger pieces, up to 4 MiB, and a process that touches
 # a missing page waits behind such a piece.
-MOST_PAGES = 64
+MOST_PAGES = 256
+# Bytes between this end and CRIU, whatever the limit for sockets is (SO_SNDBUFFORCE, which Python has no name for).
+# Where an answer does not fit, both wait for each other several times.
+_SNDBUFFORCE, _ROOM = 32, 16 << 20
 # What is current when nothing is missing.
 EVERYTHING = 1 << 64
 
@@ -80,6 +84,8 @@ class Pager:
     def start(self, images: str, work: str) -> None:
         """Returns when the restore can begin."""
         ours, theirs = socket.socketpair()
+        with contextlib.suppress(OSError):
+            ours.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _ROOM)
         command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
         places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
         self.process = subprocess.Popen(
