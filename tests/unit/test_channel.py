@@ -63,7 +63,7 @@ class Runtime(threading.Thread):
 class Dump(threading.Thread):
     """A dump that is made at once."""
 
-    def __init__(self, _container, images, _work, lazy):
+    def __init__(self, _container, images, _work, _root, lazy):
         super().__init__(daemon=True)
         self.images, self.lazy = Path(images), lazy
 
@@ -75,6 +75,8 @@ class Dump(threading.Thread):
 
 class Network:
     """The container's network at either end: what was done with it, in order."""
+
+    is_silent, has_hook = False, True
 
     def __init__(self, done, where):
         self._done, self._where = done, where
@@ -103,6 +105,7 @@ def done(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "call", call)
     monkeypatch.setattr(tool, "read_stats", lambda path: {os.path.basename(path): 1})
     monkeypatch.setattr(journal, "FOLDER", str(tmp_path / "journal"))
+    monkeypatch.setattr(runc, "runtime_state", lambda _container: {})
     for name in ("moving", "processes"):
         monkeypatch.setattr(runc, name, lambda _container: [])
     for name in ("keep_frozen", "kill_restore"):

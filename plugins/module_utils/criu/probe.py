@@ -64,7 +64,7 @@ def probe() -> dict[str, Any]:
     return {
         "path": path,
         "version": answers.version,
-        "options": tool.parse_options(tool.runc_configuration()),
+        "options": tool.parse_options(tool.configuration()),
         "works": works,
         "why_not": answers.why_not,
         "features": features,

@@ -144,10 +144,10 @@ def _line(name: str, value: str) -> str:
     return f"{name}={value}" if value else name
 
 
-def runc_configuration() -> str:
-    """What CRIU is told for the OCI runtime on this server."""
+def configuration(path: str = "/etc/criu/runc.conf") -> str:
+    """What a configuration file says, that for the OCI runtime if no other is named; nothing where there is none."""
     try:
-        with open("/etc/criu/runc.conf", encoding="utf-8", errors="replace") as stream:
+        with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError:
         return ""

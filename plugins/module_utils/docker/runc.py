@@ -22,6 +22,11 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
 
+# The annotation of a container that names CRIU's configuration for it (handleCriuConfigurationFile in runc's
+# libcontainer/criu_linux.go).
+CRIU_CONFIGURATION = "org.criu.config"
+
+
 class FreezeError(CollectionError):
     """It could not be frozen. The text is a clause; the container runs on."""
 

@@ -50,6 +50,8 @@ class NetworkLock:
         self._network: str | None = None
         self._moved: Collection[str] = ()
         self._inodes: Collection[int] = ()
+        # Whether it has a network of its own in which there is no connection, once it is locked.
+        self.is_silent = False
 
     def prepare(self) -> None:
         """Has a keeper wait. While it runs, the container shares the server's network or has its own."""
@@ -83,7 +85,7 @@ class NetworkLock:
         """To be called when the container is frozen, before it is dumped: what is dumped must not change any more."""
         with _explained("locked"):
             if self._network:
-                self._moved = namespace.inside(self._network, _lock)
+                self._moved, self.is_silent = namespace.inside(self._network, _lock)
             else:
                 processes = runc.processes(self.container)
                 self._inodes = {inode for process in processes for inode in sockets.inodes_of(process)}
@@ -148,8 +150,11 @@ def _has_pending() -> bool:
     return any(sock.is_half_open for sock in sockets.sockets())
 
 
-def _lock() -> set[str]:
-    """Locks what moves; the addresses that do."""
+def _lock() -> tuple[set[str], bool]:
+    """Locks what moves; the addresses that do, and whether there is no connection at all.
+
+    None can begin then: the processes stand still, and C(drain_pending) keeps new ones of others waiting.
+    """
     interfaces = namespace.interfaces()
     # CRIU refuses connections that no process has, and no process would answer for them at the destination.
     with contextlib.suppress(OSError):
@@ -157,7 +162,8 @@ def _lock() -> set[str]:
     names = [interface.name for interface in interfaces if interface.moves]
     if names:
         filters.lock(names)
-    return namespace.moved_addresses(interfaces)
+    silent = not any(sock.is_connected or sock.is_half_open for sock in sockets.sockets())
+    return namespace.moved_addresses(interfaces), silent
 
 
 def _close(condition: Callable[[Socket], bool]) -> None:

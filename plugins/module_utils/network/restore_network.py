@@ -108,6 +108,8 @@ class RestoreNetwork:
         self._announcer: threading.Thread | None = None
         self._keys: list[ExternalKey] = []
         self._sysctls: dict[str, str] = {}
+        # Whether the restore waits in our hook, before CRIU reads any page, until C(install_filter) was called.
+        self.has_hook = False
 
     def prepare(self, annotations: dict[str, str] | None = None) -> None:
         """To be called when the runtime is armed: it has not read the container's configuration yet.
@@ -123,7 +125,9 @@ class RestoreNetwork:
             raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", path)
         path = os.path.join(lines[1], "config.json")
         with open(path, encoding="utf-8") as stream:
-            config, self._keys = with_hook(with_real_sources(json.load(stream)), self._prepared)
+            theirs = with_real_sources(json.load(stream))
+        config, self._keys = with_hook(theirs, self._prepared)
+        self.has_hook = config is not theirs
         if annotations:
             config["annotations"] = {**(config.get("annotations") or {}), **annotations}
         self._sysctls = (config.get("linux") or {}).get("sysctl") or {}

@@ -157,36 +157,64 @@ lock.drain_pending()
 print("drained", flush=True)
 sys.stdin.readline()
 lock.lock()
-print("locked", flush=True)
+print("locked", "silent" if lock.is_silent else "connected", flush=True)
 time.sleep(600)
 """
 
 
-def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
-    """Also when the program that locked its network has gone: docker unpause is all that it takes."""
-    endpoint = start_server(lab)
-    container = lab.inspect("fog1", "mover")["Id"]
-    peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
+def locked(lab, tmp_path) -> tuple[subprocess.Popen, str]:
+    """A program that has locked the network of the container, which is paused; what it says then."""
     deploy.install(str(tmp_path), {}, "network.network_lock")
     archive = subprocess.run(["tar", "-C", str(tmp_path), "-c", "."], capture_output=True, check=True).stdout
     lab.sh("fog1", "mkdir -p /run/fog-migration-lock")
     subprocess.run([*lab.exec_command("fog1"), "tar", "-C", "/run/fog-migration-lock", "-x"], input=archive, check=True)
-    words = [*lab.exec_command("fog1"), "python3", "-c", LOCK, container]
+    words = [*lab.exec_command("fog1"), "python3", "-c", LOCK, lab.inspect("fog1", "mover")["Id"]]
     holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "drained\n"
     lab.docker("fog1", "pause", "mover")
     holder.stdin.write("\n")
     holder.stdin.flush()
-    assert holder.stdout.readline() == "locked\n"
-    assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
-    # Its end, without a chance to do anything about it.
+    return holder, holder.stdout.readline()
+
+
+def kill_holder(lab, holder) -> None:
+    """Its end, without a chance to do anything about it."""
     lab.sh("fog1", "pkill -KILL -f 'time[.]sleep.600'")
     holder.wait(10)
+
+
+def keeper_ends(lab) -> None:
+    """Returns when nothing of the lock is left."""
+    wait_for(lambda: not lab.sh("fog1", "pgrep -f 'network_loc[k].keep' || true"), "the end of the keeper")
+
+
+def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
+    """Also when the program that locked its network has gone: docker unpause is all that it takes."""
+    endpoint = start_server(lab)
+    peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
+    holder, answer = locked(lab, tmp_path)
+    # With connections, CRIU has to lock it as well.
+    assert answer == "locked connected\n"
+    assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
+    kill_holder(lab, holder)
     assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
     lab.docker("fog1", "unpause", "mover")
     peers.require_more()
     assert peers.end()["resets"] == 0
-    wait_for(lambda: not lab.sh("fog1", "pgrep -f 'network_loc[k].keep' || true"), "the end of the keeper")
+    keeper_ends(lab)
+
+
+def test_without_a_connection_criu_need_not_lock(lab, tmp_path):
+    """Nobody is connected, and nobody can connect while it stands still; afterwards, everybody can."""
+    endpoint = start_server(lab, network="bridge")
+    holder, answer = locked(lab, tmp_path)
+    assert answer == "locked silent\n"
+    knock_once = f"echo hello | timeout 3 busybox nc {endpoint['IPAddress']} 7001"
+    assert not lab.sh("fog1", knock_once, check=False)
+    kill_holder(lab, holder)
+    lab.docker("fog1", "unpause", "mover")
+    wait_for(lambda: lab.sh("fog1", knock_once, check=False) == "hello\n", "an answer of the server")
+    keeper_ends(lab)
 
 
 def test_what_cannot_move_is_closed(lab):

@@ -29,7 +29,8 @@ from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import dump as _dump
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump import Dump
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -53,7 +54,9 @@ class Freeze:
         self.last_round()
         same.append(self.digests())
         if "restore" not in self.wish:
-            _dump.dump(self.container, self.folder("full"), self.folder("work-full"))
+            full = self.dump(self.folder("full"), lazy=False)
+            full.wait()
+            full.join()
             self.compare(memory_in(self.folder("full")))
         self.answer["rounds"] = self.ends.rounds.figures
         self.answer["same"] = [here == there for here, there in same]
@@ -69,12 +72,19 @@ class Freeze:
         os.makedirs(f"{HERE}/{name}", exist_ok=True)
         return f"{HERE}/{name}"
 
+    def dump(self, images, lazy):
+        """A dump that was started."""
+        root = DumpRoot(self.container, f"{images}-runc")
+        root.configure(without_lock=False)
+        dump = Dump(self.container, images, self.folder(f"work-{lazy}"), root, lazy)
+        dump.start()
+        return dump
+
     def last_round(self):
         """As the source's program does it."""
         mode, images = self.wish["mode"], self.folder("images")
         frozen = self.ends.freeze(images)
-        dump = _dump.Dump(self.container, images, self.folder("work"), mode != "stop-and-copy")
-        dump.start()
+        dump = self.dump(images, lazy=mode != "stop-and-copy")
         if mode == "precopy":
             frozen.compare()
         dump.wait()

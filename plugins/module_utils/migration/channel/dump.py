@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Freezing a container of Docker's through its OCI runtime, so that it can be let go again at once.
+"""Dumping a frozen container of Docker's through its OCI runtime, so that it can be let go again at once.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -16,48 +16,30 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
+from collections.abc import Sequence
+from typing import IO
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.runc import FreezeError
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
 
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
+# Seconds between two looks whether the images are complete.
+LOOK_EVERY = 0.001
 
 
-def checkpoint_command(container: str, images: str, work: str, *options: str) -> list[str]:
-    """The command by which runc dumps this container; it is left as it is unless I(options) say otherwise."""
-    root = runc.runtime_root(container)
-    places = ["--image-path", images, "--work-path", work]
-    return [
-        runc.runc_program(),
-        "--root",
-        root,
-        "checkpoint",
-        *places,
-        "--tcp-established",
-        "--ext-unix-sk",
-        "--file-locks",
-        *options,
-        container,
-    ]
+def checkpoint_command(container: str, images: str, work: str, root: str, *options: str) -> list[str]:
+    """The command by which runc dumps a container, which it leaves as it is.
 
-
-def dump(container: str, images: str, work: str) -> None:
-    """Dumps a container that is frozen already, and stays so.
-
-    :raises FreezeError: with runc's own reason; the container is frozen as before.
+    :param root: where runc knows it.
     """
-    done = subprocess.run(
-        checkpoint_command(container, images, work, "--leave-running"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if done.returncode:
-        raise FreezeError(why_not(done.stdout, work))
+    places = ["--image-path", images, "--work-path", work]
+    same = ["--tcp-established", "--ext-unix-sk", "--file-locks", "--leave-running"]
+    return [runc.runc_program(), "--root", root, "checkpoint", *places, *same, *options, container]
 
 
 def last_line(output: bytes) -> str:
@@ -74,14 +56,20 @@ def why_not(output: bytes, work: str) -> str:
 class Dump(threading.Thread):
     """A dump of a container that is frozen already and stays so, under way.
 
+    Its images are complete before CRIU ends: it still unlocks the network, which has a lock of our own, and lets go of
+    the processes. Nobody waits for that. CRIU has thawed their control group meanwhile, so it is frozen again at once.
+
     A lazy one leaves the pages that can be fetched later with the processes. CRIU serves them by a page server, which
     listens to anybody who can reach it; here nobody can, since it runs in a network namespace of its own, and it ends
     as soon as everything else is written: the processes stand still, so their memory can be read without it.
     """
 
-    def __init__(self, container: str, images: str, work: str, lazy: bool) -> None:
+    def __init__(self, container: str, images: str, work: str, root: DumpRoot, lazy: bool) -> None:
         super().__init__(daemon=True)
-        self._places = (container, images, work)
+        self._container = container
+        self._images = images
+        self._work = work
+        self._root = root
         self._lazy = lazy
         self._ready = threading.Event()
         self._problem: str | None = None
@@ -89,11 +77,11 @@ class Dump(threading.Thread):
 
     def run(self) -> None:
         try:
-            if self._lazy:
-                enter_own_network()
-                self._dump_lazily()
-            else:
-                dump(*self._places)
+            with tempfile.TemporaryFile() as output:
+                complete = self._dump_lazily(output) if self._lazy else self._dump_whole(output)
+                if not complete:
+                    output.seek(0)
+                    raise FreezeError(why_not(output.read(), self._work))
         except (OSError, FreezeError) as exc:
             self._problem = str(exc)
             if self._process:
@@ -102,24 +90,39 @@ class Dump(threading.Thread):
         if self._process:
             self._process.wait()
 
-    def _dump_lazily(self) -> None:
+    def _start(self, output: IO[bytes], *options: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen:
+        words = checkpoint_command(self._container, self._images, self._work, self._root.folder, *options)
+        self._process = subprocess.Popen(
+            words, pass_fds=pass_fds, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        return self._process
+
+    def _dump_whole(self, output: IO[bytes]) -> bool:
+        """Whether the images are complete; returns once they are, or the dump has ended."""
+        process = self._start(output)
+        while process.poll() is None:
+            if self._root.is_complete:
+                runc.keep_frozen(self._container)
+                return True
+            time.sleep(LOOK_EVERY)
+        return process.returncode == 0
+
+    def _dump_lazily(self, output: IO[bytes]) -> bool:
+        """The same of images without the pages that are left."""
+        enter_own_network()
         reader, writer = os.pipe()
         server = ["--lazy-pages", "--page-server", f"127.0.0.1:{PAGE_SERVER_PORT}", "--status-fd", str(writer)]
-        words = checkpoint_command(*self._places, "--leave-running", *server)
-        with tempfile.TemporaryFile() as output:
-            self._process = process = subprocess.Popen(
-                words, pass_fds=[writer], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-            os.close(writer)
-            with os.fdopen(reader, "rb") as status:
-                ready = status.read(1)
-            if ready != b"\0":
-                process.wait()
-                output.seek(0)
-                raise FreezeError(why_not(output.read(), self._places[2]))
-        runc.keep_frozen(self._places[0])
+        process = self._start(output, *server, pass_fds=[writer])
+        os.close(writer)
+        with os.fdopen(reader, "rb") as status:
+            ready = status.read(1)
+        if ready != b"\0":
+            process.wait()
+            return False
+        runc.keep_frozen(self._container)
         # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
         socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
+        return True
 
     def wait(self) -> None:
         """Returns when the images are written.

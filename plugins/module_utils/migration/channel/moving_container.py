@@ -21,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump import Dump
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -48,6 +49,7 @@ class MovingContainer:
 
     def __init__(self, settings: SourceSettings) -> None:
         self.id = settings.container
+        self._staging = settings.staging
         self.images = os.path.join(settings.staging, "images")
         self.work = os.path.join(settings.staging, "work")
         self.network = network_lock.NetworkLock(self.id)
@@ -57,6 +59,7 @@ class MovingContainer:
         self.paused_at = self.locked_at = 0.0
         self._docker_socket = settings.docker_socket
         self._migration = settings.migration
+        self._root: DumpRoot | None = None
         self._dump: Dump | None = None
         # Whether the journal says that only the destination knows; None once it must not say so any more.
         self._in_doubt: bool | None = False
@@ -98,17 +101,21 @@ class MovingContainer:
         if problem:
             raise runc.FreezeError(problem)
 
-    def make_folders(self) -> None:
-        """The folders for the dump."""
+    def prepare_dump(self) -> DumpRoot:
+        """Makes the folders for its dump, which does not have to wait until it stands still."""
         for folder in (self.images, self.work):
             os.makedirs(folder, 0o700, exist_ok=True)
+        self._root = self._root or DumpRoot(self.id, os.path.join(self._staging, "runc"))
+        return self._root
 
     def start_dump(self, lazy: bool) -> Dump:
         """Begins to dump it.
 
         :param lazy: leave pages with the processes.
         """
-        self._dump = Dump(self.id, self.images, self.work, lazy)
+        root = self.prepare_dump()
+        root.configure(without_lock=self.network.is_silent)
+        self._dump = Dump(self.id, self.images, self.work, root, lazy)
         self._dump.start()
         return self._dump
 

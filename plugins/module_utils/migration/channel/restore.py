@@ -107,15 +107,23 @@ class Restore:
         if not isinstance(options, list) or not set(map(str, options)) <= OPTIONS:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
-        if request.get("store"):
-            image_set.complete(self.images, self._memory.store, bool(request.get("lazily")))
-        if request.get("lazily"):
-            self._start_pager(from_store=bool(request.get("store")), from_source=bool(request.get("source")))
-            places.append("--lazy-pages")
-        needs_source = bool(request.get("lazily") and request.get("source"))
+        lazily = ["--lazy-pages"] if request.get("lazily") else []
+        # Where it waits for us before it reads pages, these are made ready beside the runtime's start.
+        if not self._start.network.has_hook:
+            self._provide_pages(request)
+        self._start.restore([*places, *lazily, *options])
+        if self._start.network.has_hook:
+            self._provide_pages(request)
+
+    def _provide_pages(self, request: dict[str, Any]) -> None:
+        lazily, store, source = (bool(request.get(key)) for key in ("lazily", "store", "source"))
+        if store:
+            image_set.complete(self.images, self._memory.store, lazily)
+        if lazily:
+            self._start_pager(from_store=store, from_source=source)
+        needs_source = lazily and source
         if needs_source or self._settings.together:
             threading.Thread(target=self.listen, args=(needs_source,), daemon=True).start()
-        self._start.restore([*places, *options])
 
     def _start_pager(self, from_store: bool, from_source: bool) -> None:
         # If it is lost from now on before all of its memory is here, the source's is the only one.

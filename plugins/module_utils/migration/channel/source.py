@@ -194,6 +194,7 @@ class Source:
 
     def _pause(self) -> dict[str, Any]:
         """It stands still from now on, and its network with it."""
+        self.container.prepare_dump()
         self.container.network.drain_pending()
         self._sent_before = self.frames.sent
         self.container.pause()
@@ -203,7 +204,6 @@ class Source:
 
     def _freeze(self, mode: str) -> dict[str, Any]:
         """From running here to running there. Whatever fails before the handover, it runs on here."""
-        self.container.make_folders()
         if self.state == "runs":
             self._ready()
             self._pause()

@@ -4,7 +4,7 @@
 """Containers that move together: each is restored so that none of its processes runs, until all of them may.
 
 CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
-configuration from an annotation of the container (handleCriuConfigurationFile in runc's libcontainer/criu_linux.go).
+configuration from an annotation of the container.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -21,7 +21,6 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-ANNOTATION = "org.criu.config"
 # Seconds in which a process that got SIGSTOP before it could run at all has stopped.
 STOP_LIMIT = 5
 
@@ -29,8 +28,8 @@ STOP_LIMIT = 5
 def configuration(path: str) -> dict[str, str]:
     """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(tool.merge_options(tool.runc_configuration(), {"leave-stopped": ""}))
-    return {ANNOTATION: path}
+        stream.write(tool.merge_options(tool.configuration(), {"leave-stopped": ""}))
+    return {runc.CRIU_CONFIGURATION: path}
 
 
 def require_stopped(container: str) -> None:
