@@ -109,7 +109,7 @@ AIMS = (
         "1 GiB, pre-copy, total time of the whole command against one full copy",
         ("precopy", 1024),
         ("floor", 1024),
-        1.5,
+        2.5,
         figure=_total,
         other_figure=_full_copy,
     ),
