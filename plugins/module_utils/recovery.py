@@ -26,12 +26,9 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
-    armed_start,
-    source_requests,
-    stopped_restore,
-)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -294,7 +291,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     if inspect:
         runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
-        shutil.rmtree(os.path.join(armed_start.RUNTIME, inspect["Id"]), ignore_errors=True)
+        armed_start.forget(inspect["Id"])
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry.made.get("folders", []):
