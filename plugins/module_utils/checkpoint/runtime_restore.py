@@ -37,7 +37,8 @@ def from_images(docker_socket: str, container_id: str, images: str, seconds: int
         return _log(work), tool.read_stats(os.path.join(work, "stats-restore"))
     except (Refused, OSError) as error:
         lines = _log(work)
-        raise MigrationError(_stopped(start, daemon.message(error)), criu_log=lines) from error
+        reason = str(error.strerror or error) if isinstance(error, OSError) else daemon.message(error)
+        raise MigrationError(_stopped(start, reason), criu_log=lines) from error
     finally:
         start.close()
         shutil.rmtree(work, ignore_errors=True)

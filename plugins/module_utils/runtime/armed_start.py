@@ -108,7 +108,8 @@ class ArmedStart:
         :param stopped: whether the restore is to leave its processes stopped.
         :raises Refused: when Docker does not come so far.
         """
-        os.makedirs(RUNTIME, 0o700, exist_ok=True)
+        for folder in (os.path.dirname(RUNTIME), RUNTIME):
+            os.makedirs(folder, 0o700, exist_ok=True)
         os.mkdir(self.folder, 0o700)
         self._fifos = {name: Fifo(os.path.join(self.folder, name)) for name in ("order", "answer")}
         self._write("patience", str(int(patience)))
