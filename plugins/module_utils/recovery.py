@@ -281,18 +281,12 @@ def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, params: d
 
     In live mode nothing here ever ends it, nor does our OCI runtime before the checkpoint is complete.
     """
-    cold = entry.mode == "cold"
-    if cold and _whole(entry):
+    if entry.mode == "cold" and _whole(entry):
         return _restore(entry, client, params)
     _give_policy(entry, client, inspect)
-    images, daemon = _unfinished(entry), api.daemon_facts(client)
-    if cold and images and ways.way(daemon, bool(socket_of(params))) == ways.THROUGH_DOCKER:
-        checkpoint = docker_restore.Checkpoint(entry.id)
-        with _kept(entry, images):
-            docker_restore.from_checkpoint(
-                client, daemon["root"], inspect["Id"], images, checkpoint, params["restore_timeout"]
-            )
-        return "was resumed and runs"
+    images = _unfinished(entry) if entry.mode == "cold" else None
+    if images and _is_docker_used(client, params):
+        return _restore_unfinished(entry, client, inspect["Id"], images, params["restore_timeout"])
     if entry.restart_policy or restart_policy.to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return STARTED_ANEW
@@ -307,6 +301,21 @@ def _restore(entry: Entry, client: api.CheckpointClient, params: dict[str, Any])
     with _kept(entry, folder):
         reader.run(Request({**params, **wanted}, False, warnings.append, time.time()), client)
     return "; ".join(["was resumed and runs", *warnings])
+
+
+def _is_docker_used(client: api.CheckpointClient, params: dict[str, Any]) -> bool:
+    """Whether cold mode goes through Docker's own checkpoints here."""
+    return ways.way(api.daemon_facts(client), bool(socket_of(params))) == ways.THROUGH_DOCKER
+
+
+def _restore_unfinished(
+    entry: Entry, client: api.CheckpointClient, container_id: str, images: str, seconds: int
+) -> str:
+    """It goes on from the images that Docker has left, which cannot be verified."""
+    root, checkpoint = api.daemon_facts(client)["root"], docker_restore.Checkpoint(entry.id)
+    with _kept(entry, images):
+        docker_restore.from_checkpoint(client, root, container_id, images, checkpoint, seconds)
+    return "was resumed and runs"
 
 
 @contextlib.contextmanager
