@@ -19,6 +19,9 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump import Dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.frozen_container import FrozenContainer
 
+# What the end of a container can fail with: no runtime knows it, or Docker does not say that it has ended.
+_END_FAILURES: tuple[type[Exception], ...] = (runc.FreezeError, MigrationError, *api.FAILURES)
+
 
 class RuntimeDump(Freeze):
     """The dump of one container.
@@ -106,7 +109,7 @@ class RuntimeDump(Freeze):
         try:
             self.frozen.end()
             self.wait_for_exit()
-        except (runc.FreezeError, MigrationError, *api.FAILURES) as error:
+        except _END_FAILURES as error:
             raise MigrationError(
                 f"the container {self.target.called} could not be ended ({api.api_message(error)})",
                 f"its checkpoint {self.folder.path} is complete",
