@@ -79,6 +79,7 @@ _value:
 import ipaddress
 import re
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
@@ -96,7 +97,7 @@ _INSTRUCTIONS = re.compile(
 )
 MIB = 1024 * 1024
 # Docker 17.12 and newer keep a checkpoint a second time in containerd's content store while they write and read it.
-_COPIES = 3
+_COPIES_OF_DOCKER = 3
 _RESERVE = 64 * MIB
 
 
@@ -136,17 +137,23 @@ def _open_migration(source: dict, destination: dict, name: str) -> dict:
     return _check("journal", what, "no other migration of it is open", remedy)
 
 
-def _docker(source: dict, destination: dict) -> list[dict]:
-    """What Docker's own checkpoints need."""
+def _through_runtime(*servers: dict) -> bool:
+    """Whether in cold mode all of these servers freeze and restore through our OCI runtime, not through Docker."""
+    return all(ways.way(server["docker"]) == ways.THROUGH_RUNTIME for server in servers)
+
+
+def _cold(source: dict, destination: dict) -> list[dict]:
+    """What cold mode needs besides. What it needs at the source is known of the container."""
     here, there = source["docker"]["version"], destination["docker"]["version"]
     mismatch = _numbers(here) < (17, 12) <= _numbers(there)
-    not_experimental = "the destination's Docker does not run in experimental mode"
+    ours = _through_runtime(destination)
+    problem, remedy = (None if ours else ways.restore_refusal(destination["docker"])) or ("", "")
     return [
         _check(
-            "experimental",
-            "" if destination["docker"]["experimental"] else not_experimental,
-            "Docker runs in experimental mode at the destination",
-            'set "experimental": true in its /etc/docker/daemon.json and restart Docker',
+            "restore",
+            f"at the destination, {problem}" if problem else "",
+            f"it is restored through {f'the OCI runtime {ways.RUNTIME}' if ours else 'Docker'} at the destination",
+            f"{remedy} (run provision.yml)",
         ),
         _check(
             "docker_version",
@@ -301,24 +308,25 @@ def _some(connections: list[dict]) -> str:
     return ", ".join(shown + more)
 
 
-def _connections(source: dict, mode: str) -> list[dict]:
+def _connections(source: dict, destination: dict, mode: str) -> list[dict]:
     """What becomes of the container's TCP connections."""
     every, bound = source["container"]["connections"], source["container"]["bound"]
-    closed = every if mode == "cold" else [one for one in every if not one["survives"]]
+    by_docker = mode == "cold" and not _through_runtime(source, destination)
+    closed = every if by_docker else [one for one in every if not one["survives"]]
     plural = "" if len(closed) == 1 else "s"
     problem = f"{len(closed)} connection{plural} will be closed, since its address does not move: {_some(closed)}"
     remedy = "connect it by a macvlan or ipvlan network that both servers have"
-    if mode == "cold":
-        problem = f"cold mode cannot take {len(closed)} connection{plural} along: {_some(closed)}"
-        remedy = "say -e migration_mode=auto, or close them first"
+    if by_docker:
+        problem = f"Docker's own checkpoints cannot take {len(closed)} connection{plural} along: {_some(closed)}"
+        remedy = f"install the OCI runtime {ways.RUNTIME} on both servers (run provision.yml), or close them first"
     return [
         _check(
             "connections",
             problem if closed else "",
             f"its connections go on: {_some(every)}" if every else "it has no connections to the outside",
             remedy,
-            # The dump or the restore would fail in cold mode.
-            warning=mode != "cold",
+            # The dump or the restore would fail.
+            warning=not by_docker,
         ),
         _check(
             "bound",
@@ -404,8 +412,8 @@ def _outside(source: dict) -> list[dict]:
 def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> list[dict]:
     container = source["container"]
     shm = container["shm_outside"]
-    # In live mode our runtime is told what the links lead to.
-    linked = container["linked_mounts"] if mode == "cold" else []
+    # Our runtime is told what the links lead to.
+    linked = container["linked_mounts"] if mode == "cold" and not _through_runtime(destination) else []
     drivers = source["docker"]["storage_driver"], destination["docker"]["storage_driver"]
     lost = ""
     if not container["rootfs_readable"]:
@@ -422,9 +430,10 @@ def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> lis
         ),
         _check(
             "mounts",
-            f"{', '.join(linked)} is mounted from a symbolic link, which CRIU cannot do in cold mode" if linked else "",
+            f"{', '.join(linked)} is mounted from a symbolic link, which CRIU cannot do by itself" if linked else "",
             "its mounts can be made again",
-            "say -e migration_mode=auto, or run it without --init or with a mount of what the link leads to",
+            f"install the OCI runtime {ways.RUNTIME} at the destination (run provision.yml), "
+            "or run it without --init or with a mount of what the link leads to",
         ),
         _check(
             "storage_driver",
@@ -460,16 +469,15 @@ def _log(source: dict, log: bool) -> list[dict]:
 def _space(source: dict, destination: dict, mode: str, mounts: list[dict]) -> list[dict]:
     """Room on disk. A live migration keeps memory in memory, or on the disk once where that is short."""
     container = source["container"]
-    copies = _COPIES if mode == "cold" else 1
     moving = sum(one["bytes"] for one in mounts if one["way"] == "moves")
-    checkpoint = copies * (container["memory"] + container["rootfs_size"]) + _RESERVE
     # In cold mode, they are in the checkpoint before they are in their place.
-    checkpoint += moving if mode == "cold" else 0
+    around = _RESERVE + (moving if mode == "cold" else 0)
     # Its archive and its layers at the destination; at the source Docker's archive, and the one without some layers.
-    image = 0 if container["image"] in destination["images"] else 2 * container["image_size"]
-    here, there = checkpoint + image, checkpoint + image + moving
+    around += 0 if container["image"] in destination["images"] else 2 * container["image_size"]
     found = []
-    for side, server, wanted in (("source", source, here), ("destination", destination, there)):
+    for side, server, more in (("source", source, 0), ("destination", destination, moving)):
+        copies = 1 if mode != "cold" or _through_runtime(server) else _COPIES_OF_DOCKER
+        wanted = copies * (container["memory"] + container["rootfs_size"]) + around + more
         free = min(server["free"].values())
         too_little = f"about {wanted // MIB} MiB are needed at the {side} and {free // MIB} MiB are free"
         found.append(
@@ -520,7 +528,7 @@ def preflight(
         *([] if alone else [_group(mode)]),
         _container(source, mode),
         _open_migration(source, destination, name),
-        *(_docker(source, destination) if mode == "cold" else _live(source, destination, mode)),
+        *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _sdk(source, destination),
         _criu("source", source),
         _criu("destination", destination),
@@ -529,7 +537,7 @@ def preflight(
         *_names(source, destination, name),
         _networks(source, destination, networks),
         _addresses(source, destination),
-        *_connections(source, mode),
+        *_connections(source, destination, mode),
         *_outside(source),
         _namespaces(source),
         _links(source, destination),

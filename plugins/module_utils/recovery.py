@@ -18,20 +18,27 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest, reader
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.replacement import Replacement
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    checkpoint_layout,
+    restart_policy,
+    runc,
+    ways,
+)
+from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
-    armed_start,
-    source_requests,
-    stopped_restore,
-)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.request import Request
+from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -46,8 +53,8 @@ _END = 20
 def places(entry: Entry) -> dict[str, list[str]]:
     """The folders that a migration can have on a server: C(checkpoint), where it is kept, and C(others).
 
-    Those in C(busy) are locked while a module makes or restores something there. C(unfinished) is a checkpoint that
-    Docker has made and that is not complete.
+    Those in C(busy) are locked while a module makes or restores something there. C(unfinished) is a checkpoint that is
+    not complete.
     """
     identity, directory = entry.id, entry.directory
     images = os.path.join(os.path.dirname(directory), "images")
@@ -90,7 +97,7 @@ def _now(entry: Entry, client: api.CheckpointClient) -> dict:
     return {
         "container": inspect["State"].get("Status", "unknown") if inspect else "absent",
         "id": inspect["Id"] if inspect else "",
-        "checkpoint": _images(entry) is not None,
+        "checkpoint": _whole(entry) is not None or _unfinished(entry) is not None,
         "same_boot": entry.boot == procfs.boot(),
         "programs": any(deploy.running(one["directory"]) for one in entry.transfers),
     }
@@ -108,13 +115,16 @@ def container_of(entry: Entry, client: api.CheckpointClient) -> dict | None:
     return inspect if inspect and inspect["State"].get("Status") == "created" else None
 
 
-def _images(entry: Entry) -> str | None:
-    """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
-    for folder in (*places(entry)["checkpoint"], *places(entry)["unfinished"]):
-        found = checkpoint_layout.find_file(folder, "inventory.img")
-        if found:
-            return os.path.dirname(found)
-    return None
+def _whole(entry: Entry) -> str | None:
+    """The folder of the complete checkpoint, or None where there is none."""
+    folder = places(entry)["checkpoint"][0]
+    return folder if os.path.isfile(os.path.join(folder, manifest.MANIFEST)) else None
+
+
+def _unfinished(entry: Entry) -> str | None:
+    """Folder of the images of a checkpoint that is not complete, as Docker has left them, or None."""
+    found = checkpoint_layout.find_file(places(entry)["unfinished"][0], "inventory.img")
+    return os.path.dirname(found) if found else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,15 +214,15 @@ def note_arrival(entry: Entry, client: api.CheckpointClient) -> None:
 # Rollback
 
 
-def rollback(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
+def rollback(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
     """The source has the container again, or the destination has none of it; the words that follow its name.
 
-    :param seconds: how long a restore from a checkpoint may take.
+    :param params: C(restore_timeout), and by which options Docker is connected to.
     :raises MigrationError: when the container could not go on, or must not; nothing was removed then.
     """
     _require_not_committed(entry)
     _keep_group_back(entry)
-    said = _resume_at_source(entry, client, seconds) if entry.role == SOURCE else _remove_at_destination(entry, client)
+    said = _resume_at_source(entry, client, params) if entry.role == SOURCE else _remove_at_destination(entry, client)
     clean_up(entry, keep=False)
     journal.close_entry(entry.id)
     return said
@@ -237,55 +247,92 @@ def _keep_group_back(entry: Entry) -> None:
         )
 
 
-def _resume_at_source(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
+def _resume_at_source(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
     """The container runs again as it did before the migration, with its restart policy."""
     inspect = container_of(entry, client)
     if not inspect:
-        return "is not there any more"
-    identity, policy = inspect["Id"], entry.restart_policy
-    if policy:
-        client.update_container(identity, restart_policy=policy)
-    state = inspect["State"]
-    if state.get("Paused"):
-        # Docker resumes only what is frozen, which CRIU may have left thawed.
-        with contextlib.suppress(OSError, runc.FreezeError):
-            runc.keep_frozen(identity)
-        client.unpause(identity)
-        return "was resumed and runs"
-    if state.get("Running"):
+        # All but its name may be there again.
+        return _restore(entry, client, params) if _is_interim(entry, client) else "is not there any more"
+    if not inspect["State"].get("Running"):
+        return _revive(entry, client, inspect, params)
+    _give_policy(entry, client, inspect)
+    if not inspect["State"].get("Paused"):
         return "runs on as before"
-    return _revive(entry, client, inspect, policy, seconds)
+    # Docker resumes only what is frozen, which CRIU may have left thawed.
+    with contextlib.suppress(OSError, runc.FreezeError):
+        runc.keep_frozen(inspect["Id"])
+    client.unpause(inspect["Id"])
+    return "was resumed and runs"
 
 
-def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
-    """What has ended goes on from its checkpoint; without one, its restart policy has its way."""
-    images = _images(entry)
-    # In live mode nothing here ever ends it.
-    if images and entry.mode == "cold":
-        _require_intact(entry)
-        root = api.daemon_facts(client)["root"]
-        checkpoint = docker_restore.Checkpoint(entry.id)
-        try:
-            docker_restore.from_checkpoint(client, root, inspect["Id"], images, checkpoint, seconds)
-        except RESTORE_FAILURES as error:
-            what = error.what if isinstance(error, MigrationError) else api.api_message(error)
-            raise MigrationError(
-                f"the container {entry.name} could not be resumed ({what})",
-                f"it stays frozen, its checkpoint is kept in {images}",
-                "mend the cause and run recover.yml",
-            ) from error
-        return "was resumed and runs"
-    if policy or restart_policy.to_hold(inspect, leave_running=False):
+def _give_policy(entry: Entry, client: api.CheckpointClient, inspect: dict) -> None:
+    if entry.restart_policy:
+        client.update_container(inspect["Id"], restart_policy=entry.restart_policy)
+
+
+def _is_interim(entry: Entry, client: api.CheckpointClient) -> bool:
+    """Whether a restore was interrupted before what it has restored could take the place of the container."""
+    folder = _whole(entry)
+    return bool(folder and Replacement(client, manifest.load(folder).container.name, None).interim())
+
+
+def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, params: dict[str, Any]) -> str:
+    """What has ended goes on from its checkpoint; without one, its restart policy has its way.
+
+    In live mode nothing here ever ends it, nor does our OCI runtime before the checkpoint is complete.
+    """
+    if entry.mode == "cold" and _whole(entry):
+        return _restore(entry, client, params)
+    _give_policy(entry, client, inspect)
+    images = _unfinished(entry) if entry.mode == "cold" else None
+    if images and _is_docker_used(client, params):
+        return _restore_unfinished(entry, client, inspect["Id"], images, params["restore_timeout"])
+    if entry.restart_policy or restart_policy.to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return STARTED_ANEW
     return "has ended, with nothing to resume it from"
 
 
-def _require_intact(entry: Entry) -> None:
-    """Images of a checkpoint that is complete are verified. Docker's own, which it was not made of yet, cannot be."""
+def _restore(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
+    """It goes on from its complete checkpoint, with the restart policy that is in there."""
     folder = places(entry)["checkpoint"][0]
-    if os.path.exists(os.path.join(folder, manifest.MANIFEST)):
-        manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
+    wanted = {"path": folder, "name": None, "state": "present", "migration": None, "encryption_key": None}
+    warnings: list[str] = []
+    with _kept(entry, folder):
+        reader.run(Request({**params, **wanted}, False, warnings.append, time.time()), client)
+    return "; ".join(["was resumed and runs", *warnings])
+
+
+def _is_docker_used(client: api.CheckpointClient, params: dict[str, Any]) -> bool:
+    """Whether cold mode goes through Docker's own checkpoints here."""
+    return ways.way(api.daemon_facts(client), bool(socket_of(params))) == ways.THROUGH_DOCKER
+
+
+def _restore_unfinished(
+    entry: Entry, client: api.CheckpointClient, container_id: str, images: str, seconds: int
+) -> str:
+    """It goes on from the images that Docker has left, which cannot be verified."""
+    root, checkpoint = api.daemon_facts(client)["root"], docker_restore.Checkpoint(entry.id)
+    with _kept(entry, images):
+        docker_restore.from_checkpoint(client, root, container_id, images, checkpoint, seconds)
+    return "was resumed and runs"
+
+
+@contextlib.contextmanager
+def _kept(entry: Entry, folder: str) -> Iterator[None]:
+    """Tells of a restore that fails within: nothing was removed.
+
+    :raises MigrationError: when it fails.
+    """
+    try:
+        yield
+    except RESTORE_FAILURES as error:
+        what = error.what if isinstance(error, MigrationError) else api.api_message(error)
+        raise MigrationError(
+            f"the container {entry.name} could not be resumed ({what})",
+            f"it stays frozen, its checkpoint is kept in {folder}",
+            "mend the cause and run recover.yml",
+        ) from error
 
 
 def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
@@ -294,7 +341,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     if inspect:
         runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
-        shutil.rmtree(os.path.join(armed_start.RUNTIME, inspect["Id"]), ignore_errors=True)
+        armed_start.forget(inspect["Id"])
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
     for folder in entry.made.get("folders", []):

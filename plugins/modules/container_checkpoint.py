@@ -10,9 +10,12 @@ module: container_checkpoint
 short_description: Checkpoint a running Docker container
 version_added: 0.1.0
 description:
-  - Freezes a running container through Docker's checkpoint API and writes a checkpoint, from which
-    M(fog.migration.container_restore) makes the container again, on this or on another host.
-  - Whatever version of Docker wrote it, a checkpoint has one format. It is a folder with CRIU's images (C(criu/)), the
+  - Freezes a running container and writes a checkpoint, from which M(fog.migration.container_restore) makes the
+    container again, on this or on another host.
+  - It does so through the container's OCI runtime where the host has that of the role C(fog.migration.runtime), with
+    Docker 19.03 or newer at a Unix socket. Elsewhere it does so through Docker's checkpoint API, which needs Docker's
+    experimental mode.
+  - Whichever way it was written, a checkpoint has one format. It is a folder with CRIU's images (C(criu/)), the
     container's configuration (C(container.json)), its root file system diff (C(rootfs.diff)) and a manifest
     (C(manifest.json)) with the size and the SHA-256 of every file and with what the checkpoint was taken from.
   - A checkpoint holds everything that was in the container's memory, secrets included. It belongs to root, mode 0700,
@@ -75,7 +78,7 @@ options:
       - The folder has one file with everything in it then, by C(openssl) with AES-256-CTR, and a manifest that is
         authenticated with HMAC-SHA256. Both keys come from this one by scrypt. What the manifest tells, names, image
         and versions among it, can still be read.
-      - Docker writes a checkpoint in clear before it can be encrypted. What was written is deleted, but a file system
+      - A checkpoint is written in clear before it can be encrypted. What was written is deleted, but a file system
         may keep deleted blocks.
       - Only for O(state=present) without O(channel), and for O(state=encrypted).
     type: str
@@ -147,6 +150,8 @@ options:
   migration:
     description:
       - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal).
+      - Through the OCI runtime, the container then does not end, but stays paused with its memory until the migration
+        is settled.
     type: str
   leave_running:
     description:
@@ -154,6 +159,8 @@ options:
       - With V(true) it is paused until its files are saved as well, so that they are of the same instant as its memory.
         Docker before 18.09 does not checkpoint what is paused; there, files written right after the checkpoint may be
         newer than the memory.
+      - With V(false) it ends. Through the OCI runtime it does so when the checkpoint is complete, and stays paused
+        until then, so that it runs on whatever fails.
     type: bool
     default: false
   force:
@@ -168,7 +175,8 @@ options:
     default: 1
   checkpoint_timeout:
     description:
-      - Seconds that Docker may take for the checkpoint.
+      - Seconds that the dump of the container's memory may take. What takes longer goes on, and nothing of it is
+        undone; the message tells how to go on from there.
     type: int
     default: 900
 notes:
@@ -260,7 +268,8 @@ path:
 manifest:
   description:
     - The manifest without its lists of files and of the processor's features. C(container) is what was checkpointed,
-      C(docker), C(criu), C(host), C(kernel) and C(architecture) tell where.
+      C(docker), C(criu), C(host), C(kernel) and C(architecture) tell where. C(way) tells how the memory was dumped,
+      V(runtime) or V(docker).
   returned: when the checkpoint is there
   type: dict
   sample:
@@ -269,6 +278,7 @@ manifest:
     created: "2026-11-21T04:15:00Z"
     exit: true
     container: {id: 4f9d..., name: looper100, image: "sha256:1c35...", image_tags: ["busybox:lab"]}
+    way: runtime
     docker: {version: 26.1.5, api_version: "1.45", storage_driver: overlay2}
     criu: {version: 4.2.1}
     kernel: 6.12.0
@@ -304,8 +314,8 @@ files:
   sample: 33
 seconds:
   description:
-    - Seconds taken by Docker's checkpoint (C(checkpoint)), by the root file system diff (C(rootfs)), by the checksums
-      (C(manifest)), and from the order to freeze to the end (C(total)).
+    - Seconds taken by the dump of the memory (C(checkpoint)), by the root file system diff (C(rootfs)), by the
+      checksums (C(manifest)), and from the order to freeze to the end (C(total)).
     - With O(channel), those of the freeze (C(pause), C(dump)), of the way of the last files (C(files)) and of the
       images (C(send)), of the restore as the destination measured it (C(restore)), and all of it by the source's clock
       (C(downtime)), with O(others) also until it waited for them (C(together)); and from then on until no page was

@@ -14,7 +14,12 @@ description:
     it from there, so that it goes on where it was frozen.
   - The container gets the image by ID, and command, environment, labels, limits, ports, mounts, networks and whatever
     else Docker's inspect data told of it.
-  - Where the container of the checkpoint itself is still there, stopped, it is resumed in place.
+  - It is restored through the OCI runtime of the role C(fog.migration.runtime) where the host has that, with Docker
+    19.03 or newer at a Unix socket, whichever way the checkpoint was made. Elsewhere Docker starts it from the
+    checkpoint, which needs its experimental mode, and a Docker older than 28.
+  - Where the container of the checkpoint itself is still there, stopped, it is resumed in place. Docker starts a
+    container with the OCI runtime that it was made for, so where that is not ours, another container is made in its
+    place, with its volumes and its log. The old one is removed once the new one runs.
   - The checkpoint is verified against its manifest first. A restore that fails or does not end in time leaves no
     container behind.
 author:
@@ -148,7 +153,7 @@ container:
       type: str
       sample: sha256:1c35c4412082...
     in_place:
-      description: Whether the stopped container itself was resumed, rather than a new one made.
+      description: Whether the stopped container itself was resumed, rather than a new one made, in its place perhaps.
       type: bool
       sample: false
 statistics:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from support import daemons
 from support import lab as lab_module
 
 
@@ -78,6 +79,13 @@ def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
     _clear(the_lab)
     yield the_lab
     _clear(the_lab)
+
+
+@pytest.fixture(params=["runtime", "docker"])
+def way(lab, request) -> Iterator[str]:
+    """The way in which cold mode freezes and restores: through our OCI runtime, or through Docker without it."""
+    with daemons.without_runtime(lab, *(lab.servers() if request.param == "docker" else [])):
+        yield request.param
 
 
 @pytest.fixture

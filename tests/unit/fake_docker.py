@@ -107,6 +107,10 @@ class Docker:
         self.do("create", name)
         return "f00"
 
+    def rename(self, container, name):
+        self.do("rename", name)
+        self.there[container]["Name"] = f"/{name}"
+
     def remove_container(self, container, v=False, force=False):
         self.do("remove", container)
         del self.there[container]

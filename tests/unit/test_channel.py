@@ -17,13 +17,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
-    armed_start,
-    config,
-    moving_container,
-    source_requests,
-    stopped_restore,
-)
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     DestinationSettings,
@@ -32,6 +26,11 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_requests import Request
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock, restore_network
+from ansible_collections.fog.migration.plugins.module_utils.runtime import (
+    armed_start,
+    frozen_container,
+    stopped_restore,
+)
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 
 IMAGE = b"registers"
@@ -99,7 +98,7 @@ def done(tmp_path, monkeypatch):
 
     monkeypatch.setattr(armed_start, "RUNTIME", str(tmp_path / "runtime"))
     monkeypatch.setattr(armed_start, "DockerStart", Runtime)
-    monkeypatch.setattr(moving_container, "Dump", Dump)
+    monkeypatch.setattr(frozen_container, "Dump", Dump)
     monkeypatch.setattr(network_lock, "NetworkLock", lambda _container: Network(log, "source"))
     monkeypatch.setattr(restore_network, "RestoreNetwork", lambda _folder: Network(log, "destination"))
     monkeypatch.setattr(engine, "call", call)

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import dump_root
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump_root
 
 NAME = "org.criu.config"
 

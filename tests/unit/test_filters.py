@@ -174,6 +174,8 @@ def failed(change_source=None, change_destination=None, **options):
     return [check["check"] for check in checks if check["status"] == "failed"]
 
 
+# A server without our OCI runtime.
+BY_DOCKER = {"docker.runtimes": ["runc"]}
 MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
 OPEN = Entry("looper100-1", "source", "4f9d", "looper100", "a", "b", "precopy", "/var/lib/checkpoints").to_json()
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
@@ -185,7 +187,12 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
     [
         ({}, {}, {}, []),
         ({"container.refusal": "it is paused", "container.remedy": "resume it"}, {}, {}, ["container"]),
-        ({}, {"docker.experimental": False}, {}, ["experimental"]),
+        ({}, {"docker.experimental": False}, {}, []),
+        ({}, {"docker.experimental": False, **BY_DOCKER}, {}, ["restore"]),
+        ({}, {"docker.version": "28.5.2"}, {}, []),
+        ({}, {"docker.version": "28.5.2", **BY_DOCKER}, {}, ["restore"]),
+        ({}, {"docker.version": "28.5.2", **BY_DOCKER}, {"mode": "precopy"}, ["runtime"]),
+        ({}, {"docker.version": "27.5.1", **BY_DOCKER}, {}, []),
         ({"docker.version": "17.09.1-ce"}, {}, {}, ["docker_version"]),
         ({}, {"docker.version": "17.09.1-ce"}, {}, []),
         ({"docker.sdk": False}, {}, {}, ["docker_sdk"]),
@@ -239,7 +246,9 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
             {"mode": "precopy"},
             ["container"],
         ),
-        ({"container.memory": 4 * 10**9}, {}, {"mode": "cold"}, ["space_source", "space_destination"]),
+        ({"container.memory": 4 * 10**9}, {}, {"mode": "cold"}, []),
+        ({"container.memory": 4 * 10**9, **BY_DOCKER}, {}, {"mode": "cold"}, ["space_source"]),
+        ({"container.memory": 4 * 10**9}, BY_DOCKER, {"mode": "cold"}, ["space_destination"]),
         ({"container.memory": 4 * 10**9}, {}, {"mode": "precopy"}, []),
         (ON_LAN, {"networks": ["lan"], "segments": {"lan": LAN}}, {}, []),
         (ON_LAN, {"networks": ["lan"], "segments": {}}, {}, ["addresses"]),
@@ -254,14 +263,17 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         (IN_FRONT, HAS_FRONT, {"networks": "existing"}, []),
         (IN_FRONT, {**HAS_FRONT, "network_settings": {"front": {**FRONT, "driver": "ipvlan"}}}, {}, ["networks"]),
         ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),
-        ({"container.connections": [OVER]}, {}, {"mode": "cold"}, ["connections"]),
-        ({"container.connections": [OVER]}, {}, {"mode": "cold", "ignore": ["connections"]}, []),
+        ({"container.connections": [OVER]}, {}, {"mode": "cold"}, []),
+        ({"container.connections": [OVER], **BY_DOCKER}, {}, {"mode": "cold"}, ["connections"]),
+        ({"container.connections": [OVER]}, BY_DOCKER, {"mode": "cold"}, ["connections"]),
+        ({"container.connections": [OVER]}, BY_DOCKER, {"mode": "cold", "ignore": ["connections"]}, []),
         ({"container.bound": ["172.17.0.2:80"]}, {}, {}, ["bound"]),
         ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
         ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
         ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
         ({"container.shm_outside": 4096}, {}, {"mode": "precopy"}, ["shared_memory"]),
-        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, ["mounts"]),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, []),
+        ({"container.linked_mounts": ["/sbin/docker-init"]}, BY_DOCKER, {"mode": "cold"}, ["mounts"]),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "precopy"}, []),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],

@@ -79,8 +79,8 @@ GOOD = {"size": 1, "sha256": "0" * 64}
         "null",
         "[" * 100000,
         '{"format": "fog.migration/checkpoint", "version": 1, "container": {}, "files": {}}',
-        '{"format": "fog.migration/checkpoint", "version": 2, "container": {}, "files": []}',
-        '{"format": "fog.migration/checkpoint", "version": 2, "container": {}, "files": {}}',
+        '{"format": "fog.migration/checkpoint", "version": 3, "container": {}, "files": []}',
+        '{"format": "fog.migration/checkpoint", "version": 3, "container": {}, "files": {}}',
         with_files({"/etc/passwd": GOOD}),
         with_files({"../up": GOOD}),
         with_files({"a/../../up": GOOD}),
@@ -104,10 +104,10 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path):
         _manifest.load(str(tmp_path / "absent"))
 
 
-# What was written by this collection on 28 November 2026: as a whole, with what has changed, and without memory.
+# What this collection writes: as a whole, with what has changed, and without memory.
 WHOLE = {
     "format": "fog.migration/checkpoint",
-    "version": 2,
+    "version": 3,
     "id": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c1",
     "name": "checkpoint100",
     "created": "2026-11-21T04:15:00Z",
@@ -121,17 +121,18 @@ WHOLE = {
     "cpu_features": ["sse"],
     "files_alone": ["/etc/one"],
     "statistics": {"frozen_time": 52011},
+    "way": "runtime",
     "mounts": {"/data": "mount-0.diff", "/etc/one": "mount-1.diff"},
     "files": {"container.json": {"size": 2, "sha256": "0" * 64, "mode": 0o600}},
 }
-FIRST = {name: one for name, one in WHOLE.items() if name not in ("files_alone", "mounts")}
+WITHOUT_MEMORY = {name: one for name, one in WHOLE.items() if name != "way"}
 KEPT = [
     WHOLE,
     {**WHOLE, "since": "0b6f4a52-8f0c-4b52-a5c7-4f6c54c0a7c2", "differences": ["/data"]},
-    {**WHOLE, "prepared": True, "mounts": {"/data": None}, "statistics": {}},
+    {**WITHOUT_MEMORY, "prepared": True, "mounts": {"/data": None}, "statistics": {}},
+    {**WHOLE, "way": "docker"},
     {**WHOLE, "encryption": {"method": "rot13"}},
-    # Before there were mounts, and with what a later version may tell.
-    FIRST,
+    # With what a later version may tell.
     {**WHOLE, "later": [1]},
 ]
 
@@ -149,8 +150,8 @@ def test_what_was_written_is_read_and_written_as_it_was(kept, tmp_path):
     ("more", "complaint"),
     [
         ({"format": "tar"}, "it is not a checkpoint's manifest"),
-        ({"version": 1}, "it has format version 1, this collection reads version 2"),
-        ({"version": 3}, "it has format version 3, this collection reads version 2"),
+        ({"version": 2}, "it has format version 2, this collection reads version 3"),
+        ({"version": 4}, "it has format version 4, this collection reads version 3"),
         ({"id": "../x"}, "it gives no id"),
         ({"name": "a/b"}, "it gives no name of a checkpoint"),
         ({"created": 7}, "it does not tell when and on what it was made"),
@@ -158,6 +159,8 @@ def test_what_was_written_is_read_and_written_as_it_was(kept, tmp_path):
         ({"cpu_features": "sse"}, "it does not tell when and on what it was made"),
         ({"exit": 1}, "it does not tell how it was made"),
         ({"prepared": "yes"}, "it does not tell how it was made"),
+        ({"way": "podman"}, "it does not tell how it was made"),
+        ({"way": ["docker"]}, "it does not tell how it was made"),
         ({"statistics": []}, "it does not tell how it was made"),
         ({"docker": {"version": "26.1.5"}}, "it tells too little or too much of Docker"),
         ({"docker": {"version": 26}}, "it does not tell by which Docker it was made"),

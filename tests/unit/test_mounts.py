@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
-from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import volume_arguments
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import volume_arguments, with_volumes_of
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
@@ -106,6 +106,33 @@ def test_a_volume_is_made_as_it_was():
         "driver_opts": {"type": "tmpfs"},
         "labels": None,
     }
+
+
+ANONYMOUS = {"Type": "volume", "Name": "a" * 64, "Source": "/v/a", "Destination": "/data"}
+NAMED = {"Type": "volume", "Name": "named", "Source": "/v/named", "Destination": "/srv"}
+
+
+@pytest.mark.parametrize(
+    ("host", "binds", "listed"),
+    [
+        ({"Binds": ["named:/srv"]}, ["named:/srv", "a" * 64 + ":/data"], []),
+        ({"Binds": None, "Mounts": None}, ["a" * 64 + ":/data"], []),
+        (
+            {
+                "Mounts": [
+                    {"Type": "volume", "Target": "/data"},
+                    {"Type": "volume", "Target": "/srv", "Source": "named"},
+                ]
+            },
+            [],
+            ["a" * 64, "named"],
+        ),
+    ],
+)
+def test_the_volumes_of_another_one(host, binds, listed):
+    made = with_volumes_of({"HostConfig": host, "Id": "new"}, {"Mounts": [ANONYMOUS, NAMED]})
+    assert made["HostConfig"]["Binds"] == binds and made["Id"] == "new"
+    assert [one["Source"] for one in made["HostConfig"]["Mounts"]] == listed
 
 
 def test_the_file_system_of_a_path():

@@ -48,6 +48,22 @@ def docker(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def with_runtime(docker, monkeypatch):
+    """The same Docker, which has our OCI runtime and no experimental mode."""
+    docker.runtimes["fog-runc"] = {}
+    docker.experimental = False
+
+    def start(docker_socket, container, images, _seconds):
+        docker.do("runtime", container)
+        assert docker_socket == "/var/run/docker.sock" and os.path.exists(os.path.join(images, "inventory.img"))
+        docker.state(container).update(Running=True, Status="running")
+        return [], {"restore_time": 7}
+
+    monkeypatch.setattr(reader.runtime_restore, "from_images", start)
+    return docker
+
+
+@pytest.fixture
 def path(tmp_path):
     """A checkpoint on disk."""
     path = tmp_path / "c1"
@@ -123,6 +139,82 @@ def test_in_place_a_failure_leaves_it_stopped(docker, asked):
         reader.run(asked(), docker)
     assert failure.value.state == "the container is stopped as before, the checkpoint is kept"
     assert list(docker.there) == [ID]
+
+
+def test_through_the_runtime_it_is_made_for_it(with_runtime, asked):
+    result = reader.run(asked(), with_runtime)
+    assert with_runtime.events == [("create", "looper"), ("runtime", "f00"), ("policy", "always")]
+    assert with_runtime.there["f00"]["HostConfig"]["Runtime"] == "fog-runc"
+    assert result["statistics"] == {"restore_time": 7}
+
+
+def stopped(runtime="runc", **more):
+    """The container of the checkpoint, stopped."""
+    host = {**INSPECT["HostConfig"], "Runtime": runtime}
+    return {**INSPECT, "State": {"Running": False, "Pid": 0}, "HostConfig": host, **more}
+
+
+def test_through_the_runtime_what_was_made_for_it_is_resumed_where_it_is(with_runtime, asked):
+    with_runtime.add(stopped("fog-runc"))
+    assert reader.run(asked(), with_runtime)["container"]["in_place"]
+    assert with_runtime.events == [("runtime", ID), ("policy", "always")]
+
+
+def test_through_the_runtime_another_one_takes_the_place_of_what_was_not(with_runtime, asked):
+    with_runtime.add(stopped())
+    assert reader.run(asked(check_mode=True), with_runtime)["changed"] and with_runtime.events == []
+    result = reader.run(asked(), with_runtime)
+    assert result["container"] == {"id": "f00", "name": "looper", "image": IMAGE, "in_place": False}
+    before = [("create", "looper.restored"), ("runtime", "f00")]
+    assert with_runtime.events == [*before, ("remove", ID), ("rename", "looper"), ("policy", "always")]
+    assert not reader.run(asked(), with_runtime)["changed"]
+
+
+def test_a_place_is_kept_until_another_one_runs(with_runtime, asked):
+    with_runtime.add(stopped())
+    with_runtime.failing["runtime"] = MigrationError("CRIU failed")
+    with pytest.raises(MigrationError) as failure:
+        reader.run(asked(), with_runtime)
+    assert failure.value.state == "the container is stopped as before, the checkpoint is kept"
+    assert list(with_runtime.there) == [ID]
+
+
+@pytest.mark.parametrize("old", [[], [stopped()]])
+def test_a_place_that_was_not_taken_to_the_end_is_taken(with_runtime, asked, old):
+    reader.run(asked(name="looper.restored"), with_runtime)
+    for inspect in old:
+        with_runtime.add(inspect)
+    del with_runtime.events[:]
+    assert reader.run(asked(), with_runtime)["container"]["id"] == "f00"
+    removed = [("remove", ID)] if old else []
+    assert with_runtime.events == [*removed, ("rename", "looper"), ("policy", "always")]
+
+
+def test_what_was_made_for_a_place_and_does_not_run_is_made_anew(with_runtime, asked):
+    with_runtime.add(stopped())
+    with_runtime.add(stopped("fog-runc", Id="bee", Name="/looper.restored"))
+    reader.run(asked(), with_runtime)
+    assert with_runtime.events[:2] == [("remove", "bee"), ("create", "looper.restored")]
+
+
+def test_locks_that_docker_would_lose_are_refused(docker, asked, path, monkeypatch):
+    (path / "criu" / reader.docker_restore.LOCKS).write_bytes(b"lock")
+    write(path)
+    monkeypatch.setattr(reader.tool, "configuration", lambda: "tcp-established\n")
+    with pytest.raises(MigrationError, match="looper holds locks on files, which would be lost here"):
+        reader.run(asked(), docker)
+    monkeypatch.setattr(reader.tool, "configuration", lambda: "file-locks\n")
+    assert reader.run(asked(), docker)["changed"]
+
+
+def test_a_docker_that_starts_nothing_from_checkpoints_is_refused(docker, asked):
+    docker.experimental = False
+    with pytest.raises(MigrationError, match="neither the OCI runtime fog-runc nor experimental mode"):
+        reader.run(asked(), docker)
+    docker.version = lambda: {"Version": "28.5.2", "ApiVersion": "1.51", "Experimental": True}
+    with pytest.raises(MigrationError, match=r"Docker 28\.5\.2 cannot start a container from a checkpoint by itself"):
+        reader.run(asked(), docker)
+    assert docker.events == []
 
 
 def test_a_restart_policy_that_does_not_come_back_is_a_warning(docker, asked):

@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+
+import checkpoints
 import pytest
 from fake_docker import ID, Docker
 
 from ansible_collections.fog.migration.plugins.module_utils import recovery
+from ansible_collections.fog.migration.plugins.module_utils.docker import options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import TransitionRefused
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
+PARAMS = {**options.DEFAULTS, "restore_timeout": 1}
 # How an entry of the source comes into its states.
 WAY = {
     State.RESERVED: [],
@@ -69,15 +75,90 @@ def test_what_was_committed_meanwhile_is_not_undone_at_the_source(docker, opened
     decided = opened("source", State.HANDED_OVER)
     entry = journal.note("looper-1", stage="commitment", owner="destination")
     with pytest.raises(MigrationError, match=r"^looper was committed at fog2$"):
-        recovery.rollback(decided, docker, 1)
+        recovery.rollback(decided, docker, PARAMS)
     assert (docker.events, journal.load(entry.id)) == ([], entry)
 
 
 @pytest.mark.parametrize("state", [State.RESERVED, State.TAKEN_BACK, State.HANDED_OVER])
 def test_what_was_not_committed_runs_on_at_the_source(docker, opened, state):
     entry = opened("source", *WAY[state])
-    assert recovery.rollback(entry, docker, 1) == "runs on as before"
+    assert recovery.rollback(entry, docker, PARAMS) == "runs on as before"
     assert (list(docker.there), journal.entries()) == ([ID], [])
+
+
+@pytest.fixture
+def restored(monkeypatch):
+    """The paths from which a container was restored."""
+    paths = []
+    monkeypatch.setattr(recovery.reader, "run", lambda request, _client: paths.append(request.params["path"]))
+    monkeypatch.setattr(recovery.docker_restore, "from_checkpoint", lambda *words: paths.append(words[3]))
+    return paths
+
+
+def whole(entry):
+    """The complete checkpoint of a migration."""
+    folder = recovery.places(entry)["checkpoint"][0]
+    os.makedirs(folder)
+    (pathlib.Path(folder) / "looper.txt").touch()
+    checkpoints.describe(folder)
+    return folder
+
+
+@pytest.mark.parametrize("runtimes", [["runc"], ["runc", "fog-runc"]])
+def test_what_has_ended_goes_on_from_a_whole_checkpoint(docker, opened, restored, runtimes):
+    docker.runtimes = dict.fromkeys(runtimes)
+    docker.state()["Running"] = False
+    entry = opened("source", State.HANDED_OVER, mode="cold")
+    folder = whole(entry)
+    assert recovery.rollback(entry, docker, PARAMS) == "was resumed and runs"
+    assert restored == [folder] and not os.path.exists(folder)
+
+
+@pytest.mark.parametrize(("runtimes", "by_docker"), [(["runc"], True), (["runc", "fog-runc"], False)])
+def test_only_dockers_unfinished_checkpoints_are_of_use(docker, opened, restored, runtimes, by_docker):
+    docker.runtimes = dict.fromkeys(runtimes)
+    docker.state()["Running"] = False
+    docker.there[ID]["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    entry = opened("source", mode="cold")
+    images = pathlib.Path(recovery.places(entry)["unfinished"][0], "criu")
+    images.mkdir(parents=True)
+    (images / "inventory.img").touch()
+    said = "was resumed and runs" if by_docker else "has ended, with nothing to resume it from"
+    assert recovery.rollback(entry, docker, PARAMS) == said
+    assert restored == ([str(images)] if by_docker else [])
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_has_lost_its_name_on_the_way_is_found(docker, opened, restored, runs):
+    entry = opened("source", State.HANDED_OVER, mode="cold")
+    whole(entry)
+    del docker.there[ID]
+    docker.add({"Id": "f00", "Name": "/n.restored", "State": {"Running": runs}})
+    said = "was resumed and runs" if runs else "is not there any more"
+    assert (recovery.rollback(entry, docker, PARAMS), len(restored)) == (said, runs)
+
+
+def test_a_restore_that_fails_leaves_everything(docker, opened, restored, monkeypatch):
+    def fail(_request, _client):
+        raise MigrationError("CRIU failed")
+
+    docker.state()["Running"] = False
+    entry = opened("source", mode="cold")
+    folder = whole(entry)
+    monkeypatch.setattr(recovery.reader, "run", fail)
+    with pytest.raises(MigrationError, match=r"looper could not be resumed \(CRIU failed\)") as failure:
+        recovery.rollback(entry, docker, PARAMS)
+    assert failure.value.state == f"it stays frozen, its checkpoint is kept in {folder}"
+    assert journal.load(entry.id) and os.path.exists(folder) and docker.events == []
+
+
+def test_what_is_paused_is_resumed(docker, opened, monkeypatch):
+    monkeypatch.setattr(recovery.runc, "keep_frozen", lambda _container: docker.do("freeze"))
+    docker.state()["Paused"] = True
+    entry = opened("source", State.HANDED_OVER, mode="cold", restart_policy={"Name": "always"})
+    whole(entry)
+    assert recovery.rollback(entry, docker, PARAMS) == "was resumed and runs"
+    assert docker.events == [("policy", "always"), ("freeze",), ("unpause",)]
 
 
 @pytest.mark.parametrize(
@@ -109,5 +190,5 @@ def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
     entry = opened("source")
     if other:
         opened("source", id=other, container="other", name="db")
-    assert recovery.rollback(entry, docker, 1) == "runs on as before"
+    assert recovery.rollback(entry, docker, PARAMS) == "runs on as before"
     assert left.exists() == (other == "db-1")

@@ -9,12 +9,14 @@ import pytest
 from inspected import INSPECT, changed
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import refusals
+from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 
 DAEMON = {"version": "26.1.5", "experimental": True}
+RUNTIME, DOCKER = ways.WAYS
 
 
 def test_a_running_container_is_not_refused():
-    assert refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, leave_running=False) is None
+    assert refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, goes_on=False) is None
 
 
 @pytest.mark.parametrize(
@@ -30,16 +32,17 @@ def test_a_running_container_is_not_refused():
         (changed("HostConfig.AutoRemove", True), {}, "4.2", "--rm"),
         (INSPECT, {"version": "17.12.0-ce"}, "4.2", "leaves a container running"),
         (INSPECT, {"version": "18.06.3-ce"}, "4.2", "leaves a container running"),
+        (INSPECT, {"version": "28.5.2"}, "4.2", "Docker 28.5.2 cannot start a container from a checkpoint by itself"),
     ],
 )
 def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
-    what, remedy = refusals.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, leave_running=False)
+    what, remedy = refusals.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, goes_on=False)
     assert reason in what
     assert remedy
 
 
 def test_processes_of_other_users_where_their_limits_cannot_be_read():
-    assert "CAP_SYS_RESOURCE" in refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, leave_running=False)[0]
+    assert "CAP_SYS_RESOURCE" in refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, goes_on=False)[0]
 
 
 @pytest.mark.parametrize(
@@ -48,23 +51,38 @@ def test_processes_of_other_users_where_their_limits_cannot_be_read():
         (changed("Config.Tty", True), "19.03.0"),
         (INSPECT, "17.09.1-ce"),
         (INSPECT, "18.09.0"),
-        (INSPECT, "dev"),
+        (INSPECT, "27.5.1"),
     ],
 )
 def test_versions_that_can(inspect, version):
-    assert (
-        refusals.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, leave_running=False) is None
-    )
+    assert refusals.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, goes_on=False) is None
 
 
 def test_what_was_stopped_cannot_be_dumped():
-    what, remedy = refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, leave_running=True, stopped=["vi"])
+    what, remedy = refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, goes_on=True, stopped=["vi"])
     assert "(vi)" in what and "SIGCONT" in remedy
 
 
 def test_leave_running_allows_what_only_an_exit_would_spoil():
     inspect = changed("HostConfig.AutoRemove", True)
-    assert (
-        refusals.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, leave_running=True)
-        is None
-    )
+    assert refusals.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, goes_on=True) is None
+
+
+@pytest.mark.parametrize("daemon", [{"experimental": False}, {"version": "28.5.2"}, {"version": "18.06.3-ce"}])
+def test_what_only_dockers_own_checkpoints_cannot(daemon):
+    daemon = {**DAEMON, **daemon}
+    assert refusals.checkpoint_refusal(INSPECT, daemon, "4.2", False, goes_on=False, way=DOCKER)
+    assert refusals.checkpoint_refusal(INSPECT, daemon, "4.2", False, goes_on=False, way=RUNTIME) is None
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+def test_what_goes_on_may_be_of_a_docker_that_brings_nothing_back(way):
+    daemon = {**DAEMON, "version": "28.5.2"}
+    assert refusals.checkpoint_refusal(INSPECT, daemon, "4.2", False, goes_on=True, way=way) is None
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+def test_what_is_deleted_when_it_ends_must_not_end(way):
+    inspect = changed("HostConfig.AutoRemove", True)
+    assert "--rm" in refusals.checkpoint_refusal(inspect, DAEMON, "4.2", False, goes_on=False, way=way)[0]
+    assert refusals.checkpoint_refusal(inspect, DAEMON, "4.2", False, goes_on=True, way=way) is None

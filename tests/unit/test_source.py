@@ -25,7 +25,8 @@ def handed_over(tmp_path):
     there.write_json(framing.HELLO, framing.greeting("destination"))
     source = Source(Frames(here_in, here_out, 10), SourceSettings("c", str(tmp_path), str(tmp_path / "nothing.sock")))
     source.link.open()
-    source.container.state = "handed over"
+    source.container.is_paused = True
+    source.container.note_handover()
     yield source, there, there_out
     os.close(there_out)
 

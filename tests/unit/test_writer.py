@@ -13,9 +13,16 @@ import pytest
 from fake_docker import ID, Asked, Docker
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import operations
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_dump, manifest, target, writer
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
+    docker_dump,
+    freeze,
+    manifest,
+    runtime_dump,
+    target,
+    writer,
+)
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import Folder
-from ansible_collections.fog.migration.plugins.module_utils.docker import api
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.operations import options
 
@@ -24,7 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.operations import op
 def docker(tmp_path, monkeypatch):
     work = tmp_path / "work"
     monkeypatch.setattr(docker_dump.containerd, "collect_garbage", lambda: None)
-    monkeypatch.setattr(docker_dump.tempfile, "mkdtemp", lambda **_more: work.mkdir() or str(work))
+    monkeypatch.setattr(freeze.tempfile, "mkdtemp", lambda **_more: work.mkdir() or str(work))
     monkeypatch.setattr(target.tool, "version", lambda: "4.2.1")
     (tmp_path / "root").mkdir()
     docker = Docker(tmp_path / "root")
@@ -35,6 +42,65 @@ def docker(tmp_path, monkeypatch):
         return [], {}
 
     monkeypatch.setattr(docker_dump.docker_restore, "from_checkpoint", resume)
+    return docker
+
+
+class Network:
+    """The container's network, with which nothing is done."""
+
+    def prepare(self):
+        pass
+
+    drain_pending = prepare
+
+    def detach_sockets(self, _images):
+        pass
+
+
+class Frozen:
+    """A container that is frozen through its OCI runtime; C(dump) is what its dump does."""
+
+    docker: Docker
+
+    def __init__(self, container, _docker_socket, images, work):
+        self.id, self.images, self.work, self.network = container, images, work, Network()
+
+    def __getattr__(self, name):
+        return lambda: self.docker.do(name)
+
+    def start_dump(self, lazy):
+        with open(os.path.join(self.images, "inventory.img"), "wb") as stream:
+            stream.write(b"memory")
+        return Dumping(self.docker)
+
+    def end(self):
+        self.docker.do("end")
+        self.docker.state(self.id)["Running"] = False
+
+
+class Dumping:
+    """A dump, which has ended unless Docker says otherwise."""
+
+    def __init__(self, docker):
+        self.docker = docker
+
+    def join(self, _seconds):
+        pass
+
+    def is_alive(self):
+        return "forever" in self.docker.failing
+
+    def wait(self):
+        self.docker.do("dump")
+
+
+@pytest.fixture
+def with_runtime(docker, monkeypatch):
+    """The same Docker, which has our OCI runtime and no experimental mode."""
+    docker.runtimes["fog-runc"] = {}
+    docker.experimental = False
+    monkeypatch.setattr(Frozen, "docker", docker, raising=False)
+    monkeypatch.setattr(runtime_dump, "FrozenContainer", Frozen)
     return docker
 
 
@@ -75,7 +141,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("state", "more"), [("present", []), ("prepared", ["prepared"])])
+@pytest.mark.parametrize(("state", "more"), [("present", ["way"]), ("prepared", ["prepared"])])
 def test_what_a_manifest_tells(docker, asked, folder, state, more):
     result = writer.run(asked(state=state), docker)
     with open(os.path.join(folder.path, "manifest.json"), encoding="utf-8") as stream:
@@ -118,7 +184,7 @@ def test_check_mode_refuses_and_does_nothing(docker, asked, folder):
     }
     assert not os.path.exists(folder.directory)
     docker.experimental = False
-    with pytest.raises(MigrationError, match="experimental mode"):
+    with pytest.raises(MigrationError, match="neither the OCI runtime fog-runc nor experimental mode"):
         writer.run(asked(check_mode=True), docker)
 
 
@@ -155,10 +221,69 @@ def test_what_cannot_go_on_is_kept(docker, asked, folder, monkeypatch):
 
 def test_what_docker_goes_on_with_is_not_touched(docker, asked, folder):
     docker.failing["checkpoint"] = api.READ_TIMEOUT()
-    with pytest.raises(docker_dump.StillDumping, match="within 900 seconds"):
+    with pytest.raises(freeze.StillDumping, match="within 900 seconds"):
         writer.run(asked(leave_running=True), docker)
     assert docker.events == [("pause",), ("checkpoint",)]
     assert os.path.isdir(os.path.join(folder.partial, "docker"))
+
+
+def test_through_the_runtime_it_ends_when_the_checkpoint_is_complete(with_runtime, asked, folder, monkeypatch):
+    complete, end = [], Frozen.end
+    monkeypatch.setattr(Frozen, "end", lambda frozen: complete.append(folder.exists()) or end(frozen))
+    result = writer.run(asked(), with_runtime)
+    before = [("policy", "no"), ("prepare_dump",), ("pause",), ("lock_network",), ("dump",)]
+    assert with_runtime.events == [*before, ("end",)] and complete == [True]
+    assert result["manifest"]["way"] == "runtime"
+    assert result["diff"]["after"] == {"checkpoint": "present", "container": "exited"}
+    assert nothing_else(folder)
+
+
+def test_within_a_migration_it_stays_paused(with_runtime, asked, monkeypatch):
+    monkeypatch.setattr(writer.journal, "note", lambda *_arguments, **_facts: None)
+    result = writer.run(asked(migration="looper-1"), with_runtime)
+    assert with_runtime.events[-2:] == [("dump",), ("leave",)]
+    assert result["diff"]["after"]["container"] == "paused"
+    # Once more, it is the same.
+    with_runtime.state()["Paused"] = True
+    assert not writer.run(asked(migration="looper-1"), with_runtime)["changed"]
+
+
+def test_one_that_runs_on_does_so_when_its_files_are_saved(with_runtime, asked):
+    writer.run(asked(leave_running=True), with_runtime)
+    assert with_runtime.events[-2:] == [("dump",), ("resume",)]
+
+
+@pytest.mark.parametrize("failing", ["pause", "lock_network", "dump"])
+def test_whatever_fails_through_the_runtime_it_runs_on(with_runtime, asked, folder, failing):
+    with_runtime.failing[failing] = runc.FreezeError("runc ended with 1, CRIU said: no")
+    with pytest.raises(MigrationError) as failure:
+        writer.run(asked(), with_runtime)
+    assert failure.value.what == "the checkpoint of looper failed (runc ended with 1, CRIU said: no)"
+    assert failure.value.state == "the container runs on as before"
+    assert with_runtime.events[-2:] == [("resume",), ("policy", "always")]
+    assert os.listdir(folder.directory) == []
+
+
+def test_what_the_runtime_goes_on_with_is_not_touched(with_runtime, asked, folder):
+    with_runtime.failing["forever"] = None
+    with pytest.raises(freeze.StillDumping, match="has not finished the dump of looper within 900 seconds") as failure:
+        writer.run(asked(), with_runtime)
+    assert "docker unpause looper" in failure.value.remedy
+    assert with_runtime.events[-1] == ("lock_network",)
+    assert os.path.exists(os.path.join(folder.partial, "criu", "inventory.img"))
+
+
+def test_one_that_cannot_be_ended_has_its_checkpoint(with_runtime, asked, folder):
+    with_runtime.failing["end"] = runc.FreezeError("no OCI runtime knows it")
+    with pytest.raises(MigrationError, match=r"could not be ended \(no OCI runtime knows it\)"):
+        writer.run(asked(), with_runtime)
+    manifest.require_intact(folder.path, manifest.load(folder.path), "")
+
+
+def test_a_daemon_behind_tls_makes_its_checkpoints_itself(with_runtime, asked):
+    with_runtime.experimental = True
+    result = writer.run(asked(docker_host="tcp://127.0.0.1:2376", tls=True), with_runtime)
+    assert result["manifest"]["way"] == "docker"
 
 
 def test_a_prepared_one_leaves_the_container_alone(docker, asked, folder):

@@ -16,11 +16,30 @@ import time
 from dataclasses import dataclass
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, containerd, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    checkpoint_layout,
+    containerd,
+    runc,
+    version,
+)
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 # Seconds that Docker gets to answer after CRIU was killed.
 ANSWER_MARGIN = 60
+# CRIU's image of the locks that a container holds on files; there is none without such locks.
+LOCKS = "filelocks.img"
+
+
+def loses_locks(images: str, options: dict[str, str], docker_version: str) -> bool:
+    """Whether there are locks in the images that Docker's restore would leave out without a word.
+
+    CRIU makes them again only where it is told to (prepare_file_locks in its file-lock.c), and Docker cannot tell it.
+
+    :param options: those that CRIU's configuration for the OCI runtime has, which no runc of Docker before 19.03 reads.
+    """
+    told = "file-locks" in options and version.version_tuple(docker_version) >= version.OLDEST_LIVE
+    return os.path.exists(os.path.join(images, LOCKS)) and not told
 
 
 class RestoreLog(threading.Thread):

@@ -49,6 +49,14 @@ class FileLoader:
         self.fill_mounts(mounts.sources(inspect))
         self._apply_log(container_id)
 
+    def fill_replacement(self, container_id: str, old: dict) -> None:
+        """Unpacks what a container lacks that was made from the checkpoint and has the volumes of another one.
+
+        :param old: the inspect data of that one, which has ended; its log is told on.
+        """
+        self._apply_rootfs(self.client.inspect_container(container_id))
+        container_log.save(old, self._log_of(container_id))
+
     def fill_volumes(self, inspect: dict) -> None:
         """Unpacks what the checkpoint has of volumes and folders, before there is a container.
 
@@ -106,10 +114,13 @@ class FileLoader:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
 
     def _apply_log(self, container_id: str) -> None:
-        """Docker goes on behind what is in its file already."""
         saved = os.path.join(self.folder, container_log.NAME)
         if os.path.exists(saved):
-            folder = api.require_local(self.daemon["root"], container_id)
-            target = os.path.join(folder, f"{container_id}-json.log")
+            target = self._log_of(container_id)
             shutil.copyfile(saved, target)
             os.chmod(target, 0o640)
+
+    def _log_of(self, container_id: str) -> str:
+        """The file of the log of a container that was not started yet: Docker goes on behind what is in it then."""
+        folder = api.require_local(self.daemon["root"], container_id)
+        return os.path.join(folder, f"{container_id}-json.log")

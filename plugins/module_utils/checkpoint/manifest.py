@@ -6,7 +6,7 @@
 
 C(manifest.json) is written last and names every other file of the checkpoint folder::
 
-    {"format": "fog.migration/checkpoint", "version": 2, "id": "...", ..., "files": {"criu/core-1.img": {"size": 1024,
+    {"format": "fog.migration/checkpoint", "version": 3, "id": "...", ..., "files": {"criu/core-1.img": {"size": 1024,
      "sha256": "...", "mode": 384}}}
 """
 
@@ -21,11 +21,12 @@ import typing
 from collections.abc import Callable
 
 from ansible_collections.fog.migration.plugins.module_utils import validate
+from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.validate import are_texts, check_path, is_text, is_whole
 
 FORMAT = "fog.migration/checkpoint"
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 # The container's inspect data, and what a container cannot be made without.
 CONTAINER = "container.json"
@@ -140,8 +141,8 @@ class Criu:
 class Manifest:
     """What a checkpoint holds, and what it was taken from.
 
-    A field that is None is not in the file. Manifests of earlier versions of the collection lack some, and the HMAC of
-    an encrypted checkpoint is over exactly the fields that were written.
+    A field that is None is not in the file: the HMAC of an encrypted checkpoint is over exactly the fields that were
+    written.
     """
 
     # A UUID, and the name of the folder.
@@ -164,6 +165,8 @@ class Manifest:
     cpu_features: list[str] | None = None
     # CRIU's of the dump: times in microseconds, others in pages. Empty where there were none.
     statistics: dict[str, typing.Any] | None = None
+    # By which way the memory was dumped, one of C(ways.WAYS); None without the memory.
+    way: str | None = None
     # Whether it is one without the memory, of a container that ran on.
     prepared: bool | None = None
     # By mount point, the archive of what is in it. None where its content is not in the checkpoint.
@@ -257,6 +260,10 @@ def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def _is_way(value: object) -> bool:
+    return isinstance(value, str) and value in ways.WAYS
+
+
 def _are_mounts(value: object) -> bool:
     return isinstance(value, dict) and all(one is None or isinstance(one, str) for one in value.values())
 
@@ -278,6 +285,7 @@ _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("kernel", is_text, _WHERE),
     ("cpu_features", are_texts, _WHERE),
     ("exit", _is_flag, _HOW),
+    ("way", _is_way, _HOW),
     ("prepared", _is_flag, _HOW),
     ("statistics", _is_object, _HOW),
     ("encryption", _is_object, "it does not tell how it is encrypted"),

@@ -23,12 +23,15 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     encryption,
     manifest,
     restore_notes,
+    runtime_restore,
 )
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.file_loader import FileLoader
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.replacement import Replacement
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, create
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, ways
+from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
@@ -133,6 +136,9 @@ class Restore:
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
         self.files = FileLoader(client, folder, manifest_, daemon)
+        self.images = os.path.join(folder, "criu")
+        self.docker_socket = socket_of(self.params)
+        self.way = ways.way(daemon, bool(self.docker_socket))
         # What makes the container again, once there is something to make.
         self.recreation: Recreation | None = None
         self.begin = begin
@@ -164,13 +170,26 @@ class Restore:
                 INTACT,
                 "restore into it by a live migration, or make a whole checkpoint",
             )
-        in_place = self._may_resume(existing)
+        self._refuse_taken(existing)
+        place = Replacement(self.client, self.name, existing)
+        interim = place.interim()
+        if interim and self._came_from_here(interim):
+            return self._taken(place, interim["Id"])
         manifest.require_intact(self.folder, self.manifest, INTACT)
         self.verified = time.monotonic()
         self._refuse_incompatible()
+        replaced = self.way == ways.THROUGH_RUNTIME and place.is_needed
         if self.request.check_mode:
+            in_place = existing is not None and not replaced
             return self._result(existing["Id"] if existing else "", changed=True, in_place=in_place)
-        return self._restore(existing["Id"] if existing else None)
+        return self._restore(existing, place if replaced else None)
+
+    def _taken(self, place: Replacement, container_id: str) -> dict:
+        """What was restored already takes its place, before which somebody was interrupted."""
+        if not self.request.check_mode:
+            place.take(container_id)
+            self._settle(container_id)
+        return self._result(container_id, changed=True, in_place=False)
 
     def _present_already(self, existing: dict) -> dict:
         settled = False
@@ -186,12 +205,12 @@ class Restore:
         if existing and self._came_from_here(existing):
             return self._result(existing["Id"], changed=False, in_place=False)
         if existing:
-            self._may_resume(dict(existing, State={"Running": True}))
+            self._refuse_taken(dict(existing, State={"Running": True}))
         manifest.require_intact(self.folder, self.manifest, INTACT)
         self._refuse_incompatible()
-        if create.RUNTIME not in self.daemon["runtimes"]:
+        if ways.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
-                f"Docker here does not know the OCI runtime {create.RUNTIME}",
+                f"Docker here does not know the OCI runtime {ways.RUNTIME}",
                 INTACT,
                 "install it with the role fog.migration.runtime",
             )
@@ -225,13 +244,11 @@ class Restore:
     def _came_from_here(self, existing: dict) -> bool:
         return restore_notes.came_from(existing["Id"], self.manifest.id)
 
-    def _may_resume(self, existing: dict | None) -> bool:
-        """Whether the stopped container of the checkpoint itself is there; raises when the name is taken otherwise."""
-        if existing is None:
-            return False
-        ours = existing["Id"] == self.manifest.container.id
-        if ours and not existing["State"].get("Running"):
-            return True
+    def _refuse_taken(self, existing: dict | None) -> None:
+        """Raises when the name is taken, but by the stopped container of the checkpoint itself."""
+        ours = existing is not None and existing["Id"] == self.manifest.container.id
+        if existing is None or (ours and not existing["State"].get("Running")):
+            return
         which = "the container of this checkpoint runs" if ours else "another container has the name"
         raise MigrationError(
             f"the name {self.name} is taken ({which})",
@@ -247,15 +264,11 @@ class Restore:
             raise MigrationError(
                 f"the checkpoint is from {there} and this host is {here}", INTACT, f"take a {there} host"
             )
-        if not self.daemon["experimental"] and self.params["state"] != "armed":
-            raise MigrationError(
-                "the Docker daemon does not run in experimental mode, without which it restores no checkpoints",
-                INTACT,
-                'set "experimental": true in /etc/docker/daemon.json and restart Docker',
-            )
+        if self.way == ways.THROUGH_DOCKER and self.params["state"] != "armed":
+            self._refuse_docker()
         if not tool.version():
             raise MigrationError(
-                "criu is not installed, and Docker restores with it", INTACT, "install criu on this host"
+                "criu is not installed, which restores containers", INTACT, "install criu on this host"
             )
         if self.client.find_image(image) is None:
             raise MigrationError(
@@ -264,18 +277,39 @@ class Restore:
                 "bring it here first, for example with docker save and docker load",
             )
 
+    def _refuse_docker(self) -> None:
+        """What Docker cannot restore by itself."""
+        refusal = ways.restore_refusal(self.daemon)
+        if refusal:
+            raise MigrationError(refusal[0], INTACT, refusal[1])
+        if docker_restore.loses_locks(self.images, tool.parse_options(tool.configuration()), self.daemon["version"]):
+            raise MigrationError(
+                f"the container {self.manifest.container.name} holds locks on files, which would be lost here",
+                INTACT,
+                f"write file-locks into /etc/criu/runc.conf, or install the OCI runtime {ways.RUNTIME}",
+            )
+
     # Making it
 
     def _inspected(self) -> dict:
         """The container's inspect data when it was checkpointed."""
         return manifest.inspected(self.folder, INTACT)
 
-    def _build(self, make: Callable[[Recreation], object], fill: Callable[[Recreation], None]) -> Recreation:
-        """Makes something of the container and fills it; after a failure, nothing of it is left."""
+    def _build(
+        self,
+        make: Callable[[Recreation], object],
+        fill: Callable[[Recreation], None],
+        place: Replacement | None = None,
+    ) -> Recreation:
+        """Makes something of the container and fills it; after a failure, nothing of it is left.
+
+        :param place: the place that it is to take.
+        """
+        inspect = self._inspected()
         self.recreation = made = Recreation(
             self.client,
-            self.name,
-            self._inspected(),
+            place.interim_name if place else self.name,
+            place.described(inspect) if place else inspect,
             self.files.volumes(),
             self.manifest.mounts or {},
             self.manifest.files_alone or [],
@@ -289,21 +323,37 @@ class Restore:
             raise
         return made
 
-    def _create(self, armed: bool = False) -> str:
-        """The container with its files, not started; its ID."""
-        # Where it may still run at the source, it cannot have its addresses.
-        moves = bool(self.manifest.exit or self.manifest.prepared)
-        return self._build(
-            lambda made: made.create(armed, same_addresses=moves),
-            lambda made: self.files.fill_container(made.container_id),
-        ).container_id
+    def _create(self, armed: bool, place: Replacement | None = None) -> str:
+        """The container with its files, not started; its ID.
 
-    def _restore(self, container_id: str | None) -> dict:
-        in_place = container_id is not None
+        :param armed: whether it is to be restored through our OCI runtime.
+        :param place: the place that it is to take.
+        """
+        # Where it may still run at the source, it cannot have its addresses.
+        moves = bool(self.manifest.exit or self.manifest.prepared or place)
+        if place:
+            place.clear()
+
+        def fill(made: Recreation) -> None:
+            if place:
+                self.files.fill_replacement(made.container_id, place.old or {})
+            else:
+                self.files.fill_container(made.container_id)
+
+        return self._build(lambda made: made.create(armed, same_addresses=moves), fill, place).container_id
+
+    def _restore(self, stopped: dict | None, place: Replacement | None) -> dict:
+        """Restores the container.
+
+        :param stopped: the container of the checkpoint itself, where it is here.
+        :param place: its place, where another one is to take it.
+        """
         lines: list[str] = []
         try:
-            if container_id is None:
-                container_id = self._create()
+            if stopped and not place:
+                container_id = stopped["Id"]
+            else:
+                container_id = self._create(self.way == ways.THROUGH_RUNTIME, place)
             self._note(container_id)
             journal.note(self.params["migration"], stage="restore")
             created = time.monotonic()
@@ -316,47 +366,49 @@ class Restore:
                 what, lines = error.what, error.details.get("criu_log", lines)
             raise MigrationError(
                 f"the container {self.name} could not be restored ({what}){tool.reason(lines)}",
-                self._undone(in_place),
+                self._undone(stopped),
                 "mend the cause and restore it again",
                 criu_log=lines,
             ) from error
         started = time.monotonic()
-        self._give_policy(container_id)
-        self._give_settings(container_id)
+        if place:
+            place.take(container_id)
+        self._settle(container_id)
         seconds = {
             "verify": round(self.verified - self.begin, 3),
             "create": round(created - self.verified, 3),
             "start": round(started - created, 3),
             "total": round(time.monotonic() - self.begin, 3),
         }
-        return dict(self._result(container_id, True, in_place), statistics=statistics, seconds=seconds)
+        result = self._result(container_id, changed=True, in_place=bool(stopped and not place))
+        return dict(result, statistics=statistics, seconds=seconds)
 
     def _start(self, container_id: str) -> tuple[list[str], dict]:
-        return docker_restore.from_checkpoint(
-            self.client,
-            self.daemon["root"],
-            container_id,
-            os.path.join(self.folder, "criu"),
-            docker_restore.Checkpoint(self.manifest.name, self.manifest.created),
-            self.params["restore_timeout"],
-        )
+        seconds = self.params["restore_timeout"]
+        if self.way == ways.THROUGH_RUNTIME and self.docker_socket:
+            return runtime_restore.from_images(self.docker_socket, container_id, self.images, seconds)
+        checkpoint = docker_restore.Checkpoint(self.manifest.name, self.manifest.created)
+        root = self.daemon["root"]
+        return docker_restore.from_checkpoint(self.client, root, container_id, self.images, checkpoint, seconds)
 
     def _require_running(self, container_id: str) -> None:
         state = self.client.inspect_container(container_id)["State"]
         if not state.get("Running"):
             raise MigrationError(f"it was restored and ended at once with exit code {state.get('ExitCode')}")
 
-    def _undone(self, in_place: bool) -> str:
+    def _undone(self, stopped: dict | None) -> str:
         """Removes what the restore has made; returns the clause that tells the state."""
-        if in_place:
-            return "the container is stopped as before, the checkpoint is kept"
         left = self.recreation.remove() if self.recreation else "nothing of it is left on this host"
-        return f"{left}, the checkpoint is kept"
+        return f"{'the container is stopped as before' if stopped else left}, the checkpoint is kept"
 
     def _note(self, container_id: str) -> None:
         restore_notes.note(container_id, self.manifest.id, self.daemon["root"])
 
     # What it gets once it runs. That is not worth undoing the restore for.
+
+    def _settle(self, container_id: str) -> None:
+        self._give_policy(container_id)
+        self._give_settings(container_id)
 
     def _give_policy(self, container_id: str, now: dict | None = None) -> bool:
         """Its restart policy; whether it was given.

@@ -93,7 +93,7 @@ class Recreation:
 
         After a failure, call remove().
 
-        :param armed: whether a live migration restores into it, through our OCI runtime.
+        :param armed: whether it is to be restored through our OCI runtime.
         :param same_addresses: whether it gets the addresses again that Docker chose for it. Only where the container
             does not run at the source any more once this one starts.
         :returns: its ID.

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import refusals
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, runc, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, runc, storage_drivers, ways
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -88,16 +88,16 @@ def with_storage(client: api.CheckpointClient, target: Target) -> Target:
     return replace(target, storage=storage)
 
 
-def require_possible(target: Target, leave_running: bool, through_docker: bool = True) -> None:
+def require_possible(target: Target, goes_on: bool, way: str = ways.THROUGH_RUNTIME) -> None:
     """Raises with the reason where a checkpoint of this container cannot work.
 
-    :param through_docker: whether Docker's own checkpoints are used, which need its experimental mode.
+    :param goes_on: whether the checkpoint does not end the container.
+    :param way: one of C(ways.WAYS).
     """
     process = target.inspect["State"].get("Pid") or 0
     unreadable, stopped = procfs.unreadable_limits(process), procfs.stopped_below(process)
-    daemon = target.daemon if through_docker else dict(target.daemon, experimental=True)
     refusal = refusals.checkpoint_refusal(
-        target.inspect, daemon, target.criu_version, unreadable, leave_running, stopped
+        target.inspect, target.daemon, target.criu_version, unreadable, goes_on, stopped, way
     )
     if refusal:
         raise MigrationError(refusal[0], NOTHING_CHANGED, refusal[1])

@@ -19,16 +19,19 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import en
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import folder as _folder
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest as _manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import target as _target
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint.docker_dump import DockerDump, StillDumping
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.docker_dump import DockerDump
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import summary
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.freeze import Freeze, StillDumping
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.runtime_dump import RuntimeDump
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
     NOTHING_CHANGED,
     STILL_RUNS,
     Target,
 )
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy, ways
+from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -82,6 +85,7 @@ class Writer:
         self.check_mode = request.check_mode
         self.client = client
         self.folder = _folder.Folder(self.params["directory"], self.params["name"])
+        self.docker_socket = socket_of(self.params)
 
     def absent(self) -> dict:
         """Deletes the checkpoint."""
@@ -120,8 +124,7 @@ class Writer:
         target = _target.find(self.client, self.params["container"])
         if self.folder.exists() and not self.params["force"]:
             return self._running_already(target)
-        # The runtime's checkpoints need no experimental mode of Docker's.
-        _target.require_possible(target, leave_running=True, through_docker=False)
+        _target.require_possible(target, goes_on=True)
         target = _target.with_storage(self.client, target)
         _target.require_mounts(target, self.params["mounts"])
         diff = {"before": {"checkpoint": "absent"}, "after": {"checkpoint": "prepared"}}
@@ -160,26 +163,44 @@ class Writer:
     # With its memory
 
     def present(self) -> dict:
-        """Makes a whole checkpoint, through Docker."""
+        """Makes a whole checkpoint."""
         target = _target.find(self.client, self.params["container"])
         if self.folder.exists() and not self.params["force"]:
             return self._present_already(target)
-        _target.require_possible(target, self.params["leave_running"])
+        way = ways.way(target.daemon, bool(self.docker_socket))
+        after = self._after(target, way)
+        _target.require_possible(target, after != "exited", way)
         target = _target.with_storage(self.client, target)
         _target.require_mounts(target, self.params["mounts"])
         before = file_saver.checkpoint_before(self.params["since"], target)
-        result = {"changed": True, "path": self.folder.path, "diff": self._diff(target)}
+        result = {"changed": True, "path": self.folder.path, "diff": self._diff(target, after)}
         if not self.check_mode:
             with self.folder.being_made():
-                result.update(self._make(target, before))
+                result.update(self._make(target, self._freeze(target, way), before))
         return result
+
+    def _after(self, target: Target, way: str) -> str:
+        """How the container is afterwards, as Docker says it.
+
+        Within a migration it stays paused, if that is up to us: until it is settled, it may have to go on here.
+        """
+        if self.params["leave_running"]:
+            return target.inspect["State"].get("Status", "running")
+        return "paused" if way == ways.THROUGH_RUNTIME and self.params["migration"] else "exited"
+
+    def _freeze(self, target: Target, way: str) -> Freeze:
+        params = self.params
+        facts = self.client, target, self.folder, params["leave_running"], params["checkpoint_timeout"]
+        if way == ways.THROUGH_RUNTIME and self.docker_socket:
+            return RuntimeDump(self.docker_socket, bool(params["migration"]), *facts)
+        return DockerDump(*facts)
 
     def _present_already(self, target: Target) -> dict:
         path = self.folder.path
         manifest = _manifest.load(path)
         if manifest.container.id != target.id:
             problem = f"{path} is a checkpoint of another container ({manifest.container.name})"
-        elif target.inspect["State"].get("Running") and not self.params["leave_running"]:
+        elif _runs(target.inspect) and not self.params["leave_running"]:
             made = manifest.created
             problem = f"{path} was made at {made}, and the container {target.name} was started again since"
         elif self.params["encryption_key"] and not manifest.encryption:
@@ -188,52 +209,52 @@ class Writer:
             return self._unchanged(manifest)
         raise MigrationError(problem, NOTHING_CHANGED, OTHER_NAME)
 
-    def _diff(self, target: Target) -> dict:
+    def _diff(self, target: Target, after: str) -> dict:
         status = target.inspect["State"].get("Status", "running")
         there = "present" if self.folder.exists() else "absent"
         return {
             "before": {"checkpoint": there, "container": status},
-            "after": {"checkpoint": "present", "container": status if self.params["leave_running"] else "exited"},
+            "after": {"checkpoint": "present", "container": after},
         }
 
-    def _make(self, target: Target, before: Manifest | None) -> dict:
+    def _make(self, target: Target, freeze: Freeze, before: Manifest | None) -> dict:
         """Freezes the container and writes the checkpoint; whatever fails, the container runs again afterwards."""
         held = restart_policy.to_hold(target.inspect, self.params["leave_running"])
-        dump = DockerDump(
-            self.client, target, self.folder, self.params["leave_running"], self.params["checkpoint_timeout"]
-        )
         try:
             _target.hold_restart_policy(self.client, self.params["migration"], target.id, held)
             journal.note(self.params["migration"], stage="checkpoint")
-            with dump.prepared():
-                return self._freeze_and_write(target, dump, before, held)
+            with freeze.prepared():
+                result = self._freeze_and_write(target, freeze, before, held)
         except StillDumping:
             raise
         except Exception as error:
-            state = self._undo(target, dump, held)
+            state = self._undo(target, freeze, held)
             self.folder.drop_partial()
             if isinstance(error, MigrationError):
                 error.state = state
                 raise
             raise MigrationError(
-                f"the checkpoint of {target.called} failed ({api.api_message(error)})" + tool.reason(dump.criu_log),
+                f"the checkpoint of {target.called} failed ({api.api_message(error)})" + tool.reason(freeze.criu_log),
                 state,
                 "mend the cause and try again",
-                criu_log=dump.criu_log,
+                criu_log=freeze.criu_log,
             ) from error
+        # Nothing is undone any more: the checkpoint is complete.
+        freeze.finish()
+        return result
 
-    def _freeze_and_write(self, target: Target, dump: DockerDump, before: Manifest | None, held: dict | None) -> dict:
+    def _freeze_and_write(self, target: Target, freeze: Freeze, before: Manifest | None, held: dict | None) -> dict:
         places, since = self.params["mounts"], self.params["since"]
         saver = file_saver.FileSaver(self.client, target, self.folder.partial, places, since, before)
         begin = time.time()
-        with dump.standing_still():
-            checkpointed = dump.take()
-            saved = saver.save_frozen()
-            if self.params["log"]:
-                saver.save_log()
+        checkpointed = freeze.take()
+        saved = saver.save_frozen()
+        if self.params["log"]:
+            saver.save_log()
+        freeze.release()
         files_saved = time.time()
         manifest = _folder.describe(self.client, self.folder, target, self.params, begin, held)
-        manifest = replace(manifest, mounts=dict(saved))
+        manifest = replace(manifest, way=freeze.way, mounts=dict(saved))
         if before:
             differences = sorted(set(saved) & set(before.mounts or {}))
             manifest = replace(manifest, since=before.id, differences=differences)
@@ -247,22 +268,25 @@ class Writer:
         }
         return {"seconds": seconds, "restart_policy_held": held, **summary(manifest)}
 
-    def _undo(self, target: Target, dump: DockerDump, held: dict | None) -> str:
+    def _undo(self, target: Target, freeze: Freeze, held: dict | None) -> str:
         """Makes the container run again after a failure, with its restart policy.
 
         :returns: the clause that tells its state.
         """
         try:
-            running = self.client.inspect_container(target.id)["State"].get("Running")
-            if not running:
-                dump.resume()
+            restored = freeze.undo()
             if held:
                 self.client.update_container(target.id, restart_policy=held)
         except Exception as error:
             kept = os.path.join(self.folder.directory, f"{self.folder.name}.rescued-{int(time.time())}")
             os.rename(self.folder.partial, kept)
             return (
-                f"the container is stopped and could not be resumed ({api.api_message(error)}), "
+                f"the container is {freeze.left} and could not be resumed ({api.api_message(error)}), "
                 f"what was written is kept in {kept}"
             )
-        return STILL_RUNS if running else "the container was resumed from what had been written and runs"
+        return "the container was resumed from what had been written and runs" if restored else STILL_RUNS
+
+
+def _runs(inspect: dict) -> bool:
+    """Whether a container is neither stopped nor paused."""
+    return bool(inspect["State"].get("Running") and not inspect["State"].get("Paused"))

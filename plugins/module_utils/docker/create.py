@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.docker.container_facts import endpoints
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import MOVABLE_DRIVERS
+from ansible_collections.fog.migration.plugins.module_utils.docker.ways import RUNTIME
 
-# The OCI runtime that the role runtime installs, into which live migration restores.
-RUNTIME = "fog-runc"
 _SHORT_ID = 12
 
 

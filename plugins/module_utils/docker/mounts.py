@@ -52,6 +52,21 @@ def is_file(path: str) -> bool:
         return False
 
 
+def with_volumes_of(inspect: dict, old: dict) -> dict:
+    """A container's inspect data such that one made from them has the anonymous volumes of another one, not new ones.
+
+    :param old: the inspect data of that one.
+    """
+    names = {one["destination"]: one["name"] for one in of_container(old) if one["anonymous"]}
+    host = inspect["HostConfig"]
+    listed = [
+        dict(one, Source=names.pop(one["Target"])) if one.get("Target") in names else one
+        for one in host.get("Mounts") or []
+    ]
+    binds = [*(host.get("Binds") or []), *(f"{name}:{place}" for place, name in sorted(names.items()))]
+    return dict(inspect, HostConfig=dict(host, Mounts=listed, Binds=binds))
+
+
 def volume_arguments(volume: dict) -> dict:
     """What makes this volume again, as the SDK's C(create_volume) wants it, from its inspect data."""
     return {

@@ -21,3 +21,13 @@ def version_tuple(version: str) -> tuple[int, ...]:
 def checkpoints_paused(version: str) -> bool:
     """Whether this Docker was seen making a checkpoint of a container that is paused."""
     return version_tuple(version) >= (18, 9)
+
+
+def starts_from_checkpoints(version: str) -> bool:
+    """Whether this Docker can start a container from a checkpoint by itself.
+
+    From 28.0 on, and in 26.0.0, it connects a container to its network as soon as the OCI runtime has made it, by the
+    PID of its first process (initializeCreatedTask in moby's daemon/start_linux.go). One that is still to be restored
+    has none, so that it asks for C(/proc/0/ns/net). The others do it by a hook of the runtime's.
+    """
+    return version_tuple(version) < (28,) and version_tuple(version) != (26, 0, 0)

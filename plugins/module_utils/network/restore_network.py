@@ -8,7 +8,7 @@ ours comes before that one and waits until the filter is installed, so that ther
 
 Docker's hook is a second dockerd, which does nothing but send one line to the first one, and takes longer to start than
 what is done then. So that line is sent from here, where the hook is known (processSetKeyReexec in moby's
-libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 27 on there is no such hook).
+libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 28 on there is no such hook).
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """

@@ -120,7 +120,7 @@ class EntryRequest:
     def _undo(self) -> dict:
         if not self.before:
             return self._result(False, None, said=SETTLED)
-        said = recovery.rollback(self.before, self._client(), self.params["restore_timeout"])
+        said = recovery.rollback(self.before, self._client(), self.params)
         return self._result(True, self.before, said=said)
 
     def _finish(self) -> dict:

@@ -20,6 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     container_facts,
     mounts,
     storage_drivers,
+    ways,
 )
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
@@ -97,14 +98,17 @@ class Describer:
         }
 
     def _refusals(self, inspect: dict[str, Any], below: set[int]) -> dict[str, str | None]:
-        """Why it cannot be checkpointed by Docker, or frozen through its OCI runtime, and what to do about it."""
+        """Why it cannot be frozen in cold mode, or in a live one, and what to do about it."""
         unreadable, stopped = procfs.limits_unreadable(below), procfs.stopped(below)
-        facts = self.criu_version, unreadable
-        refusal = refusals.checkpoint_refusal(inspect, self.daemon, *facts, False, stopped) or (None, None)
-        # Our own runtime needs no experimental mode, and the container stays at the source, paused, until it has moved.
-        without_docker = dict(self.daemon, experimental=True)
-        live = refusals.checkpoint_refusal(inspect, without_docker, *facts, True, stopped) or (None, None)
-        return {"refusal": refusal[0], "remedy": refusal[1], "live_refusal": live[0], "live_remedy": live[1]}
+
+        def told(way: str) -> tuple[str | None, str | None]:
+            # Through its OCI runtime it stays at the source, paused, until it has moved.
+            goes_on = way == ways.THROUGH_RUNTIME
+            facts = self.daemon, self.criu_version, unreadable, goes_on, stopped, way
+            return refusals.checkpoint_refusal(inspect, *facts) or (None, None)
+
+        cold, live = told(ways.way(self.daemon)), told(ways.THROUGH_RUNTIME)
+        return {"refusal": cold[0], "remedy": cold[1], "live_refusal": live[0], "live_remedy": live[1]}
 
     def _mounts(self, inspect: dict[str, Any], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The container's volumes and bind mounts, as a migration has to know them.

@@ -9,8 +9,8 @@ Pure functions all of them.
 
 from __future__ import annotations
 
-from ansible_collections.fog.migration.plugins.module_utils.docker.create import RUNTIME
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import OLDEST_LIVE, version_tuple
+from ansible_collections.fog.migration.plugins.module_utils.docker.ways import RUNTIME
 
 
 def live_problems(source: dict, destination: dict, mode: str) -> list[dict]:

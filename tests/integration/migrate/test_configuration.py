@@ -177,8 +177,8 @@ def check(lab, options: str, **extra) -> None:
 
 @pytest.mark.parametrize("mode", [pytest.param("cold", marks=pytest.mark.slow), "precopy"])
 def test_everything_that_docker_run_offers(lab, surroundings, mode):
-    # Debian's docker-init is a symbolic link, which CRIU does not mount by itself: cold mode refuses it.
-    check(lab, OPTIONS if mode == "cold" else f"--init {OPTIONS}", migration_mode=mode)
+    # Debian's docker-init is a symbolic link, which CRIU does not mount by itself.
+    check(lab, f"--init {OPTIONS}", migration_mode=mode)
 
 
 def test_a_read_only_container_without_a_network(lab, surroundings):

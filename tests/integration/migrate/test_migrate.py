@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 
 import pytest
 
+from support import daemons
 from support.lab import wait_for
 from support.sequences import FIBONACCI, NATURALS, PAUSE, PRIMES, counted, end, fibonacci, naturals, primes
 
@@ -39,6 +41,37 @@ def test_sequences_go_on(lab, mode):
     assert re.search(r"downtime +\d+\.\d+ s", done.stdout)
     lab.require_no_traces()
     assert lab.docker("fog1", "ps", "-aq") == ""
+
+
+def test_cold_mode_without_dockers_experimental_mode(lab):
+    with contextlib.ExitStack() as stack:
+        for node in lab.servers():
+            stack.enter_context(daemons.not_experimental(lab, node))
+        lab.start("fog1", "looper100", NATURALS)
+        before = lab.follow("fog1", "looper100")
+        counted(lab, "fog1", "looper100", 10)
+        done = lab.migrate("looper100", migration_mode="cold")
+        assert re.search(r"ok +restore +it is restored through the OCI runtime fog-runc", done.stdout)
+        assert lab.running_on("looper100") == ["fog2"]
+        numbers = [int(line) for line in before.lines() + end(lab, "fog2", "looper100")]
+        assert numbers == naturals(len(numbers))
+        lab.require_no_traces()
+
+
+@pytest.mark.parametrize("without", [["fog1", "fog2"], ["fog1"], ["fog2"]], ids="-".join)
+def test_cold_mode_where_our_runtime_is_not(lab, without):
+    """Through Docker's own checkpoints on these servers, through the runtime on the other one."""
+    with daemons.without_runtime(lab, *without):
+        lab.start("fog1", "looper100", NATURALS, "--restart", "always")
+        before = lab.follow("fog1", "looper100")
+        counted(lab, "fog1", "looper100", 10)
+        lab.migrate("looper100", migration_mode="cold")
+        assert lab.running_on("looper100") == ["fog2"]
+        counted(lab, "fog2", "looper100", 10)
+        assert lab.inspect("fog2", "looper100")["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        numbers = [int(line) for line in before.lines() + end(lab, "fog2", "looper100")]
+        assert numbers == naturals(len(numbers))
+        lab.require_no_traces()
 
 
 def test_the_demo(lab):

@@ -71,12 +71,12 @@ def moved_to(lab, node: str, endpoint: dict, **extra) -> None:
 
 
 def test_connections_there_and_back(lab, lan):
-    """Three times, under load, with both families: every number comes once and in order, both ways."""
+    """In each mode, under load, with both families: every number comes once and in order, both ways."""
     endpoint = start_server(lab)
     addresses = [endpoint["IPAddress"], endpoint["GlobalIPv6Address"]]
     assert all(addresses)
     peers = Peers(lab, "client", *(f"{address}:{port}" for address in addresses for port in (7000, 7001)))
-    for mode in ("precopy", "postcopy", "hybrid"):
+    for mode in ("precopy", "postcopy", "hybrid", "cold"):
         for node in ("fog2", "fog1"):
             moved_to(lab, node, endpoint, migration_mode=mode)
             peers.require_more()

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support import programs
+from support import daemons, programs
 from support.lab import failure, wait_for
 
 pytestmark = pytest.mark.lab
@@ -58,7 +58,7 @@ def test_destination_lost_at_the_worst_moment(lab, start):
         cutter.join()
         assert "mover stays as it is, since only fog2 can say whether it runs there" in message
         assert "When fog2 is back, settle it with ansible-playbook recover.yml" in message
-        assert lab.inspect("fog1", "mover")["State"]["Status"] == "exited"
+        assert lab.inspect("fog1", "mover")["State"]["Status"] == "paused"
         waiting = failure(lab.playbook("recover.yml", check=False))
         assert "mover stays as it is" in waiting
     finally:
@@ -92,6 +92,22 @@ def test_the_controller_dies(lab, start, mode, task, node):
     assert f"{node}, nothing is left over" in done.stdout
     # What has never ended at the source has all of its log there.
     lives_on(lab, node, followed if node == "fog2" else None)
+
+
+@pytest.mark.parametrize("by_docker", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_has_ended_at_the_source_goes_on_from_its_checkpoint(lab, start, by_docker):
+    """Its server was started anew, as it were: through our runtime, another container takes its place."""
+    with daemons.without_runtime(lab, *(["fog1"] if by_docker else [])):
+        start(COUNTER, "--restart", "always")
+        identity = lab.inspect("fog1", "mover")["Id"]
+        lab.interrupt("Transfer the checkpoint to the destination", container="mover", migration_mode="cold")
+        if not by_docker:
+            lab.sh("fog1", "kill -KILL $(docker inspect --format '{{.State.Pid}}' mover); docker unpause mover")
+        wait_for(lambda: lab.inspect("fog1", "mover")["State"]["Status"] == "exited", "the end of the container")
+        done = lab.playbook("recover.yml")
+        assert "mover was resumed and runs at fog1, nothing is left over" in done.stdout
+        assert (lab.inspect("fog1", "mover")["Id"] == identity) == by_docker
+        lives_on(lab, "fog1")
 
 
 def test_one_migration_at_a_time(lab, start):

@@ -16,6 +16,7 @@ import threading
 import pytest
 
 from support.checkpoints import forge_manifest
+from support.daemons import not_experimental, without_runtime
 from support.lab import CHECKPOINTS, PLAYBOOKS, environment, failure, wait_for
 from support.sequences import NATURALS, counted, end, naturals
 
@@ -70,22 +71,8 @@ def test_unreachable_destination(lab, looper, tmp_path):
     one_sentence(message, "the destination fog9 cannot be reached")
 
 
-@contextlib.contextmanager
-def not_experimental(lab, node: str):
-    """Docker without its experimental mode, for a while."""
-    lab.sh(node, "cp /etc/docker/daemon.json /root/daemon.json")
-    lab.sh(
-        node,
-        'sed -i \'s/"experimental": *true/"experimental": false/\' /etc/docker/daemon.json && systemctl restart docker',
-    )
-    try:
-        yield
-    finally:
-        lab.sh(node, "mv /root/daemon.json /etc/docker/daemon.json && systemctl restart docker")
-
-
 def test_source_not_experimental(lab):
-    with not_experimental(lab, "fog1"):
+    with not_experimental(lab, "fog1"), without_runtime(lab, "fog1"):
         lab.start("fog1", "looper100", NATURALS)
         message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
         assert lab.running_on("looper100") == ["fog1"]
@@ -183,7 +170,7 @@ def unharmed(lab, checkpoint: str) -> None:
     assert found["intact"]
     assert lab.docker("fog1", "ps", "-a", "--format", "{{.Names}} {{.State}}") == "frozen exited"
     assert not [trace for trace in lab.traces("fog1") if not trace.startswith("/var/lib/fog-migration/checkpoints/c")]
-    assert lab.module("fog1", "container_restore", path=checkpoint)["container"]["in_place"]
+    assert lab.module("fog1", "container_restore", path=checkpoint)["changed"]
     numbers = [int(line) for line in end(lab, "fog1", "frozen")]
     assert numbers == naturals(len(numbers))
 

@@ -29,8 +29,8 @@ from both_ends import Ends
 from image_sets import differences, digest, memory_in, memory_of
 
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump import Dump
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
+from ansible_collections.fog.migration.plugins.module_utils.runtime.dump import Dump
+from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 

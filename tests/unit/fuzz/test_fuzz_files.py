@@ -172,6 +172,7 @@ MANIFEST = {
     "name": "checkpoint100",
     "created": "2026-11-21T04:15:00Z",
     "exit": True,
+    "way": "runtime",
     "prepared": False,
     "container": {"id": "4f9d", "name": "looper100", "image": "sha256:1c35", "image_tags": ["busybox:lab"]},
     "docker": {"version": "26.1.5", "api_version": "1.45", "storage_driver": "overlay2"},
@@ -196,6 +197,7 @@ def use(manifest: _manifest.Manifest, folder: str) -> None:
     assert all(isinstance(one, str) for one in (manifest.created, manifest.architecture))
     assert "/" not in manifest.id + manifest.name and manifest.name not in (".", "..")
     assert isinstance(manifest.exit, bool)
+    assert manifest.way in (None, "runtime", "docker")
     assert "/" not in (manifest.since or "")
     assert all(isinstance(one, (list, type(None))) for one in (manifest.files_alone, manifest.differences))
     container = manifest.container

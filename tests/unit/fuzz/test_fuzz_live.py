@@ -26,7 +26,6 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Channe
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, page_store
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
-    armed_start,
     file_frames,
     received_memory,
     source_link,
@@ -39,6 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
+from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 from fuzz.made_up import any_stream, as_json, frame, hearing, like, like_talk, little_memory, odd_json, payloads, values
@@ -171,7 +171,7 @@ def test_the_source_hears(stream):
     """Whatever the destination says, whoever waits for its word gets it, or is told that the conversation broke."""
     with tempfile.TemporaryDirectory() as folder, hearing(stream) as channel:
         source = source_on(channel, folder)
-        source.container.state = "handed over"
+        source.container.note_handover()
         try:
             source.link.open()
             for word in ("round 1", "armed", "running", "what nobody says"):

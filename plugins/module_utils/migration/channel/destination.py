@@ -51,11 +51,11 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
 )
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import receive_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (

@@ -21,10 +21,10 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import stopped_restore
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
     DO,
@@ -39,8 +39,6 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
 
 # What the source may ask of "runc restore".
 OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
-# Seconds for Docker to own the container once it runs.
-OWN_LIMIT = 60
 
 
 def send_if_there(frames: Frames, kind: bytes, value: object) -> None:
@@ -171,9 +169,8 @@ class Restore:
             self._memory.pager.answer(vaddr, data)
 
     def _why_not(self, answer: str | None) -> str:
-        if answer is None and self._start.is_under_way:
-            return f"the restore did not end within {self._settings.restore_limit} seconds"
-        return self._start.why_ended("the restore failed") + tool.reason_in(os.path.join(self.work, "restore.log"))
+        why = self._start.why_not(answer, self._settings.restore_limit)
+        return why + tool.reason_in(os.path.join(self.work, "restore.log"))
 
     def _go_together(self) -> None:
         """Returns when it goes on here together with the others; until then, none of it has run.
@@ -194,9 +191,7 @@ class Restore:
 
     def _complete(self) -> None:
         """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
-        self._start.wait_for_docker(OWN_LIMIT)
-        if self._start.is_under_way or self._start.problem:
-            raise Refused(f"the container ran, but Docker did not own it ({self._start.problem or 'no answer'})")
+        self._start.require_owned()
         self._send({"done": "started"})
         if self._memory.pager:
             self._memory.pager.wait(self._start.on_wait)

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 T = TypeVar("T")
 MIB = 1 << 20
-# Options of "runc restore" that a container needs which has connections, sockets and locks.
-RESTORE_OPTIONS = ("--tcp-established", "--ext-unix-sk", "--file-locks")
 # Seconds that our OCI runtime waits for the request to restore.
 RUNTIME_WAIT = 900
 
@@ -181,7 +180,7 @@ def for_source(
     return SourceSettings(
         staging=os.path.join(directory, work_dir.STAGING),
         migration=migration,
-        restore_options=list(RESTORE_OPTIONS),
+        restore_options=list(dump.OPTIONS),
         compression="none" if compression == "none" else "auto",
         rate_limit=int(rate_limit * MIB),
         patience=timeout,

@@ -23,8 +23,10 @@ from typing import IO
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.runc import FreezeError
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
+from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
 
+# What a container needs at its dump and at its restore alike, which has connections, sockets and locks of files.
+OPTIONS = ("--tcp-established", "--ext-unix-sk", "--file-locks")
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
@@ -37,9 +39,8 @@ def checkpoint_command(container: str, images: str, work: str, root: str, *optio
 
     :param root: where runc knows it.
     """
-    places = ["--image-path", images, "--work-path", work]
-    same = ["--tcp-established", "--ext-unix-sk", "--file-locks", "--leave-running"]
-    return [runc.runc_program(), "--root", root, "checkpoint", *places, *same, *options, container]
+    same = ["--image-path", images, "--work-path", work, *OPTIONS, "--leave-running"]
+    return [runc.runc_program(), "--root", root, "checkpoint", *same, *options, container]
 
 
 def last_line(output: bytes) -> str:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker's start of the container at the destination, which waits inside our OCI runtime for the request to restore.
+"""Docker's start of a container that is to be restored, which waits inside our OCI runtime for the request to do so.
 
 The runtime and this end meet in a folder, by files and two FIFOs: C(order) takes requests to the runtime, C(answer) has
 its answers.
@@ -20,13 +20,20 @@ from collections.abc import Callable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
+from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
 
 RUNTIME = "/run/fog-migration/runtime"
-# Seconds for Docker to come to our OCI runtime, and to remove a container.
+# Seconds for Docker to come to our OCI runtime, to own what was restored, to end its start, and to remove a container.
 ARM_LIMIT = 60
+OWN_LIMIT = 60
+END_LIMIT = 30
 REMOVE_LIMIT = 60
+
+
+def forget(container: str) -> None:
+    """Removes what was prepared for a container, whose start would wait for an order once more otherwise."""
+    shutil.rmtree(os.path.join(RUNTIME, container), ignore_errors=True)
 
 
 class Fifo:
@@ -101,7 +108,8 @@ class ArmedStart:
         :param stopped: whether the restore is to leave its processes stopped.
         :raises Refused: when Docker does not come so far.
         """
-        os.makedirs(RUNTIME, 0o700, exist_ok=True)
+        for folder in (os.path.dirname(RUNTIME), RUNTIME):
+            os.makedirs(folder, 0o700, exist_ok=True)
         os.mkdir(self.folder, 0o700)
         self._fifos = {name: Fifo(os.path.join(self.folder, name)) for name in ("order", "answer")}
         self._write("patience", str(int(patience)))
@@ -156,23 +164,53 @@ class ArmedStart:
         """Docker's error, where it has answered with one."""
         return self._start.problem if self._start else None
 
+    def require_owned(self) -> None:
+        """Returns when Docker owns the container, which runs already.
+
+        :raises Refused: when it does not.
+        """
+        self.wait_for_docker(OWN_LIMIT)
+        if self.is_under_way or self.problem:
+            raise Refused(f"the container ran, but Docker did not own it ({self.problem or 'no answer'})")
+
     def why_ended(self, otherwise: str) -> str:
         """Docker's error, or I(otherwise) where it has none."""
         self.wait_for_docker(5)
         return self.problem or otherwise
 
+    def why_not(self, answer: str | None, seconds: float) -> str:
+        """Why it was not restored.
+
+        :param answer: what C(outcome) has returned after so many I(seconds).
+        """
+        if answer is None and self.is_under_way:
+            return f"the restore did not end within {seconds:.0f} seconds"
+        return self.why_ended("the restore failed")
+
+    def stop(self, reason: str) -> None:
+        """Returns when nothing restores the container any more. It is not removed.
+
+        :raises Interrupted: when that is not certain.
+        """
+        self._end()
+        if self.is_under_way:
+            raise Interrupted(f"{reason}, and Docker does not end its start")
+
     def take_back(self, reason: str) -> None:
-        """Returns when the container neither runs here nor will.
+        """Removes the container; returns when it neither runs here nor will.
 
         :raises Interrupted: when that is not certain: the source must not hear a refusal then.
         """
-        self._close_fifos()
-        runc.kill_restore(self.container)
-        self.wait_for_docker(30)
+        self._end()
         path = f"/containers/{self.container}?force=1&v=1"
         problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
         if self.is_under_way or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
+
+    def _end(self) -> None:
+        self._close_fifos()
+        runc.kill_restore(self.container)
+        self.wait_for_docker(END_LIMIT)
 
     def _close_fifos(self) -> None:
         for fifo in self._fifos.values():
@@ -182,6 +220,6 @@ class ArmedStart:
     def close(self) -> None:
         """Leaves nothing behind that waits: closing the FIFOs ends the runtime where it waits for the request still."""
         self._close_fifos()
-        self.wait_for_docker(30)
+        self.wait_for_docker(END_LIMIT)
         self.network.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        forget(self.container)
