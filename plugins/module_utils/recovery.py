@@ -19,6 +19,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, restart_policy, runc
@@ -26,6 +28,8 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome, policy_left
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     armed_start,
     source_requests,
@@ -36,6 +40,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+RESUMED = "was resumed and runs"
 STARTED_ANEW = "had ended with its daemon or its server, and was started anew, as its restart policy says"
 # Seconds between two looks.
 _LOOK = 0.1
@@ -204,18 +209,26 @@ def note_arrival(entry: Entry, client: api.CheckpointClient) -> None:
 # Rollback
 
 
-def rollback(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
-    """The source has the container again, or the destination has none of it; the words that follow its name.
+class Undone(NamedTuple):
+    """How a container is on this server: words that follow its name, and clauses with more, or nothing."""
+
+    said: str
+    note: str = ""
+
+
+def rollback(entry: Entry, client: api.CheckpointClient, seconds: int) -> Undone:
+    """The source has the container again, or the destination has none of it.
 
     :param seconds: how long a restore from a checkpoint may take.
-    :raises MigrationError: when the container could not go on, or must not; nothing was removed then.
+    :raises MigrationError: when the container could not go on as before, or must not; nothing was removed then.
     """
     _require_not_committed(entry)
     _keep_group_back(entry)
-    said = _resume_at_source(entry, client, seconds) if entry.role == SOURCE else _remove_at_destination(entry, client)
+    at_source = entry.role == SOURCE
+    undone = _resume_at_source(entry, client, seconds) if at_source else _remove_at_destination(entry, client)
     clean_up(entry, keep=False)
     journal.close_entry(entry.id)
-    return said
+    return undone
 
 
 def _require_not_committed(entry: Entry) -> None:
@@ -237,24 +250,37 @@ def _keep_group_back(entry: Entry) -> None:
         )
 
 
-def _resume_at_source(entry: Entry, client: api.CheckpointClient, seconds: int) -> str:
+def _resume_at_source(entry: Entry, client: api.CheckpointClient, seconds: int) -> Undone:
     """The container runs again as it did before the migration, with its restart policy."""
     inspect = container_of(entry, client)
     if not inspect:
-        return "is not there any more"
+        return Undone("is not there any more")
     identity, policy = inspect["Id"], entry.restart_policy
     if policy:
         client.update_container(identity, restart_policy=policy)
     state = inspect["State"]
     if state.get("Paused"):
-        # Docker resumes only what is frozen, which CRIU may have left thawed.
-        with contextlib.suppress(OSError, runc.FreezeError):
-            runc.keep_frozen(identity)
-        client.unpause(identity)
-        return "was resumed and runs"
-    if state.get("Running"):
-        return "runs on as before"
-    return _revive(entry, client, inspect, policy, seconds)
+        outcome = repair.bring_back(identity, lambda: client.unpause(identity))
+        said = outcome.said(RESUMED, RESUMED)
+    elif state.get("Running"):
+        outcome = repair.bring_back(identity)
+        said = outcome.said()
+    else:
+        said = _revive(entry, client, inspect, policy, seconds)
+        # Restored by CRIU as well.
+        outcome = repair.bring_back(identity) if said == RESUMED else Outcome()
+    _require_as_before(entry, outcome, client)
+    return Undone(said, outcome.note)
+
+
+def _require_as_before(entry: Entry, outcome: Outcome, client: api.CheckpointClient) -> None:
+    """The migration of what does not run as before stays open, so that it is not forgotten."""
+    inspect = container_of(entry, client)
+    wrong = policy_left(entry.restart_policy, inspect["HostConfig"].get("RestartPolicy")) if inspect else []
+    now = replace(outcome, left=(*outcome.left, *wrong))
+    if now.left:
+        what = f"{entry.name} {now.told()} at {entry.source}"
+        raise MigrationError(what, "its migration stays open", "undo what is left and run recover.yml")
 
 
 def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: dict | None, seconds: int) -> str:
@@ -274,7 +300,7 @@ def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: d
                 f"it stays frozen, its checkpoint is kept in {images}",
                 "mend the cause and run recover.yml",
             ) from error
-        return "was resumed and runs"
+        return RESUMED
     if policy or restart_policy.to_hold(inspect, leave_running=False):
         client.start(inspect["Id"])
         return STARTED_ANEW
@@ -288,7 +314,7 @@ def _require_intact(entry: Entry) -> None:
         manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
 
 
-def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
+def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
@@ -299,7 +325,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     _remove(entry, "made", "volumes", client)
     for folder in entry.made.get("folders", []):
         files.remove(folder)
-    return "nothing of it is left"
+    return Undone("nothing of it is left")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

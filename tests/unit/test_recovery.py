@@ -13,6 +13,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import TransitionRefused
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 # How an entry of the source comes into its states.
@@ -73,11 +74,58 @@ def test_what_was_committed_meanwhile_is_not_undone_at_the_source(docker, opened
     assert (docker.events, journal.load(entry.id)) == ([], entry)
 
 
+@pytest.fixture
+def brought_back(monkeypatch):
+    """C(brought_back(outcome)): how the container is found to be when it runs again."""
+
+    def brought_back(outcome):
+        def bring_back(_container, resume=None):
+            if resume:
+                resume()
+            return outcome
+
+        monkeypatch.setattr(recovery.repair, "bring_back", bring_back)
+
+    brought_back(Outcome())
+    return brought_back
+
+
+LOCK = "CRIU's network lock in the nftables table CRIU-7"
+
+
 @pytest.mark.parametrize("state", [State.RESERVED, State.TAKEN_BACK, State.HANDED_OVER])
-def test_what_was_not_committed_runs_on_at_the_source(docker, opened, state):
+def test_what_was_not_committed_runs_on_at_the_source(docker, opened, brought_back, state):
     entry = opened("source", *WAY[state])
-    assert recovery.rollback(entry, docker, 1) == "runs on as before"
+    assert recovery.rollback(entry, docker, 1) == ("runs on as before", "")
     assert (list(docker.there), journal.entries()) == ([ID], [])
+
+
+@pytest.mark.parametrize(("paused", "said"), [(False, "runs on"), (True, "was resumed and runs")])
+def test_what_a_dump_has_left_is_told_and_the_migration_is_over(docker, opened, brought_back, paused, said):
+    entry = opened("source")
+    docker.state()["Paused"] = paused
+    brought_back(Outcome(undone=(LOCK,)))
+    assert recovery.rollback(entry, docker, 1) == (said, f"what a dump had left was undone: {LOCK}")
+    assert docker.events == [("unpause",)] * paused
+    assert journal.entries() == []
+
+
+def test_what_does_not_run_as_before_stays_open(docker, opened, brought_back):
+    entry = opened("source")
+    brought_back(Outcome(left=(LOCK,)))
+    with pytest.raises(MigrationError) as failure:
+        recovery.rollback(entry, docker, 1)
+    assert failure.value.what == f"looper runs on (not as before, there still is {LOCK}) at fog1"
+    assert journal.load(entry.id) == entry
+
+
+def test_the_restart_policy_is_looked_at(docker, opened, brought_back, monkeypatch):
+    opened("source")
+    entry = journal.note("looper-1", restart_policy={"Name": "always"})
+    docker.there[ID]["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    monkeypatch.setattr(docker, "update_container", lambda *_args, **_more: None)
+    with pytest.raises(MigrationError, match="the restart policy no in place of always"):
+        recovery.rollback(entry, docker, 1)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +148,7 @@ def test_what_runs_at_the_destination_is_noted_before_the_source_lets_go(docker,
 
 @pytest.mark.parametrize("other", [None, "db-1", "db-2"])
 def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
-    docker, opened, monkeypatch, tmp_path, other
+    docker, opened, brought_back, monkeypatch, tmp_path, other
 ):
     monkeypatch.setattr(work_dir, "base_directory", lambda: str(tmp_path / "run"))
     left = tmp_path / "run" / "agent-1"
@@ -109,5 +157,5 @@ def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
     entry = opened("source")
     if other:
         opened("source", id=other, container="other", name="db")
-    assert recovery.rollback(entry, docker, 1) == "runs on as before"
+    assert recovery.rollback(entry, docker, 1) == ("runs on as before", "")
     assert left.exists() == (other == "db-1")

@@ -17,6 +17,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import do
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import Folder
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.operations import options
 
 
@@ -35,6 +36,7 @@ def docker(tmp_path, monkeypatch):
         return [], {}
 
     monkeypatch.setattr(docker_dump.docker_restore, "from_checkpoint", resume)
+    monkeypatch.setattr(writer.repair, "bring_back", lambda _container: Outcome())
     return docker
 
 
@@ -151,6 +153,22 @@ def test_what_cannot_go_on_is_kept(docker, asked, folder, monkeypatch):
     assert kept.startswith("c1.rescued-")
     assert failure.value.state.startswith("the container is stopped and could not be resumed (CRIU failed)")
     assert os.path.exists(os.path.join(folder.directory, kept, "criu", "inventory.img"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome(), "the container runs on as before"),
+        (Outcome(undone=("a lock",)), "the container runs on (what a dump had left was undone: a lock)"),
+    ],
+)
+def test_after_a_dump_that_failed_it_is_looked_at(docker, asked, monkeypatch, outcome, state):
+    monkeypatch.setattr(writer.repair, "bring_back", lambda _container: outcome)
+    docker.failing["checkpoint"] = OSError("CRIU was killed")
+    monkeypatch.setattr(docker, "create_checkpoint", lambda *_arguments: docker.do("checkpoint"))
+    with pytest.raises(MigrationError, match="CRIU was killed") as failure:
+        writer.run(asked(), docker)
+    assert failure.value.state == state
 
 
 def test_what_docker_goes_on_with_is_not_touched(docker, asked, folder):

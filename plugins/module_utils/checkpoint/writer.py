@@ -22,15 +22,12 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import ta
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.docker_dump import DockerDump, StillDumping
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import summary
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
-    NOTHING_CHANGED,
-    STILL_RUNS,
-    Target,
-)
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import NOTHING_CHANGED, Target
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
 STATES = ("present", "absent", "prepared", "content", "encrypted")
@@ -265,4 +262,8 @@ class Writer:
                 f"the container is stopped and could not be resumed ({api.api_message(error)}), "
                 f"what was written is kept in {kept}"
             )
-        return STILL_RUNS if running else "the container was resumed from what had been written and runs"
+        how = repair.bring_back(target.id)
+        if running:
+            return f"the container {how.told()}"
+        resumed = "was resumed from what had been written and runs"
+        return f"the container {how.told(resumed, resumed)}"

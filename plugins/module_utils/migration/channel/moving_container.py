@@ -20,13 +20,15 @@ from collections.abc import Iterator
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump import Dump
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.dump_root import DumpRoot
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-# How things are when a request failed, and what to do.
+# How things are when a request failed, and what to do. Whether it runs on as before has to be looked at.
 _LOOK_THERE = (
     "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
 )
@@ -55,6 +57,8 @@ class MovingContainer:
         self.network = network_lock.NetworkLock(self.id)
         # A key of STATES. Handed over: only the destination knows who has it.
         self.state = "runs"
+        # How it is, once it was given up here.
+        self.outcome: Outcome | None = None
         # When its pause began and when its network was locked: seconds of the monotonic clock.
         self.paused_at = self.locked_at = 0.0
         self._docker_socket = settings.docker_socket
@@ -151,6 +155,14 @@ class MovingContainer:
         """It runs at the destination."""
         self.state = "moved"
 
+    @property
+    def words(self) -> tuple[str, str]:
+        """How it is, and what to do, as clauses."""
+        state, remedy = STATES[self.state]
+        if self.state != "runs" or not self.outcome:
+            return state, remedy
+        return f"it {self.outcome.told()}", "run recover.yml, then try again" if self.outcome.left else remedy
+
     def close(self) -> None:
         """Ends what was begun with it; if it is only frozen, it runs on.
 
@@ -162,14 +174,14 @@ class MovingContainer:
         self.network.end()
         if self.state == "paused":
             self._resume()
+        elif self.state == "runs" and not self.outcome:
+            self.outcome = repair.bring_back(self.id)
 
     def _resume(self) -> None:
         with self._noting:
             if self._in_doubt:
                 journal.note_what_happened(self._migration, owner="source")
             self._in_doubt = None
-        # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
-        with contextlib.suppress(OSError, TypeError):
-            runc.keep_frozen(self.id)
-        self._docker("unpause")
+        let_go = bool(self._dump and self._dump.let_go)
+        self.outcome = repair.bring_back(self.id, lambda: self._docker("unpause"), let_go)
         self.state = "runs"
