@@ -40,7 +40,8 @@ SERVED = f"{programs.ECHO}\nimport threading\nthreading.Thread(target=echo, daem
 FILES = ("/numbers", "/data/numbers")
 # Seconds that a playbook may take, whatever was done to it.
 LONGEST = 420
-CLEAR = """
+CLEAR = f"""
+{criu_step.REMOVE}
 docker ps -aq | xargs -r docker rm -fv
 docker volume ls -q | xargs -r docker volume rm -f
 ! mountpoint -q /var/lib/fog-migration || umount -l /var/lib/fog-migration

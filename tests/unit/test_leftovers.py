@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.leftovers import found as found_module
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Found, Outcome, policy_left, problems
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.look import look
 from ansible_collections.fog.migration.plugins.module_utils.network import (
@@ -201,6 +202,18 @@ def test_the_restart_policy(wanted, now, left):
 def test_what_no_runtime_knows_is_missing(monkeypatch):
     monkeypatch.setattr(runc, "RUNTIME_ROOTS", ())
     assert look("c1") == Found(missing="no OCI runtime knows it")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Found(is_frozen=True), "runs on as before"),
+        (Found(filters=(CRIUS,)), f"runs on (not as before, there still is {LOCK})"),
+    ],
+)
+def test_what_was_not_dumped_is_only_looked_at(monkeypatch, found, told):
+    monkeypatch.setattr(repair, "look", lambda _container: found)
+    assert repair.without_dump("c1").told() == told
 
 
 def test_what_has_ended_is_missing(monkeypatch):

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Found, Outcome, outcome
@@ -44,6 +45,12 @@ def bring_back(container: str, resume: Callable[[], object] | None = None, let_g
         resume()
     _announce(container)
     return outcome(before, look(container), resume is not None, ran)
+
+
+def without_dump(container: str) -> Outcome:
+    """How a container is that was not dumped, so that there is nothing to undo. Who has paused it, resumes it."""
+    found = replace(look(container), is_frozen=False)
+    return outcome(found, found, paused=False, ran=False)
 
 
 def _freeze(container: str) -> bool:

@@ -65,6 +65,25 @@ def install(lab, node: str, text: str) -> None:
     subprocess.run(command, input=base64.b64encode(_library()), capture_output=True, check=True)
 
 
+_DUMP = """
+state=$(ls /run/docker/runtime-*/moby/{container}/state.json)
+folder=$(mktemp -d)
+runc --root "${{state%/{container}/*}}" checkpoint --image-path "$folder" --work-path "$folder" --tcp-established \\
+    --ext-unix-sk --file-locks --leave-running {container} && echo dumped
+rm -rf "$folder"
+"""
+
+
+def kill_in_dump(lab, node: str, container: str, step: str) -> None:
+    """Has the runtime dump a container, without any program of ours, and CRIU die at a step of that."""
+    install(lab, node, DUMP[step])
+    try:
+        said = lab.sh(node, _DUMP.format(container=lab.inspect(node, container)["Id"]))
+    finally:
+        lab.sh(node, REMOVE)
+    assert "dumped" not in said
+
+
 def _library() -> bytes:
     """The library, compiled."""
     source = Path(__file__).with_suffix(".c")

@@ -22,6 +22,7 @@ ECHO = """
 def echo():
     import select, socket, time
     listener = socket.create_server(("", 7001), backlog=8)
+    print("listening", flush=True)
     connections = []
     while True:
         for one in select.select([listener, *connections], [], [])[0]:

@@ -175,7 +175,7 @@ class MovingContainer:
         if self.state == "paused":
             self._resume()
         elif self.state == "runs" and not self.outcome:
-            self.outcome = repair.bring_back(self.id)
+            self.outcome = repair.without_dump(self.id)
 
     def _resume(self) -> None:
         with self._noting:
