@@ -159,7 +159,7 @@ def test_what_is_not_as_before(found, paused, nouns):
             Found(unseen=("its filters (why)",)),
             False,
             True,
-            "runs on as before (not looked at: its filters (why))",
+            "runs on (not looked at: its filters (why))",
         ),
         (Found(), Found(missing="its first process has ended"), False, True, "has ended"),
         (
@@ -167,7 +167,7 @@ def test_what_is_not_as_before(found, paused, nouns):
             Found(missing="no OCI runtime knows it"),
             False,
             True,
-            "runs on as before (not looked at: all of it (no OCI runtime knows it))",
+            "runs on (not looked at: all of it (no OCI runtime knows it))",
         ),
     ],
 )

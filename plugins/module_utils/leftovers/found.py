@@ -65,12 +65,12 @@ class Outcome:
     def said(self, runs: str = "runs on", as_before: str = "runs on as before") -> str:
         """How it is, in words that follow its name, without the note.
 
-        :param runs: the words where something was or is left.
+        :param runs: the words where something was or is left, or could not be looked at.
         :param as_before: the words where nothing was.
         """
         if self.has_ended:
             return "has ended"
-        return runs if self.undone or self.left else as_before
+        return runs if self.undone or self.left or self.unseen else as_before
 
     def told(self, runs: str = "runs on", as_before: str = "runs on as before") -> str:
         """The same with the note."""

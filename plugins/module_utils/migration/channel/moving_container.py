@@ -28,12 +28,12 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-# How things are when a request failed, and what to do. Whether it runs on as before has to be looked at.
+# How things are when a request failed, and what to do. That it runs on as before, only C(MovingContainer.words) says.
 _LOOK_THERE = (
     "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
 )
 STATES = {
-    "runs": ("it runs on as before", "mend the cause and try again"),
+    "runs": ("it runs on", "mend the cause and try again"),
     "paused": ("it stays paused here", "resume it with docker unpause"),
     "handed over": (
         "it stays paused here, since nobody can say whether it runs at the destination",
