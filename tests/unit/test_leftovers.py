@@ -109,7 +109,7 @@ def test_where_there_are_no_rules_of_criu(saved):
         (Found(), False, []),
         (Found(is_frozen=True, filters=(OURS,)), True, []),
         (
-            Found(is_frozen=True, filters=(OURS,)),
+            Found(is_frozen=True, filters=(OURS, OURS._replace(family=nftables.INET))),
             False,
             ["a frozen control group", "the migration's network lock in the nftables table fog_migration"],
         ),

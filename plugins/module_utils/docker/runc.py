@@ -22,8 +22,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
-# What CRIU's processes are called.
-CRIU = "criu"
+# What CRIU's processes are called, and the seconds that one gets to let go of a container when its runtime was killed.
+CRIU, CRIU_LIMIT = "criu", 60
 # The annotation of a container that names CRIU's configuration for it (handleCriuConfigurationFile in runc's
 # libcontainer/criu_linux.go).
 CRIU_CONFIGURATION = "org.criu.config"
@@ -157,12 +157,12 @@ def held_by_criu(container: str) -> list[int]:
     return []
 
 
-def wait_for_criu(container: str, seconds: float) -> None:
-    """Returns when CRIU has let go of a container, or when the time is over.
+def wait_for_criu(container: str) -> None:
+    """Returns when CRIU has let go of a container, or has had its time for it.
 
     A CRIU whose runtime was killed goes on until it has something to tell it, and lets go of the processes then.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + CRIU_LIMIT
     while held_by_criu(container) and time.monotonic() < deadline:
         time.sleep(0.01)
 

@@ -90,7 +90,8 @@ def problems(found: Found, paused: bool) -> list[str]:
         *(str(one) for one in found.filters if not (paused and one.is_ours)),
         _counted(found.connections, "connection in repair mode", "connections in repair mode"),
     ]
-    return [noun for noun in nouns if noun]
+    # A table of ours may be there for several families.
+    return [noun for noun in dict.fromkeys(nouns) if noun]
 
 
 def outcome(before: Found, after: Found, paused: bool, ran: bool) -> Outcome:

@@ -24,9 +24,6 @@ from ansible_collections.fog.migration.plugins.module_utils.network import (
     repair_mode,
 )
 
-# Seconds that a CRIU gets whose runtime was killed.
-CRIU_LIMIT = 60
-
 
 def bring_back(container: str, resume: Callable[[], object] | None = None, let_go: bool = False) -> Outcome:
     """Has a container run on where it is, after a migration that came to nothing; how it is then.
@@ -35,10 +32,12 @@ def bring_back(container: str, resume: Callable[[], object] | None = None, let_g
 
     :param container: its full ID.
     :param resume: has Docker resume it, where Docker shows it as paused. What it raises is raised.
-    :param let_go: whether it is known to have run for a moment, though it was paused.
+    :param let_go: whether it is known to have run for a moment since CRIU has ended, though it stands still.
     """
-    runc.wait_for_criu(container, CRIU_LIMIT)
-    ran = resume is None or not _freeze(container) or let_go
+    runc.wait_for_criu(container)
+    ran = let_go or not _stands_still(container)
+    if resume:
+        _freeze(container)
     before = look(container, paused=resume is not None)
     undo(container, before, paused=resume is not None)
     if resume:
@@ -53,19 +52,18 @@ def without_dump(container: str) -> Outcome:
     return outcome(found, found, paused=False, ran=False)
 
 
-def _freeze(container: str) -> bool:
-    """Freezes what Docker shows as paused, and whether it was frozen.
+def _stands_still(container: str) -> bool:
+    with contextlib.suppress(OSError, runc.FreezeError):
+        return runc.is_frozen(container)
+    return False
 
-    A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
-    """
-    try:
-        was_frozen = runc.is_frozen(container)
-        # CRIU could not let go of it any more.
+
+def _freeze(container: str) -> None:
+    """Freezes what Docker shows as paused: a CRIU that was killed may have left it thawed, and Docker resumes no such."""
+    with contextlib.suppress(OSError, runc.FreezeError):
+        # One that is at work could not let go of it any more.
         if not runc.held_by_criu(container):
             runc.keep_frozen(container)
-    except (OSError, runc.FreezeError):
-        return False
-    return was_frozen
 
 
 def undo(container: str, found: Found, paused: bool) -> None:

@@ -31,8 +31,6 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
 # Seconds between two looks whether the images are complete.
 LOOK_EVERY = 0.001
-# Seconds that CRIU gets to let go of the processes when its runtime was killed.
-CRIU_LIMIT = 60
 
 
 def checkpoint_command(container: str, images: str, work: str, root: str, *options: str) -> list[str]:
@@ -98,7 +96,7 @@ class Dump(threading.Thread):
 
     def _hold(self) -> None:
         """Freezes it again at once where a CRIU that was killed has let it go, with connections that are of no use."""
-        runc.wait_for_criu(self._container, CRIU_LIMIT)
+        runc.wait_for_criu(self._container)
         with contextlib.suppress(OSError, FreezeError):
             if self._problem and not runc.held_by_criu(self._container):
                 self.let_go = not runc.is_frozen(self._container)
