@@ -59,7 +59,7 @@ def _stands_still(container: str) -> bool:
 
 
 def _freeze(container: str) -> None:
-    """Freezes what Docker shows as paused: a CRIU that was killed may have left it thawed, and Docker resumes no such."""
+    """Freezes what Docker shows as paused, or Docker could not resume it: a CRIU that was killed has left it thawed."""
     with contextlib.suppress(OSError, runc.FreezeError):
         # One that is at work could not let go of it any more.
         if not runc.held_by_criu(container):
