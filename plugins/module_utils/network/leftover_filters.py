@@ -53,7 +53,11 @@ class Rules(NamedTuple):
 
     program: str
     lines: tuple[str, ...]
-    is_ours = False
+
+    @property
+    def is_ours(self) -> bool:
+        """A migration itself makes none."""
+        return False
 
     def __str__(self) -> str:
         return f"CRIU's network lock in {self.program}"

@@ -10,10 +10,9 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.network import sockets
@@ -61,14 +60,22 @@ def end(connection: Connection) -> None:
 
     :raises OSError: when the kernel refuses.
     """
-    with _while_there(), _copy(connection) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, _OFF)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        with _copy(connection) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, _OFF)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError as exc:
+        if exc.errno not in _GONE:
+            raise
 
 
 def _is_in_repair(connection: Connection) -> bool:
-    with _while_there(), _copy(connection) as sock:
-        return sock.getsockopt(socket.IPPROTO_TCP, TCP_REPAIR) == _ON
+    try:
+        with _copy(connection) as sock:
+            return sock.getsockopt(socket.IPPROTO_TCP, TCP_REPAIR) == _ON
+    except OSError as exc:
+        if exc.errno not in _GONE:
+            raise
     return False
 
 
@@ -76,12 +83,3 @@ def _copy(connection: Connection) -> socket.socket:
     handle = descriptors.copy_of(connection.process, connection.descriptor)
     # The family does not matter to the two calls above.
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=handle)
-
-
-@contextlib.contextmanager
-def _while_there() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno not in _GONE:
-            raise
