@@ -19,9 +19,15 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore, manifest, reader
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
+    docker_restore,
+    manifest,
+    reader,
+    restore_notes,
+)
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.replacement import Replacement
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
@@ -35,6 +41,8 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome, policy_left
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -43,6 +51,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
 RESTORE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+RESUMED = "was resumed and runs"
 STARTED_ANEW = "had ended with its daemon or its server, and was started anew, as its restart policy says"
 # Seconds between two looks.
 _LOOK = 0.1
@@ -214,18 +223,26 @@ def note_arrival(entry: Entry, client: api.CheckpointClient) -> None:
 # Rollback
 
 
-def rollback(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
-    """The source has the container again, or the destination has none of it; the words that follow its name.
+class Undone(NamedTuple):
+    """How a container is on this server: words that follow its name, and clauses with more, or nothing."""
+
+    said: str
+    note: str = ""
+
+
+def rollback(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> Undone:
+    """The source has the container again, or the destination has none of it.
 
     :param params: C(restore_timeout), and by which options Docker is connected to.
-    :raises MigrationError: when the container could not go on, or must not; nothing was removed then.
+    :raises MigrationError: when the container could not go on as before, or must not; nothing was removed then.
     """
     _require_not_committed(entry)
     _keep_group_back(entry)
-    said = _resume_at_source(entry, client, params) if entry.role == SOURCE else _remove_at_destination(entry, client)
+    at_source = entry.role == SOURCE
+    undone = _resume_at_source(entry, client, params) if at_source else _remove_at_destination(entry, client)
     clean_up(entry, keep=False)
     journal.close_entry(entry.id)
-    return said
+    return undone
 
 
 def _require_not_committed(entry: Entry) -> None:
@@ -247,22 +264,20 @@ def _keep_group_back(entry: Entry) -> None:
         )
 
 
-def _resume_at_source(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
+def _resume_at_source(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> Undone:
     """The container runs again as it did before the migration, with its restart policy."""
     inspect = container_of(entry, client)
     if not inspect:
-        # All but its name may be there again.
-        return _restore(entry, client, params) if _is_interim(entry, client) else "is not there any more"
+        return _restore(entry, client, params) if _is_replaced(entry, client) else Undone("is not there any more")
     if not inspect["State"].get("Running"):
         return _revive(entry, client, inspect, params)
     _give_policy(entry, client, inspect)
-    if not inspect["State"].get("Paused"):
-        return "runs on as before"
-    # Docker resumes only what is frozen, which CRIU may have left thawed.
-    with contextlib.suppress(OSError, runc.FreezeError):
-        runc.keep_frozen(inspect["Id"])
-    client.unpause(inspect["Id"])
-    return "was resumed and runs"
+    identity = inspect["Id"]
+    if inspect["State"].get("Paused"):
+        outcome = repair.bring_back(identity, lambda: client.unpause(identity))
+        return _settled(entry, client, identity, outcome.said(RESUMED, RESUMED), outcome)
+    outcome = repair.bring_back(identity)
+    return _settled(entry, client, identity, outcome.said(), outcome)
 
 
 def _give_policy(entry: Entry, client: api.CheckpointClient, inspect: dict) -> None:
@@ -270,13 +285,36 @@ def _give_policy(entry: Entry, client: api.CheckpointClient, inspect: dict) -> N
         client.update_container(inspect["Id"], restart_policy=entry.restart_policy)
 
 
-def _is_interim(entry: Entry, client: api.CheckpointClient) -> bool:
-    """Whether a restore was interrupted before what it has restored could take the place of the container."""
+def _settled(
+    entry: Entry, client: api.CheckpointClient, container_id: str, said: str, outcome: Outcome | None = None
+) -> Undone:
+    """How the container is. The migration of what does not run as before stays open, so that it is not forgotten.
+
+    :param said: how it is, in words.
+    :param outcome: what was found, where CRIU may have left something.
+    :raises MigrationError: when it does not run as before.
+    """
+    found, inspect = outcome or Outcome(), client.find_container(container_id)
+    wrong = policy_left(entry.restart_policy, inspect["HostConfig"].get("RestartPolicy")) if inspect else []
+    now = replace(found, left=(*found.left, *wrong))
+    if now.left:
+        what = f"{entry.name} {now.told()} at {entry.source}"
+        raise MigrationError(what, "its migration stays open", "undo what is left and run recover.yml")
+    return Undone(said, found.note)
+
+
+def _is_replaced(entry: Entry, client: api.CheckpointClient) -> bool:
+    """Whether another container, restored from the checkpoint, has the place of this one, or was about to take it."""
     folder = _whole(entry)
-    return bool(folder and Replacement(client, manifest.load(folder).container.name, None).interim())
+    if not folder:
+        return False
+    made = manifest.load(folder)
+    there = client.find_container(made.container.name)
+    taken = there and there["State"].get("Running") and restore_notes.came_from(there["Id"], made.id)
+    return bool(taken or Replacement(client, made.container.name, None).interim())
 
 
-def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, params: dict[str, Any]) -> str:
+def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, params: dict[str, Any]) -> Undone:
     """What has ended goes on from its checkpoint; without one, its restart policy has its way.
 
     In live mode nothing here ever ends it, nor does our OCI runtime before the checkpoint is complete.
@@ -284,23 +322,32 @@ def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, params: d
     if entry.mode == "cold" and _whole(entry):
         return _restore(entry, client, params)
     _give_policy(entry, client, inspect)
-    images = _unfinished(entry) if entry.mode == "cold" else None
+    identity, images = inspect["Id"], _unfinished(entry) if entry.mode == "cold" else None
     if images and _is_docker_used(client, params):
-        return _restore_unfinished(entry, client, inspect["Id"], images, params["restore_timeout"])
+        _restore_unfinished(entry, client, identity, images, params["restore_timeout"])
+        return _look_at_restored(entry, client, identity)
     if entry.restart_policy or restart_policy.to_hold(inspect, leave_running=False):
-        client.start(inspect["Id"])
-        return STARTED_ANEW
-    return "has ended, with nothing to resume it from"
+        client.start(identity)
+        return _settled(entry, client, identity, STARTED_ANEW)
+    return _settled(entry, client, identity, "has ended, with nothing to resume it from")
 
 
-def _restore(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> str:
+def _look_at_restored(entry: Entry, client: api.CheckpointClient, container_id: str) -> Undone:
+    """How it is after CRIU has restored it."""
+    outcome = repair.bring_back(container_id)
+    return _settled(entry, client, container_id, outcome.said(RESUMED, RESUMED), outcome)
+
+
+def _restore(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> Undone:
     """It goes on from its complete checkpoint, with the restart policy that is in there."""
     folder = places(entry)["checkpoint"][0]
     wanted = {"path": folder, "name": None, "state": "present", "migration": None, "encryption_key": None}
     warnings: list[str] = []
     with _kept(entry, folder):
-        reader.run(Request({**params, **wanted}, False, warnings.append, time.time()), client)
-    return "; ".join(["was resumed and runs", *warnings])
+        restored = reader.run(Request({**params, **wanted}, False, warnings.append, time.time()), client)
+    # It may be another one, which has its place.
+    undone = _look_at_restored(entry, client, restored["container"]["id"])
+    return undone._replace(note="; ".join(filter(None, [*warnings, undone.note])))
 
 
 def _is_docker_used(client: api.CheckpointClient, params: dict[str, Any]) -> bool:
@@ -310,12 +357,11 @@ def _is_docker_used(client: api.CheckpointClient, params: dict[str, Any]) -> boo
 
 def _restore_unfinished(
     entry: Entry, client: api.CheckpointClient, container_id: str, images: str, seconds: int
-) -> str:
+) -> None:
     """It goes on from the images that Docker has left, which cannot be verified."""
     root, checkpoint = api.daemon_facts(client)["root"], docker_restore.Checkpoint(entry.id)
     with _kept(entry, images):
         docker_restore.from_checkpoint(client, root, container_id, images, checkpoint, seconds)
-    return "was resumed and runs"
 
 
 @contextlib.contextmanager
@@ -335,7 +381,7 @@ def _kept(entry: Entry, folder: str) -> Iterator[None]:
         ) from error
 
 
-def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
+def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
     if inspect:
@@ -346,7 +392,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     _remove(entry, "made", "volumes", client)
     for folder in entry.made.get("folders", []):
         files.remove(folder)
-    return "nothing of it is left"
+    return Undone("nothing of it is left")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ options:
       - V(quiet) waits until nothing of the migration happens on this server any more. What has begun to move the
         container goes on to its end; what waits for a controller that has gone is ended.
       - V(undone) gives the container back to the source, or removes what the destination has of it. At the destination
-        that has to be done first. It fails at the source once the migration was committed.
+        that has to be done first. It fails at the source once the migration was committed, and while the container
+        there does not run as before.
       - V(finished) lets go of the container at the source, or leaves it to the destination. At the source that has to
         be done first. It fails there while the source owns the container.
       - Nothing is done with a migration that is not open on this server.
@@ -239,7 +240,14 @@ said:
   description: How the container is on this server now, as a clause.
   returned: with O(state=undone) and O(state=finished)
   type: str
-  sample: it was resumed and runs
+  sample: was resumed and runs
+note:
+  description:
+    - What there is to say besides, as clauses, such as what CRIU had left in the container and was undone, or what
+      could not be looked at. Empty if there is nothing.
+  returned: with O(state=undone)
+  type: str
+  sample: "what a dump had left was undone: CRIU's network lock in the nftables table CRIU-4711"
 other:
   description: The open migration that is in the way.
   returned: when the journal could not be opened because of it

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from support import criu_step
 from support import lab as lab_module
 
 # The tasks at whose begin something happens: a stage boundary each. What they are called in the role.
@@ -43,6 +44,8 @@ MOMENTS = {
         "end": "Remember what became of them",
     },
 }
+# CRIU is killed at a step, by itself: on which server, and the texts by which it is known.
+STEPS = {"criu in a dump": ("source", criu_step.DUMP), "criu in a restore": ("destination", criu_step.RESTORE)}
 # Seconds that a network stays cut: longer than SSH waits for a sign of life.
 CUT = 30
 # What runs for a migration on a server: the process that its private folder names.
@@ -115,6 +118,10 @@ def _cut(*chains: str) -> Callable[[Scene], None]:
 _SMALL_DISK = "mkdir -p /var/lib/fog-migration && mount -t tmpfs -o size=256m,mode=755 fault /var/lib/fog-migration"
 
 
+def _nothing(_scene: Scene) -> None:
+    """It was prepared, and happens by itself."""
+
+
 def _full_disk(scene: Scene) -> None:
     """That disk has no room from now on; what was there is still there."""
     scene.sh(scene.destination, "cat /dev/zero > /var/lib/fog-migration/fault 2>/dev/null || true")
@@ -169,12 +176,14 @@ FAULTS = {
     "destination node": Fault(_node("destination"), loses="destination"),
     "destination's disk full": Fault(_full_disk, before=_SMALL_DISK),
     "destination's memory full": Fault(_full_memory),
+    **dict.fromkeys(STEPS, Fault(_nothing)),
     "network, both ways": Fault(_cut("INPUT", "OUTPUT")),
     "network, to the destination": Fault(_cut("OUTPUT")),
     "network, to the source": Fault(_cut("INPUT")),
 }
 
-_HEAL = """
+_HEAL = f"""
+{criu_step.REMOVE}
 iptables-save | grep -v 'comment fault' | iptables-restore
 rm -f /var/lib/fog-migration/fault
 systemctl reset-failed docker containerd ssh
@@ -205,6 +214,14 @@ class Plan(NamedTuple):
     together: int = 1  # how many containers move together
 
 
+def prepare(the_lab: lab_module.Lab, plan: Plan, source: str, destination: str) -> None:
+    """What a fault needs before the migration begins."""
+    the_lab.sh(destination, FAULTS[plan.kind].before)
+    if plan.kind in STEPS:
+        side, steps = STEPS[plan.kind]
+        criu_step.install(the_lab, source if side == "source" else destination, steps[plan.moment])
+
+
 def plans(seed: int, count: int) -> list[Plan]:
     """So many faults, of all kinds about equally often, at stage boundaries and at random instants."""
     dice = random.Random(seed)
@@ -214,14 +231,20 @@ def plans(seed: int, count: int) -> list[Plan]:
     found = []
     for kind in kinds[:count]:
         mode = dice.choices(["precopy", "cold", "hybrid", "postcopy"], [6, 3, 1, 1])[0]
-        moment = dice.choice(
-            [*MOMENTS["cold" if mode == "cold" else "live"], "freeze" if mode != "cold" else "restore", "any"]
-        )
-        # In the freeze, all that matters happens within a second.
-        delay = dice.uniform(0, 7) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
+        moment, delay = _moment(dice, kind, mode)
         together = 1 if mode == "cold" else dice.choice([1, 1, 1, 2])
         found.append(Plan(kind, mode, moment, round(delay, 3), together))
     return found
+
+
+def _moment(dice: random.Random, kind: str, mode: str) -> tuple[str, float]:
+    """A moment of a migration, and the seconds after it."""
+    if kind in STEPS:
+        return dice.choice(sorted(STEPS[kind][1])), 0.0
+    boundaries = [*MOMENTS["cold" if mode == "cold" else "live"], "freeze" if mode != "cold" else "restore", "any"]
+    moment = dice.choice(boundaries)
+    # In the freeze, all that matters happens within a second.
+    return moment, dice.uniform(0, 7) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
 
 
 def strike(scene: Scene, plan: Plan, lines) -> None:

@@ -24,7 +24,9 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
 - every number was on the disk before the witness heard of it, and still is; a checksum over its memory is what it was;
 - a container that runs on a server which is lost dies with it, as it would without any migration: these are counted by
   themselves, and all the rest has to be true of what runs afterwards;
-- nothing of the migration is left on either server: no file, key, program, mount, copy.
+- nothing of the migration is left on either server: no file, key, program, mount, copy; in the container no filter of
+  its network, and no connection in repair mode;
+- where CRIU is killed at a step of a dump or a restore and the container stays, a connection to it has lost nothing.
 
 """
 

@@ -30,14 +30,18 @@ import faults  # noqa: E402 - they lie beside this, and with the integration tes
 import page  # noqa: E402
 import witness as witness_module  # noqa: E402
 
+from support import criu_step, programs  # noqa: E402
 from support import lab as lab_module  # noqa: E402
-from support import programs  # noqa: E402
+from support.peer import Peers  # noqa: E402
 
 NAME = "counter"
+# The container serves a client as well.
+SERVED = f"{programs.ECHO}\nimport threading\nthreading.Thread(target=echo, daemon=True).start()\n"
 FILES = ("/numbers", "/data/numbers")
 # Seconds that a playbook may take, whatever was done to it.
 LONGEST = 420
-CLEAR = """
+CLEAR = f"""
+{criu_step.REMOVE}
 docker ps -aq | xargs -r docker rm -fv
 docker volume ls -q | xargs -r docker volume rm -f
 ! mountpoint -q /var/lib/fog-migration || umount -l /var/lib/fog-migration
@@ -69,15 +73,17 @@ class Trial:
         """The result, for the file."""
         began = time.monotonic()
         self._clear()
-        self.lab.sh(self.destination, faults.FAULTS[self.plan.kind].before)
         # Large enough now and then for its memory to arrive after it.
         for name in self.names:
             self._start(name, 48 if self.plan.delay * 1000 % 4 < 1 else 1)
+        clients = self._connect()
+        faults.prepare(self.lab, self.plan, self.source, self.destination)
         playbook = self._migrate()
         faults.heal(self.lab)
         recovered, recovery = self._recover()
         problems = recovered + self._look()
         outcome = "died with its server" if self._died else self._outcome()
+        problems += self._ended(clients, outcome)
         self._clear()
         return {
             **self.plan._asdict(),
@@ -94,9 +100,31 @@ class Trial:
 
     def _start(self, name: str, size: int) -> None:
         options = ["--name", name, "--restart", "on-failure", "-v", f"{name}-data:/data"]
-        program = [*programs.COMMAND, witness_module.GENERATOR, self.witness.address, str(self.witness.port), name]
-        self.lab.docker(self.source, "run", "-d", *options, programs.IMAGE, *program, str(size), *FILES)
+        program = [*programs.COMMAND, SERVED + witness_module.GENERATOR]
+        words = [self.witness.address, str(self.witness.port), name, str(size), *FILES]
+        self.lab.docker(self.source, "run", "-d", *options, programs.IMAGE, *program, *words)
         lab_module.wait_for(lambda: len(self.witness.heard(name)) > 10, "the first numbers")
+
+    def _connect(self) -> Peers | None:
+        """Clients with a connection to each container, on its server. Cold mode takes no connection along."""
+        if self.plan.kind not in faults.STEPS or self.plan.mode == "cold":
+            return None
+        addresses = [self.lab.inspect(self.source, name)["NetworkSettings"]["IPAddress"] for name in self.names]
+        return Peers(self.lab, self.source, *(f"{address}:7001" for address in addresses))
+
+    @staticmethod
+    def _ended(clients: Peers | None, outcome: str) -> list[str]:
+        """What is wrong with the connections to what has stayed. On Docker's bridge, none can move."""
+        if not clients:
+            return []
+        found = []
+        if outcome == "stayed":
+            try:
+                clients.require_more()
+            except AssertionError as error:
+                found.append(f"a connection does not go on ({error})")
+        lost = [one["problem"] for one in clients.end()["connections"] if one["problem"]]
+        return found + [f"a connection was lost ({problem})" for problem in lost if outcome == "stayed"]
 
     def _migrate(self) -> int:
         """C(migrate.yml) with the fault in it; its exit code."""
@@ -169,7 +197,12 @@ class Trial:
         self.witness.damaged.clear()
         self.lab.docker(where[0], "unpause", name)
         policy = self.lab.inspect(where[0], name)["HostConfig"]["RestartPolicy"]["Name"]
-        return found + ([f"has the restart policy {policy}"] if policy != "on-failure" else [])
+        if policy != "on-failure":
+            found.append(f"has the restart policy {policy}")
+        left = self.lab.module(where[0], "container_repair", check_mode=True, container=name)
+        return found + (
+            [f"has {left.get('note', left.get('msg'))} left in it"] if left["changed"] or left["failed"] else []
+        )
 
     def _traces(self) -> list[str]:
         """What is left of the migration, and copies of containers that do not run."""
@@ -195,6 +228,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--results", type=Path, help="file for the results, .cache/faults-SEED.json by default")
     wanted = parser.parse_args()
+    if not criu_step.compiler():
+        parser.error("this machine has no C compiler, which some faults need")
     place = wanted.results or HERE.parents[1] / ".cache" / f"faults-{wanted.seed}.json"
     place.parent.mkdir(exist_ok=True)
     results = json.loads(place.read_text()) if place.exists() else []

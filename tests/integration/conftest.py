@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support import daemons
+from support import criu_step, daemons
 from support import lab as lab_module
 
 
@@ -37,10 +37,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 # What a test that failed in the midst of a migration leaves: its programs, and what they have mounted.
-_CLEAR = """
+_CLEAR = f"""
+{criu_step.REMOVE}
 pkill -KILL -f '/run/fog-migration/.*channel[.]py'
 docker ps -aq | xargs -r docker rm -fv
-awk '$2 ~ "^/run/fog-migration/" { print $2 }' /proc/mounts | xargs -r umount -l
+awk '$2 ~ "^/run/fog-migration/" {{ print $2 }}' /proc/mounts | xargs -r umount -l
 sed -i '/ fog-migration:/d' /root/.ssh/authorized_keys
 rm -rf /var/lib/fog-migration /run/fog-migration* /var/log/fog-migration /tmp/ctrd-checkpoint*
 """

@@ -298,7 +298,8 @@ def test_a_channel_that_does_not_answer(monkeypatch, error):
 
 @pytest.mark.parametrize("state", moving_container.STATES)
 def test_a_channel_that_fails_says_how_the_container_is(monkeypatch, state):
-    monkeypatch.setattr(source_requests, "_exchange", lambda *_arguments: {"error": "no room", "state": state})
+    answer = {"error": "no room", "state": state, "words": moving_container.STATES[state]}
+    monkeypatch.setattr(source_requests, "_exchange", lambda *_arguments: answer)
     with pytest.raises(MigrationError, match=r"^no room$") as failure:
         source_requests.ask("/x", {"do": "copy"})
     error = failure.value

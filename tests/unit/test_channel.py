@@ -17,7 +17,12 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, source_requests
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
+    config,
+    moving_container,
+    source_requests,
+)
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     DestinationSettings,
@@ -62,6 +67,8 @@ class Runtime(threading.Thread):
 class Dump(threading.Thread):
     """A dump that is made at once."""
 
+    let_go = False
+
     def __init__(self, _container, images, _work, _root, lazy):
         super().__init__(daemon=True)
         self.images, self.lazy = Path(images), lazy
@@ -96,6 +103,11 @@ def done(tmp_path, monkeypatch):
     def call(_docker_socket, method, path, _seconds=None):
         log.append(f"{method} {path}")
 
+    def bring_back(_container, resume=None, _let_go=False):
+        if resume:
+            resume()
+        return Outcome(undone=("a lock",))
+
     monkeypatch.setattr(armed_start, "RUNTIME", str(tmp_path / "runtime"))
     monkeypatch.setattr(armed_start, "DockerStart", Runtime)
     monkeypatch.setattr(frozen_container, "Dump", Dump)
@@ -111,6 +123,7 @@ def done(tmp_path, monkeypatch):
         monkeypatch.setattr(runc, name, lambda _container, name=name: log.append(name))
     for name in ("require_stopped", "resume"):
         monkeypatch.setattr(stopped_restore, name, lambda _container, name=name: log.append(name))
+    monkeypatch.setattr(frozen_container.repair, "bring_back", bring_back)
     monkeypatch.setattr(config, "describe", lambda *_arguments: config.Description(config.Config(INSPECT), "/x", None))
     return log
 
@@ -184,7 +197,8 @@ def test_a_restore_that_fails(ends, done, monkeypatch, outcome, why):
     monkeypatch.setattr(Runtime, "outcome", outcome)
     both = ends()
     *_others, freeze = answers(both.source, "make", "arm", "freeze")
-    assert freeze == {"error": why, "state": "runs"}
+    words = ("it runs on (what a dump had left was undone: a lock)", "mend the cause and try again")
+    assert freeze == {"error": why, "state": "runs", "words": words}
     # It is removed there before it goes on here.
     removed, resumed = "DELETE /containers/c2?force=1&v=1", "POST /containers/c1/unpause"
     assert done.index("kill_restore") < done.index(removed) < done.index("source: unlock") < done.index(resumed)
@@ -221,6 +235,8 @@ def test_nobody_knows_who_has_it(ends, done, monkeypatch):
     monkeypatch.setattr(Runtime, "outcome", None)
     both = ends()
     *_others, freeze, give_up = answers(both.source, "make", "arm", "freeze", "give up")
-    assert freeze == {"error": "the other end closed the channel", "state": "handed over"}
-    assert give_up == {"error": "the destination may have the container already", "state": "handed over"}
+    words = moving_container.STATES["handed over"]
+    assert freeze == {"error": "the other end closed the channel", "state": "handed over", "words": words}
+    given_up = "the destination may have the container already"
+    assert give_up == {"error": given_up, "state": "handed over", "words": words}
     assert "POST /containers/c1/unpause" not in done and "source: unlock" not in done

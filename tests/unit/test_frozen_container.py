@@ -8,7 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
+from ansible_collections.fog.migration.plugins.module_utils.runtime import frozen_container
 from ansible_collections.fog.migration.plugins.module_utils.runtime.frozen_container import FrozenContainer
 
 
@@ -35,8 +37,19 @@ def done(monkeypatch):
     monkeypatch.setattr(engine, "call", call)
     monkeypatch.setattr(network_lock, "NetworkLock", lambda _container: Network(log))
     monkeypatch.setattr(runc, "moving", lambda _container: [])
-    for name in ("keep_frozen", "kill"):
-        monkeypatch.setattr(runc, name, lambda _container, name=name: log.append(name))
+    monkeypatch.setattr(runc, "kill", lambda _container: log.append("kill"))
+
+    def bring_back(_container, resume, let_go):
+        log.append("undo")
+        resume()
+        return Outcome(had_errors=let_go)
+
+    def without_dump(_container):
+        log.append("look")
+        return Outcome()
+
+    monkeypatch.setattr(frozen_container.repair, "bring_back", bring_back)
+    monkeypatch.setattr(frozen_container.repair, "without_dump", without_dump)
     return log, problems
 
 
@@ -48,7 +61,19 @@ def frozen(done):
 def test_one_that_is_resumed_has_its_network_first(frozen, done):
     frozen.pause()
     frozen.resume()
-    assert done[0] == ["pause", "unlock", "end", "keep_frozen", "unpause"] and not frozen.is_paused
+    assert done[0] == ["pause", "unlock", "end", "undo", "unpause"]
+    assert not frozen.is_paused and frozen.outcome == Outcome()
+    # Once more, there is nothing to do.
+    frozen.resume()
+    assert done[0][5:] == ["unlock", "end"]
+
+
+def test_one_that_docker_does_not_resume_stays_paused(frozen, done):
+    frozen.pause()
+    done[1]["unpause"] = "no such container"
+    with pytest.raises(runc.FreezeError, match="no such container"):
+        frozen.resume()
+    assert frozen.is_paused and not frozen.outcome
 
 
 def test_one_that_was_not_paused_is_not_thawed(frozen, done):
@@ -56,7 +81,7 @@ def test_one_that_was_not_paused_is_not_thawed(frozen, done):
     with pytest.raises(runc.FreezeError, match="no such container"):
         frozen.pause()
     frozen.resume()
-    assert done[0] == ["pause", "unlock", "end"]
+    assert done[0] == ["pause", "unlock", "end", "look"]
 
 
 def test_one_that_was_stopped_by_a_signal_is_paused_and_refused(frozen, done, monkeypatch):

@@ -18,6 +18,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import TransitionRefused
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 PARAMS = {**options.DEFAULTS, "restore_timeout": 1}
@@ -79,18 +80,42 @@ def test_what_was_committed_meanwhile_is_not_undone_at_the_source(docker, opened
     assert (docker.events, journal.load(entry.id)) == ([], entry)
 
 
+@pytest.fixture
+def brought_back(monkeypatch):
+    """C(brought_back(outcome)): how the container is found to be when it runs again."""
+
+    def brought_back(outcome):
+        def bring_back(_container, resume=None):
+            if resume:
+                resume()
+            return outcome
+
+        monkeypatch.setattr(recovery.repair, "bring_back", bring_back)
+
+    brought_back(Outcome())
+    return brought_back
+
+
+LOCK = "CRIU's network lock in the nftables table CRIU-7"
+
+
 @pytest.mark.parametrize("state", [State.RESERVED, State.TAKEN_BACK, State.HANDED_OVER])
-def test_what_was_not_committed_runs_on_at_the_source(docker, opened, state):
+def test_what_was_not_committed_runs_on_at_the_source(docker, opened, brought_back, state):
     entry = opened("source", *WAY[state])
-    assert recovery.rollback(entry, docker, PARAMS) == "runs on as before"
+    assert recovery.rollback(entry, docker, PARAMS) == ("runs on as before", "")
     assert (list(docker.there), journal.entries()) == ([ID], [])
 
 
 @pytest.fixture
-def restored(monkeypatch):
+def restored(monkeypatch, brought_back):
     """The paths from which a container was restored."""
     paths = []
-    monkeypatch.setattr(recovery.reader, "run", lambda request, _client: paths.append(request.params["path"]))
+
+    def run(request, _client):
+        paths.append(request.params["path"])
+        return {"container": {"id": ID}}
+
+    monkeypatch.setattr(recovery.reader, "run", run)
     monkeypatch.setattr(recovery.docker_restore, "from_checkpoint", lambda *words: paths.append(words[3]))
     return paths
 
@@ -110,7 +135,7 @@ def test_what_has_ended_goes_on_from_a_whole_checkpoint(docker, opened, restored
     docker.state()["Running"] = False
     entry = opened("source", State.HANDED_OVER, mode="cold")
     folder = whole(entry)
-    assert recovery.rollback(entry, docker, PARAMS) == "was resumed and runs"
+    assert recovery.rollback(entry, docker, PARAMS) == ("was resumed and runs", "")
     assert restored == [folder] and not os.path.exists(folder)
 
 
@@ -124,18 +149,29 @@ def test_only_dockers_unfinished_checkpoints_are_of_use(docker, opened, restored
     images.mkdir(parents=True)
     (images / "inventory.img").touch()
     said = "was resumed and runs" if by_docker else "has ended, with nothing to resume it from"
-    assert recovery.rollback(entry, docker, PARAMS) == said
+    assert recovery.rollback(entry, docker, PARAMS) == (said, "")
     assert restored == ([str(images)] if by_docker else [])
 
 
 @pytest.mark.parametrize("runs", [True, False])
-def test_what_has_lost_its_name_on_the_way_is_found(docker, opened, restored, runs):
+@pytest.mark.parametrize("name", ["n.restored", "n"])
+def test_what_takes_its_place_is_found(docker, opened, restored, monkeypatch, name, runs):
+    """An earlier recovery was interrupted before, or after, what it had restored got the name."""
+    monkeypatch.setattr(recovery.restore_notes, "came_from", lambda identity, _checkpoint: identity == "f00")
     entry = opened("source", State.HANDED_OVER, mode="cold")
     whole(entry)
     del docker.there[ID]
-    docker.add({"Id": "f00", "Name": "/n.restored", "State": {"Running": runs}})
+    docker.add({"Id": "f00", "Name": f"/{name}", "State": {"Running": runs}, "HostConfig": {}})
     said = "was resumed and runs" if runs else "is not there any more"
-    assert (recovery.rollback(entry, docker, PARAMS), len(restored)) == (said, runs)
+    assert (recovery.rollback(entry, docker, PARAMS), len(restored)) == ((said, ""), runs)
+
+
+def test_another_container_of_its_name_is_left_alone(docker, opened, restored):
+    entry = opened("source", State.HANDED_OVER, mode="cold")
+    whole(entry)
+    del docker.there[ID]
+    docker.add({"Id": "f00", "Name": "/n", "State": {"Running": True}})
+    assert recovery.rollback(entry, docker, PARAMS) == ("is not there any more", "") and restored == []
 
 
 def test_a_restore_that_fails_leaves_everything(docker, opened, restored, monkeypatch):
@@ -152,13 +188,40 @@ def test_a_restore_that_fails_leaves_everything(docker, opened, restored, monkey
     assert journal.load(entry.id) and os.path.exists(folder) and docker.events == []
 
 
-def test_what_is_paused_is_resumed(docker, opened, monkeypatch):
-    monkeypatch.setattr(recovery.runc, "keep_frozen", lambda _container: docker.do("freeze"))
+def test_what_is_paused_is_resumed(docker, opened, brought_back):
     docker.state()["Paused"] = True
     entry = opened("source", State.HANDED_OVER, mode="cold", restart_policy={"Name": "always"})
     whole(entry)
-    assert recovery.rollback(entry, docker, PARAMS) == "was resumed and runs"
-    assert docker.events == [("policy", "always"), ("freeze",), ("unpause",)]
+    assert recovery.rollback(entry, docker, PARAMS) == ("was resumed and runs", "")
+    assert docker.events == [("policy", "always"), ("unpause",)]
+
+
+@pytest.mark.parametrize(("paused", "said"), [(False, "runs on"), (True, "was resumed and runs")])
+def test_what_a_dump_has_left_is_told_and_the_migration_is_over(docker, opened, brought_back, paused, said):
+    entry = opened("source")
+    docker.state()["Paused"] = paused
+    brought_back(Outcome(undone=(LOCK,)))
+    assert recovery.rollback(entry, docker, PARAMS) == (said, f"what a dump had left was undone: {LOCK}")
+    assert docker.events == [("unpause",)] * paused
+    assert journal.entries() == []
+
+
+def test_what_does_not_run_as_before_stays_open(docker, opened, brought_back):
+    entry = opened("source")
+    brought_back(Outcome(left=(LOCK,)))
+    with pytest.raises(MigrationError) as failure:
+        recovery.rollback(entry, docker, PARAMS)
+    assert failure.value.what == f"looper runs on (not as before, there still is {LOCK}) at fog1"
+    assert journal.load(entry.id) == entry
+
+
+def test_the_restart_policy_is_looked_at(docker, opened, brought_back, monkeypatch):
+    opened("source")
+    entry = journal.note("looper-1", restart_policy={"Name": "always"})
+    docker.there[ID]["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    monkeypatch.setattr(docker, "update_container", lambda *_args, **_more: None)
+    with pytest.raises(MigrationError, match="the restart policy no in place of always"):
+        recovery.rollback(entry, docker, PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +244,7 @@ def test_what_runs_at_the_destination_is_noted_before_the_source_lets_go(docker,
 
 @pytest.mark.parametrize("other", [None, "db-1", "db-2"])
 def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
-    docker, opened, monkeypatch, tmp_path, other
+    docker, opened, brought_back, monkeypatch, tmp_path, other
 ):
     monkeypatch.setattr(work_dir, "base_directory", lambda: str(tmp_path / "run"))
     left = tmp_path / "run" / "agent-1"
@@ -190,5 +253,5 @@ def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
     entry = opened("source")
     if other:
         opened("source", id=other, container="other", name="db")
-    assert recovery.rollback(entry, docker, PARAMS) == "runs on as before"
+    assert recovery.rollback(entry, docker, PARAMS) == ("runs on as before", "")
     assert left.exists() == (other == "db-1")

@@ -46,7 +46,7 @@ def test_what_is_a_request(line, request_):
 class End:
     """A source's end that does nothing, or fails."""
 
-    state = "runs"
+    state, words = "runs", ("it runs on as before", "mend the cause and try again")
 
     def __init__(self, error=None):
         self.error, self.handled, self.closed = error, [], False

@@ -24,7 +24,15 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder import Folder
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.operations import options
+
+
+def bring_back(_container, resume=None):
+    """A container in which nothing is left goes on."""
+    if resume:
+        resume()
+    return Outcome()
 
 
 @pytest.fixture
@@ -42,6 +50,8 @@ def docker(tmp_path, monkeypatch):
         return [], {}
 
     monkeypatch.setattr(docker_dump.docker_restore, "from_checkpoint", resume)
+    monkeypatch.setattr(docker_dump.repair, "bring_back", bring_back)
+    monkeypatch.setattr(runtime_dump.repair, "without_dump", lambda _container: Outcome())
     return docker
 
 
@@ -61,6 +71,7 @@ class Frozen:
     """A container that is frozen through its OCI runtime; C(dump) is what its dump does."""
 
     docker: Docker
+    outcome = Outcome()
 
     def __init__(self, container, _docker_socket, images, work):
         self.id, self.images, self.work, self.network = container, images, work, Network()
@@ -219,6 +230,22 @@ def test_what_cannot_go_on_is_kept(docker, asked, folder, monkeypatch):
     assert os.path.exists(os.path.join(folder.directory, kept, "criu", "inventory.img"))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome(), "the container runs on as before"),
+        (Outcome(undone=("a lock",)), "the container runs on (what a dump had left was undone: a lock)"),
+    ],
+)
+def test_after_a_dump_that_failed_it_is_looked_at(docker, asked, monkeypatch, outcome, state):
+    monkeypatch.setattr(docker_dump.repair, "bring_back", lambda _container, _resume=None: outcome)
+    docker.failing["checkpoint"] = OSError("CRIU was killed")
+    monkeypatch.setattr(docker, "create_checkpoint", lambda *_arguments: docker.do("checkpoint"))
+    with pytest.raises(MigrationError, match="CRIU was killed") as failure:
+        writer.run(asked(), docker)
+    assert failure.value.state == state
+
+
 def test_what_docker_goes_on_with_is_not_touched(docker, asked, folder):
     docker.failing["checkpoint"] = api.READ_TIMEOUT()
     with pytest.raises(freeze.StillDumping, match="within 900 seconds"):
@@ -250,16 +277,23 @@ def test_within_a_migration_it_stays_paused(with_runtime, asked, monkeypatch):
 
 def test_one_that_runs_on_does_so_when_its_files_are_saved(with_runtime, asked):
     writer.run(asked(leave_running=True), with_runtime)
-    assert with_runtime.events[-2:] == [("dump",), ("resume",)]
+    assert with_runtime.events[-2:] == [("dump",), ("resume",)] and asked.warnings == []
+
+
+def test_what_a_dump_has_left_in_one_that_runs_on_is_told(with_runtime, asked, monkeypatch):
+    monkeypatch.setattr(Frozen, "outcome", Outcome(undone=("a lock",)))
+    assert writer.run(asked(leave_running=True), with_runtime)["changed"]
+    assert asked.warnings == ["the container looper runs on (what a dump had left was undone: a lock)"]
 
 
 @pytest.mark.parametrize("failing", ["pause", "lock_network", "dump"])
-def test_whatever_fails_through_the_runtime_it_runs_on(with_runtime, asked, folder, failing):
+def test_whatever_fails_through_the_runtime_it_runs_on(with_runtime, asked, folder, monkeypatch, failing):
+    monkeypatch.setattr(Frozen, "outcome", Outcome(undone=("a lock",)))
     with_runtime.failing[failing] = runc.FreezeError("runc ended with 1, CRIU said: no")
     with pytest.raises(MigrationError) as failure:
         writer.run(asked(), with_runtime)
     assert failure.value.what == "the checkpoint of looper failed (runc ended with 1, CRIU said: no)"
-    assert failure.value.state == "the container runs on as before"
+    assert failure.value.state == "the container runs on (what a dump had left was undone: a lock)"
     assert with_runtime.events[-2:] == [("resume",), ("policy", "always")]
     assert os.listdir(folder.directory) == []
 

@@ -25,6 +25,9 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     ways,
 )
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+
+_RESUMED = "was resumed from what had been written and runs"
 
 
 @contextlib.contextmanager
@@ -98,22 +101,23 @@ class DockerDump(Freeze):
         self.keep_statistics()
         shutil.rmtree(self._docker_folder)
 
-    def release(self) -> None:
-        """One that stood still goes on."""
+    def release(self) -> str:
+        """One that stood still goes on. Docker would have failed if CRIU had left something."""
         if self.is_paused:
             self.client.unpause(self.target.id)
             self.is_paused = False
+        return ""
 
     def finish(self) -> None:
         """It has ended already."""
 
-    def undo(self) -> bool:
+    def undo(self) -> str:
         """It goes on, from Docker's files wherever they are by now if it has ended."""
-        self.release()
-        if self.client.inspect_container(self.target.id)["State"].get("Running"):
-            return False
+        identity = self.target.id
+        if self.client.inspect_container(identity)["State"].get("Running"):
+            return repair.bring_back(identity, self.release if self.is_paused else None).told()
         self._resume()
-        return True
+        return repair.bring_back(identity).told(_RESUMED, _RESUMED)
 
     def _resume(self) -> None:
         images = checkpoint_layout.find_file(self.folder.partial, "inventory.img")

@@ -115,13 +115,16 @@ class Freeze(abc.ABC):
         """
 
     @abc.abstractmethod
-    def release(self) -> None:
-        """Its files are saved: a container that is to run on does so."""
+    def release(self) -> str:
+        """Its files are saved: a container that is to run on does so.
+
+        :returns: how it was found to be then where that is not as before, in words that follow its name; or nothing.
+        """
 
     @abc.abstractmethod
     def finish(self) -> None:
         """The checkpoint is complete: one that is not to run on has nothing more to wait for."""
 
     @abc.abstractmethod
-    def undo(self) -> bool:
-        """Has it run again after a failure; whether it had ended and was restored for that."""
+    def undo(self) -> str:
+        """Has it run again after a failure; how it was found to be then, in words that follow its name."""

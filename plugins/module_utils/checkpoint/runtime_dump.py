@@ -16,6 +16,8 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.freeze im
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import Target
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, runc, ways
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump import Dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.frozen_container import FrozenContainer
 
@@ -94,10 +96,13 @@ class RuntimeDump(Freeze):
             )
         dump.wait()
 
-    def release(self) -> None:
-        """One that runs on does so, with its network."""
-        if self.leave_running:
-            self.frozen.resume()
+    def release(self) -> str:
+        """One that runs on does so, with its network. A CRIU that was killed late may have left something even so."""
+        if not self.leave_running:
+            return ""
+        self.frozen.resume()
+        found = self.frozen.outcome or Outcome()
+        return found.told() if found.undone or found.left else ""
 
     def finish(self) -> None:
         """It ends where it stands, or stays as it is."""
@@ -116,8 +121,9 @@ class RuntimeDump(Freeze):
                 f"end it with docker rm -f {self.target.name}, or go on with it with docker unpause",
             ) from error
 
-    def undo(self) -> bool:
+    def undo(self) -> str:
         """It runs on: nothing has ended it."""
-        if self._frozen:
-            self._frozen.resume()
-        return False
+        if not self._frozen:
+            return repair.without_dump(self.target.id).told()
+        self._frozen.resume()
+        return (self._frozen.outcome or Outcome()).told()

@@ -24,11 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.folder im
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.freeze import Freeze, StillDumping
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.runtime_dump import RuntimeDump
-from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import (
-    NOTHING_CHANGED,
-    STILL_RUNS,
-    Target,
-)
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import NOTHING_CHANGED, Target
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, restart_policy, ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
@@ -81,6 +77,7 @@ class Writer:
     """Makes, encrypts or deletes one checkpoint."""
 
     def __init__(self, request: Request, client: api.CheckpointClient) -> None:
+        self.request = request
         self.params = request.params
         self.check_mode = request.check_mode
         self.client = client
@@ -251,7 +248,9 @@ class Writer:
         saved = saver.save_frozen()
         if self.params["log"]:
             saver.save_log()
-        freeze.release()
+        how = freeze.release()
+        if how:
+            self.request.warn(f"the container {target.called} {how}")
         files_saved = time.time()
         manifest = _folder.describe(self.client, self.folder, target, self.params, begin, held)
         manifest = replace(manifest, way=freeze.way, mounts=dict(saved))
@@ -274,7 +273,7 @@ class Writer:
         :returns: the clause that tells its state.
         """
         try:
-            restored = freeze.undo()
+            how = freeze.undo()
             if held:
                 self.client.update_container(target.id, restart_policy=held)
         except Exception as error:
@@ -284,7 +283,7 @@ class Writer:
                 f"the container is {freeze.left} and could not be resumed ({api.api_message(error)}), "
                 f"what was written is kept in {kept}"
             )
-        return "the container was resumed from what had been written and runs" if restored else STILL_RUNS
+        return f"the container {how}"
 
 
 def _runs(inspect: dict) -> bool:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -21,7 +22,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
-
+# What CRIU's processes are called, and the seconds that one gets to let go of a container when its runtime was killed.
+CRIU, CRIU_LIMIT = "criu", 60
 # The annotation of a container that names CRIU's configuration for it (handleCriuConfigurationFile in runc's
 # libcontainer/criu_linux.go).
 CRIU_CONFIGURATION = "org.criu.config"
@@ -112,6 +114,23 @@ def keep_frozen(container: str) -> None:
         stream.write(frozen)
 
 
+def is_frozen(container: str) -> bool:
+    """Whether the control group of a container is frozen, or about to be.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    place, frozen = freezer(container)
+    with open(place, encoding="ascii") as stream:
+        return stream.read().strip() in (frozen, "FREEZING")
+
+
+def thaw(container: str) -> None:
+    """Thaws the control group of a container that Docker does not take for paused."""
+    place, frozen = freezer(container)
+    with open(place, "w", encoding="ascii") as stream:
+        stream.write("THAWED" if frozen == "FROZEN" else "0")
+
+
 def kill(container: str) -> None:
     """Kills all processes of a container. One that is frozen ends when it is thawed, without running any more.
 
@@ -123,12 +142,29 @@ def kill(container: str) -> None:
 
 
 def at_work(container: str) -> bool:
-    """Whether the OCI runtime is just dumping or restoring this container."""
+    """Whether the OCI runtime is just dumping or restoring this container, or CRIU without a runtime that has died."""
     for process in procfs.all_processes():
         words = procfs.command_line(process)
         if container in words and ("checkpoint" in words or "restore" in words):
             return True
-    return False
+    return bool(held_by_criu(container))
+
+
+def held_by_criu(container: str) -> list[int]:
+    """The processes of a container that CRIU holds, as it does while it dumps them; none where no runtime knows it."""
+    with contextlib.suppress(OSError, FreezeError):
+        return [one for one in processes(container) if procfs.program(procfs.tracer(one)) == CRIU]
+    return []
+
+
+def wait_for_criu(container: str) -> None:
+    """Returns when CRIU has let go of a container, or has had its time for it.
+
+    A CRIU whose runtime was killed goes on until it has something to tell it, and lets go of the processes then.
+    """
+    deadline = time.monotonic() + CRIU_LIMIT
+    while held_by_criu(container) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def kill_restore(container: str) -> None:

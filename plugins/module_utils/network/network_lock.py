@@ -10,8 +10,8 @@
     unlock           it goes on here after all, with all its connections
 
 The lock outlives the program that made it: the container may run elsewhere by then, with the same address. Should it
-be resumed here after all, by whomever (C(docker unpause)), a keeper removes the lock. It is a process that does nothing
-but wait for that, or for the container's end.
+be resumed here after all, by whomever (C(docker unpause)), a keeper removes the lock, and what a CRIU that was killed
+has left. It is a process that does nothing but wait for that, or for the container's end.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -27,7 +27,14 @@ import time
 from collections.abc import Callable, Collection, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.network import filters, image_sockets, namespace, sockets
+from ansible_collections.fog.migration.plugins.module_utils.network import (
+    filters,
+    image_sockets,
+    leftover_filters,
+    namespace,
+    repair_mode,
+    sockets,
+)
 from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
@@ -60,7 +67,8 @@ class NetworkLock:
             return
         self._network = namespace.network_of(process)
         freezer, frozen = runc.freezer(self.container)
-        config = {"process": process, "start": start, "freezer": freezer, "frozen": frozen}
+        config = {"container": self.container, "process": process, "start": start}
+        config.update(freezer=freezer, frozen=frozen)
         package, _dot, module = __name__.rpartition(".")
         code = _KEEPER.format(path=[path for path in sys.path if path], package=package, module=module)
         self._keeper = subprocess.Popen(
@@ -186,9 +194,19 @@ def keep() -> None:
         if not _is_frozen(config):
             time.sleep(GRACE_PERIOD)
             if _lives(config) and not _is_frozen(config):
-                namespace.inside(namespace.network_of(config["process"]), filters.remove)
+                _free(config)
                 return
         time.sleep(LOOK_EVERY)
+
+
+def _free(config: dict) -> None:
+    """Removes all filters from its network, and has all its connections go on."""
+    network = namespace.network_of(config["process"])
+    for one in namespace.inside(network, leftover_filters.find):
+        namespace.inside(network, leftover_filters.remove, one)
+    connections = namespace.inside(network, repair_mode.of_namespace)
+    for connection in repair_mode.find(runc.processes(config["container"]), connections):
+        repair_mode.end(connection)
 
 
 def _lives(config: dict) -> bool:
@@ -197,9 +215,11 @@ def _lives(config: dict) -> bool:
 
 
 def _is_frozen(config: dict) -> bool:
+    """Whether it stands still. While CRIU dumps it, it is thawed, and CRIU keeps it from running."""
     try:
         with open(config["freezer"], encoding="ascii") as stream:
-            return stream.read().strip() in (config["frozen"], "FREEZING")
+            frozen = stream.read().strip() in (config["frozen"], "FREEZING")
     except OSError:
         # It is being removed.
         return True
+    return frozen or bool(runc.held_by_criu(config["container"]))

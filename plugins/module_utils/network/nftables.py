@@ -11,6 +11,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import errno
 import struct
 
 from ansible_collections.fog.migration.plugins.module_utils.network import netlink
@@ -34,10 +35,29 @@ ARP_IN, ARP_OUT = 0, 1
 PRIORITY = -450
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 2, 3, 6
+_NEW_TABLE, _GET_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 1, 2, 3, 6
 _EQUAL, _UNEQUAL = 0, 1
 _META_IN, _META_OUT, _META_PROTOCOL = 6, 7, 16
 _DROP = 0
+# What a kernel without nf_tables answers.
+_WITHOUT = (errno.EINVAL, errno.EPROTONOSUPPORT)
+
+
+def tables() -> list[tuple[int, str]]:
+    """The family and the name of each table in the namespace that the calling thread is in."""
+    try:
+        answers = netlink.dump(netlink.NETLINK_NETFILTER, _SUBSYSTEM << 8 | _GET_TABLE, bytes(4))
+    except OSError as exc:
+        if exc.errno in _WITHOUT:
+            return []
+        raise
+    return [table_of(answer) for answer in answers]
+
+
+def table_of(body: bytes) -> tuple[int, str]:
+    """The family and the name of a table, from the body of a message about it."""
+    name = netlink.attributes_of(body[4:])[1]
+    return body[0], name.rstrip(b"\0").decode("utf-8", "replace")
 
 
 class Batch:

@@ -167,6 +167,12 @@ def descriptors_of(process: int) -> dict[str, str]:
     return found
 
 
+def descriptors_by_inode(process: int) -> dict[int, int]:
+    """The sockets that a process has: one of its descriptors of each, by the socket's inode."""
+    links = descriptors_of(process).items()
+    return {int(link[8:-1]): int(os.path.basename(path)) for path, link in links if link.startswith("socket:[")}
+
+
 def inodes_of(process: int) -> set[int]:
     """The sockets that a process has, by their inodes."""
-    return {int(link[8:-1]) for link in descriptors_of(process).values() if link.startswith("socket:[")}
+    return set(descriptors_by_inode(process))

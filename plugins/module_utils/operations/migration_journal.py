@@ -119,9 +119,9 @@ class EntryRequest:
 
     def _undo(self) -> dict:
         if not self.before:
-            return self._result(False, None, said=SETTLED)
-        said = recovery.rollback(self.before, self._client(), self.params)
-        return self._result(True, self.before, said=said)
+            return self._result(False, None, said=SETTLED, note="")
+        undone = recovery.rollback(self.before, self._client(), self.params)
+        return self._result(True, self.before, **undone._asdict())
 
     def _finish(self) -> dict:
         if not self.before:

@@ -8,6 +8,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -74,6 +75,8 @@ class Dump(threading.Thread):
         self._lazy = lazy
         self._ready = threading.Event()
         self._problem: str | None = None
+        # Whether the container has run for a moment when CRIU had ended.
+        self.let_go = False
         self._process: subprocess.Popen | None = None
 
     def run(self) -> None:
@@ -90,6 +93,15 @@ class Dump(threading.Thread):
         self._ready.set()
         if self._process:
             self._process.wait()
+        self._hold()
+
+    def _hold(self) -> None:
+        """Freezes it again at once where a CRIU that was killed has let it go, with connections that are of no use."""
+        runc.wait_for_criu(self._container)
+        with contextlib.suppress(OSError, FreezeError):
+            if self._problem and not runc.held_by_criu(self._container):
+                self.let_go = not runc.is_frozen(self._container)
+                runc.keep_frozen(self._container)
 
     def _start(self, output: IO[bytes], *options: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen:
         words = checkpoint_command(self._container, self._images, self._work, self._root.folder, *options)

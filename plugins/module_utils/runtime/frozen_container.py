@@ -17,6 +17,8 @@ import time
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
+from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
+from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump import Dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
@@ -38,6 +40,8 @@ class FrozenContainer:
         self.work = work
         self.network = network_lock.NetworkLock(container)
         self.is_paused = False
+        # How it is, once it goes on here after all.
+        self.outcome: Outcome | None = None
         # When its pause began and when its network was locked: seconds of the monotonic clock.
         self.paused_at = self.locked_at = 0.0
         self._docker_socket = docker_socket
@@ -101,7 +105,7 @@ class FrozenContainer:
     # What becomes of it
 
     def resume(self) -> None:
-        """It goes on, and its network with it.
+        """It goes on, and its network with it; C(outcome) tells how it is then.
 
         :raises FreezeError: when Docker does not resume it.
         """
@@ -110,12 +114,12 @@ class FrozenContainer:
         self.network.end()
         if self.is_paused:
             self._thaw()
+        elif not self.outcome:
+            self.outcome = repair.without_dump(self.id)
 
     def _thaw(self) -> None:
-        # A CRIU that was killed may have left it thawed, and Docker resumes only what is frozen.
-        with contextlib.suppress(OSError, TypeError):
-            runc.keep_frozen(self.id)
-        self._order("unpause")
+        let_go = bool(self._dump and self._dump.let_go)
+        self.outcome = repair.bring_back(self.id, lambda: self._order("unpause"), let_go)
         self.is_paused = False
 
     def leave(self) -> None:

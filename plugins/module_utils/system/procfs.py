@@ -87,6 +87,11 @@ def is_stopped(process: int) -> bool:
     return read(f"/proc/{process}/stat").rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
 
+def tracer(process: int) -> int:
+    """The process that traces this one, as a debugger does, or 0."""
+    return int(status(process).get("TracerPid", 0))
+
+
 def stopped_below(root: int) -> list[str]:
     """The names of the processes that were stopped, of I(root) and those that descend from it."""
     return stopped(processes_below(root)) if root else []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
-from support import knock
+from support import criu_step, knock
 from support.lab import IMAGE, RUNTIME, failure, wait_for
 from support.peer import Peers
 
@@ -199,6 +199,19 @@ def test_who_resumes_it_unlocks_it(lab, lan, tmp_path):
     kill_holder(lab, holder)
     assert "100% packet loss" in lab.sh("client", f"ping -c 2 -W 1 {endpoint['IPAddress']}", check=False)
     lab.docker("fog1", "unpause", "mover")
+    peers.require_more()
+    assert peers.end()["resets"] == 0
+    keeper_ends(lab)
+
+
+@pytest.mark.skipif(not criu_step.compiler(), reason="NOT TESTED: this machine has no C compiler")
+def test_what_a_killed_criu_has_left_goes_with_the_lock(lab, lan, tmp_path):
+    """Of all programs, only the keeper is left. CRIU has thawed the container, which goes on."""
+    endpoint = start_server(lab)
+    peers = Peers(lab, "client", *(f"{endpoint['IPAddress']}:{port}" for port in (7000, 7001)))
+    holder, _answer = locked(lab, tmp_path)
+    kill_holder(lab, holder)
+    criu_step.kill_in_dump(lab, "fog1", "mover", "locked")
     peers.require_more()
     assert peers.end()["resets"] == 0
     keeper_ends(lab)

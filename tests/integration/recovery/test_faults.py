@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import faults
 import pytest
 import run
 import witness as witness_module
 from faults import Plan
+
+from support import criu_step
 
 pytestmark = pytest.mark.lab
 
@@ -20,11 +23,24 @@ PLANS = [
     Plan("destination node", "precopy", "pre-copy", 0.3),
     Plan("dockerd at the destination", "cold", "restore", 0.5),
     pytest.param(Plan("destination node", "cold", "filling", 0.3), marks=pytest.mark.slow),
+    # At each step of a dump and of a restore, with a client that must not notice if the container stays.
+    *(Plan("criu in a dump", "precopy", step, 0.001) for step in ("locked", "written")),
+    *(
+        pytest.param(Plan(kind, "precopy", step, 0.001), marks=pytest.mark.slow)
+        for kind, (_side, steps) in faults.STEPS.items()
+        for step in steps
+        if step not in ("locked", "written")
+    ),
+    # Large: a lazy dump; and through Docker itself.
+    pytest.param(Plan("criu in a dump", "postcopy", "connections", 0.0), marks=pytest.mark.slow),
+    pytest.param(Plan("criu in a dump", "cold", "locked", 0.0), marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.kind} {plan.moment}".replace(" ", "-"))
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.kind} {plan.moment} {plan.mode}".replace(" ", "-"))
 def test_nothing_is_lost(lab, plan):
+    if plan.kind in faults.STEPS and not criu_step.compiler():
+        pytest.skip("NOT TESTED: this machine has no C compiler")
     run.prepare(lab)
     witness = witness_module.Witness(run.gateway())
     try:

@@ -16,6 +16,32 @@ tar -C / -c usr/bin/python3 usr/bin/python3.* usr/lib/python3.* usr/lib/python3 
     lib lib64 2>/dev/null | docker import - {IMAGE}
 """
 
+# C(echo()) sends back what it hears on port 7001. A connection that CRIU has left in repair mode answers with EPERM:
+# that is asked again, as few programs do, so that what becomes of the connection itself can be seen.
+ECHO = """
+def echo():
+    import select, socket, time
+    listener = socket.create_server(("", 7001), backlog=8)
+    print("listening", flush=True)
+    connections = []
+    while True:
+        for one in select.select([listener, *connections], [], [])[0]:
+            if one is listener:
+                connections.append(listener.accept()[0])
+                continue
+            try:
+                heard = one.recv(1 << 16)
+                one.sendall(heard)
+            except PermissionError:
+                time.sleep(0.01)
+                continue
+            except OSError:
+                heard = b""
+            if not heard:
+                connections.remove(one)
+                one.close()
+"""
+
 # Every page of 256 MiB holds its number and how often it was written; a tenth of them is written anew in each pass,
 # after each was found as it was left. "PASS ERRORS" on each line.
 MEMORY_CHECKER = """

@@ -19,12 +19,12 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime.frozen_container import FrozenContainer
 
-# How things are when a request failed, and what to do.
+# How things are when a request failed, and what to do. That it runs on as before, only C(MovingContainer.words) says.
 _LOOK_THERE = (
     "look there: keep what runs and remove the other, or remove it there and resume this one with docker unpause"
 )
 STATES = {
-    "runs": ("it runs on as before", "mend the cause and try again"),
+    "runs": ("it runs on", "mend the cause and try again"),
     "paused": ("it stays paused here", "resume it with docker unpause"),
     "handed over": (
         "it stays paused here, since nobody can say whether it runs at the destination",
@@ -85,6 +85,14 @@ class MovingContainer(FrozenContainer):
     def note_moved(self) -> None:
         """It runs at the destination."""
         self._gone = "moved"
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """How it is, and what to do, as clauses."""
+        state, remedy = STATES[self.state]
+        if self.state != "runs" or not self.outcome:
+            return state, remedy
+        return f"it {self.outcome.told()}", "run recover.yml, then try again" if self.outcome.left else remedy
 
     def close(self) -> None:
         """Ends what was begun with it; if it is only frozen, it runs on.

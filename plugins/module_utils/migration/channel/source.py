@@ -67,6 +67,11 @@ class Source:
         """How the container is now, a key of C(moving_container.STATES)."""
         return self.container.state
 
+    @property
+    def words(self) -> tuple[str, str]:
+        """The same, and what to do, as clauses."""
+        return self.container.words
+
     def _file_sync(self) -> file_sync.FileSync:
         return file_sync.FileSync(self.frames, self.settings.container, self.settings.rate_limit, self.wait_for)
 

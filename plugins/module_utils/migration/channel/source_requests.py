@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to the source's end of a channel, which come through a socket in the private folder of the transfer.
 
-One line of JSON asks, one line answers: C(result), or C(error) with the C(state) that the container is in now.
+One line of JSON asks, one line answers: C(result), or C(error) with the C(state) that the container is in now, and in
+C(words) how that is and what to do.
 
     make      has the destination make the container, with all but its memory and its volumes' content
     copy      begins with the volumes, then rounds of pre-copy, as long as they pay; answers at once
@@ -34,7 +35,6 @@ from typing import Any, Protocol
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import moving_container
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
 
 SOCKET = "source.sock"
@@ -67,6 +67,10 @@ class SourceEnd(Protocol):
     @property
     def state(self) -> str:
         """How the container is now."""
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The same, and what to do, as clauses."""
 
     def handle(self, request: Request) -> dict[str, Any]:
         """Does what is requested; its result."""
@@ -101,7 +105,7 @@ def ask(channel: str, request: dict[str, Any], seconds: float | None = None) -> 
     except (OSError, ValueError) as exc:
         raise NoAnswer(exc) from exc
     if "error" in answer:
-        state, remedy = moving_container.STATES[answer["state"]]
+        state, remedy = answer["words"]
         raise MigrationError(answer["error"], state, remedy, container_state=answer["state"])
     return answer["result"]
 
@@ -148,7 +152,7 @@ def _answer_one(source: SourceEnd, listener: socket.socket) -> bool:
     result: dict[str, Any] = {}
     with connection, contextlib.suppress(OSError), connection.makefile("rwb") as stream:
         request = parse(stream.readline(MAX_REQUEST))
-        result = answer(source, request) if request else {"error": "that is no request", "state": source.state}
+        result = answer(source, request) if request else _failure(source, "that is no request")
         stream.write(json.dumps(result).encode("ascii") + b"\n")
         stream.flush()
     return not (request and (request.operation in LAST or "error" in result))
@@ -170,7 +174,7 @@ def parse(line: bytes) -> Request | None:
 
 
 def answer(source: SourceEnd, request: Request) -> dict[str, Any]:
-    """The answer to one request: C(result), or C(error) with the C(state) that the container is in now."""
+    """The answer to one request: C(result), or C(error) with C(state) and C(words)."""
     try:
         return {"result": source.handle(request)}
     except MigrationError as exc:
@@ -181,4 +185,8 @@ def answer(source: SourceEnd, request: Request) -> dict[str, Any]:
         source.close()
     except runc.FreezeError as exc:
         error += f"; and it could not be resumed ({exc})"
-    return {"error": error, "state": source.state}
+    return _failure(source, error)
+
+
+def _failure(source: SourceEnd, error: str) -> dict[str, Any]:
+    return {"error": error, "state": source.state, "words": source.words}

@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Descriptors of other processes: copies of them, by which what they lead to can be asked and set from outside.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# Numbers of system calls, the same on x86_64, arm64 and arm. The second one is there from Linux 5.6 on.
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
+
+
+def copy_of(process: int, number: int) -> int:
+    """A descriptor of this program for what descriptor I(number) of a process leads to. The caller closes it.
+
+    The process takes no part in it, and may be frozen.
+
+    :raises OSError: when it cannot be had: with ENOSYS, since the kernel is older than 5.6.
+    """
+    handle = _call(PIDFD_OPEN, process, 0)
+    try:
+        return _call(PIDFD_GETFD, handle, number, 0)
+    finally:
+        os.close(handle)
+
+
+def _call(number: int, *arguments: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.syscall(*map(ctypes.c_long, (number, *arguments)))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
