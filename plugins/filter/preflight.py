@@ -401,6 +401,21 @@ def _outside(source: dict) -> list[dict]:
     ]
 
 
+def _file_locks(source: dict, destination: dict) -> dict:
+    """CRIU takes locks on files along only where it is told to. Live mode tells it; in cold mode a file does."""
+    holders = source["container"]["file_locks"]
+    servers = (("source", source), ("destination", destination))
+    untold = [side for side, server in servers if "file-locks" not in server["criu"]["options"]]
+    where = " and the ".join(untold)
+    problem = f"{', '.join(holders)} in it holds locks on files, which CRIU at the {where} would not take along"
+    return _check(
+        "file_locks",
+        problem if holders and untold else "",
+        "its locks on files move with it" if holders else "it holds no locks on files",
+        "run provision.yml, or write file-locks into /etc/criu/runc.conf there",
+    )
+
+
 def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> list[dict]:
     container = source["container"]
     shm = container["shm_outside"]
@@ -533,6 +548,7 @@ def preflight(
         *_outside(source),
         _namespaces(source),
         _links(source, destination),
+        *([_file_locks(source, destination)] if mode == "cold" else []),
         *_data(source, destination, mounts, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),

@@ -415,6 +415,11 @@ container:
       description: Bytes of files in its C(/dev/shm) where that is shared with others, so that they do not move with it.
       type: int
       sample: 0
+    file_locks:
+      description: Names of its programs that hold locks on files.
+      type: list
+      elements: str
+      sample: [mariadbd]
     linked_mounts:
       description: Where it has mounts whose source on the server is a symbolic link.
       type: list

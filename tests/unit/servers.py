@@ -62,6 +62,7 @@ SERVER = {
         "shares": [],
         "links": [],
         "linked_mounts": [],
+        "file_locks": [],
         "shm_outside": 0,
         "memory": 10**6,
         "rootfs_size": 10,

@@ -180,6 +180,10 @@ MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 
 
+LOCKS = {"container.file_locks": ["mariadbd"]}
+TOLD = {"criu.options": {"manage-cgroups": "ignore", "file-locks": ""}}
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "options", "names"),
     [
@@ -263,6 +267,10 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({"container.shm_outside": 4096}, {}, {"mode": "precopy"}, ["shared_memory"]),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, ["mounts"]),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "precopy"}, []),
+        (LOCKS, {}, {"mode": "precopy"}, []),
+        (LOCKS, {}, {"mode": "cold"}, ["file_locks"]),
+        ({**LOCKS, **TOLD}, {}, {"mode": "cold"}, ["file_locks"]),
+        ({**LOCKS, **TOLD}, TOLD, {"mode": "cold"}, []),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
     ],
 )

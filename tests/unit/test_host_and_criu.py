@@ -111,3 +111,14 @@ USER = {"Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000"}
 )
 def test_whose_limits_can_be_read(own, others, readable):
     assert procfs.limits_readable(own, others) is readable
+
+
+def test_who_holds_locks_on_files():
+    table = """1: POSIX  ADVISORY  WRITE 4711 08:01:131 0 EOF
+2: FLOCK  ADVISORY  WRITE 12 00:18:9 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 13 00:18:9 0 EOF
+3: OFDLCK ADVISORY  READ -1 00:18:10 0 EOF
+4: LEASE  ACTIVE    READ 14 00:18:11 0 EOF
+"""
+    assert procfs.lock_holders(table) == {4711, 12, 14}
+    assert procfs.lock_holders("") == set()

@@ -81,6 +81,7 @@ class Describer:
             "shm_outside": files.folder_bytes(shm)
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
+            "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
             **probe_connections.probe(
                 inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)

@@ -113,6 +113,12 @@ def settle_oom_score(root: int, wanted: int) -> list[int]:
     return found
 
 
+def lock_holders(table: str) -> set[int]:
+    """The processes that hold locks on files, in the text of C(/proc/locks); not those that wait for one."""
+    rows = (line.split() for line in table.splitlines())
+    return {int(row[4]) for row in rows if len(row) > 4 and row[1] != "->" and row[4].isdigit()}
+
+
 def anonymous_memory(processes: Iterable[int]) -> int:
     """Bytes of anonymous memory (what a checkpoint has to hold) of these processes."""
     sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes)

@@ -84,6 +84,7 @@ def test_a_bare_server_gets_a_criu_that_works(bare, tmp_path):
         "network-lock=nftables",
         "tcp-established",
         "ext-unix-sk",
+        "file-locks",
     ]
     assert server.change() == 0
 
