@@ -84,6 +84,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -465,6 +466,45 @@ def _mounts(mounts: list[dict]) -> list[dict]:
     return wrong + told
 
 
+# Bytes that tar and gzip, which CRIU has do that, pack and unpack in about a second.
+_SLOW = 32 * MIB
+
+
+def _address_space(source: dict, mode: str) -> dict:
+    """Address space counts for CRIU, also that in which there is no memory."""
+    against, slows = dump_room.against_any(source), dump_room.NONE
+    if mode in ("postcopy", "hybrid"):
+        against = against if against.problem else dump_room.against_lazy(source)
+        slows = dump_room.slows_lazy(source)
+    found = against if against.problem else slows
+    return _check(
+        "address_space", found.problem, "CRIU has room for a dump of it", found.remedy, warning=not against.problem
+    )
+
+
+def _memory(source: dict, destination: dict, mode: str) -> list[dict]:
+    """What its kinds of memory need of the two servers."""
+    container = source["container"]
+    files = container["memory_files"]
+    slow = f"{files // MIB} MiB in its /dev/shm and other file systems in memory are packed while it stands still"
+    return [
+        _address_space(source, mode),
+        _check(
+            "huge_pages",
+            dump_room.missing_huge_pages(container, destination),
+            "the destination has the huge pages that it uses" if container["huge_pages"] else "it uses no huge pages",
+            "set vm.nr_hugepages there, or run it without huge pages",
+        ),
+        _check(
+            "memory_files",
+            slow if files > _SLOW else "",
+            "it has little in file systems in memory",
+            "keep large files in a volume, which travels while it runs",
+            warning=True,
+        ),
+    ]
+
+
 def _log(source: dict, log: bool) -> list[dict]:
     """Whether its log so far can move, where that is wanted."""
     driver = source["container"]["log_driver"]
@@ -550,6 +590,7 @@ def preflight(
         _links(source, destination),
         *([_file_locks(source, destination)] if mode == "cold" else []),
         *_data(source, destination, mounts, mode),
+        *_memory(source, destination, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),
     ]

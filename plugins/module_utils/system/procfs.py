@@ -119,19 +119,18 @@ def lock_holders(table: str) -> set[int]:
     return {int(row[4]) for row in rows if len(row) > 4 and row[1] != "->" and row[4].isdigit()}
 
 
-def anonymous_memory(processes: Iterable[int]) -> int:
-    """Bytes of anonymous memory (what a checkpoint has to hold) of these processes."""
-    sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes)
-    return sum(int(size) * 1024 for size in sizes)
+def may_exceed_limits(own_status: dict[str, str]) -> bool:
+    """Whether a process with this status may exceed limits, its own and others': CAP_SYS_RESOURCE (capability 24)."""
+    return bool(int(own_status.get("CapEff", "0"), 16) >> 24 & 1)
 
 
 def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) -> bool:
     """Whether a process with the first status may read the resource limits of those with the others.
 
     The kernel's rule for C(prlimit), which CRIU uses: the same real, effective and saved user and group IDs, or
-    CAP_SYS_RESOURCE (capability 24).
+    CAP_SYS_RESOURCE.
     """
-    if int(own_status.get("CapEff", "0"), 16) >> 24 & 1:
+    if may_exceed_limits(own_status):
         return True
     own = own_status["Uid"].split()[0], own_status["Gid"].split()[0]
     return all(
