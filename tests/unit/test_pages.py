@@ -292,6 +292,65 @@ def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
     assert not os.path.exists(place)
 
 
+@pytest.mark.parametrize("how", ["at once", "lazily"])
+def test_pages_that_lie_in_order_are_not_copied(tmp_path, how, monkeypatch):
+    """As they do where nothing but their bytes has changed: the file of the store is that of the images then."""
+    monkeypatch.setattr(image_set, "_copy", lambda *_arguments: pytest.fail("a page was copied"))
+    shared = "pagemap-shmem-77.img"
+    memory = {
+        shared: {n * PAGE: (content(n), 0) for n in range(600) if n not in (7, 400)},
+        ONE: {HEAP + n * PAGE: (content(n), LAZY) for n in range(9)},
+    }
+    store = store_of(tmp_path / "store", memory)
+    memory[shared][5 * PAGE] = (content(5000), 0)
+    store.put(shared, 5 * PAGE, content(5000))
+    # Two that were the last ones.
+    del memory[shared][598 * PAGE], memory[shared][599 * PAGE]
+    store.settle(shared, layout_of(memory[shared]))
+    file = os.stat(f"{store.directory}/{shared}.pages").st_ino
+    images = write_set(tmp_path / "images", lazily(memory), contents=False)
+    figures = complete(images, store, how == "lazily")
+    assert memory_in(images) == (lazily(memory) if how == "lazily" else memory)
+    written = 596 if how == "lazily" else 605
+    assert figures == {"pages": written, "bytes_written": written * PAGE, "left": 605 - written}
+    assert file in [os.stat(path).st_ino for path in (tmp_path / "images").iterdir()]
+    # What is left is still kept up to date; what was given away is not looked at any more.
+    assert store.names() == ([ONE] if how == "lazily" else [])
+    store.settle(shared, layout_of(memory[shared]))
+    with pytest.raises(PagesError, match=f"the pages of {shared} were given to the restore already"):
+        store.put(shared, 0, content(1))
+
+
+@pytest.mark.parametrize("change", ["a page more", "another page", "not in order", "a name that is there"])
+def test_pages_that_are_not_as_the_images_want_them_are_copied(tmp_path, change):
+    shared = "pagemap-shmem-77.img"
+    held = {n * PAGE: (content(n), 0) for n in range(9)}
+    store = store_of(tmp_path / "store", {shared: held})
+    wanted = dict(held)
+    if change == "a page more":
+        store.put(shared, 20 * PAGE, content(20))
+        store.settle(shared, layout_of({**held, 20 * PAGE: None}))
+    elif change == "another page":
+        del wanted[8 * PAGE]
+        wanted[9 * PAGE] = (content(9), 0)
+        store.put(shared, 9 * PAGE, content(9))
+        store.settle(shared, layout_of(wanted))
+    elif change == "not in order":
+        del wanted[3 * PAGE]
+        store.settle(shared, layout_of(wanted))
+        wanted[10 * PAGE] = (content(10), 0)
+        store.put(shared, 10 * PAGE, content(10))
+        store.settle(shared, layout_of(wanted))
+    images = write_set(tmp_path / "images", {shared: wanted}, contents=False)
+    if change == "a name that is there":
+        (tmp_path / "images" / "pages-1.img").write_bytes(b"")
+        with pytest.raises(FileExistsError):
+            complete(images, store, False)
+        return
+    complete(images, store, False)
+    assert memory_in(images) == {shared: wanted}
+
+
 def test_pages_that_the_dump_holds_are_never_left(tmp_path):
     """A process can have pages that are LAZY and yet PRESENT: nobody would ask for those in the restore."""
     held = {HEAP + n * PAGE: (content(n), LAZY) for n in range(6)}
