@@ -367,7 +367,7 @@ def _deleted(source: dict) -> dict:
     large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
     return _check(
         "deleted_files",
-        f"{', '.join(large)} is open and deleted, and larger than what CRIU takes along" if large else "",
+        f"{', '.join(large)} is in use and deleted, and larger than what CRIU takes along" if large else "",
         "it uses no deleted file that is too large for CRIU",
         "write ghost-limit=SIZE, such as 100M, into /etc/criu/runc.conf at the source",
     )

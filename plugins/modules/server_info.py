@@ -419,7 +419,7 @@ container:
       elements: str
       sample: [an io_uring]
     deleted:
-      description: Sizes of files that it has open and that were deleted, by the name that they had.
+      description: Sizes of files that it has open or mapped and that were deleted, by the name that they had.
       type: dict
       sample: {/tmp/scratch: 4096}
     sessions:

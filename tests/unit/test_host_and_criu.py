@@ -122,3 +122,20 @@ def test_who_holds_locks_on_files():
 """
     assert procfs.lock_holders(table) == {4711, 12, 14}
     assert procfs.lock_holders("") == set()
+
+
+def test_files_without_a_name_that_are_mapped():
+    maps = """\
+55d000000000-55d000002000 r-xp 00000000 08:01 1310 /usr/bin/a (deleted)
+55d000002000-55d000004000 r--p 00002000 08:01 1310 /usr/bin/a (deleted)
+55d000004000-55d000006000 r--p 00002000 08:01 1310 /usr/bin/b
+7f0000000000-7f0000100000 rw-p 00000000 00:00 0 [heap]
+7f0000200000-7f0000300000 rw-s 00000000 00:31 77 /dev/shm/a b (deleted)
+7f0000300000-7f0000400000 rw-s 00000000 00:31 78 /dev/shm/a b (deleted)
+"""
+    assert procfs.deleted_mappings(maps) == {
+        "55d000002000-55d000004000": "/usr/bin/a (deleted)",
+        "7f0000200000-7f0000300000": "/dev/shm/a b (deleted)",
+        "7f0000300000-7f0000400000": "/dev/shm/a b (deleted)",
+    }
+    assert procfs.deleted_mappings("") == procfs.deleted_mappings("nonsense (deleted)\n") == {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 
 
@@ -70,6 +71,19 @@ def descendants(parents: dict[int, int], root: int) -> set[int]:
 def processes_below(root: int) -> set[int]:
     """I(root) and all processes that descend from it, now."""
     return descendants(parents(all_processes()), root)
+
+
+_DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
+
+
+def deleted_mappings(text: str) -> dict[str, str]:
+    """The files without a name in C(/proc/PID/maps): what their names were, by a mapping in C(/proc/PID/map_files).
+
+    Each is there once.
+    """
+    matches = filter(None, map(_DELETED_MAPPING.match, text.splitlines()))
+    found = {match.group(2): (match.group(1), match.group(3)) for match in matches}
+    return dict(found.values())
 
 
 def command_line(process: int) -> list[str]:
