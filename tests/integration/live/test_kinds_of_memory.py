@@ -74,6 +74,19 @@ def test_what_processes_share(lab, mode, kind):
     require_whole(lab)
 
 
+def test_what_processes_share_there_and_back(lab):
+    """What CRIU restores is a memfd, whatever it was before; it is copied in rounds again."""
+    start(lab, programs.checker("anonymous", 64))
+    assert rounds(lab.migrate("mover").stdout)[0] >= 64
+    goes_on(lab)
+    assert rounds(lab.migrate("mover").stdout)[0] >= 64
+    begun = len(lab.lines("fog1", "mover"))
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > begun + 4, "more lines at the source")
+    assert {line.split()[1] for line in lab.lines("fog1", "mover")} == {"0"}
+    lab.docker("fog1", "rm", "-f", "mover")
+    lab.require_no_traces()
+
+
 @pytest.mark.parametrize("kind", [*SHARED, "private"])
 def test_in_cold_mode(lab, kind):
     start(lab, programs.checker(kind, 16, shared=kind in SHARED), "--shm-size", "256m")
