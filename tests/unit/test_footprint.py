@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -115,20 +116,21 @@ os.ftruncate(open_only, 16 << 20)
 os.pwrite(open_only, bytes(1 << 20), 8 << 20)
 if not os.fork():
     shared[:1]
-print(os.getpid(), flush=True)
+os.write(1, b"%d\\n" % os.getpid())
 time.sleep(600)
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
 def test_the_memory_of_two_processes():
-    with subprocess.Popen([sys.executable, "-c", TARGET], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", TARGET]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             pids = {int(process.stdout.readline()) for _process in range(2)}
             found = footprint.of(pids, process.pid)
             alone = footprint.of([process.pid], 0)
         finally:
-            subprocess.run(["kill", "-9", *map(str, pids)], check=True)
+            os.killpg(process.pid, signal.SIGKILL)
     # Each has its own, and what they share counts once: of a memfd what is in it, whether it is mapped or not.
     assert found.shared == alone.shared == 4 * MIB
     assert found.private > 2 * 8 * MIB > alone.private > 8 * MIB
