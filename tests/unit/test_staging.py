@@ -54,6 +54,24 @@ def test_it_comes_and_goes(tmp_path, limit):
     staging.remove(str(path))
 
 
+def test_a_kernel_without_transparent_huge_pages(tmp_path, monkeypatch):
+    """Its mount refuses the option; it gets a file system without it, or says why it cannot have any."""
+    program = tmp_path / "mount"
+    program.write_text(
+        f'#!/bin/sh\necho "$4" >>{tmp_path}/options\ncase $4 in *huge*) echo "bad option"; exit 32 ;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "transfer-1").mkdir()
+    made = staging.make(str(tmp_path / "transfer-1" / "staging"), str(tmp_path / "disk"), 1000, 1000, 0)
+    assert made == {"kind": "memory", "why_not_memory": None}
+    first, second = (tmp_path / "options").read_text().splitlines()
+    assert first == f"{second},huge=within_size"
+    program.write_text("#!/bin/sh\necho must be superuser; exit 1\n")
+    made = staging.make(str(tmp_path / "transfer-2"), str(tmp_path / "disk"), 1000, 1000, 0)
+    assert made == {"kind": "disk", "why_not_memory": "must be superuser"}
+
+
 @pytest.mark.parametrize(
     ("mode", "lazily", "shared", "here", "there"),
     [
