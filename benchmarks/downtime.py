@@ -7,6 +7,8 @@ Runs from C(make bench-downtime), which makes the lab, and writes C(benchmarks/d
 C(benchmarks/downtime-run.json), and C(benchmarks/downtime.md) from both. One cell alone, somewhere else:
 
     python benchmarks/downtime.py --paths floor,precopy --sizes 64 --dirty 0 --repeat 1 --output /tmp/trial.json
+
+With C(--kind shared) the memory is such as processes share. Compare two runs, each with an C(--output) of its own.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ COST = {
 WORKLOAD = """
 import mmap, os, random, sys, time
 size, fraction = int(sys.argv[1]) << 20, float(sys.argv[2])
-memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+kind = mmap.MAP_SHARED if sys.argv[3] == "shared" else mmap.MAP_PRIVATE
+memory = mmap.mmap(-1, size, flags=kind | mmap.MAP_ANONYMOUS)
 for at in range(0, size, 1 << 20):
     memory[at:at + (1 << 20)] = os.urandom(1 << 20)
 number, at, due, last = 0, 0, 0.0, time.monotonic()
@@ -142,8 +145,10 @@ apt-get purge -qq -y """
 class Servers:
     """The lab's two fog servers, made ready for all paths, and left as they were found."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self.lab = Lab()
+        # Of the memory that containers have here.
+        self.kind = kind
         self.address = self.lab.hostvars[DESTINATION]["ansible_host"]
         self.ssh = f"ssh -i {PLACE}/key -o UserKnownHostsFile={PLACE}/known_hosts root@{self.address}"
         self.new_packages: dict[str, set[str]] = {}
@@ -246,7 +251,7 @@ class Move:
     def __init__(self, servers: Servers, memory: int, fraction: float) -> None:
         self.servers = servers
         self.memory = memory
-        program = ["/usr/bin/python3", "-B", "-I", "-S", "-c", WORKLOAD, str(memory), str(fraction)]
+        program = ["/usr/bin/python3", "-B", "-I", "-S", "-c", WORKLOAD, str(memory), str(fraction), servers.kind]
         self.program = shlex.join(program)
         # More about the last move than all paths have.
         self.more: dict[str, object] = {}
@@ -414,6 +419,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--paths", type=several(str), default=list(PATHS), help=f"of {','.join(PATHS)}")
     parser.add_argument("--sizes", type=several(int), default=list(SIZES), help="MiB of memory")
     parser.add_argument("--dirty", type=several(float), default=list(FRACTIONS), help="parts rewritten in a second")
+    parser.add_argument("--kind", choices=("private", "shared"), default="private", help="of memory")
     parser.add_argument("--repeat", type=int, default=5, help="measurements of each cell")
     parser.add_argument("--resume", action="store_true", help="keep what was measured already, and measure the rest")
     parser.add_argument("--page-only", action="store_true", help="only write the page from the data again")
@@ -429,7 +435,8 @@ def main() -> None:
     options = arguments()
     if not options.page_only:
         with_podman = any(path.startswith("podman") for path in options.paths)
-        results, servers = Results(options.output, options.resume, KEYS, "downtime_seconds", in_order), Servers()
+        results = Results(options.output, options.resume, KEYS, "downtime_seconds", in_order)
+        servers = Servers(options.kind)
         grid = itertools.product(options.sizes, options.dirty, options.paths)
         cells = [(path, memory, fraction) for memory, fraction, path in grid]
         with servers.ready(with_podman):

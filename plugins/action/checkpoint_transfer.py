@@ -166,7 +166,7 @@ class Transfer:
             "rounds": [],
         }
         live = self._options["live"]
-        if _transfer.copies_beforehand(live["mode"], live["mounts"], live["log"]):
+        if _transfer.copies_beforehand(live["mode"], live["shared"], live["mounts"], live["log"]):
             result.update(self._follow_rounds(opened["channel"]))
         return self._result(here, changed=True, **result)
 

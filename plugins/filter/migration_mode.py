@@ -49,12 +49,14 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(mode) and the reason for it (C(why)); and C(lazily), whether both servers can restore a container before its
-      memory is in place.
+    - C(mode) and the reason for it (C(why)); and C(lazily), whether its memory is to stay with its processes until
+      it runs at the destination. Both servers can do that then, the source has what CRIU needs for it, and V(precopy)
+      is faster with it.
   type: dict
   sample: {mode: precopy, why: both servers are prepared for live migration, lazily: true}
 """
 
+from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 
 
@@ -74,13 +76,21 @@ def migration_mode(
     source: dict, destination: dict, wanted: str = "auto", transfer: str = "auto", keep_checkpoint: bool = False
 ) -> dict:
     """See DOCUMENTATION."""
-    lazily = all(server["criu"]["modes"]["postcopy"]["possible"] for server in (source, destination))
+    mode, why = _mode(source, destination, wanted, transfer, keep_checkpoint)
+    possible = all(server["criu"]["modes"]["postcopy"]["possible"] for server in (source, destination))
+    # The other two live modes have no choice.
+    goes = dump_room.lazy_pays(source) if mode in ("cold", "precopy") else not dump_room.against_lazy(source).problem
+    return {"mode": mode, "why": why, "lazily": possible and goes}
+
+
+def _mode(source: dict, destination: dict, wanted: str, transfer: str, keep_checkpoint: bool) -> tuple[str, str]:
+    """The mode, and the reason for it."""
     if wanted != "auto":
-        return {"mode": wanted, "why": "it was asked for", "lazily": lazily}
+        return wanted, "it was asked for"
     problems = _against_live(source, destination, transfer, keep_checkpoint)
     if problems:
-        return {"mode": "cold", "why": f"live migration is not possible: {'; '.join(problems)}", "lazily": lazily}
-    return {"mode": "precopy", "why": "both servers are prepared for live migration", "lazily": lazily}
+        return "cold", f"live migration is not possible: {'; '.join(problems)}"
+    return "precopy", "both servers are prepared for live migration"
 
 
 class FilterModule:

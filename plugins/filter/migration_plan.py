@@ -209,6 +209,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "log": options["log"],
         "networks": {one: source["network_settings"][one] for one in made},
         "memory": container["memory"],
+        "shared": container["memory_shared"],
         "image": {key: container[key] for key in ("image", "image_tags", "image_digests")},
         "image_way": {"way": "there", "bytes_sent": 0},
         "together": [],

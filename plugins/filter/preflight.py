@@ -85,6 +85,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -374,7 +375,7 @@ def _deleted(source: dict) -> dict:
     large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
     return _check(
         "deleted_files",
-        f"{', '.join(large)} is open and deleted, and larger than what CRIU takes along" if large else "",
+        f"{', '.join(large)} is in use and deleted, and larger than what CRIU takes along" if large else "",
         "it uses no deleted file that is too large for CRIU",
         "write ghost-limit=SIZE, such as 100M, into /etc/criu/runc.conf at the source",
     )
@@ -407,6 +408,25 @@ def _outside(source: dict) -> list[dict]:
             warning=True,
         ),
     ]
+
+
+def _file_locks(source: dict, destination: dict) -> dict:
+    """CRIU takes locks on files along only where it is told to. Our OCI runtime tells it, and Docker does not."""
+    holders = source["container"]["file_locks"]
+    untold = [
+        side
+        for side, server in (("source", source), ("destination", destination))
+        if not _through_runtime(server) and not ways.keeps_locks(server["docker"]["version"], server["criu"]["options"])
+    ]
+    where = " and the ".join(untold)
+    problem = f"{', '.join(holders)} in it holds locks on files, which CRIU at the {where} would not take along"
+    return _check(
+        "file_locks",
+        problem if holders and untold else "",
+        "its locks on files move with it" if holders else "it holds no locks on files",
+        f"install the OCI runtime {ways.RUNTIME} there, or from Docker 19.03 on write file-locks into "
+        "/etc/criu/runc.conf (run provision.yml for both)",
+    )
 
 
 def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> list[dict]:
@@ -457,6 +477,45 @@ def _mounts(mounts: list[dict]) -> list[dict]:
     fine = [f"{one['destination']} {_WAYS[one['way']]}" for one in mounts if not one["problem"]]
     told = [_check("volumes", "", ", ".join(fine) or "it has no volumes or bind mounts")] if fine or not wrong else []
     return wrong + told
+
+
+# Bytes that tar and gzip, which CRIU has do that, pack and unpack in about a second.
+_SLOW = 32 * MIB
+
+
+def _address_space(source: dict, mode: str) -> dict:
+    """Address space counts for CRIU, also that in which there is no memory."""
+    against, slows = dump_room.against_any(source), dump_room.NONE
+    if mode in ("postcopy", "hybrid"):
+        against = against if against.problem else dump_room.against_lazy(source)
+        slows = dump_room.slows_lazy(source)
+    found = against if against.problem else slows
+    return _check(
+        "address_space", found.problem, "CRIU has room for a dump of it", found.remedy, warning=not against.problem
+    )
+
+
+def _memory(source: dict, destination: dict, mode: str) -> list[dict]:
+    """What its kinds of memory need of the two servers."""
+    container = source["container"]
+    files = container["memory_files"]
+    slow = f"{files // MIB} MiB in its /dev/shm and other file systems in memory are packed while it stands still"
+    return [
+        _address_space(source, mode),
+        _check(
+            "huge_pages",
+            dump_room.missing_huge_pages(container, destination),
+            "the destination has the huge pages that it uses" if container["huge_pages"] else "it uses no huge pages",
+            "set vm.nr_hugepages there, or run it without huge pages",
+        ),
+        _check(
+            "memory_files",
+            slow if files > _SLOW else "",
+            "it has little in file systems in memory",
+            "keep large files in a volume, which travels while it runs",
+            warning=True,
+        ),
+    ]
 
 
 def _log(source: dict, log: bool) -> list[dict]:
@@ -541,7 +600,9 @@ def preflight(
         *_outside(source),
         _namespaces(source),
         _links(source, destination),
+        *([_file_locks(source, destination)] if mode == "cold" else []),
         *_data(source, destination, mounts, mode),
+        *_memory(source, destination, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),
     ]

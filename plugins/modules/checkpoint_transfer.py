@@ -134,6 +134,7 @@ options:
           - How the memory is to travel, see the option of this name of M(fog.migration.container_checkpoint).
           - With V(precopy) and V(hybrid), this copies the memory over the channel while the container runs on, and
             then, round by round, what has changed meanwhile, until a further round would not pay. The task ends then.
+          - With V(postcopy), so does only what processes share (O(live.shared)), which CRIU cannot fetch later.
         type: str
         choices: [stop-and-copy, precopy, postcopy, hybrid]
         default: stop-and-copy
@@ -161,6 +162,10 @@ options:
         default: []
       memory:
         description: Bytes of memory that the container has, by which room is made on both hosts.
+        type: int
+        default: 0
+      shared:
+        description: How many of them its processes share.
         type: int
         default: 0
       staging_limit:

@@ -121,7 +121,8 @@ options:
       - With O(channel), how the memory travels.
       - V(stop-and-copy) sends all of it while the container stands still.
       - V(precopy) sends only what has changed since M(fog.migration.checkpoint_transfer) copied it over this channel.
-      - V(postcopy) sends none of it; the destination fetches it while the container runs there already.
+      - V(postcopy) sends none of it but what processes share, or what has changed of that since it was copied over this
+        channel; the destination fetches the rest while the container runs there already.
       - V(hybrid) is V(precopy), but what has changed is sent while the container runs there already.
       - The task ends when all of the memory has arrived. With V(postcopy) and V(hybrid), a source that is lost before
         that takes the container with it; with the others it does not.

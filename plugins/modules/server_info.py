@@ -138,10 +138,19 @@ agent:
     python: /usr/bin/python3
     log: /var/log/fog-migration/agent-20261128a.log
 host:
-  description: The host itself.
+  description:
+    - The host itself. C(open_files) is how many files CRIU can have open here, C(huge_pages) the bytes of huge pages
+      that are free or can be made, by the bytes of one.
   returned: when the subset V(host) is gathered
   type: dict
-  sample: {hostname: fog1, kernel: 6.12.0, architecture: x86_64, cpu_features: [avx, sse4_2]}
+  sample:
+    hostname: fog1
+    kernel: 6.12.0
+    architecture: x86_64
+    cpu_features: [avx, sse4_2]
+    memory_available: 4294967296
+    open_files: 1048576
+    huge_pages: {"2097152": 0}
 peer:
   description: Why the other host cannot be reached from here (C(problem)), or null where it can.
   returned: when the subset V(peer) is gathered
@@ -328,9 +337,39 @@ container:
       type: str
       sample: null
     memory:
-      description: Bytes of anonymous memory of its processes, which is about what a checkpoint has to hold.
+      description:
+        - Bytes of memory that a checkpoint has to hold. That is what its processes have for themselves (in memory or
+          swapped out, huge pages included), RV(container.memory_shared) and RV(container.memory_files).
       type: int
       sample: 131072
+    memory_shared:
+      description: Bytes of memory that processes share without a file that has a name, each piece once.
+      type: int
+      sample: 0
+    memory_files:
+      description: Bytes of files in file systems of its own that are in memory, such as C(/dev/shm).
+      type: int
+      sample: 0
+    huge_pages:
+      description: Bytes of huge pages that it has mapped, by the bytes of one.
+      type: dict
+      sample: {"2097152": 67108864}
+    address_space:
+      description: Bytes of address space that its processes have in private mappings, with memory or without.
+      type: int
+      sample: 8388608
+    dump_descriptors:
+      description: How many files CRIU has open in a dump that leaves the memory with the processes.
+      type: int
+      sample: 276
+    dump_lists:
+      description: Bytes of memory that CRIU takes for its lists of that address space in such a dump.
+      type: int
+      sample: 32768
+    dump_entries:
+      description: Bytes of memory that CRIU takes in any dump where it cannot ask the kernel only for what is there.
+      type: int
+      sample: 0
     rootfs_size:
       description: Bytes of its root file system diff.
       type: int
@@ -380,7 +419,7 @@ container:
       elements: str
       sample: [an io_uring]
     deleted:
-      description: Sizes of files that it has open and that were deleted, by the name that they had.
+      description: Sizes of files that it has open or mapped and that were deleted, by the name that they had.
       type: dict
       sample: {/tmp/scratch: 4096}
     sessions:
@@ -415,6 +454,11 @@ container:
       description: Bytes of files in its C(/dev/shm) where that is shared with others, so that they do not move with it.
       type: int
       sample: 0
+    file_locks:
+      description: Names of its programs that hold locks on files.
+      type: list
+      elements: str
+      sample: [mariadbd]
     linked_mounts:
       description: Where it has mounts whose source on the server is a symbolic link.
       type: list

@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible.utils.display import Display
 
+from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer
 from ansible_collections.fog.migration.plugins.plugin_utils import _controller
@@ -141,7 +142,7 @@ class Coordinator:
     def copy(self) -> None:
         """Stage 2: memory and files are copied until further rounds would not pay, with a line of progress for each."""
         began = time.monotonic()
-        wanted = [one for one in self.going if transfer.copies_beforehand(one.told.mode, one.told.mounts, one.told.log)]
+        wanted = [one for one in self.going if _copies_beforehand(one.told)]
         if wanted:
             self._ask(self.source, "Pre-copy", "copy")
         ended: dict[str, dict[str, Any]] = {}
@@ -192,6 +193,11 @@ class Coordinator:
             one.left = {str(one.failure.host): one.failure.to_json()} if one.failure else {}
             one.failure = None
         self._stop_clock("activation")
+
+
+def _copies_beforehand(told: Migration) -> bool:
+    """Whether something of a migration is copied before its container is frozen."""
+    return transfer.copies_beforehand(told.mode, told.shared, told.mounts, told.log)
 
 
 def _transferred(one: RunMigration, told: dict[str, Any] | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ CASES = {
     "stopped by a signal": Case("halted", ("has processes that were stopped by a signal (sleep)",)),
     "stopped, cold": Case("halted", ("has processes that were stopped by a signal (sleep)",), {}, {"mode": "cold"}),
     "linked and deleted": Case("ghost", ("it holds the deleted file /file",)),
-    "large and deleted": Case("large-ghost", ("/file is open and deleted",)),
+    "large and deleted": Case("large-ghost", ("/file is in use and deleted",)),
     "shared memory": Case(
         "keeper",
         ("it keeps 100000 bytes in a /dev/shm that others may share, which do not move with it",),

@@ -150,6 +150,7 @@ TOLD = {
     "log": False,
     "networks": {"shop": {"Driver": "bridge"}},
     "memory": 1 << 20,
+    "shared": 1 << 19,
     "together": ["a-1", "b-1"],
 }
 
@@ -233,6 +234,7 @@ def test_a_migration_that_lacks_something_is_refused(name):
         ("networks", {"shop": None}),
         ("memory", -1),
         ("memory", "1"),
+        ("shared", -1),
         ("together", ["a-1", None]),
     ],
 )

@@ -109,7 +109,7 @@ def _own_journal(tmp_path, monkeypatch):
 
 
 def test_what_is_reserved_is_kept_until_an_end_is_started(tmp_path):
-    source = ReservedSource("/run/x", True, Limits(3, 5, 0.5), SOURCE)
+    source = ReservedSource("/run/x", True, False, Limits(3, 5, 0.5), SOURCE)
     reservation.store(str(tmp_path), "looper-1", source)
     assert reservation.load_source(str(tmp_path), "looper-1") == source
     destination = ReservedDestination("/run/y", "looper", DESTINATION)
@@ -119,7 +119,7 @@ def test_what_is_reserved_is_kept_until_an_end_is_started(tmp_path):
 
 def test_where_the_socket_of_a_channel_is(tmp_path):
     for directory in ("/run/x", "/run/y"):
-        reservation.store(str(tmp_path), "looper-1", ReservedSource(directory, True, Limits(), SOURCE))
+        reservation.store(str(tmp_path), "looper-1", ReservedSource(directory, True, True, Limits(), SOURCE))
         assert reservation.channel_of(str(tmp_path), "looper-1") == f"{directory}/source.sock"
 
 

@@ -141,6 +141,7 @@ def move(name, **more):
         "log": False,
         "networks": {},
         "memory": 1000,
+        "shared": 0,
         "together": [],
         "clock": {"start": 1.0},
         "image": {"image": "x"},
@@ -377,7 +378,7 @@ def test_what_a_reservation_tells_the_servers(servers):
     (told,) = here["migrations"]
     assert set(told) == {
         "id", "container", "container_id", "name", "source", "destination", "mode", "lazily", "mounts", "log",
-        "networks", "memory", "together",
+        "networks", "memory", "shared", "together",
     }  # fmt: skip
 
 

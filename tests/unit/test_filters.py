@@ -139,6 +139,10 @@ NO_LAZY_PAGES = {
     "hybrid": {"possible": False, "why_not": "there is no userfaultfd"},
 }
 
+# 8 TiB and 1 TiB of address space.
+MARIADB = {"container.address_space": 2**43, "container.dump_lists": 2**35}
+HASKELL = {"container.address_space": 2**40, "container.dump_lists": 2**32}
+
 
 @pytest.mark.parametrize(
     ("change_source", "change_destination", "wanted", "mode", "lazily", "why"),
@@ -152,6 +156,13 @@ NO_LAZY_PAGES = {
         ({"peer.problem": "no route to host"}, {}, "auto", "cold", True, "SSH port (no route to host)"),
         ({"docker.version": "17.09.1-ce"}, {}, "auto", "cold", True, "Docker 17.09.1-ce at the source is older"),
         ({"peer.problem": "no route to host"}, {}, "precopy", "precopy", True, "it was asked for"),
+        # It moves without leaving its memory in place, which it could not, or not as fast.
+        (MARIADB, {}, "auto", "precopy", False, "both servers are prepared"),
+        (HASKELL, {}, "auto", "precopy", False, "both servers are prepared"),
+        (HASKELL, {}, "postcopy", "postcopy", True, "it was asked for"),
+        (MARIADB, {}, "postcopy", "postcopy", False, "it was asked for"),
+        ({"container.dump_descriptors": 20000}, {}, "auto", "precopy", True, "both servers are prepared"),
+        ({"container.dump_descriptors": 20001}, {}, "auto", "precopy", False, "both servers are prepared"),
     ],
 )
 def test_the_mode(change_source, change_destination, wanted, mode, lazily, why):
@@ -180,6 +191,11 @@ MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data
 OPEN = Entry("looper100-1", "source", "4f9d", "looper100", "a", "b", "precopy", "/var/lib/checkpoints").to_json()
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
+
+
+LOCKS = {"container.file_locks": ["mariadbd"]}
+TOLD = {"criu.options": {"manage-cgroups": "ignore", "file-locks": ""}}
+HUGE = {"container.huge_pages": {"2097152": 2**26}}
 
 
 @pytest.mark.parametrize(
@@ -275,7 +291,25 @@ STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put i
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, []),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, BY_DOCKER, {"mode": "cold"}, ["mounts"]),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "precopy"}, []),
+        (LOCKS, {}, {"mode": "precopy"}, []),
+        (LOCKS, {}, {"mode": "cold"}, []),
+        ({**LOCKS, **BY_DOCKER}, {}, {"mode": "cold"}, ["file_locks"]),
+        (LOCKS, BY_DOCKER, {"mode": "cold"}, ["file_locks"]),
+        ({**LOCKS, **TOLD, **BY_DOCKER}, {**TOLD, **BY_DOCKER}, {"mode": "cold"}, []),
+        (LOCKS, {**TOLD, **BY_DOCKER, "docker.version": "18.09.1"}, {"mode": "cold"}, ["file_locks"]),
         ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
+        ({"container.dump_descriptors": 20001}, {}, {"mode": "postcopy"}, ["address_space"]),
+        ({"container.dump_descriptors": 20001}, {}, {"mode": "precopy"}, []),
+        (MARIADB, {}, {"mode": "hybrid"}, ["address_space"]),
+        (MARIADB, {}, {"mode": "precopy"}, []),
+        (MARIADB, {}, {"mode": "cold"}, []),
+        (HASKELL, {}, {"mode": "postcopy"}, []),
+        ({**MARIADB, "container.dump_entries": 2**34}, {}, {"mode": "precopy"}, ["address_space"]),
+        ({**MARIADB, "container.dump_entries": 2**34}, {}, {"mode": "postcopy"}, ["address_space"]),
+        (HUGE, {}, {"mode": "precopy"}, ["huge_pages"]),
+        (HUGE, {"host.huge_pages": {"2097152": 2**26}}, {"mode": "precopy"}, []),
+        (HUGE, {"host.huge_pages": {"1073741824": 2**30}}, {"mode": "cold"}, ["huge_pages"]),
+        ({"container.memory_files": 2**30}, {}, {"mode": "precopy"}, []),
     ],
 )
 def test_preflight(source, destination, options, names):
@@ -320,6 +354,55 @@ def test_connections_are_told(connections, status, detail):
 def test_networks_are_told(source, destination, detail):
     checks = preflight(changed(source), changed(destination), "new", mounts=[], mode="precopy")
     assert [one["detail"] for one in checks if one["check"] == "networks"] == [detail]
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "name", "status", "told"),
+    [
+        (
+            MARIADB,
+            "postcopy",
+            "address_space",
+            "failed",
+            "it reserves 8192 GiB of address space, for which CRIU needs 32768 MiB of lists to leave its",
+        ),
+        (
+            HASKELL,
+            "hybrid",
+            "address_space",
+            "warning",
+            "for which CRIU copies 4096 MiB of lists while it stands still",
+        ),
+        (HASKELL, "precopy", "address_space", "ok", "CRIU has room for a dump of it"),
+        (
+            {"container.dump_descriptors": 20001},
+            "postcopy",
+            "address_space",
+            "failed",
+            "CRIU would have to open 20001 files at the source to leave its memory in place, and may open 20000 there",
+        ),
+        (HUGE, "precopy", "huge_pages", "failed", "it needs 64 MiB of huge pages of 2 MiB and 0 KiB are free there"),
+        (
+            {"container.memory_files": 2**30},
+            "cold",
+            "memory_files",
+            "warning",
+            "1024 MiB in its /dev/shm and other file systems in memory are packed while it stands still",
+        ),
+    ],
+)
+def test_memory_is_told(source, mode, name, status, told):
+    checks = preflight(changed(source), changed(None), "looper100", [], mode=mode)
+    (found,) = (one for one in checks if one["check"] == name)
+    assert found["status"] == status
+    assert told in found["line"]
+
+
+def test_what_to_do_about_a_reservation():
+    checks = preflight(changed(MARIADB), changed(None), "looper100", [], mode="postcopy")
+    (found,) = (one for one in checks if one["check"] == "address_space")
+    assert found["detail"].endswith("and 4096 MiB are available at the source")
+    assert found["remedy"].startswith("say -e migration_mode=precopy, or have it reserve less address space (MariaDB: ")
 
 
 def test_sessions_are_told():

@@ -111,3 +111,31 @@ USER = {"Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000"}
 )
 def test_whose_limits_can_be_read(own, others, readable):
     assert procfs.limits_readable(own, others) is readable
+
+
+def test_who_holds_locks_on_files():
+    table = """1: POSIX  ADVISORY  WRITE 4711 08:01:131 0 EOF
+2: FLOCK  ADVISORY  WRITE 12 00:18:9 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 13 00:18:9 0 EOF
+3: OFDLCK ADVISORY  READ -1 00:18:10 0 EOF
+4: LEASE  ACTIVE    READ 14 00:18:11 0 EOF
+"""
+    assert procfs.lock_holders(table) == {4711, 12, 14}
+    assert procfs.lock_holders("") == set()
+
+
+def test_files_without_a_name_that_are_mapped():
+    maps = """\
+55d000000000-55d000002000 r-xp 00000000 08:01 1310 /usr/bin/a (deleted)
+55d000002000-55d000004000 r--p 00002000 08:01 1310 /usr/bin/a (deleted)
+55d000004000-55d000006000 r--p 00002000 08:01 1310 /usr/bin/b
+7f0000000000-7f0000100000 rw-p 00000000 00:00 0 [heap]
+7f0000200000-7f0000300000 rw-s 00000000 00:31 77 /dev/shm/a b (deleted)
+7f0000300000-7f0000400000 rw-s 00000000 00:31 78 /dev/shm/a b (deleted)
+"""
+    assert procfs.deleted_mappings(maps) == {
+        "55d000002000-55d000004000": "/usr/bin/a (deleted)",
+        "7f0000200000-7f0000300000": "/dev/shm/a b (deleted)",
+        "7f0000300000-7f0000400000": "/dev/shm/a b (deleted)",
+    }
+    assert procfs.deleted_mappings("") == procfs.deleted_mappings("nonsense (deleted)\n") == {}

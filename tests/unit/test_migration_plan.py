@@ -74,7 +74,7 @@ def plan(*containers, there=None, names=None, **options):
 
 
 def test_a_container_that_can_move():
-    told = plan(container("looper100", memory=10 * 2**20))
+    told = plan(container("looper100", memory=10 * 2**20, memory_shared=2**20))
     (one,) = told["migrations"]
     assert one.pop("lines") == told["lines"][:-1]
     assert one == {
@@ -91,6 +91,7 @@ def test_a_container_that_can_move():
         "log": False,
         "networks": {},
         "memory": 10 * 2**20,
+        "shared": 2**20,
         "image": {"image": "sha256:a", **IMAGE},
         "image_way": {"way": "there", "bytes_sent": 0},
         "together": [],

@@ -134,6 +134,7 @@ def test_what_criu_cannot_take_along():
     links = ["anon_inode:[eventpoll]", "socket:[4711]", "pipe:[4]", "/dev/null", "/a:[io_uring]b"]
     assert probe_connections.unknown(links) == []
     assert probe_connections.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
+    assert probe_connections.unknown(["/secretmem (deleted)"]) == ["memory that only it can read (memfd_secret)"]
 
 
 def test_deleted_files(tmp_path):
@@ -146,7 +147,9 @@ def test_deleted_files(tmp_path):
         links = {f"/proc/self/fd/{gone.fileno()}": "/gone (deleted)"}
         links[f"/proc/self/fd/{half.fileno()}"] = "/half (deleted)"
         links.update({str(tmp_path / "whole"): "/whole", "/dev/null": "/n (deleted)", "/none": "/none (deleted)"})
-        links[str(tmp_path / "memory")] = "/memfd:m (deleted)"
+        for number, name in enumerate(("memfd:m", "dev/zero", "SYSV0000002a", "anon_hugepage", "secretmem")):
+            (tmp_path / str(number)).symlink_to("memory")
+            links[str(tmp_path / str(number))] = f"/{name} (deleted)"
         assert probe_connections.deleted(links) == ({"/gone": 5}, ["/half"])
 
 

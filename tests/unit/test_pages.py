@@ -292,6 +292,65 @@ def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
     assert not os.path.exists(place)
 
 
+@pytest.mark.parametrize("how", ["at once", "lazily"])
+def test_pages_that_lie_in_order_are_not_copied(tmp_path, how, monkeypatch):
+    """As they do where nothing but their bytes has changed: the file of the store is that of the images then."""
+    monkeypatch.setattr(image_set, "_copy", lambda *_arguments: pytest.fail("a page was copied"))
+    shared = "pagemap-shmem-77.img"
+    memory = {
+        shared: {n * PAGE: (content(n), 0) for n in range(600) if n not in (7, 400)},
+        ONE: {HEAP + n * PAGE: (content(n), LAZY) for n in range(9)},
+    }
+    store = store_of(tmp_path / "store", memory)
+    memory[shared][5 * PAGE] = (content(5000), 0)
+    store.put(shared, 5 * PAGE, content(5000))
+    # Two that were the last ones.
+    del memory[shared][598 * PAGE], memory[shared][599 * PAGE]
+    store.settle(shared, layout_of(memory[shared]))
+    file = os.stat(f"{store.directory}/{shared}.pages").st_ino
+    images = write_set(tmp_path / "images", lazily(memory), contents=False)
+    figures = complete(images, store, how == "lazily")
+    assert memory_in(images) == (lazily(memory) if how == "lazily" else memory)
+    written = 596 if how == "lazily" else 605
+    assert figures == {"pages": written, "bytes_written": written * PAGE, "left": 605 - written}
+    assert file in [os.stat(path).st_ino for path in (tmp_path / "images").iterdir()]
+    # What is left is still kept up to date; what was given away is not looked at any more.
+    assert store.names() == ([ONE] if how == "lazily" else [])
+    store.settle(shared, layout_of(memory[shared]))
+    with pytest.raises(PagesError, match=f"the pages of {shared} were given to the restore already"):
+        store.put(shared, 0, content(1))
+
+
+@pytest.mark.parametrize("change", ["a page more", "another page", "not in order", "a name that is there"])
+def test_pages_that_are_not_as_the_images_want_them_are_copied(tmp_path, change):
+    shared = "pagemap-shmem-77.img"
+    held = {n * PAGE: (content(n), 0) for n in range(9)}
+    store = store_of(tmp_path / "store", {shared: held})
+    wanted = dict(held)
+    if change == "a page more":
+        store.put(shared, 20 * PAGE, content(20))
+        store.settle(shared, layout_of({**held, 20 * PAGE: None}))
+    elif change == "another page":
+        del wanted[8 * PAGE]
+        wanted[9 * PAGE] = (content(9), 0)
+        store.put(shared, 9 * PAGE, content(9))
+        store.settle(shared, layout_of(wanted))
+    elif change == "not in order":
+        del wanted[3 * PAGE]
+        store.settle(shared, layout_of(wanted))
+        wanted[10 * PAGE] = (content(10), 0)
+        store.put(shared, 10 * PAGE, content(10))
+        store.settle(shared, layout_of(wanted))
+    images = write_set(tmp_path / "images", {shared: wanted}, contents=False)
+    if change == "a name that is there":
+        (tmp_path / "images" / "pages-1.img").write_bytes(b"")
+        with pytest.raises(FileExistsError):
+            complete(images, store, False)
+        return
+    complete(images, store, False)
+    assert memory_in(images) == {shared: wanted}
+
+
 def test_pages_that_the_dump_holds_are_never_left(tmp_path):
     """A process can have pages that are LAZY and yet PRESENT: nobody would ask for those in the restore."""
     held = {HEAP + n * PAGE: (content(n), LAZY) for n in range(6)}
@@ -560,8 +619,14 @@ MAPS = """\
 7f0000200000-7f0000300000 rw-s 00000000 00:01 77 /dev/zero (deleted)
 7f0000300000-7f0000310000 rw-p 00000000 00:00 0 [anon:glibc: malloc]
 7f0000310000-7f0000320000 r--s 00000000 00:01 5 /SYSV0000002a (deleted)
-7f0000320000-7f0000330000 rw-s 00000000 00:01 6 /memfd:x (deleted)
+7f0000320000-7f0000328000 rw-s 00000000 00:01 6 /memfd:x (deleted)
+7f0000328000-7f0000330000 r-xp 00000000 00:01 8 /memfd:of a blank (deleted) (deleted)
 7f0000330000-7f0000340000 rw-s 00000000 08:01 7 /dev/zero.txt
+7f0000340000-7f0000350000 r-xs 00000000 00:01 6 /memfd:x (deleted)
+7f0000400000-7f0000600000 rw-s 00000000 00:0f 9 /anon_hugepage (deleted)
+7f0000600000-7f0000800000 rw-p 00000000 00:0f 10 /anon_hugepage (deleted)
+7f0000800000-7f0000801000 rw-s 00000000 00:0e 11 /secretmem (deleted)
+7f0000801000-7f0000802000 rw-s 00000000 00:31 12 /dev/shm/x (deleted)
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]
 7ffc000a0000-7ffc000a4000 r--p 00000000 00:00 0 [vvar]
 7ffc000a4000-7ffc000a6000 r--p 00000000 00:00 0 [vvar_vclock]
@@ -576,12 +641,21 @@ def test_private_mappings():
         (0x55D000100000, 0x55D000200000),
         (0x7F0000000000, 0x7F0000100000),
         (0x7F0000300000, 0x7F0000310000),
+        (0x7F0000328000, 0x7F0000330000),
+        (0x7F0000600000, 0x7F0000800000),
         (0x7FFC00000000, 0x7FFC00021000),
     ]
 
 
 def test_shared_mappings_without_a_file():
-    assert process_memory.parse_shared(MAPS) == {77: "7f0000200000-7f0000300000", 5: "7f0000310000-7f0000320000"}
+    """By inode, each by one of its mappings; a memfd also where it is mapped for one process alone."""
+    assert process_memory.parse_shared(MAPS) == {
+        77: ("7f0000200000-7f0000300000", False),
+        5: ("7f0000310000-7f0000320000", False),
+        6: ("7f0000340000-7f0000350000", True),
+        8: ("7f0000328000-7f0000330000", True),
+        9: ("7f0000400000-7f0000600000", False),
+    }
 
 
 def test_entries_of_the_kernels_pagemap():
@@ -649,11 +723,18 @@ def test_memory_of_a_process(target):
 def test_shared_memory_of_a_process(target):
     process, tell = target
     tell("sparse = mmap.mmap(-1, 16 * 4096); sparse[5 * 4096] = sparse[6 * 4096] = sparse[9 * 4096] = 7")
+    tell("import os; file = os.memfd_create('one'); os.ftruncate(file, 9 * 4096); os.pwrite(file, b'f' * 4096, 8192)")
     with MemoryOf(process.pid) as memory:
         found = memory.shared()
-        (full,) = (name for name, runs in found.items() if len(runs) == 1)
-        (sparse,) = found.keys() - {full}
-        assert memory.shared([full]).keys() == {sparse}
+        (full, file), (sparse,) = (
+            sorted((name for name, runs in found.items() if len(runs) == count), key=lambda name: -found[name][0].pages)
+            for count in (1, 2)
+        )
+        assert memory.shared([full]).keys() == {sparse, file}
+        assert memory.executable_shared() == set()
+        # It is open, and not mapped by anybody.
+        assert [(run.vaddr // PAGE, run.pages) for run in found[file]] == [(2, 1)]
+        assert os.pread(found[file][0].file, PAGE, found[file][0].offset) == b"f" * PAGE
         assert [(run.vaddr // PAGE, run.pages) for run in found[full]] == [(0, 16)]
         assert [(run.vaddr // PAGE, run.pages) for run in found[sparse]] == [(5, 2), (9, 1)]
         assert os.pread(found[full][0].file, 20 * PAGE, found[full][0].offset) == b"s" * 16 * PAGE

@@ -369,6 +369,116 @@ def test_pages_that_are_asked_for(ends):
         list(frozen.read(1, vaddr, 1))
 
 
+# What processes share
+
+SHARE = "shared = mmap.mmap(-1, 80 * 4096); shared[: 64 * 4096] = random.Random(2).randbytes(64 * 4096)"
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
+
+
+def shared_pages(process):
+    """The pagemap of the only piece of shared memory that a process has, and its pages."""
+    with process_memory.MemoryOf(process.pid) as memory:
+        ((name, runs),) = memory.shared().items()
+        places = [(run.vaddr + index * PAGE, run.offset + index * PAGE) for run in runs for index in range(run.pages)]
+        return name, {vaddr: (os.pread(runs[0].file, PAGE, offset), 0) for vaddr, offset in places}
+
+
+def other_pages(held):
+    """The same pages with nothing in them that was there."""
+    return {vaddr: (bytes(PAGE), flags) for vaddr, (_data, flags) in held.items()}
+
+
+@AS_ROOT
+def test_what_was_compared_beside_the_dump_is_not_read_from_it_again(ends):
+    """But for pages that only the dump has seen."""
+    both = ends(2)
+    both.processes[0].tell(SHARE)
+    both.rounds.once()
+    both.processes[0].tell("shared[7 * 4096 : 9 * 4096] = b'y' * 8192")
+    both.stop()
+    frozen = both.freeze(both.images)
+    frozen.compare()
+    name, held = shared_pages(both.processes[0])
+    memory = {process.name: pages_of(process) for process in both.processes}
+    last = {70 * PAGE: (b"z" * PAGE, 0)}
+    write_set(both.images, left_of({**memory, name: {**other_pages(held), **last}}))
+    frozen.finish(later=False)
+    assert both.there()[name] == {**held, **last}
+    assert held[7 * PAGE][0] == b"y" * PAGE
+
+
+@AS_ROOT
+@pytest.mark.parametrize("later", [False, True])
+def test_what_was_not_compared_beside_the_dump_is_read_from_it(ends, later):
+    both = ends(2)
+    both.processes[0].tell(SHARE)
+    both.rounds.once()
+    both.stop()
+    frozen = both.freeze(both.images)
+    name, held = shared_pages(both.processes[0])
+    memory = {process.name: pages_of(process) for process in both.processes}
+    write_set(both.images, left_of({**memory, name: other_pages(held)}))
+    frozen.finish(later)
+    assert both.there()[name] == other_pages(held)
+
+
+@AS_ROOT
+def test_shared_code_is_read_from_the_dump(ends):
+    """CRIU's first instruction may have been in it when it was compared."""
+    both = ends()
+    both.processes[0].tell(
+        f"{SHARE}; import os; code = os.open(f'/proc/self/map_files/' + [line.split()[0] for line in "
+        "open('/proc/self/maps') if '/dev/zero' in line][0], os.O_RDWR)"
+    )
+    both.processes[0].tell("run = mmap.mmap(code, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)")
+    both.rounds.once()
+    both.stop()
+    frozen = both.freeze(both.images)
+    frozen.compare()
+    name, held = shared_pages(both.processes[0])
+    memory = {process.name: pages_of(process) for process in both.processes}
+    write_set(both.images, left_of({**memory, name: other_pages(held)}))
+    frozen.finish(later=False)
+    assert both.there()[name] == other_pages(held)
+
+
+@AS_ROOT
+def test_only_what_is_shared_is_copied_before_post_copy(ends):
+    """The rest is there when it is asked for."""
+    both = ends(2)
+    both.rounds.only_shared = True
+    both.processes[0].tell(SHARE)
+    first = both.rounds.once()
+    name, held = shared_pages(both.processes[0])
+    assert first["bytes_sent"] == first["bytes_memory"] == 64 * PAGE
+    assert both.there() == {name: held}
+    both.processes[0].tell("shared[7 * 4096 : 9 * 4096] = b'y' * 8192; pages[:4096] = b'x' * 4096")
+    assert both.rounds.once()["bytes_sent"] == 2 * PAGE
+    both.processes[0].tell("shared[11 * 4096 : 12 * 4096] = b'z' * 4096")
+    both.stop()
+    frozen = both.freeze(both.images)
+    frozen.compare(only_shared=True)
+    name, held = shared_pages(both.processes[0])
+    memory = {**{process.name: pages_of(process) for process in both.processes}, name: held}
+    write_set(both.images, left_of(memory))
+    last = frozen.finish(later=True)
+    there = both.there()
+    assert there[name] == held
+    # What a dump holds of the processes themselves, and nothing of what it has left.
+    dumped = {key: {vaddr: page for vaddr, page in pages.items() if not page[1]} for key, pages in memory.items()}
+    assert differences(there, dumped) == []
+    assert last["bytes_sent"] == PAGE * (1 + sum(len(dumped[process.name]) for process in both.processes))
+    asker = Asker(both.follow())
+    lazies = [
+        (process.pid, vaddr, page[0])
+        for process in both.processes
+        for vaddr, page in memory[process.name].items()
+        if page[1]
+    ]
+    for pid, vaddr, data in lazies[::7]:
+        assert asker.page(pid, vaddr) == data
+
+
 # Hybrid
 
 

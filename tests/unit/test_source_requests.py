@@ -27,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.system import progra
         (b'{"do": "arm"}', Request("arm")),
         (b'{"do": "freeze", "mode": "hybrid"}', Request("freeze", "hybrid")),
         (b'{"do": "copy", "memory": true, "limits": {"rounds": 3}}', Request("copy", memory=True, limits=Limits(3))),
+        (b'{"do": "copy", "memory": true, "only_shared": true}', Request("copy", memory=True, only_shared=True)),
         (b'{"do": "sing"}', None),
         (b'{"do": "freeze", "mode": "warm"}', None),
         (b'{"do": "copy", "limits": {"rounds": "3"}}', None),

@@ -16,22 +16,22 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.staging im
 
 
 @pytest.mark.parametrize(
-    ("memory", "most", "expected", "available", "limit", "why"),
+    ("most", "expected", "available", "limit", "why"),
     [
-        (100 * MIB, 1, 1, 1000 * MIB, 0, None),
-        (400 * MIB, 2, 1, 464 * MIB, 0, None),
-        (400 * MIB, 2, 1, 463 * MIB, 0, "464 MiB of memory are needed, and what is free is 463 MiB"),
-        (400 * MIB, 1, 2, 800 * MIB, 0, "864 MiB of memory are needed"),
+        (100 * MIB, 100 * MIB, 1000 * MIB, 0, None),
+        (800 * MIB, 400 * MIB, 464 * MIB, 0, None),
+        (800 * MIB, 400 * MIB, 463 * MIB, 0, "464 MiB of memory are needed, and what is free is 463 MiB"),
+        (400 * MIB, 800 * MIB, 800 * MIB, 0, "864 MiB of memory are needed"),
         # Post-copy: nothing of it stays at the source.
-        (4000 * MIB, 1, 0, 100 * MIB, 0, None),
-        (100 * MIB, 1, 1, 1000 * MIB, 189 * MIB, None),
-        (100 * MIB, 1, 1, 1000 * MIB, 188 * MIB, "189 MiB are more than the limit of 188 MiB"),
-        (100 * MIB, 2, 1, 1000 * MIB, 189 * MIB, "314 MiB are more"),
-        (0, 1, 1, None, 0, "what is free is unknown"),
+        (4000 * MIB, 0, 100 * MIB, 0, None),
+        (100 * MIB, 100 * MIB, 1000 * MIB, 189 * MIB, None),
+        (100 * MIB, 100 * MIB, 1000 * MIB, 188 * MIB, "189 MiB are more than the limit of 188 MiB"),
+        (200 * MIB, 100 * MIB, 1000 * MIB, 189 * MIB, "314 MiB are more"),
+        (0, 0, None, 0, "what is free is unknown"),
     ],
 )
-def test_memory_or_disk(memory, most, expected, available, limit, why):
-    told = staging.why_not_in_memory(memory, most, expected, available, limit)
+def test_memory_or_disk(most, expected, available, limit, why):
+    told = staging.why_not_in_memory(most, expected, available, limit)
     assert (told is None) if why is None else (why in told)
 
 
@@ -40,7 +40,7 @@ def test_it_comes_and_goes(tmp_path, limit):
     """In memory where this machine lets us mount, else on disk, and always with nobody else in it."""
     path, disk = tmp_path / "transfer-1" / "staging", tmp_path / "disk"
     path.parent.mkdir()
-    made = staging.make(str(path), str(disk), memory=1000, most=1, expected=1, limit=limit)
+    made = staging.make(str(path), str(disk), most=1000, expected=1000, limit=limit)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
     (path / "secret").write_bytes(b"from memory")
     if made["kind"] == "memory":
@@ -54,18 +54,63 @@ def test_it_comes_and_goes(tmp_path, limit):
     staging.remove(str(path))
 
 
+def test_a_kernel_without_transparent_huge_pages(tmp_path, monkeypatch):
+    """Its mount refuses the option; it gets a file system without it, or says why it cannot have any."""
+    program = tmp_path / "mount"
+    program.write_text(
+        f'#!/bin/sh\necho "$4" >>{tmp_path}/options\ncase $4 in *huge*) echo "bad option"; exit 32 ;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "transfer-1").mkdir()
+    made = staging.make(str(tmp_path / "transfer-1" / "staging"), str(tmp_path / "disk"), 1000, 1000, 0)
+    assert made == {"kind": "memory", "why_not_memory": None}
+    first, second = (tmp_path / "options").read_text().splitlines()
+    assert first == f"{second},huge=within_size"
+    program.write_text("#!/bin/sh\necho must be superuser; exit 1\n")
+    made = staging.make(str(tmp_path / "transfer-2"), str(tmp_path / "disk"), 1000, 1000, 0)
+    assert made == {"kind": "disk", "why_not_memory": "must be superuser"}
+
+
 @pytest.mark.parametrize(
-    ("mode", "lazily", "here", "there"),
+    ("mode", "lazily", "shared", "here", "there"),
     [
-        ("precopy", True, (2, 1), (2, 2)),
-        ("precopy", False, (2, 2), (2, 2)),
-        ("hybrid", True, (2, 1), (2, 2)),
-        ("postcopy", True, (1, 0), (1, 1)),
-        ("stop-and-copy", False, (1, 1), (1, 2)),
+        ("precopy", True, 0, (20, 10), (20, 20)),
+        ("precopy", False, 0, (20, 20), (20, 20)),
+        ("hybrid", True, 0, (20, 10), (20, 20)),
+        ("postcopy", True, 0, (10, 0), (10, 10)),
+        ("stop-and-copy", False, 0, (10, 10), (10, 20)),
+        # A dump holds what is shared, and post-copy copies that beforehand.
+        ("precopy", True, 3, (20, 13), (20, 20)),
+        ("precopy", False, 3, (20, 20), (20, 20)),
+        ("hybrid", True, 10, (20, 20), (20, 20)),
+        ("postcopy", True, 3, (13, 6), (13, 13)),
+        ("stop-and-copy", True, 3, (10, 10), (10, 20)),
     ],
 )
-def test_copies(mode, lazily, here, there):
-    assert (transfer.copies_here(mode, lazily), transfer.copies_there(mode)) == (here, there)
+def test_room_for_memory(mode, lazily, shared, here, there):
+    assert (transfer.room_here(mode, lazily, 10, shared), transfer.room_there(mode, 10, shared)) == (here, there)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shared", "memory", "only_shared"),
+    [
+        ("precopy", 0, True, False),
+        ("hybrid", 5, True, False),
+        ("postcopy", 0, False, True),
+        ("postcopy", 5, True, True),
+        ("stop-and-copy", 5, False, False),
+    ],
+)
+def test_which_memory_is_copied_while_the_container_runs(mode, shared, memory, only_shared):
+    assert transfer.copies_memory(mode, shared) is memory
+    assert transfer.copies_only_shared(mode) is only_shared
+    assert transfer.copies_beforehand(mode, shared, [], False) is memory
+    assert (
+        transfer.copies_beforehand(mode, shared, ["/data"], False)
+        is transfer.copies_beforehand(mode, 0, [], True)
+        is True
+    )
 
 
 def test_this_machine_tells_what_is_free():

@@ -40,6 +40,14 @@ def test_which_docker_starts_a_container_from_a_checkpoint(version, starts):
     assert ways.checkpoint_refusal(daemon) is None
 
 
+@pytest.mark.parametrize(
+    ("version", "options", "keeps"),
+    [("26.1.5", {"file-locks": ""}, True), ("26.1.5", {}, False), ("18.09.1", {"file-locks": ""}, False)],
+)
+def test_which_docker_keeps_locks(version, options, keeps):
+    assert ways.keeps_locks(version, options) is keeps
+
+
 def test_nothing_goes_without_the_experimental_mode():
     daemon = {**DAEMON, "runtimes": ["runc"]}
     what, remedy = ways.checkpoint_refusal(daemon)

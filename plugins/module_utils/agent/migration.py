@@ -42,6 +42,8 @@ class Migration:
     networks: dict[str, dict[str, Any]]
     # Bytes of its memory.
     memory: int
+    # Those of them that processes share.
+    shared: int
     # The IDs of all migrations that move together, this one's among them; empty where it moves by itself.
     together: list[str]
 
@@ -119,5 +121,6 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "log": _is_flag,
     "networks": _are_networks,
     "memory": is_whole,
+    "shared": is_whole,
     "together": _are_texts,
 }

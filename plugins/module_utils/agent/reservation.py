@@ -41,11 +41,13 @@ class ReservedSource:
 
     :param directory: the private folder of the migration.
     :param copies_memory: whether memory is copied in rounds before the freeze.
+    :param only_shared: whether that is only the memory that processes share.
     :param limits: when these rounds end.
     """
 
     directory: str
     copies_memory: bool
+    only_shared: bool
     limits: Limits
     settings: SourceSettings
 
@@ -57,7 +59,8 @@ class ReservedSource:
         """
         kept = settings.parse(cls, value, "the facts of a reservation")
         limits = Limits(*kept.limits)
-        return cls(kept.directory, kept.copies_memory, limits, SourceSettings.from_json(kept.settings))
+        own = SourceSettings.from_json(kept.settings)
+        return cls(kept.directory, kept.copies_memory, kept.only_shared, limits, own)
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def run_of(folder: str) -> str:
 
 
 def reserve(
-    folder: str, migration: Migration, arguments: dict[str, Any], role: str, copies: tuple[int, int]
+    folder: str, migration: Migration, arguments: dict[str, Any], role: str, room: tuple[int, int]
 ) -> tuple[str, dict[str, Any]]:
     """Opens the journal, makes a private folder and staging in it; the folder, and the facts of C(memory_staging.make).
 
-    :param copies: how many copies of the memory staging can hold, and how many it will.
+    :param room: how many bytes of memory staging can hold, and how many it will.
     :raises MigrationError: when another migration of the container is open.
     """
     entry: dict[str, Any] = {key: getattr(migration, key) for key in _JOURNAL_FIELDS}
@@ -112,7 +115,7 @@ def reserve(
     with open(os.path.join(folder, RESERVED), "a", encoding="utf-8") as stream:
         stream.write(directory + "\n")
     limit = int(arguments["staging_limit"])
-    made = memory_staging.make(directory, migration.id, arguments["staging_directory"], migration.memory, copies, limit)
+    made = memory_staging.make(directory, migration.id, arguments["staging_directory"], room, limit)
     return directory, made
 
 

@@ -48,9 +48,8 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
     access = _access(arguments)
 
     def one(migration: Migration) -> dict[str, Any]:
-        directory, made = reservation.reserve(
-            folder, migration, arguments, "destination", transfer.copies_there(migration.mode)
-        )
+        room = transfer.room_there(migration.mode, migration.memory, migration.shared)
+        directory, made = reservation.reserve(folder, migration, arguments, "destination", room)
         _make_networks(migration)
         own = settings.for_destination(
             directory,

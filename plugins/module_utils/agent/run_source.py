@@ -46,8 +46,8 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
     migrations = of_request(arguments)
 
     def one(migration: Migration) -> dict[str, Any]:
-        copies = transfer.copies_here(migration.mode, migration.lazily)
-        directory, made = reservation.reserve(folder, migration, arguments, "source", copies)
+        room = transfer.room_here(migration.mode, migration.lazily, migration.memory, migration.shared)
+        directory, made = reservation.reserve(folder, migration, arguments, "source", room)
         own = settings.for_source(
             directory,
             migration.id,
@@ -61,9 +61,14 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             mounts=migration.mounts,
             with_log=migration.log,
         )
-        memory = migration.mode in transfer.PRECOPY_MODES
-        limits = Limits.from_options(**arguments["limits"])
-        reservation.store(folder, migration.id, reservation.ReservedSource(directory, memory, limits, own))
+        reserved = reservation.ReservedSource(
+            directory,
+            transfer.copies_memory(migration.mode, migration.shared),
+            transfer.copies_only_shared(migration.mode),
+            Limits.from_options(**arguments["limits"]),
+            own,
+        )
+        reservation.store(folder, migration.id, reserved)
         return {"staging": made}
 
     key = os.path.join(folder, "key")
@@ -158,8 +163,9 @@ def copy(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
 
     def one(migration: Migration) -> dict[str, Any]:
         reserved = reservation.load_source(folder, migration.id)
-        request = {"do": "copy", "memory": reserved.copies_memory, "limits": reserved.limits._asdict()}
-        return source_requests.ask(reservation.channel_of(folder, migration.id), request)
+        request = {"do": "copy", "memory": reserved.copies_memory, "only_shared": reserved.only_shared}
+        channel = reservation.channel_of(folder, migration.id)
+        return source_requests.ask(channel, {**request, "limits": reserved.limits._asdict()})
 
     return each(of_request(arguments), one, steps, "copy")
 

@@ -21,7 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     checkpoint_layout,
     containerd,
     runc,
-    version,
+    ways,
 )
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
@@ -34,12 +34,11 @@ LOCKS = "filelocks.img"
 def loses_locks(images: str, options: dict[str, str], docker_version: str) -> bool:
     """Whether there are locks in the images that Docker's restore would leave out without a word.
 
-    CRIU makes them again only where it is told to (prepare_file_locks in its file-lock.c), and Docker cannot tell it.
+    CRIU makes them again only where it is told to (prepare_file_locks in its file-lock.c).
 
-    :param options: those that CRIU's configuration for the OCI runtime has, which no runc of Docker before 19.03 reads.
+    :param options: those that CRIU's configuration for the OCI runtime has.
     """
-    told = "file-locks" in options and version.version_tuple(docker_version) >= version.OLDEST_LIVE
-    return os.path.exists(os.path.join(images, LOCKS)) and not told
+    return os.path.exists(os.path.join(images, LOCKS)) and not ways.keeps_locks(docker_version, options)
 
 
 class RestoreLog(threading.Thread):

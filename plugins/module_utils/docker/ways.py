@@ -32,6 +32,16 @@ def way(daemon: dict, at_socket: bool = True) -> str:
     return THROUGH_RUNTIME if ours and at_socket else THROUGH_DOCKER
 
 
+def keeps_locks(docker_version: str, options: dict[str, str]) -> bool:
+    """Whether this Docker by itself takes locks on files along, into a checkpoint and out of it.
+
+    CRIU does so only where it is told to, which Docker cannot do, but CRIU's configuration can.
+
+    :param options: those that CRIU's configuration for the OCI runtime has, which no runc of Docker before 19.03 reads.
+    """
+    return "file-locks" in options and version_tuple(docker_version) >= OLDEST_LIVE
+
+
 def checkpoint_refusal(daemon: dict) -> tuple[str, str] | None:
     """Why this Docker makes no checkpoints by itself, and what to do about it; None where it does."""
     if daemon["experimental"]:

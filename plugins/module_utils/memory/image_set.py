@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
@@ -25,6 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     blocks,
     decode_pagemap,
     encode_pagemap,
+    layout_of,
     pages_name,
     side_by_side,
 )
@@ -80,16 +81,21 @@ def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> di
 
     :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
         stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
-    :returns: C(pages) that the restore finds in the images, C(bytes_written) for them, and C(left) to lazy pages.
+    :returns: C(pages) that the restore finds in the images, their C(bytes_written), and C(left) to lazy pages.
     """
     figures = {"pages": 0, "bytes_written": 0, "left": 0}
     images = ImageSet(directory)
     for name in images.names():
         pages_id, runs = images.decode(name, page)
         os.unlink(os.path.join(directory, name))
-        with store.runs(name) as held, _Writer(directory, name, pages_id, page) as writer:
-            figures["left"] += _note_all(writer, runs, held, lazily)
-            writer.fill(use_up=not lazily)
+        with _Writer(directory, name, pages_id, page) as writer:
+            whole = not lazily or all(run.flags != LAZY for run in runs)
+            if whole and store.hand_over(name, layout_of(runs, page), writer.path):
+                writer.adopt(runs)
+            else:
+                with store.runs(name) as held:
+                    figures["left"] += _note_all(writer, runs, held, lazily)
+                    writer.fill(use_up=not lazily)
         if not lazily:
             store.drop(name)
         figures["bytes_written"] += writer.size
@@ -118,22 +124,24 @@ class _Writer:
 
     def __init__(self, directory: str, name: str, pages_id: int, page: int):
         self.directory, self.name, self.pages_id, self.page = directory, name, pages_id, page
+        self.path = os.path.join(directory, pages_name(pages_id))
         self.entries: list[Run] = []
         self.size = 0
         self._places: list[tuple[Run, int]] = []  # where to take the bytes of a run, and where they come to be
-        path = os.path.join(directory, pages_name(pages_id))
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        os.close(self._file)
         if kind is None:
-            path = os.path.join(self.directory, self.name)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(file, "wb") as stream:
+            with open(_new_file(os.path.join(self.directory, self.name)), "wb") as stream:
                 stream.write(encode_pagemap(self.pages_id, self.entries))
+
+    def adopt(self, runs: Iterable[Run]) -> None:
+        """Notes the runs whose bytes the pages file has already."""
+        for run in runs:
+            self.note(run, run.flags & LAZY | PRESENT)
+            self.size += run.pages * self.page
 
     def note(self, run: Run, flags: int) -> None:
         """Adds a run without bytes."""
@@ -156,12 +164,20 @@ class _Writer:
         :param use_up: cut off from the file, which all of them are from, what was copied of it, so that there is never
             memory for all of it twice.
         """
-        for run, place in sorted(self._places, key=lambda each: each[0].offset, reverse=True):
-            for block in reversed(list(blocks(run, self.page))):
-                position = place + block.offset - run.offset
-                _copy(block.file, block.offset, self._file, position, block.pages * self.page)
-                if use_up:
-                    os.ftruncate(block.file, block.offset)
+        file = _new_file(self.path)
+        try:
+            for run, place in sorted(self._places, key=lambda each: each[0].offset, reverse=True):
+                for block in reversed(list(blocks(run, self.page))):
+                    position = place + block.offset - run.offset
+                    _copy(block.file, block.offset, file, position, block.pages * self.page)
+                    if use_up:
+                        os.ftruncate(block.file, block.offset)
+        finally:
+            os.close(file)
+
+
+def _new_file(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _copy(source: int, offset: int, destination: int, position: int, size: int) -> None:

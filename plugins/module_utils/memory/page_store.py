@@ -27,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     Run,
     blocks,
     joined,
+    layout_of,
     side_by_side,
 )
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
@@ -58,6 +59,7 @@ class Store:
         self.directory = directory
         self.page = page
         self._held: dict[str, _Held] = {}
+        self._handed_over: set[str] = set()
         os.makedirs(directory, 0o700, exist_ok=True)
 
     def __enter__(self) -> Store:
@@ -120,14 +122,17 @@ class Store:
 
     def layout(self, name: str) -> list[Pages]:
         """Which pages there are now, in as few runs as possible, whatever their order in the file is."""
-        runs = [Run(run.vaddr, run.pages, 0, -1, run.vaddr) for run in self._settled(name).runs]
-        return [Pages(run.vaddr, run.pages) for run in joined(runs, self.page)]
+        return layout_of(self._settled(name).runs, self.page)
 
     def settle(self, name: str, layout: Iterable[Pages | tuple[int, int] | list[int]]) -> None:
         """Ends a round of the other end: keeps the pages of this layout and no others.
 
+        Of a pagemap that was handed over, nothing is kept any more.
+
         :raises PagesError: when a page of it did not arrive; then this store cannot be used any more.
         """
+        if name in self._handed_over:
+            return
         runs, last = [], 0
         for vaddr, pages in layout:
             if vaddr < last or vaddr % self.page or pages < 1:
@@ -135,6 +140,26 @@ class Store:
             last = vaddr + pages * self.page
             runs.append(Run(vaddr, pages, 0, -1, vaddr))
         self._open(name).settle(runs)
+
+    def hand_over(self, name: str, layout: list[Pages], path: str) -> bool:
+        """Gives away the file with the pages of one pagemap, where it is what CRIU wants as it is; whether it was.
+
+        That is these pages in order, and room that is not used any more only behind them. A round in which pages
+        change leaves them so, and one in which some come often does not.
+
+        :param path: the name that it gets, where there must be none.
+        """
+        if name not in self._held or self.layout(name) != layout or not self._held[name].cut_in_order():
+            return False
+        try:
+            os.link(self._held[name].path, path)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):
+                raise
+            return False
+        self.drop(name)
+        self._handed_over.add(name)
+        return True
 
     @contextlib.contextmanager
     def runs(self, name: str) -> Iterator[list[Run]]:
@@ -150,6 +175,8 @@ class Store:
     def _open(self, name: str) -> _Held:
         if not NAME.fullmatch(name):
             raise PagesError(f"{name!r} is not the name of a pagemap")
+        if name in self._handed_over:
+            raise PagesError(f"the pages of {name} were given to the restore already")
         if name not in self._held:
             self._held[name] = _Held(os.path.join(self.directory, f"{name}.pages"), self.page)
         return self._held[name]
@@ -225,6 +252,16 @@ class _Held:
         with self._settling:
             found = _reaching(self.runs, start, end, self.page)
             return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
+
+    def cut_in_order(self) -> bool:
+        """Whether the file has the pages of all runs one after the other; then it has nothing behind them any more."""
+        end = 0
+        for run in self.runs:
+            if run.offset != end:
+                return False
+            end += run.pages * self.page
+        os.ftruncate(self.file, end)
+        return True
 
     def _add(self, vaddr: int, view: memoryview) -> None:
         """New pages, where there is room."""

@@ -87,6 +87,11 @@ def shared_name(inode: int) -> str:
     return f"pagemap-shmem-{inode}.img"
 
 
+def is_shared(name: str) -> bool:
+    """Whether a pagemap is that of a piece of shared memory."""
+    return name.startswith("pagemap-shmem-")
+
+
 def pages_name(pages_id: int) -> str:
     """The file name of the pages that a pagemap names."""
     return f"pages-{pages_id}.img"
@@ -237,6 +242,12 @@ def joined(runs: Iterable[Run], page: int) -> list[Run]:
                 continue
         result.append(run)
     return result
+
+
+def layout_of(runs: Iterable[Run], page: int) -> list[Pages]:
+    """Which pages are in these runs, wherever their bytes are, in as few as possible."""
+    placed = (Run(run.vaddr, run.pages, 0, -1, run.vaddr) for run in runs)
+    return [Pages(run.vaddr, run.pages) for run in joined(placed, page)]
 
 
 def blocks(run: Run, page: int) -> Iterator[Run]:

@@ -17,6 +17,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
     PAGE,
@@ -26,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     pagemap_name,
     shared_name,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Mappings that the kernel makes, and whose content is the kernel's.
 _KERNELS = {"[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"}
@@ -42,14 +44,53 @@ def parse_maps(text: str) -> list[tuple[int, int]]:
     return found
 
 
-# Memory that processes share without any file, by mmap() or System V's shmget().
-_SHARED = re.compile(r"([0-9a-f]+-[0-9a-f]+) ...s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|SYSV[0-9a-f]{8}) \(deleted\)$")
+# Memory that processes share without a file that has a name, by mmap(), System V's shmget() or memfd_create(). CRIU
+# dumps what is in it for itself, by its inode, which is the ID of a segment of System V's (handle_vma() in
+# criu/proc_parse.c, dump_memfd_inode() in criu/memfd.c, dump_ipc_shm_pages() in criu/ipc_ns.c). A memfd is a file:
+# private mappings have it as well, and it need not be mapped.
+_SHARED = re.compile(
+    r"([0-9a-f]+-[0-9a-f]+) ..(.)(?:s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|SYSV[0-9a-f]{8}|anon_hugepage)"
+    r"|. [0-9a-f]+ \S+ (\d+) +/memfd:.*) \(deleted\)$"
+)
+_MEMFD = "/memfd:"
 
 
-def parse_shared(text: str) -> dict[int, str]:
-    """The pieces of shared memory in C(/proc/PID/maps), by inode: name of a mapping of it in C(/proc/PID/map_files)."""
-    found = (_SHARED.match(line) for line in text.splitlines())
-    return {int(match.group(2)): match.group(1) for match in found if match}
+class Shared(NamedTuple):
+    """A piece of shared memory in C(/proc/PID/maps).
+
+    :param mapping: name of a mapping of it in C(/proc/PID/map_files).
+    :param executable: whether one of its mappings can be executed.
+    """
+
+    mapping: str
+    executable: bool
+
+
+def parse_shared(text: str) -> dict[int, Shared]:
+    """The pieces of shared memory in C(/proc/PID/maps), by inode."""
+    found: dict[int, Shared] = {}
+    for match in filter(None, map(_SHARED.match, text.splitlines())):
+        inode = int(match.group(3) or match.group(4))
+        before = found.get(inode)
+        found[inode] = Shared(match.group(1), match.group(2) == "x" or bool(before and before.executable))
+    return found
+
+
+def shared_files(process: int) -> dict[int, str]:
+    """The pieces of shared memory that a process has mapped or open, by inode: a path by which each can be opened.
+
+    Of one that has ended, or that this program may not look at, there are none.
+    """
+    found: dict[int, str] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{process}/fd"):
+            path = f"/proc/{process}/fd/{name}"
+            with contextlib.suppress(OSError):
+                if os.readlink(path).startswith(_MEMFD):
+                    found[os.stat(path).st_ino] = path
+    mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
+    found.update({inode: f"/proc/{process}/map_files/{one.mapping}" for inode, one in mapped.items()})
+    return found
 
 
 def data_in(file: int, page: int = PAGE) -> list[Run]:
@@ -199,20 +240,25 @@ class MemoryOf:
         return joined(found, self.page)
 
     def shared(self, known: Iterable[str] = ()) -> dict[str, list[Run]]:
-        """The pages of the shared memory that it has mapped now, by pagemap.
+        """The pages of the shared memory that it has mapped or open now, by pagemap.
 
         A kernel that does not let look at it has none.
 
         :param known: pagemaps that are known already, by other processes.
         """
         found = {}
-        with contextlib.suppress(OSError):
-            for inode, mapping in parse_shared(self._text("maps")).items():
-                name = shared_name(inode)
+        for inode, path in shared_files(self.pid).items():
+            name = shared_name(inode)
+            # It may be gone, or not be allowed to be looked at.
+            with contextlib.suppress(OSError):
                 if name not in known:
-                    self._files.append(os.open(f"/proc/{self.pid}/map_files/{mapping}", os.O_RDONLY | os.O_CLOEXEC))
+                    self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
                     found[name] = data_in(self._files[-1], self.page)
         return found
+
+    def executable_shared(self) -> set[str]:
+        """The pagemaps of the shared memory of which it may execute something; see C(executable)."""
+        return {shared_name(inode) for inode, one in parse_shared(self._text("maps")).items() if one.executable}
 
     def _present(self, pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
         if self._scans:

@@ -17,18 +17,15 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import sta
 MIB = 1 << 20
 
 
-def make(
-    directory: str, migration: str | None, disk: str, memory: int, copies: tuple[int, int], limit: int
-) -> dict[str, Any]:
+def make(directory: str, migration: str | None, disk: str, room: tuple[int, int], limit: int) -> dict[str, Any]:
     """Makes staging in the private folder of a transfer; C(kind), memory or disk, and C(why_not_memory).
 
     :param disk: folder on disk below which it is made where memory is short.
-    :param memory: bytes of the container's memory.
-    :param copies: how many copies of the memory it can hold, and how many it will.
+    :param room: how many bytes of memory it can hold, and how many it will.
     :param limit: MiB of this server's memory that it may take at the most; 0 for no limit.
     """
     path = os.path.join(directory, work_dir.STAGING)
-    made = staging.make(path, disk, memory, *copies, limit * MIB)
+    made = staging.make(path, disk, *room, limit * MIB)
     if made["kind"] == "disk":
         # What is below /run, a restart of the server removes; this it does not.
         journal.note(migration, made={"scratch": [os.path.realpath(path)]})

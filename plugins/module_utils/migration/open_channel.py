@@ -48,7 +48,9 @@ def open_destination(params: dict, step_options: dict, check_mode: bool) -> dict
         return facts
     directory = transfer_steps.make_directory(params, step_options, "destination", facts["user"])
     facts["directory"] = directory
-    facts["staging"] = _make_staging(directory, params, transfer.copies_there(params["live"]["mode"]))
+    live = params["live"]
+    room = transfer.room_there(live["mode"], live["memory"], live["shared"])
+    facts["staging"] = _make_staging(directory, params, room)
     program = _install_destination(directory, params, step_options)
     return transfer_steps.admit_source(params, step_options, facts, program)
 
@@ -70,14 +72,13 @@ def _install_destination(directory: str, params: dict, step_options: dict) -> li
     return deploy.install(directory, own.to_json(), deploy.name_of(destination))
 
 
-def _make_staging(directory: str, params: dict, copies: tuple[int, int]) -> dict:
+def _make_staging(directory: str, params: dict, room: tuple[int, int]) -> dict:
     """Room for the memory on its way.
 
-    :param copies: how many copies of the memory it can hold, and how many it will.
+    :param room: how many bytes of memory it can hold, and how many it will.
     """
     live = params["live"]
-    disk, limit = live["staging_directory"], live["staging_limit"]
-    return memory_staging.make(directory, params["migration"], disk, live["memory"], copies, limit)
+    return memory_staging.make(directory, params["migration"], live["staging_directory"], room, live["staging_limit"])
 
 
 def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
@@ -86,15 +87,19 @@ def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
     key = os.path.join(directory, "key")
     hosts_file = transfer_steps.write_known_hosts(directory, step_options["host_keys"])
     ssh = SshTarget(key, hosts_file, step_options["user"], step_options["address"], step_options["port"])
-    staging = _make_staging(directory, params, transfer.copies_here(live["mode"], live["lazily"]))
+    room = transfer.room_here(live["mode"], live["lazily"], live["memory"], live["shared"])
+    staging = _make_staging(directory, params, room)
     channel = _start_source(directory, _source_settings(directory, params, ssh))
     # It has done what it was for.
     for path in (key, key + ".pub"):
         os.unlink(path)
-    if transfer.copies_beforehand(live["mode"], live["mounts"], live["log"]):
-        memory = live["mode"] in transfer.PRECOPY_MODES
+    if transfer.copies_beforehand(live["mode"], live["shared"], live["mounts"], live["log"]):
+        memory = {
+            "memory": transfer.copies_memory(live["mode"], live["shared"]),
+            "only_shared": transfer.copies_only_shared(live["mode"]),
+        }
         limits = Limits.from_options(live["max_rounds"], live["threshold"], live["shrink"])
-        _ask(channel, {"do": "copy", "memory": memory, "limits": limits._asdict()})
+        _ask(channel, {"do": "copy", **memory, "limits": limits._asdict()})
     return {"channel": channel, "staging": staging}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterable
@@ -27,7 +28,10 @@ UNKNOWN_TO_CRIU = {
     "[perf_event]": "a performance counter",
     "[userfaultfd]": "a userfaultfd",
     "[kvm-vm]": "a virtual machine of KVM's",
+    "/secretmem (deleted)": "memory that only it can read (memfd_secret)",
 }
+# Files that never had a name, of which CRIU knows what they are; or it does not, and they are unknown to it.
+_NAMELESS = re.compile(r"/(memfd:.*|dev/zero|SYSV[0-9a-f]{8}|anon_hugepage|secretmem|\[aio\])")
 
 
 def probe(container: str, process: int, fixed: set[str], health: list[str]) -> dict:
@@ -37,8 +41,8 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
     :param fixed: addresses that it was given by its creator.
     :param health: the last words of the command that checks its health.
     :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to,
-        C(unknown), what CRIU cannot take along, and C(deleted), sizes of open files that have no name, by the last one,
-        and C(sessions), names of programs that C(docker exec) has started in it.
+        C(unknown), what CRIU cannot take along, C(deleted), sizes of files without a name that are open or mapped, by
+        the last one, and C(sessions), names of programs that C(docker exec) has started in it.
     """
     found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}, "sessions": []}
     if not process:
@@ -49,6 +53,7 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
         found["sessions"] = sessions(others, health)
         inodes = {inode for one in processes for inode in sockets.inodes_of(one)}
         links = {path: link for one in processes for path, link in sockets.descriptors_of(one).items()}
+        links.update({path: link for one in processes for path, link in _mapped(one).items()})
         found["deleted"], half = deleted(links)
         queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
         found["unknown"] = unknown(links.values()) + queues + [f"the deleted file {name}" for name in half]
@@ -58,6 +63,12 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
         # Those outside are in the server's own network, mostly, where the kernel lists their names.
         found["unix_outside"] = unix_outside({**sockets.unix_sockets(), **unix}, inodes)
     return found
+
+
+def _mapped(process: int) -> dict[str, str]:
+    """As C(descriptors_of), of the files that a process has mapped and that have no name."""
+    found = procfs.deleted_mappings(procfs.read(f"/proc/{process}/maps"))
+    return {f"/proc/{process}/map_files/{mapping}": name for mapping, name in found.items()}
 
 
 def _processes(container: str, process: int) -> tuple[list[int], list[int]]:
@@ -83,7 +94,7 @@ def sessions(others: list[int], health: list[str]) -> list[str]:
 
 
 def unknown(links: Iterable[str]) -> list[str]:
-    """What CRIU cannot take along, of what these links in C(/proc/PID/fd) lead to."""
+    """What CRIU cannot take along, of what these links in C(/proc/PID/fd) and C(map_files) lead to."""
     names = {link.rpartition(":")[2] for link in links}
     return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
 
@@ -100,7 +111,7 @@ def holds_queue(links: dict[str, str], queues: str) -> bool:
 
 
 def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
-    """The sizes of open files that were deleted, by their last name, and those that have another name still.
+    """The sizes of files that were deleted, by their last name, and those that have another name still.
 
     To the latter, CRIU would have to give the old name again, in a root file system that has been read already.
     """
@@ -111,8 +122,9 @@ def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
         with contextlib.suppress(OSError):
             status = os.stat(path)
             name = link[: -len(mark)]
-            if link.endswith(mark) and stat.S_ISREG(status.st_mode) and not name.startswith("/memfd:"):
-                gone[name] = status.st_size
+            if link.endswith(mark) and stat.S_ISREG(status.st_mode) and not _NAMELESS.fullmatch(name):
+                # Of what is there of it, holes apart, CRIU takes so many bytes along.
+                gone[name] = min(status.st_size, status.st_blocks * 512)
                 half |= {name} if status.st_nlink else set()
     return {name: size for name, size in gone.items() if name not in half}, sorted(half)
 

@@ -15,6 +15,7 @@ import os
 from typing import Any, Protocol
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest, refusals
+from ansible_collections.fog.migration.plugins.module_utils.criu import dump_costs
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     checkpoint_layout,
     container_facts,
@@ -22,9 +23,12 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     storage_drivers,
     ways,
 )
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.memory import footprint
+from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
-from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, procfs
 
 # Of a larger file no checksum is made.
 LARGEST = 64 * 1024 * 1024
@@ -59,6 +63,7 @@ class Describer:
         self._image = functools.lru_cache(maxsize=None)(client.find_image)
         self._path = functools.lru_cache(maxsize=None)(path_of_mount)
         self._bytes = functools.lru_cache(maxsize=None)(files.folder_bytes)
+        self._scans = dump_costs.scans(version_tuple(os.uname().release), version_tuple(criu_version or "0.0"))
 
     def describe(self, inspect: dict[str, Any]) -> dict[str, Any]:
         """What a migration of this container has to know.
@@ -70,11 +75,13 @@ class Describer:
         others = [one for one in self.everyone if one["Id"] != inspect["Id"]]
         fixed = container_facts.fixed_addresses(inspect)
         shm = f"/proc/{process}/root/dev/shm"
+        memory = footprint.of(below, process)
         return {
             **facts_of(inspect),
             **self._image_facts(inspect["Image"]),
             **self._refusals(inspect, below),
-            "memory": procfs.anonymous_memory(below),
+            **memory_facts(memory),
+            **dump_facts(memory, limits.largest_pipe(), self._scans),
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
             "fixed_addresses": fixed,
             "mounts": self._mounts(inspect, others),
@@ -82,6 +89,7 @@ class Describer:
             "shm_outside": files.folder_bytes(shm)
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
+            "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
             **probe_connections.probe(
                 inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
@@ -127,6 +135,31 @@ class Describer:
             }
             for mount in found
         ]
+
+
+def memory_facts(memory: footprint.Footprint) -> dict[str, Any]:
+    """How much memory a checkpoint has to hold, and of which kinds, in bytes."""
+    return {
+        "memory": memory.private + memory.shared + memory.files,
+        "memory_shared": memory.shared,
+        "memory_files": memory.files,
+        "huge_pages": {str(page): size for page, size in memory.huge.items()},
+    }
+
+
+def dump_facts(memory: footprint.Footprint, largest_pipe: int | None, scans: bool) -> dict[str, Any]:
+    """What CRIU needs for a dump besides, see C(dump_costs).
+
+    :param largest_pipe: bytes of the largest pipe that it gets here; None for no limit.
+    :param scans: whether it asks the kernel only for the pages that are there.
+    """
+    pipe = dump_costs.pipe_bytes(PAGE, largest_pipe)
+    return {
+        "address_space": memory.space.total,
+        "dump_descriptors": dump_costs.descriptors(memory.private, memory.processes, pipe),
+        "dump_lists": dump_costs.lists(memory.space, PAGE),
+        "dump_entries": dump_costs.entries(memory.space, PAGE, scans),
+    }
 
 
 def facts_of(inspect: dict[str, Any]) -> dict[str, Any]:

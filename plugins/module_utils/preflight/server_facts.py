@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import files, host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host, limits
 
 # The options, and what they are where nobody gives them.
 DEFAULTS: dict[str, Any] = {
@@ -248,7 +248,7 @@ def _containers(server: Server) -> dict[str, Any]:
 
 
 def _host(_server: Server) -> dict[str, Any]:
-    return {"host": host.facts()}
+    return {"host": {**host.facts(), **limits.facts()}}
 
 
 def _docker(server: Server) -> dict[str, Any]:

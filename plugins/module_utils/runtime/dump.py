@@ -21,10 +21,12 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import dump_costs, tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.runc import FreezeError
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
+from ansible_collections.fog.migration.plugins.module_utils.system import limits
 
 # What a container needs at its dump and at its restore alike, which has connections, sockets and locks of files.
 OPTIONS = ("--tcp-established", "--ext-unix-sk", "--file-locks")
@@ -42,6 +44,12 @@ def checkpoint_command(container: str, images: str, work: str, root: str, *optio
     """
     same = ["--image-path", images, "--work-path", work, *OPTIONS, "--leave-running"]
     return [runc.runc_program(), "--root", root, "checkpoint", *same, *options, container]
+
+
+def can_leave(memory: int, processes: int) -> bool:
+    """Whether CRIU may open as many files here as it needs to leave so many bytes of memory with so many processes."""
+    pipe = dump_costs.pipe_bytes(pagemap.PAGE, limits.largest_pipe())
+    return dump_costs.descriptors(memory, processes, pipe) <= limits.open_files()
 
 
 def last_line(output: bytes) -> str:

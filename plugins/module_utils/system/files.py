@@ -71,6 +71,17 @@ def parse_mounts(table: str) -> list[tuple[str, str, str]]:
     return [(_unescaped(row[1]), row[2], _unescaped(row[0])) for row in rows if len(row) > 2]
 
 
+def parse_mountinfo(table: str) -> list[tuple[str, str, str, str]]:
+    """Device number, root in the file system, place and type of each mount in the text of C(/proc/PID/mountinfo)."""
+    found = []
+    for line in table.splitlines():
+        mount, separator, file_system = line.partition(" - ")
+        words = mount.split(" ")
+        if separator and len(words) > 5:
+            found.append((words[2], _unescaped(words[3]), _unescaped(words[4]), file_system.split(" ")[0]))
+    return found
+
+
 def _unescaped(name: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), name)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable
 
 
@@ -72,6 +73,19 @@ def processes_below(root: int) -> set[int]:
     return descendants(parents(all_processes()), root)
 
 
+_DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
+
+
+def deleted_mappings(text: str) -> dict[str, str]:
+    """The files without a name in C(/proc/PID/maps): what their names were, by a mapping in C(/proc/PID/map_files).
+
+    Each is there once.
+    """
+    matches = filter(None, map(_DELETED_MAPPING.match, text.splitlines()))
+    found = {match.group(2): (match.group(1), match.group(3)) for match in matches}
+    return dict(found.values())
+
+
 def command_line(process: int) -> list[str]:
     """The words with which a process was started."""
     return read(f"/proc/{process}/cmdline").split("\0")[:-1]
@@ -118,19 +132,24 @@ def settle_oom_score(root: int, wanted: int) -> list[int]:
     return found
 
 
-def anonymous_memory(processes: Iterable[int]) -> int:
-    """Bytes of anonymous memory (what a checkpoint has to hold) of these processes."""
-    sizes = (status(process).get("RssAnon", "0 kB").split()[0] for process in processes)
-    return sum(int(size) * 1024 for size in sizes)
+def lock_holders(table: str) -> set[int]:
+    """The processes that hold locks on files, in the text of C(/proc/locks); not those that wait for one."""
+    rows = (line.split() for line in table.splitlines())
+    return {int(row[4]) for row in rows if len(row) > 4 and row[1] != "->" and row[4].isdigit()}
+
+
+def may_exceed_limits(own_status: dict[str, str]) -> bool:
+    """Whether a process with this status may exceed limits, its own and others': CAP_SYS_RESOURCE (capability 24)."""
+    return bool(int(own_status.get("CapEff", "0"), 16) >> 24 & 1)
 
 
 def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) -> bool:
     """Whether a process with the first status may read the resource limits of those with the others.
 
     The kernel's rule for C(prlimit), which CRIU uses: the same real, effective and saved user and group IDs, or
-    CAP_SYS_RESOURCE (capability 24).
+    CAP_SYS_RESOURCE.
     """
-    if int(own_status.get("CapEff", "0"), 16) >> 24 & 1:
+    if may_exceed_limits(own_status):
         return True
     own = own_status["Uid"].split()[0], own_status["Gid"].split()[0]
     return all(

@@ -22,6 +22,7 @@ LIVE = {
     "log": {"type": "bool", "default": False},
     "together": {"type": "list", "elements": "str", "default": []},
     "memory": {"type": "int", "default": 0},
+    "shared": {"type": "int", "default": 0},
     "staging_limit": {"type": "int", "default": 0},
     "staging_directory": {"type": "str", "default": "/var/lib/fog-migration/staging"},
     "max_rounds": {"type": "int", "default": 10},
@@ -53,9 +54,22 @@ def argument_spec(path_type: str = "path") -> dict:
     }
 
 
-def copies_beforehand(mode: str, mounts: list[str], log: bool) -> bool:
+def copies_memory(mode: str, shared: int) -> bool:
+    """Whether memory is copied in rounds while the container runs: all of it, or, before post-copy, what is shared.
+
+    :param shared: bytes of memory that processes share.
+    """
+    return mode in PRECOPY_MODES or (copies_only_shared(mode) and shared > 0)
+
+
+def copies_only_shared(mode: str) -> bool:
+    """Whether only that memory is copied in rounds which processes share: CRIU cannot fetch it when it is needed."""
+    return mode == "postcopy"
+
+
+def copies_beforehand(mode: str, shared: int, mounts: list[str], log: bool) -> bool:
     """Whether something is copied while the container runs, before the task that freezes it."""
-    return mode in PRECOPY_MODES or bool(mounts) or log
+    return copies_memory(mode, shared) or bool(mounts) or log
 
 
 def check_options(options: dict) -> str | None:
@@ -165,17 +179,26 @@ def progress_line(source: str, destination: str, now: dict, before: dict | None 
     return f"  {source} -> {destination}: round {now['round']}, {percent} % of {now['bytes'] / 1048576:.1f} MiB{speed}"
 
 
-def copies_here(mode: str, lazily: bool) -> tuple[int, int]:
-    """How many copies of the memory staging at the source can hold, and how many it will.
+def room_here(mode: str, lazily: bool, memory: int, shared: int) -> tuple[int, int]:
+    """How many bytes staging at the source can hold, and how many it will.
 
     Pre-copy has one of what the destination has. A dump has what it cannot leave with the processes: shared memory, and
     all of it where it is not lazy.
+
+    :param shared: bytes of I(memory) that processes share.
     """
-    before = mode in PRECOPY_MODES
-    return before + 1, before + (mode == "stop-and-copy" or not lazily)
+    copied, left = _copied(mode, memory, shared), lazily and mode != "stop-and-copy"
+    return copied + memory, copied + (shared if left else memory)
 
 
-def copies_there(mode: str) -> tuple[int, int]:
+def room_there(mode: str, memory: int, shared: int) -> tuple[int, int]:
     """The same at the destination, into whose memory the container itself comes as well."""
-    before = mode in PRECOPY_MODES
-    return before + 1, (mode != "postcopy") + 1
+    copied, dumped = _copied(mode, memory, shared), memory if mode == "stop-and-copy" else shared
+    return copied + memory, max(copied, dumped) + memory
+
+
+def _copied(mode: str, memory: int, shared: int) -> int:
+    """Bytes of memory that are copied in rounds."""
+    if not copies_memory(mode, shared):
+        return 0
+    return shared if copies_only_shared(mode) else memory

@@ -77,6 +77,9 @@ create)
         set -- "$@" restore --detach
         while read -r option; do set -- "$@" "$option"; done <"$prepared/options"
     done
+    # A process is restored with as many open files as it had, which CRIU can exceed its own limit for only with CAP_SYS_RESOURCE.
+    # shellcheck disable=SC3045 # POSIX has no limit for open files; dash, bash and BusyBox have.
+    ulimit -S -n "$(ulimit -H -n)" || true
     "$runc" "$@"
     code=$?
     if [ $code -eq 0 ]; then

@@ -31,8 +31,8 @@ SEVERAL = (
 )
 # Two processes with threads, memory that all of them share, and memory of their own; some of each is always other.
 SHARED = """
-import mmap, os, random, threading, time
-shared = mmap.mmap(-1, 512 * 4096)
+import random, threading, time
+shared = {kind}(512 * 4096)
 shared[:] = random.Random(1).randbytes(512 * 4096)
 own = bytearray(random.Random(2).randbytes(1 << 22))
 os.fork()
@@ -139,8 +139,9 @@ def test_several_processes(lab, tmp_path, mode):
 
 
 @MODES
-def test_shared_memory_and_threads(lab, tmp_path, mode):
-    container = programs.start(lab, "fog1", NAME, SHARED)
+@pytest.mark.parametrize("kind", ["anonymous", "memfd", "system_v"])
+def test_shared_memory_and_threads(lab, tmp_path, mode, kind):
+    container = programs.start(lab, "fog1", NAME, programs.KINDS + SHARED.format(kind=kind))
     wait_for(lambda: len(lab.lines("fog1", NAME)) > 30, "the first lines")
     answer = freeze(lab, tmp_path / "laid", container=container, pause=PAUSE, mode=mode)
     require_same(answer, threads=4)

@@ -52,10 +52,12 @@ def test_with_the_sdk_and_without_it(shop):
     assert without.pop("free").keys() == by_sdk.pop("free").keys() == {"checkpoints", "docker"}
     for facts in (without, by_sdk):
         assert facts["host"].pop("memory_available") > 0
-    # The memory of a process that has just begun grows a little.
-    assert all(
-        one["container"].pop("memory") > 0 and one["described"]["db"].pop("memory") > 0 for one in (without, by_sdk)
-    )
+    # The memory of a process that has just begun grows a little, and with it what a dump of it needs.
+    for one in (without, by_sdk):
+        for container in (one["container"], one["described"]["db"]):
+            assert all(
+                container.pop(name) > 0 for name in ("memory", "address_space", "dump_descriptors", "dump_lists")
+            )
     assert without == by_sdk
 
 

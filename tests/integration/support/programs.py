@@ -105,6 +105,174 @@ while True:
 """
 
 
+# How a program gets memory: "memory = KIND(bytes)" is a buffer.
+KINDS = """
+import ctypes, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+kept = []
+def private(size, flags=0):
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags))
+def anonymous(size, flags=0):
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | flags))
+def memfd(size):
+    file = os.memfd_create("of a test")
+    os.ftruncate(file, size)
+    return memoryview(mmap.mmap(file, size))
+def sealed(size):
+    file = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    os.ftruncate(file, size)
+    import fcntl
+    fcntl.fcntl(file, 1033, 2 | 4)  # F_ADD_SEALS: neither smaller nor larger
+    kept.append(file)
+    return memoryview(mmap.mmap(file, size))
+def system_v(size):
+    address = libc.shmat(libc.shmget(0, size, 0o1600), None, 0)
+    kept.append((ctypes.c_char * size).from_address(address))
+    return memoryview(kept[-1]).cast("B")
+def posix(size):
+    file = os.open("/dev/shm/of-a-test", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(file, size)
+    return memoryview(mmap.mmap(file, size))
+def huge(size):
+    return private(size, 0x40000)
+def huge_shared(size):
+    return anonymous(size, 0x40000)
+def locked(size):
+    memory = private(size)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)):
+        raise OSError(ctypes.get_errno(), "mlock")
+    return memory
+"""
+
+# Each page of memory of one kind holds its number and how often it was written, at its begin and at its end. In each
+# pass, one process writes a tenth of them anew, and another one then looks at every page. "PASS ERRORS" on each line.
+_PAIR = """
+import random, struct
+PAGES, SIZE = {pages}, 4096
+memory = {kind}(PAGES * SIZE)
+noise = random.Random(1).randbytes(SIZE - 32)
+def page(number, count):
+    head = struct.pack("<QQ", number, count)
+    return head + noise + head
+for number in range(PAGES):
+    memory[number * SIZE:(number + 1) * SIZE] = page(number, 0)
+def look(count):
+    errors = 0
+    for number in range(PAGES):
+        found = memory[number * SIZE:(number + 1) * SIZE]
+        written = struct.unpack_from("<Q", found, 8)[0]
+        expected = (count - number % 10 + 9) // 10 if {shared} else written
+        errors += written != expected or bytes(found) != page(number, written)
+    return errors
+to_child, from_child = os.pipe(), os.pipe()
+if {shared} and not os.fork():
+    while True:
+        count = int.from_bytes(os.read(to_child[0], 8), "little")
+        os.write(from_child[1], look(count).to_bytes(8, "little"))
+count = 0
+while True:
+    if {shared}:
+        os.write(to_child[1], count.to_bytes(8, "little"))
+        errors = int.from_bytes(os.read(from_child[0], 8), "little")
+    else:
+        errors = look(count)
+    print(count, errors)
+    for number in range(count % 10, PAGES, 10):
+        memory[number * SIZE:(number + 1) * SIZE] = page(number, count // 10 + 1)
+    count += 1
+"""
+
+
+def checker(kind: str, mebibytes: int, shared: bool = True) -> str:
+    """A program that checks so much memory of a kind, see _PAIR, with or without another process that shares it."""
+    return KINDS + _PAIR.format(kind=kind, pages=mebibytes * 256, shared=shared)
+
+
+# So many GiB, each page of which holds its number and how often it was written. All the time some are written anew, and
+# others are looked at, one after the other. "PASS ERRORS" on each line.
+_LARGE = """
+import mmap, struct, time
+PAGES, SIZE, STEP = {gibibytes} << 18, 4096, 20000
+memory = mmap.mmap(-1, PAGES * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+written = bytearray(PAGES)
+for number in range(PAGES):
+    memory[number * SIZE:number * SIZE + 9] = struct.pack("<QB", number + 1, 0)
+passes = errors = number = 0
+while True:
+    for one in range(number, min(number + STEP, PAGES)):
+        errors += memory[one * SIZE:one * SIZE + 9] != struct.pack("<QB", one + 1, written[one])
+    for one in range(number, min(number + STEP, PAGES), 97):
+        written[one] = (written[one] + 1) % 256
+        memory[one * SIZE + 8] = written[one]
+    number += STEP
+    if number >= PAGES:
+        passes, number = passes + 1, 0
+    print(passes, errors)
+    time.sleep(0.02)
+"""
+
+
+def large(gibibytes: int) -> str:
+    """A program with so much memory, see _LARGE."""
+    return _LARGE.format(gibibytes=gibibytes)
+
+
+# Memory in a reservation of 8 TiB, as MariaDB 11.8 has it. A number on each line, and what is wrong with it.
+RESERVED = """
+import ctypes, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+SIZE = 16 << 20
+address = libc.mmap(None, 8 << 40, 0, 0x4022, -1, 0)  # PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+assert address != ctypes.c_void_p(-1).value
+places = [address, address + (5 << 40), address + (8 << 40) - SIZE]
+assert not any(libc.mprotect(place, SIZE, 3) for place in places)
+memory = [(ctypes.c_char * SIZE).from_address(place) for place in places]
+number = 0
+while True:
+    text = b"%020d" % number
+    for one in memory:
+        one[number * 4096 % SIZE : number * 4096 % SIZE + 20] = text
+    wrong = sum(one[number * 4096 % SIZE : number * 4096 % SIZE + 20] != text for one in memory)
+    if number >= 9:
+        before = (number - 9) * 4096 % SIZE
+        wrong += sum(one[before : before + 20] != b"%020d" % (number - 9) for one in memory)
+    print(number, wrong)
+    number += 1
+    time.sleep(0.05)
+"""
+
+# Locks on a file of both kinds. A number on each line, and whether each of them still keeps others out.
+LOCKS = """
+import fcntl, os, time
+held = open("/of-a-test", "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+region = open("/other", "w")
+fcntl.lockf(region, fcntl.LOCK_EX, 10, 5)
+def keeps_out(lock, name, *place):
+    child = os.fork()
+    if not child:
+        with open(name, "w") as other:
+            try:
+                lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB, *place)
+            except OSError:
+                os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+number = 0
+while True:
+    print(number, keeps_out(fcntl.flock, "/of-a-test"), keeps_out(fcntl.lockf, "/other", 1, 14))
+    number += 1
+    time.sleep(0.05)
+"""
+
+
 def make_image(lab: lab_module.Lab) -> None:
     """Puts the image onto all fog servers, where it is not there yet."""
     for node in lab.servers():

@@ -27,6 +27,7 @@ ARGUMENTS = {
             "log": False,
             "networks": {"shop": {"Driver": "bridge"}},
             "memory": 4096,
+            "shared": 0,
             "together": ["looper-1", "web-1"],
         }
     ]

@@ -65,7 +65,7 @@ TOLD = [
     (framing.DATA, CONTENT),
     (framing.END, {"sha256": hashlib.sha256(CONTENT).hexdigest()}),
     (framing.DO, {"do": "arm"}),
-    (framing.DO, {"do": "restore", "options": ["--tcp-established"], "store": True, "lazily": False}),
+    (framing.DO, {"do": "restore", "options": ["--tcp-established"], "store": True, "lazily": False, "rest": True}),
 ]
 ANSWERED = [
     (framing.HELLO, framing.greeting("destination", host="fog2")),

@@ -56,7 +56,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     DO,
@@ -284,6 +284,7 @@ def run(
     :raises ChannelError: when the container does not run here, with the reason.
     """
     deploy.register(directory)
+    limits.raise_open_files()
     try:
         Destination(Frames(reader, writer), settings, make).run()
     finally:

@@ -90,6 +90,7 @@ class Rounds:
     :param pages: what takes pages into it.
     :param standstill: a context in which the container stands still, where the kernel tracks dirty pages; else None.
     :param settled: is called with the number of a round, and returns when the destination has all of it.
+    :param only_shared: leave out what processes have for themselves, which CRIU can fetch when it is needed.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Rounds:
         pages: PageStream,
         settled: Callable[[int], object],
         standstill: Callable[[], AbstractContextManager] | None = None,
+        only_shared: bool = False,
     ) -> None:
         self.container = container
+        self.only_shared = only_shared
         self.store = page_store.Store(directory)
         self.figures: list[dict] = []
         self._frames = frames
@@ -121,7 +124,7 @@ class Rounds:
     @property
     def tracked(self) -> bool:
         """Whether the kernel tells which pages are dirty; otherwise all are compared."""
-        return self._standstill is not None
+        return self._standstill is not None and not self.only_shared
 
     def until_enough(self, limits: Limits) -> str:
         """Rounds until the next would not pay; why it would not."""
@@ -145,8 +148,8 @@ class Rounds:
 
     def _look(self, memories: list[MemoryOf]) -> tuple[dict[str, list[Run]], dict[str, list[Run]]]:
         """The pages by pagemap, and which of them may have changed since the last round, where that is known."""
-        if not self._standstill:
-            return runs_of(memories), {}
+        if not self._standstill or self.only_shared:
+            return runs_of(memories, self.only_shared), {}
         with self._standstill():
             found = runs_of(memories)
             touched = self.touched(memories, found)
@@ -231,12 +234,15 @@ def memories_of(container: str, stack: contextlib.ExitStack) -> list[MemoryOf]:
     return found
 
 
-def runs_of(memories: Iterable[MemoryOf]) -> dict[str, list[Run]]:
-    """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none."""
-    found = {}
+def runs_of(memories: Iterable[MemoryOf], only_shared: bool = False) -> dict[str, list[Run]]:
+    """The runs of each of these memories, and of what they share, by pagemap; a process that has ended has none.
+
+    :param only_shared: only what they share.
+    """
+    found: dict[str, list[Run]] = {}
     for memory in memories:
         with contextlib.suppress(pagemap.PagesError):
-            found[memory.name] = memory.runs()
+            found.update({} if only_shared else {memory.name: memory.runs()})
         found.update(memory.shared(found))
     return {name: runs for name, runs in found.items() if runs}
 
@@ -254,6 +260,13 @@ class Frozen:
         self._began = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
+        # The pagemaps of which the destination has all that was there when it began to stand still.
+        self._current: set[str] = set()
+
+    @property
+    def processes(self) -> int:
+        """How many processes it has."""
+        return len(self._memories)
 
     @property
     def _rounds(self) -> Rounds:
@@ -261,13 +274,19 @@ class Frozen:
             raise runc.FreezeError("no memory was copied in rounds")
         return self._earlier
 
-    def compare(self) -> None:
-        """Sends what is other than at the destination; the dump may be under way meanwhile."""
-        found = runs_of(self._memories.values())
+    def compare(self, only_shared: bool = False) -> None:
+        """Sends what is other than at the destination; the dump may be under way meanwhile.
+
+        :param only_shared: only what its processes share, which no dump leaves with them.
+        """
+        found = runs_of(self._memories.values(), only_shared)
         touched = self._rounds.touched(self._memories.values(), found)
         self._rounds.begin(found)
         for name, runs in found.items():
             self._rounds.send(name, runs, touched.get(name))
+        # The dump writes into nothing that is shared, but its first instruction into what can be executed.
+        code = {name for memory in self._memories.values() for name in memory.executable_shared()}
+        self._current = {name for name in found if pagemap.is_shared(name)} - code
 
     def finish(self, later: bool) -> dict:
         """Sends what only the dump knows, and ends the round. The destination can restore then.
@@ -279,7 +298,8 @@ class Frozen:
             with self._runs(name) as (others, lazies):
                 kept = self._held(name, lazies) if later else lazies
                 found[name] = sorted(others + kept)
-                self._rounds.send(name, found[name], sorted(others + self._code(name, kept)))
+                read = [] if name in self._current else sorted(others + self._code(name, kept))
+                self._rounds.send(name, found[name], read)
         self._require(found)
         return self._rounds.settle(found, self._began)
 

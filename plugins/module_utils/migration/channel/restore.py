@@ -118,19 +118,19 @@ class Restore:
         if store:
             image_set.complete(self.images, self._memory.store, lazily)
         if lazily:
-            self._start_pager(from_store=store, from_source=source)
+            self._start_pager(from_source=source, rest_follows=bool(request.get("rest")))
         needs_source = lazily and source
         if needs_source or self._settings.together:
             threading.Thread(target=self.listen, args=(needs_source,), daemon=True).start()
 
-    def _start_pager(self, from_store: bool, from_source: bool) -> None:
+    def _start_pager(self, from_source: bool, rest_follows: bool) -> None:
         # If it is lost from now on before all of its memory is here, the source's is the only one.
         journal.note(self._settings.migration, memory="arriving")
         # From the source come all pages that are not known to be here, or none is missing here.
         current = 0 if from_source else lazy_pages.EVERYTHING
         self._memory.pager = pager = lazy_pages.Pager(self._memory.store, current, self.request_pages)
         pager.start(self.images, self.work)
-        if not (from_store and from_source):
+        if not rest_follows:
             self._memory.caught_up.set()
 
     def request_pages(self, request: lazy_pages.Request) -> None:

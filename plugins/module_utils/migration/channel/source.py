@@ -37,7 +37,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_link import SourceLink
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_memory import SourceMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_requests import Request
-from ansible_collections.fog.migration.plugins.module_utils.system import background, deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import background, deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, ssh_connection, staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DO, Frames
 
@@ -165,7 +165,7 @@ class Source:
 
     def _copy(self, request: Request) -> dict[str, Any]:
         if request.memory:
-            self.memory.prepare_rounds(request.limits, self.container.standstill)
+            self.memory.prepare_rounds(request.limits, self.container.standstill, request.only_shared)
         self._copying = background.start(self._copy_all)
         return {}
 
@@ -351,6 +351,7 @@ def run(directory: str, settings: SourceSettings, command: list[str]) -> None:
     :raises ChannelError: when the channel could not be opened, or broke.
     """
     deploy.register(directory)
+    limits.raise_open_files()
     # As any other end: what is only frozen goes on.
     signal.signal(signal.SIGTERM, _terminate)
     connection = ssh_connection.SshConnection(command, time.monotonic() + settings.lifetime)

@@ -18,6 +18,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import pagema
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression, listing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import PAGES, Frames
 from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
@@ -56,10 +57,13 @@ class SourceMemory:
 
     # While the container runs
 
-    def prepare_rounds(self, limits: precopy.Limits, standstill: Callable[[], AbstractContextManager]) -> None:
+    def prepare_rounds(
+        self, limits: precopy.Limits, standstill: Callable[[], AbstractContextManager], only_shared: bool
+    ) -> None:
         """Memory is copied in rounds.
 
         :param standstill: a context in which the container stands still.
+        :param only_shared: only what its processes share.
         """
         self._limits = limits
         self.rounds = precopy.Rounds(
@@ -69,6 +73,7 @@ class SourceMemory:
             self.pages,
             self._settled,
             standstill if soft_dirty.works() else None,
+            only_shared,
         )
 
     def copy(self) -> str | None:
@@ -94,27 +99,36 @@ class SourceMemory:
         """
         self._mode = mode
         memory = self.figures[-1]["bytes_memory"] if self.rounds else 0
-        self._lazy = is_lazy(mode, self._settings.lazy_pages, memory)
         self.frozen = precopy.Frozen(self.rounds, self._settings.container, images)
+        # The preflight has refused the modes that have no choice.
+        possible = self._settings.lazy_pages and (mode != "precopy" or dump.can_leave(memory, self.frozen.processes))
+        self._lazy = is_lazy(mode, possible, memory)
         return self._lazy
 
     def compare_beside_dump(self) -> None:
-        """Sends what has changed since the last round, where the dump leaves the memory in place."""
-        if self.frozen and self._lazy and self._mode == "precopy":
-            self.frozen.compare()
+        """Sends what has changed since the last round, where the dump leaves the memory in place.
+
+        What follows only later, in the other modes, is left out; what a dump cannot leave is not.
+        """
+        if self.frozen and self.rounds and self._lazy:
+            self.frozen.compare(only_shared=self._mode != "precopy")
 
     def send_images(self, images: str) -> None:
         """The images, and the pages in them: as they are, or as what is new to the destination."""
         if self.frozen and self.rounds:
-            self.frozen.finish(later=self._mode == "hybrid")
+            self.frozen.finish(later=self._mode in ("hybrid", "postcopy"))
         for entry in listing.files_of(listing.scan(images)):
             if not (self.rounds and pagemap.holds_pages(entry["path"])):
                 send_file(self._frames, os.path.join(images, entry["path"]), "images/" + entry["path"])
 
     def where_pages_are(self) -> dict[str, bool]:
-        """Where the destination takes the pages from, for the request to restore."""
+        """Where the destination takes the pages from, for the request to restore.
+
+        C(rest) is whether those that only the source has come there without being asked for, too.
+        """
         source = self._lazy and self._mode != "precopy"
-        return {"store": bool(self.rounds), "lazily": self._lazy, "source": source}
+        rest = source and self._mode == "hybrid"
+        return {"store": bool(self.rounds), "lazily": self._lazy, "source": source, "rest": rest}
 
     # While it runs at the destination
 

@@ -52,12 +52,14 @@ class Request:
 
     :param mode: for C(freeze) and C(finish), one of MODES.
     :param memory: for C(copy), whether memory is copied in rounds.
+    :param only_shared: for C(copy), whether only the memory is copied that processes share.
     :param limits: for C(copy), when rounds end.
     """
 
     operation: str
     mode: str = MODES[0]
     memory: bool = False
+    only_shared: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -170,7 +172,8 @@ def parse(line: bytes) -> Request | None:
     numbers = isinstance(limits, dict) and all(isinstance(one, (int, float)) for one in limits.values())
     if not numbers or not set(limits) <= set(Limits._fields) or mode not in MODES:
         return None
-    return Request(value["do"], mode, bool(value.get("memory")), Limits(**limits))
+    memory, only_shared = bool(value.get("memory")), bool(value.get("only_shared"))
+    return Request(value["do"], mode, memory, only_shared, Limits(**limits))
 
 
 def answer(source: SourceEnd, request: Request) -> dict[str, Any]:
