@@ -27,6 +27,14 @@ CLEAR = "docker ps -aq | xargs -r docker rm -f; docker volume ls -q | xargs -r d
 ENOUGH = 3
 
 
+class NotMoved(AssertionError):
+    """A migration that has failed, and all that it said."""
+
+    def __init__(self, done: subprocess.CompletedProcess) -> None:
+        super().__init__(f"{done.stdout}{done.stderr}")
+        self.done = done
+
+
 class Move(NamedTuple):
     """A migration: in which mode, what the command said, and when it began and ended."""
 
@@ -122,7 +130,9 @@ class Scene:
         if mode == "cold" and self.program.loads:
             self._hang_up()
         begin = time.time()
-        done = self.lab.migrate(NAME, migration_mode=mode, destination=node)
+        done = self.lab.migrate(NAME, check=False, migration_mode=mode, destination=node)
+        if done.returncode:
+            raise NotMoved(done)
         move = Move(mode, done.stdout, begin, time.time())
         assert self.lab.running_on(NAME) == [node]
         if not self.program.loads:
