@@ -86,7 +86,8 @@ PROGRAMS = {
         ),
         Program(
             "postgresql",
-            "exec pg_ctlcluster --foreground 17 main start -- -c listen_addresses='*'",
+            "exec /usr/lib/postgresql/17/bin/postgres -D /var/lib/postgresql/17/main -c listen_addresses='*' "
+            "-c config_file=/etc/postgresql/17/main/postgresql.conf",
             ({"kind": "pgbench", "clients": 4},),
             options="--user postgres --volume programs:/var/lib/postgresql",
             ready="pg_isready; pgbench --initialize --quiet --scale 10",
