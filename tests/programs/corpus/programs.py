@@ -57,7 +57,7 @@ MARIADB = {
         {
             "kind": "converse",
             "words": [
-                *("mariadb", "--host", "{address}", "--user", "client"),
+                *("mariadb", "--host", "{address}", "--user", "client", "--disable-ssl-verify-server-cert"),
                 *("--batch", "--skip-column-names", "--unbuffered", "programs"),
             ],
             "question": "START TRANSACTION; UPDATE counter SET n = n + 1; INSERT INTO history SELECT n FROM counter; "
@@ -153,9 +153,10 @@ PROGRAMS = {
         ),
         Program(
             "shell",
-            "exec socat TCP-LISTEN:7000,reuseaddr,fork 'EXEC:bash --norc --noediting -i,pty,setsid,ctty,stderr,echo=0'",
+            "exec socat TCP-LISTEN:7000,reuseaddr,fork "
+            "'EXEC:env PS1= bash --norc --noediting -i,pty,setsid,ctty,stderr,echo=0'",
             ({"kind": "ask", "times": 2, "port": 7000, "question": "echo $((++n))"},),
-            options="--user nobody --env PS1=",
+            options="--user nobody",
             ready=PORT.format(7000),
             lasting=False,
         ),

@@ -16,11 +16,13 @@ trap 'rm -rf "$work"' EXIT
 find "$files" -type f -printf '%P\0' |
     tar -C "$files" --null --files-from=- --owner=0 --group=0 --mode='u=rwX,go=rX' -cf "$work/files.tar"
 
-# What FINISH makes in /run is to be there: there is no service manager that would make it.
+# What FINISH makes in /run stays: where there is no service manager, nobody else makes it. Packages of Java's want a folder
+# for manuals.
 mmdebstrap --variant=apt --include="$packages" --format=tar --skip=cleanup/run \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt=force-unsafe-io \
+    --essential-hook="mkdir -p \"\$1/usr/share/man/man1\"" \
     --customize-hook="tar-in $work/files.tar /" \
     --customize-hook="chroot \"\$1\" sh -eu <'$finish'" \
     "$suite" - ${mirror:+"$mirror"}
