@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, sanity, molecule, bench-downtime and bench-command.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, test-programs, sanity, molecule, bench-downtime, bench-command and bench-programs.'
 
 ##@ Run it
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: check test test-all bench bench-provision bench-downtime bench-command lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
 check: setup-dev ## lint, types and unit tests: minutes, no lab
 	@$(MAKE) lint
 	@$(call say,'Unit tests')
@@ -61,10 +61,11 @@ test: setup-dev ## lint and sanity beside the unit and integration tests, which 
 	    python tools/summary.py .cache/tests.xml; exit $$((tests + checked))
 
 # What "make test" has no time for: CONTRIBUTING.md has the list.
-test-all: setup-dev ## everything: "make test", the slow tests, Molecule with and without Vagrant, the Pi's kernels in QEMU, 200 faults (a day)
+test-all: setup-dev ## everything: "make test", the slow tests, the real programs, Molecule with and without Vagrant, the Pi's kernels in QEMU, 200 faults (a day)
 	@$(MAKE) test
 	@$(call say,'Slow integration tests')
 	@pytest tests/integration -m slow
+	@$(MAKE) test-programs
 	@$(MAKE) molecule
 	@$(MAKE) molecule-vagrant
 	@$(MAKE) pi-kernel-boot
@@ -78,6 +79,10 @@ fuzz: setup-dev ## try the parsers with far more of what is made up than "make t
 
 integration: setup-dev ## integration tests on the lab: make integration ARGS="-k naturals"
 	@pytest tests/integration $(ARGS)
+
+test-programs: setup-dev ## real programs move in every mode while clients use them: make test-programs ARGS="-k redis"
+	@$(call say,'Real programs')
+	@pytest tests/programs -m '' $(ARGS)
 
 # Its scenarios take their lab down, before and after; so they get one of their own.
 MOLECULE_SCENARIOS := -s default -s pi_kernel
@@ -104,7 +109,7 @@ pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (ro
 	@$(call say,"The Pi's kernels in QEMU")
 	@tools/pi_kernel/boot.sh $(ARGS)
 
-bench: bench-provision bench-downtime bench-command ## all benchmarks, whose figures are in benchmarks/
+bench: bench-provision bench-downtime bench-command bench-programs ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
 bench-provision: export FOG_LAB_NAME := fog-bench
@@ -128,6 +133,13 @@ bench-command: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
 bench-command: setup-dev ## time the whole command for 1, 4 and 20 containers beside a ping, into benchmarks/command.md: make bench-command ARGS="--only cold"
 	@cd playbooks && $(LAB) -e lab_clients=0
 	@python benchmarks/command.py $(ARGS)
+	@cd playbooks && $(LAB) -e lab_state=down
+
+bench-programs: export FOG_LAB_NAME := fog-bench
+bench-programs: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
+bench-programs: setup-dev ## time moving real programs while clients use them, into benchmarks/programs.md: make bench-programs ARGS="--programs counter,redis"
+	@cd playbooks && $(LAB)
+	@python benchmarks/programs.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
 lint: lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, import-linter, vermin, shellcheck, yamllint, antsibull-changelog, ansible-lint
@@ -211,5 +223,5 @@ pins: ## write the newest versions that fit together into constraints.txt
 	@tools/pin.sh
 
 clean: ## remove what these commands have left behind, and the lab's snapshots, but not the lab
-	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml $(HOME)/.cache/fog-migration/lab
+	@rm -rf .ansible .cache .venv dist tests/output changelogs/.plugin-cache.yaml $(HOME)/.cache/fog-migration/lab $(HOME)/.cache/fog-migration/programs
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

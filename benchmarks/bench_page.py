@@ -6,8 +6,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import median
+
+
+def downtimes(output: str) -> list[float]:
+    """The downtimes that the reports at the end of C(migrate.yml) tell, in their order."""
+    return [float(seconds) for seconds in re.findall(r'^\s*"\s*downtime +(\d+\.\d+) s\b', output, re.MULTILINE)]
 
 
 def verdict(value: float, allowed: float, unit: str = " s", digits: int = 2) -> str:
@@ -16,6 +23,19 @@ def verdict(value: float, allowed: float, unit: str = " s", digits: int = 2) -> 
     if too_much <= 0:
         return "reached"
     return f"**missed** by {too_much:.{digits}f}{unit} ({value / allowed:.2f} times the aim)"
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median and range, or nothing where nothing was measured."""
+    if not values:
+        return ""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def repeats(records: Iterable[dict], figure: str) -> str:
+    """How often that which has this figure was measured."""
+    counts = sorted({len(record.get(figure, [])) for record in records})
+    return " to ".join(map(str, counts[:1] + counts[1:][-1:])) or "0"
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "integration"))
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("integration", "programs")]
 
 from support.lab import Lab, failure  # noqa: E402 - it lies beside the tests
 
@@ -63,6 +63,13 @@ def machine(lab: Lab, versions: dict[str, str]) -> dict:
         "kernel_tracks_dirty_memory": bool(tracks),
         "versions": {name: lab.sh(SOURCE, script).strip() for name, script in versions.items()},
     }
+
+
+def commit() -> str:
+    """The state of the project."""
+    words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 class Results:

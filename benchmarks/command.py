@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench_results import DESTINATION, ROOT, SETTLE, SOURCE, VERSIONS, Broken, Results, machine, reason, rounds
+from bench_page import downtimes
+from bench_results import DESTINATION, ROOT, SETTLE, SOURCE, VERSIONS, Broken, Results, commit, machine, reason, rounds
 from command_page import (
     KEYS,
     PING,
@@ -33,7 +34,6 @@ from command_page import (
     Cell,
     cell_of,
     check_numbers,
-    downtimes,
     module_runs,
     split_lines,
     ssh_commands,
@@ -292,13 +292,6 @@ def count_all(bench: Bench, results: Results, cells: list[Cell]) -> None:
                 results.fail(cell, str(exc))
                 said = f"FAILED: {exc}"
             print(f"{cell.name}: {said}", flush=True)
-
-
-def commit() -> str:
-    """The state of the project."""
-    words = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def circumstances(lab: Lab) -> dict:

@@ -16,7 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 import bench_page
-from bench_page import one_line, verdict
+from bench_page import one_line, spread, verdict
 
 
 class Cell(NamedTuple):
@@ -54,11 +54,6 @@ Records = dict[Cell, dict]
 
 
 # What the command says
-
-
-def downtimes(output: str) -> list[float]:
-    """The downtimes that the reports at the end of C(migrate.yml) tell, in their order."""
-    return [float(seconds) for seconds in re.findall(r'^\s*"\s*downtime +(\d+\.\d+) s\b', output, re.MULTILINE)]
 
 
 def module_runs(output: str) -> int:
@@ -178,13 +173,6 @@ def aims_table(records: Records) -> str:
 # Tables
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Median and range, or nothing where nothing was measured."""
-    if not values:
-        return ""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def times_a_ping(records: Records, cell: Cell) -> str:
     """The ratio of the medians."""
     value, ping = seconds(records, cell), seconds(records, PING)
@@ -229,12 +217,6 @@ def gaps(records: Records, run: dict) -> str:
         elif errors:
             lines.append(f"- {title}: {len(errors)} failed. {one_line(errors[-1])}")
     return "\n".join(lines) or "Nothing: everything was measured, and nothing failed."
-
-
-def repeats(records: Records) -> str:
-    """How often the commands were measured."""
-    counts = sorted({len(record.get("seconds", [])) for record in records.values()})
-    return " to ".join(map(str, counts[:1] + counts[1:][-1:])) or "0"
 
 
 PAGE = """<!--
@@ -306,7 +288,7 @@ def page(data: list[dict], run: dict, notes: str) -> str:
         gaps=gaps(records, run),
         commits=", ".join(run.get("commits", ["?"])),
         versions=bench_page.versions(run),
-        repeats=repeats(records),
+        repeats=bench_page.repeats(records.values(), "seconds"),
         minutes=run.get("minutes", 0),
         notes=notes,
         **{name: run.get(name, "?") for name in ("cores", "architecture", "kernel")},

@@ -227,12 +227,6 @@ def gaps(records: Records, failures: list[dict]) -> str:
     return "\n".join(lines) or "Nothing: every cell was measured, and none failed."
 
 
-def repeats(records: Records) -> str:
-    """How often the cells were measured."""
-    counts = sorted({len(record["downtime_seconds"]) for record in records.values()})
-    return " to ".join(map(str, counts[:1] + counts[1:][-1:])) or "0"
-
-
 PAGE = """<!--
 Copyright: (c) 2026, fog.migration contributors
 GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -315,7 +309,7 @@ def page(data: list[dict], run: dict, notes: str) -> str:
         sent=tables(records, sent_entry),
         gaps=gaps(records, run.get("failures", [])),
         versions=bench_page.versions(run),
-        repeats=repeats(records),
+        repeats=bench_page.repeats(records.values(), "downtime_seconds"),
         tracking="tracks dirty memory" if tracks else "does not track dirty memory",
         minutes=run.get("minutes", 0),
         notes=notes,

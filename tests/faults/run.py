@@ -106,8 +106,8 @@ class Trial:
         lab_module.wait_for(lambda: len(self.witness.heard(name)) > 10, "the first numbers")
 
     def _connect(self) -> Peers | None:
-        """Clients with a connection to each container, on its server. Cold mode takes no connection along."""
-        if self.plan.kind not in faults.STEPS or self.plan.mode == "cold":
+        """Clients with a connection to each container, on its server."""
+        if self.plan.kind not in faults.STEPS:
             return None
         addresses = [self.lab.inspect(self.source, name)["NetworkSettings"]["IPAddress"] for name in self.names]
         return Peers(self.lab, self.source, *(f"{address}:7001" for address in addresses))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 from collections.abc import Iterable
 
 
@@ -143,27 +144,25 @@ def may_exceed_limits(own_status: dict[str, str]) -> bool:
     return bool(int(own_status.get("CapEff", "0"), 16) >> 24 & 1)
 
 
-def limits_readable(own_status: dict[str, str], statuses: list[dict[str, str]]) -> bool:
-    """Whether a process with the first status may read the resource limits of those with the others.
-
-    The kernel's rule for C(prlimit), which CRIU uses: the same real, effective and saved user and group IDs, or
-    CAP_SYS_RESOURCE.
-    """
-    if may_exceed_limits(own_status):
-        return True
-    own = own_status["Uid"].split()[0], own_status["Gid"].split()[0]
-    return all(
-        set(status["Uid"].split()[:3]) == {own[0]} and set(status["Gid"].split()[:3]) == {own[1]}
-        for status in statuses
-        if "Uid" in status
-    )
-
-
 def unreadable_limits(root: int) -> bool:
     """Whether I(root) or a process below it belongs to another user and CRIU may not read its limits on this host."""
     return limits_unreadable(processes_below(root)) if root else False
 
 
 def limits_unreadable(processes: Iterable[int]) -> bool:
-    """Whether one of these processes belongs to another user and CRIU may not read its limits on this host."""
-    return not limits_readable(status(os.getpid()), [status(process) for process in processes])
+    """Whether one of these processes belongs to another user and CRIU may not read its limits on this host.
+
+    It is tried: CRIU asks the kernel in the same way, which wants CAP_SYS_RESOURCE for it.
+    """
+    return any(not _limits_readable(process) for process in processes)
+
+
+def _limits_readable(process: int) -> bool:
+    try:
+        resource.prlimit(process, resource.RLIMIT_NOFILE)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        # It has ended.
+        pass
+    return True

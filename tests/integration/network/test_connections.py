@@ -5,23 +5,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from support import criu_step, knock
+from support import lan as lan_module
 from support.lab import IMAGE, RUNTIME, failure, wait_for
 from support.peer import Peers
 
 pytestmark = pytest.mark.lab
 
-LAN = "lan"
-LAN6 = "fd00:f09:1::/64"
 # Counts as fast as it is listened to on one port, and says what it hears on the other.
 SERVER = """
 nc -ll -p 7000 -e sh -c 'n=0; while echo $n; do n=$((n+1)); done' &
@@ -29,32 +26,7 @@ exec nc -ll -p 7001 -e cat
 """
 
 
-@pytest.fixture
-def lan(lab, request) -> Iterator[str]:
-    """A network over the nodes' common one, on both servers, and the client in it: macvlan, or as the test says.
-
-    Its IPv4 subnet.
-    """
-    driver = getattr(request, "param", "macvlan")
-    trial = f"ip link add trial link eth0 type {driver} && ip link del trial && echo works"
-    if "works" not in lab.sh("fog1", trial, check=False):
-        pytest.skip(f"NOT TESTED: the kernel of this machine has no {driver}")
-    subnet = str(ipaddress.ip_interface(lab.hostvars["fog1"]["ansible_host"] + "/24").network)
-    prefix = subnet.rpartition(".")[0]
-    options = ["--subnet", subnet, "--gateway", f"{prefix}.1", "--ip-range", f"{prefix}.192/26"]
-    for node in lab.servers():
-        lab.docker(node, "network", "rm", LAN, check=False)
-        words = ["network", "create", "-d", driver, *options, "--ipv6", "--subnet", LAN6, "-o", "parent=eth0", LAN]
-        lab.docker(node, *words)
-    lab.sh("client", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0")
-    lab.sh("client", f"ip -6 address replace {LAN6.replace('::', '::101')} dev eth0 nodad")
-    yield subnet
-    for node in lab.servers():
-        lab.sh(node, f"docker ps -aq | xargs -r docker rm -f; docker network rm {LAN}")
-    lab.sh("client", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
-
-
-def start_server(lab, *options: str, network: str = LAN) -> dict:
+def start_server(lab, *options: str, network: str = lan_module.NAME) -> dict:
     """Starts the container on fog1; its endpoint."""
     lab.start("fog1", "mover", SERVER, "--network", network, *options)
     wait_for(lambda: ":7001" in lab.docker("fog1", "exec", "mover", "netstat", "-ltn"), "the server's ports")
@@ -65,7 +37,7 @@ def moved_to(lab, node: str, endpoint: dict, **extra) -> None:
     """Migrates the server; it has the same addresses on this node then."""
     lab.migrate("mover", **extra)
     assert lab.running_on("mover") == [node]
-    now = lab.inspect(node, "mover")["NetworkSettings"]["Networks"][LAN]
+    now = lab.inspect(node, "mover")["NetworkSettings"]["Networks"][lan_module.NAME]
     for key in ("IPAddress", "GlobalIPv6Address", "MacAddress"):
         assert now[key] == endpoint[key], key
 

@@ -175,6 +175,11 @@ class Lab:
             raise AssertionError(f"on {node}: {script}\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def reads_limits(self, node: str) -> bool:
+        """Whether root may read the limits of other users' processes, without which CRIU dumps none of them."""
+        other = "setpriv --reuid 1000 --regid 1000 --clear-groups sh -c 'sleep 5 >/dev/null 2>&1 & echo $!'"
+        return "yes" in self.sh(node, f"prlimit --nofile --pid $({other}) >/dev/null && echo yes", check=False)
+
     def docker(self, node: str, *words: str, check: bool = True) -> str:
         """One docker command on a node; its standard output without the last newline."""
         command = [*self.exec_command(node), "docker", *words]

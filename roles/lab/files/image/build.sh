@@ -3,30 +3,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Makes the Docker image of a lab node from Debian's packages.
-# Usage: build.sh IMAGE SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES
+# Makes the Docker image of a lab node from Debian's packages; with LIMITS=yes, its programs read limits as limits.c says.
+# Usage: build.sh IMAGE SUITE MIRROR|'' COMMA,SEPARATED,PACKAGES LIMITS
 set -euo pipefail
 
-image=$1 suite=$2 mirror=$3 packages=$4
+image=$1 suite=$2 mirror=$3 packages=$4 limits=$5
 here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Whoever checked the files out: in the node they are root's, and no directory changes its owner.
-find "$here/node" -type f -printf '%P\0' |
-    tar -C "$here/node" --null --files-from=- --owner=0 --group=0 --mode='u=rwX,go=rX' -cf "$work/node.tar"
-
-options=(
-    --variant=apt --include="$packages" --format=tar
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
-    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*'
-    --dpkgopt=force-unsafe-io
-    --customize-hook="tar-in $work/node.tar /"
-    --customize-hook="chroot \"\$1\" sh -eu <'$here/finish.sh'"
-)
+cp -R "$here/node" "$work/files"
+if [ "$limits" = yes ]; then
+    library=usr/local/lib/lab-limits.so
+    mkdir -p "$work/files/${library%/*}"
+    cc -std=c11 -O2 -Wall -Wextra -shared -fPIC -nostdlib -o "$work/files/$library" "$here/limits.c"
+    echo "/$library" >"$work/files/etc/ld.so.preload"
+fi
 
 # Tagged only when it is complete.
-if imported=$(mmdebstrap "${options[@]}" "$suite" - ${mirror:+"$mirror"} |
+if imported=$(bash "$here/rootfs.sh" "$suite" "$mirror" "$packages" "$work/files" "$here/finish.sh" |
     docker import --change "LABEL org.fog-migration.lab-image=$image" --change 'CMD ["/usr/local/sbin/lab-init"]' -); then
     docker tag "$imported" "$image"
 else
