@@ -160,12 +160,6 @@ def test_the_store(layout, vaddr, data):
 # The source
 
 
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch) -> None:
-    """Signs of life would come to whatever has the number of a closed channel by then."""
-    monkeypatch.setattr(source_link.SourceLink, "_keep_alive", lambda _self: None)
-
-
 @given(st.one_of(like_talk(ANSWERED), any_stream))
 def test_the_source_hears(stream):
     """Whatever the destination says, whoever waits for its word gets it, or is told that the conversation broke."""
