@@ -23,7 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
-from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -38,7 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
 )
 
 # What the source may ask of "runc restore".
-OPTIONS = frozenset(("--tcp-established", "--ext-unix-sk", "--file-locks", "--shell-job"))
+OPTIONS = frozenset(dump.OPTIONS)
 
 
 def send_if_there(frames: Frames, kind: bytes, value: object) -> None:
