@@ -68,6 +68,14 @@ class Ends:
         return theirs
 
     def close(self):
+        """Each end hears that the other one has gone.
+
+        What they still say, such as that they are alive, goes nowhere: a number that was only closed would soon be that
+        of another file.
+        """
         for descriptor in self._writers:
-            os.close(descriptor)
+            reader, writer = os.pipe()
+            os.close(reader)
+            os.dup2(writer, descriptor)
+            os.close(writer)
         self._thread.join()
