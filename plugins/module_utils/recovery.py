@@ -109,10 +109,14 @@ def container_of(entry: Entry, client: api.CheckpointClient) -> dict | None:
 
 
 def _images(entry: Entry) -> str | None:
-    """Folder of the images from which Docker can resume the container, whole or as Docker has left them."""
+    """Folder of the images from which Docker can resume the container, whole or as Docker has left them.
+
+    A server that dies while Docker still writes them leaves some. Docker copies them in the order of their names, the
+    pages of memory before the tree of processes.
+    """
     for folder in (*places(entry)["checkpoint"], *places(entry)["unfinished"]):
         found = checkpoint_layout.find_file(folder, "inventory.img")
-        if found:
+        if found and os.path.exists(os.path.join(os.path.dirname(found), "pstree.img")):
             return os.path.dirname(found)
     return None
 
@@ -271,7 +275,7 @@ def _revive(entry: Entry, client: api.CheckpointClient, inspect: dict, policy: d
             what = error.what if isinstance(error, MigrationError) else api.api_message(error)
             raise MigrationError(
                 f"the container {entry.name} could not be resumed ({what})",
-                f"it stays frozen, its checkpoint is kept in {images}",
+                f"it has ended, its checkpoint is kept in {images}",
                 "mend the cause and run recover.yml",
             ) from error
         return "was resumed and runs"
@@ -285,7 +289,7 @@ def _require_intact(entry: Entry) -> None:
     """Images of a checkpoint that is complete are verified. Docker's own, which it was not made of yet, cannot be."""
     folder = places(entry)["checkpoint"][0]
     if os.path.exists(os.path.join(folder, manifest.MANIFEST)):
-        manifest.require_intact(folder, manifest.load(folder), "it stays frozen")
+        manifest.require_intact(folder, manifest.load(folder), "it has ended")
 
 
 def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:

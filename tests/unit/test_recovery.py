@@ -111,3 +111,26 @@ def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
         opened("source", id=other, container="other", name="db")
     assert recovery.rollback(entry, docker, 1) == "runs on as before"
     assert left.exists() == (other == "db-1")
+
+
+@pytest.mark.parametrize(
+    ("written", "resumes"),
+    [
+        pytest.param(("core-1.img", "inventory.img"), False, id="its server died while Docker wrote them"),
+        pytest.param(("core-1.img", "inventory.img", "pstree.img"), True, id="Docker has written them"),
+    ],
+)
+def test_what_has_ended_goes_on_from_images_that_are_whole(docker, opened, monkeypatch, tmp_path, written, resumes):
+    entry = opened("source", mode="cold", restart_policy={"Name": "on-failure", "MaximumRetryCount": 0})
+    images = tmp_path / "made" / ".looper-1.partial" / "docker" / "looper-1"
+    images.mkdir(parents=True)
+    for name in written:
+        (images / name).touch()
+    docker.state().update(Running=False, Status="exited")
+    restored = []
+    monkeypatch.setattr(docker, "start", lambda _container: None, raising=False)
+    monkeypatch.setattr(recovery.api, "daemon_facts", lambda _client: {"root": str(tmp_path)})
+    monkeypatch.setattr(recovery.docker_restore, "from_checkpoint", lambda *words: restored.append(words[3]))
+    said = recovery.rollback(entry, docker, 1)
+    assert restored == ([str(images)] if resumes else [])
+    assert said == ("was resumed and runs" if resumes else recovery.STARTED_ANEW)
