@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,8 +19,13 @@ def _lab_is_up() -> None:
     """A lab that is up is used as it is, so that one test again takes seconds, and stays up."""
     with lab_module.alone():
         if not lab_module.PLACE.is_up():
-            lab_module.PLACE.mark.touch()
+            lab_module.PLACE.mark.write_text(_session(is_worker="PYTEST_XDIST_WORKER" in os.environ))
             lab_module.PLACE.playbook()
+
+
+def _session(is_worker: bool) -> str:
+    """What tells this run of the tests from others on the same machine: the process that waits for all of it."""
+    return str(os.getppid() if is_worker else os.getpid())
 
 
 @pytest.hookimpl(trylast=True)
@@ -30,7 +36,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     count = getattr(session.config.option, "numprocesses", None) or 1
     places = [lab_module.WANTED.beside(number) for number in range(count)]
     for place in sorted(places, key=lambda place: (place.state / "engine").exists()):
-        if place.mark.exists():
+        # What another run has brought up, it still uses.
+        if place.mark.exists() and place.mark.read_text() == _session(is_worker=False):
             place.playbook("-e", "lab_state=down")
             place.mark.unlink()
 
