@@ -131,9 +131,14 @@ def _whole(entry: Entry) -> str | None:
 
 
 def _unfinished(entry: Entry) -> str | None:
-    """Folder of the images of a checkpoint that is not complete, as Docker has left them, or None."""
+    """Folder of the images of a checkpoint that is not complete, from which Docker can resume the container, or None.
+
+    A server that dies while Docker still writes them leaves some. Docker copies them in the order of their names, the
+    pages of memory before the tree of processes.
+    """
     found = checkpoint_layout.find_file(places(entry)["unfinished"][0], "inventory.img")
-    return os.path.dirname(found) if found else None
+    folder = os.path.dirname(found) if found else ""
+    return folder if folder and os.path.exists(os.path.join(folder, "pstree.img")) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -376,7 +381,7 @@ def _kept(entry: Entry, folder: str) -> Iterator[None]:
         what = error.what if isinstance(error, MigrationError) else api.api_message(error)
         raise MigrationError(
             f"the container {entry.name} could not be resumed ({what})",
-            f"it stays frozen, its checkpoint is kept in {folder}",
+            f"it has ended, its checkpoint is kept in {folder}",
             "mend the cause and run recover.yml",
         ) from error
 

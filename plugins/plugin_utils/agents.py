@@ -28,6 +28,8 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access
 
 # The exit code of connect.py where no agent answers.
 NO_AGENT = 3
+# What an agent that was killed has left. If it has reserved something, its folder is the recovery's.
+_REMOVE = 'test -e "$1/reserved" || { rm -rf "$1" && echo removed; }'
 # The first Python that is there imports the agent's launcher from the archive that comes by standard input, and has it
 # start the agent.
 _FIND = """
@@ -113,6 +115,14 @@ class Server:
             raise AgentError(str(details.pop("msg")).rstrip("."), **details)
         return answer["result"]
 
+    def remove_folder(self) -> bool:
+        """Removes the folder of an agent that was killed, unless it has reserved something; whether it is removed."""
+        command = shell_line(["sh", "-c", _REMOVE, "sh", self._agent["folder"]])
+        try:
+            return "removed" in self._action._low_level_execute_command(command)["stdout"].split()
+        except AnsibleError:
+            return False
+
     def _parsed(self, done: dict[str, Any]) -> dict[str, Any]:
         """The answer in what the command printed, which a login shell may have put something in front of."""
         for line in reversed(done["stdout"].splitlines()):
@@ -180,6 +190,8 @@ def stop(server: Server, agent: dict[str, Any], keep_log: bool) -> dict[str, Any
     """Has an agent end. One that does not answer has ended already, or ends by itself."""
     try:
         server.ask("stop", keep_log=keep_log)
+    except NoAgent:
+        return {"changed": server.remove_folder(), "agent": agent}
     except AgentError:
         return {"changed": False, "agent": agent}
     return {"changed": True, "agent": agent}

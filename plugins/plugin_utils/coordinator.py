@@ -124,7 +124,7 @@ class Coordinator:
         """Stage 1: the containers are made at the destination, ready to be armed."""
         if self.going:
             address, port = self._address()
-            there = dict(self.going[0].access or {}, address=address, port=port)
+            there = dict(self.going[0].access or {}, name=self.destination.name, address=address, port=port)
             answer = self._ask(self.source, "Reservation", "arm", destination=there)
             for one in self.going:
                 one.container_there = answer["migrations"][one.id]["container"]

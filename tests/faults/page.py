@@ -28,6 +28,10 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
   its network, and no connection in repair mode;
 - where CRIU is killed at a step of a dump or a restore and the container stays, a connection to it has lost nothing.
 
+Post-copy cannot promise the second of these. Until all memory has come to the destination, only the source has all of
+it: when the source's end goes meanwhile, the container goes on at the source from its freeze, and what it did at the
+destination since then is lost. That counts as lost below.
+
 """
 
 

@@ -23,6 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, work_dir
+from ansible_collections.fog.migration.plugins.plugin_utils import agents as controllers
 
 RUN = "20261128a"
 
@@ -389,6 +390,28 @@ def test_it_is_started_once(new_agent, archive):
     assert launch.stop(agent.folder) is True
     assert launch.stop(agent.folder) is False
     assert agent.has_ended()
+
+
+class Locally:
+    """An action plugin whose connection leads to this machine."""
+
+    def _low_level_execute_command(self, command, in_data=None):
+        done = subprocess.run(["sh", "-c", command], input=in_data, capture_output=True, check=False)
+        return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+
+@pytest.mark.parametrize("reserved", [False, True])
+def test_what_a_killed_one_has_left_goes_when_it_is_to_stop(new_agent, tmp_path, reserved):
+    killed = new_agent()
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.has_ended()
+    if reserved:
+        Path(killed.folder, "reserved").write_text(f"{tmp_path}\n")
+    agent = launch.described(killed.folder)
+    told = controllers.stop(controllers.Server("fog1", Locally(), agent), agent, keep_log=False)
+    # The recovery needs what a reservation is known by.
+    assert told == {"changed": not reserved, "agent": agent}
+    assert os.path.exists(killed.folder) == reserved
 
 
 def test_one_that_was_killed_is_replaced(new_agent):

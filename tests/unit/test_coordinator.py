@@ -397,7 +397,12 @@ def test_where_the_source_finds_the_destination(servers, monkeypatch, variables,
     monkeypatch.setattr(Peer, "variables", variables)
     (one,) = run(Coordinator.arm, reserved("a"))["migrations"]
     assert one["container_there"] == "c0ffee"
-    assert servers.arguments["fog1", "arm"]["destination"] == {**ACCESS, "address": address, "port": port}
+    assert servers.arguments["fog1", "arm"]["destination"] == {
+        **ACCESS,
+        "name": "fog2",
+        "address": address,
+        "port": port,
+    }
 
 
 # Stage 2

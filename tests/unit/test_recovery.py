@@ -147,7 +147,8 @@ def test_only_dockers_unfinished_checkpoints_are_of_use(docker, opened, restored
     entry = opened("source", mode="cold")
     images = pathlib.Path(recovery.places(entry)["unfinished"][0], "criu")
     images.mkdir(parents=True)
-    (images / "inventory.img").touch()
+    for name in ("inventory.img", "pstree.img"):
+        (images / name).touch()
     said = "was resumed and runs" if by_docker else "has ended, with nothing to resume it from"
     assert recovery.rollback(entry, docker, PARAMS) == (said, "")
     assert restored == ([str(images)] if by_docker else [])
@@ -184,7 +185,7 @@ def test_a_restore_that_fails_leaves_everything(docker, opened, restored, monkey
     monkeypatch.setattr(recovery.reader, "run", fail)
     with pytest.raises(MigrationError, match=r"looper could not be resumed \(CRIU failed\)") as failure:
         recovery.rollback(entry, docker, PARAMS)
-    assert failure.value.state == f"it stays frozen, its checkpoint is kept in {folder}"
+    assert failure.value.state == f"it has ended, its checkpoint is kept in {folder}"
     assert journal.load(entry.id) and os.path.exists(folder) and docker.events == []
 
 
@@ -255,3 +256,25 @@ def test_what_a_killed_agent_has_left_goes_with_the_last_migration_of_its_run(
         opened("source", id=other, container="other", name="db")
     assert recovery.rollback(entry, docker, PARAMS) == ("runs on as before", "")
     assert left.exists() == (other == "db-1")
+
+
+@pytest.mark.parametrize(
+    ("written", "resumes"),
+    [
+        pytest.param(("core-1.img", "inventory.img"), False, id="its server died while Docker wrote them"),
+        pytest.param(("core-1.img", "inventory.img", "pstree.img"), True, id="Docker has written them"),
+    ],
+)
+def test_what_has_ended_goes_on_from_images_that_docker_has_written(
+    docker, opened, restored, monkeypatch, tmp_path, written, resumes
+):
+    entry = opened("source", mode="cold", restart_policy={"Name": "on-failure", "MaximumRetryCount": 0})
+    images = tmp_path / "made" / ".looper-1.partial" / "docker" / "looper-1"
+    images.mkdir(parents=True)
+    for name in written:
+        (images / name).touch()
+    docker.state().update(Running=False, Status="exited")
+    monkeypatch.setattr(docker, "start", lambda _container: None, raising=False)
+    said = recovery.rollback(entry, docker, PARAMS).said
+    assert restored == ([str(images)] if resumes else [])
+    assert said == ("was resumed and runs" if resumes else recovery.STARTED_ANEW)

@@ -85,7 +85,7 @@ def connect(folder: str, there: dict[str, Any], channels: int) -> list[str]:
 
     A server lets one connection have a number of sessions. Only where that is not enough there are more connections.
 
-    :param there: the destination: C(address), C(port), C(user), C(host_keys), and C(sessions) for one connection.
+    :param there: the destination: C(name), C(address), C(port), C(user), C(host_keys), C(sessions) for one connection.
     :raises MigrationError: when it cannot be opened.
     """
     hosts_file, key = os.path.join(folder, "known_hosts"), os.path.join(folder, "key")
@@ -113,7 +113,7 @@ def _open_connection(control: str, key: str, hosts_file: str, there: dict[str, A
     except program_socket.NotListening as exc:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        raise MigrationError(f"the SSH connection to the other end could not be opened ({exc})") from exc
+        raise MigrationError(f"the SSH connection to {there['name']} could not be opened ({exc})") from exc
 
 
 def _channel(control: str, identity: str) -> list[str]:
