@@ -209,7 +209,7 @@ def test_locks_that_docker_would_lose_are_refused(docker, asked, path, monkeypat
 
 def test_a_docker_that_starts_nothing_from_checkpoints_is_refused(docker, asked):
     docker.experimental = False
-    with pytest.raises(MigrationError, match="neither the OCI runtime fog-runc nor experimental mode"):
+    with pytest.raises(MigrationError, match="does not run in experimental mode, which its own checkpoints need"):
         reader.run(asked(), docker)
     docker.version = lambda: {"Version": "28.5.2", "ApiVersion": "1.51", "Experimental": True}
     with pytest.raises(MigrationError, match=r"Docker 28\.5\.2 cannot start a container from a checkpoint by itself"):

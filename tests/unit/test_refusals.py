@@ -16,7 +16,7 @@ RUNTIME, DOCKER = ways.WAYS
 
 
 def test_a_running_container_is_not_refused():
-    assert refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, goes_on=False) is None
+    assert refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2.1", False, goes_on=False, way=DOCKER) is None
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_a_running_container_is_not_refused():
     ],
 )
 def test_refusals_say_why_and_what_to_do(inspect, daemon, criu, reason):
-    what, remedy = refusals.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, goes_on=False)
+    what, remedy = refusals.checkpoint_refusal(inspect, {**DAEMON, **daemon}, criu, False, goes_on=False, way=DOCKER)
     assert reason in what
     assert remedy
 
 
 def test_processes_of_other_users_where_their_limits_cannot_be_read():
-    assert "CAP_SYS_RESOURCE" in refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, goes_on=False)[0]
+    assert "CAP_SYS_RESOURCE" in refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", True, goes_on=False, way=DOCKER)[0]
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,18 @@ def test_processes_of_other_users_where_their_limits_cannot_be_read():
     ],
 )
 def test_versions_that_can(inspect, version):
-    assert refusals.checkpoint_refusal(inspect, {**DAEMON, "version": version}, "4.2", False, goes_on=False) is None
+    daemon = {**DAEMON, "version": version}
+    assert refusals.checkpoint_refusal(inspect, daemon, "4.2", False, goes_on=False, way=DOCKER) is None
 
 
 def test_what_was_stopped_cannot_be_dumped():
-    what, remedy = refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, goes_on=True, stopped=["vi"])
+    what, remedy = refusals.checkpoint_refusal(INSPECT, DAEMON, "4.2", False, goes_on=True, way=DOCKER, stopped=["vi"])
     assert "(vi)" in what and "SIGCONT" in remedy
 
 
 def test_leave_running_allows_what_only_an_exit_would_spoil():
-    inspect = changed("HostConfig.AutoRemove", True)
-    assert refusals.checkpoint_refusal(inspect, {**DAEMON, "version": "18.06.0-ce"}, "4.2", False, goes_on=True) is None
+    inspect, daemon = changed("HostConfig.AutoRemove", True), {**DAEMON, "version": "18.06.0-ce"}
+    assert refusals.checkpoint_refusal(inspect, daemon, "4.2", False, goes_on=True, way=DOCKER) is None
 
 
 @pytest.mark.parametrize("daemon", [{"experimental": False}, {"version": "28.5.2"}, {"version": "18.06.3-ce"}])

@@ -53,3 +53,8 @@ def test_nothing_goes_without_the_experimental_mode():
     what, remedy = ways.checkpoint_refusal(daemon)
     assert "experimental mode" in what and "fog-runc" in remedy
     assert ways.restore_refusal(daemon) == (what, remedy)
+
+
+def test_an_old_docker_needs_the_experimental_mode_whatever_runtimes_it_has():
+    _what, remedy = ways.checkpoint_refusal({**DAEMON, "version": "18.09.1"})
+    assert remedy == 'set "experimental": true in /etc/docker/daemon.json and restart Docker'

@@ -195,7 +195,7 @@ def test_check_mode_refuses_and_does_nothing(docker, asked, folder):
     }
     assert not os.path.exists(folder.directory)
     docker.experimental = False
-    with pytest.raises(MigrationError, match="neither the OCI runtime fog-runc nor experimental mode"):
+    with pytest.raises(MigrationError, match="does not run in experimental mode, which its own checkpoints need"):
         writer.run(asked(check_mode=True), docker)
 
 

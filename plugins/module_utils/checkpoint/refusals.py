@@ -21,8 +21,8 @@ def checkpoint_refusal(
     criu_version: str | None,
     foreign_user: bool,
     goes_on: bool,
+    way: str,
     stopped: Sequence[str] = (),
-    way: str = ways.THROUGH_DOCKER,
 ) -> tuple[str, str] | None:
     """Why a checkpoint of this container cannot work, and what to do about it; None where it can.
 
@@ -30,8 +30,8 @@ def checkpoint_refusal(
     :param daemon: see C(api.daemon_facts).
     :param foreign_user: see C(procfs.unreadable_limits).
     :param goes_on: whether the checkpoint does not end the container.
-    :param stopped: see C(procfs.stopped_below).
     :param way: one of C(ways.WAYS).
+    :param stopped: see C(procfs.stopped_below).
     :returns: a pair of clauses, or None.
     """
     return (

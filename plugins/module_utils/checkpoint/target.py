@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import refusals
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, runc, storage_drivers, ways
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, runc, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -88,7 +88,7 @@ def with_storage(client: api.CheckpointClient, target: Target) -> Target:
     return replace(target, storage=storage)
 
 
-def require_possible(target: Target, goes_on: bool, way: str = ways.THROUGH_RUNTIME) -> None:
+def require_possible(target: Target, goes_on: bool, way: str) -> None:
     """Raises with the reason where a checkpoint of this container cannot work.
 
     :param goes_on: whether the checkpoint does not end the container.
@@ -97,7 +97,7 @@ def require_possible(target: Target, goes_on: bool, way: str = ways.THROUGH_RUNT
     process = target.inspect["State"].get("Pid") or 0
     unreadable, stopped = procfs.unreadable_limits(process), procfs.stopped_below(process)
     refusal = refusals.checkpoint_refusal(
-        target.inspect, target.daemon, target.criu_version, unreadable, goes_on, stopped, way
+        target.inspect, target.daemon, target.criu_version, unreadable, goes_on, way, stopped
     )
     if refusal:
         raise MigrationError(refusal[0], NOTHING_CHANGED, refusal[1])

@@ -121,7 +121,8 @@ class Writer:
         target = _target.find(self.client, self.params["container"])
         if self.folder.exists() and not self.params["force"]:
             return self._running_already(target)
-        _target.require_possible(target, goes_on=True)
+        # Docker has no part in it, so it needs no experimental mode.
+        _target.require_possible(target, goes_on=True, way=ways.THROUGH_RUNTIME)
         target = _target.with_storage(self.client, target)
         _target.require_mounts(target, self.params["mounts"])
         diff = {"before": {"checkpoint": "absent"}, "after": {"checkpoint": "prepared"}}

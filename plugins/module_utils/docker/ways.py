@@ -46,10 +46,10 @@ def checkpoint_refusal(daemon: dict) -> tuple[str, str] | None:
     """Why this Docker makes no checkpoints by itself, and what to do about it; None where it does."""
     if daemon["experimental"]:
         return None
-    return (
-        f"the Docker daemon has neither the OCI runtime {RUNTIME} nor experimental mode, which checkpoints need",
-        f"install {RUNTIME} with the role fog.migration.runtime",
-    )
+    problem = "the Docker daemon does not run in experimental mode, which its own checkpoints need"
+    if version_tuple(daemon["version"]) < OLDEST_LIVE:
+        return problem, 'set "experimental": true in /etc/docker/daemon.json and restart Docker'
+    return problem, f"install the OCI runtime {RUNTIME} with the role fog.migration.runtime, which does without it"
 
 
 def restore_refusal(daemon: dict) -> tuple[str, str] | None:

@@ -112,7 +112,7 @@ class Describer:
         def told(way: str) -> tuple[str | None, str | None]:
             # Through its OCI runtime it stays at the source, paused, until it has moved.
             goes_on = way == ways.THROUGH_RUNTIME
-            facts = self.daemon, self.criu_version, unreadable, goes_on, stopped, way
+            facts = self.daemon, self.criu_version, unreadable, goes_on, way, stopped
             return refusals.checkpoint_refusal(inspect, *facts) or (None, None)
 
         cold, live = told(ways.way(self.daemon)), told(ways.THROUGH_RUNTIME)
