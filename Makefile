@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant pi-kernel-boot
+.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant fault-test pi-kernel-boot
 check: setup-dev ## lint, types and unit tests: minutes, no lab
 	@$(MAKE) lint
 	@$(call say,'Unit tests')
@@ -135,6 +135,7 @@ bench-command: setup-dev ## time the whole command for 1, 4 and 20 containers be
 	@python benchmarks/command.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
+# And for this one.
 bench-programs: export FOG_LAB_NAME := fog-bench
 bench-programs: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
 bench-programs: setup-dev ## time moving real programs while clients use them, into benchmarks/programs.md: make bench-programs ARGS="--programs counter,redis"

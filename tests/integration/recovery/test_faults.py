@@ -31,7 +31,7 @@ PLANS = [
         for step in steps
         if step not in ("locked", "written")
     ),
-    # Large: a lazy dump; and through Docker itself.
+    # Large: a lazy dump; and a dump into a checkpoint.
     pytest.param(Plan("criu in a dump", "postcopy", "connections", 0.0), marks=pytest.mark.slow),
     pytest.param(Plan("criu in a dump", "cold", "locked", 0.0), marks=pytest.mark.slow),
 ]

@@ -96,7 +96,7 @@ def test_the_controller_dies(lab, start, mode, task, node):
 
 @pytest.mark.parametrize("by_docker", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_has_ended_at_the_source_goes_on_from_its_checkpoint(lab, start, by_docker):
-    """Its server was started anew, as it were: through our runtime, another container takes its place."""
+    """As after a start of its server: through our runtime, another container takes its place."""
     with daemons.without_runtime(lab, *(["fog1"] if by_docker else [])):
         start(COUNTER, "--restart", "always")
         identity = lab.inspect("fog1", "mover")["Id"]
