@@ -15,16 +15,16 @@ static const char *step;
 
 __attribute__((constructor)) static void remember(void)
 {
-	const char *text = getenv("FOG_CRIU_STEP");
+    const char *text = getenv("FOG_CRIU_STEP");
 
-	step = text && *text ? strdup(text) : NULL;
+    step = text && *text ? strdup(text) : NULL;
 }
 
 ssize_t write(int file, const void *data, size_t size)
 {
-	ssize_t written = syscall(SYS_write, file, data, size);
+    ssize_t written = syscall(SYS_write, file, data, size);
 
-	if (step && written > 0 && memmem(data, written, step, strlen(step)))
-		kill(getpid(), SIGKILL);
-	return written;
+    if (step && written > 0 && memmem(data, written, step, strlen(step)))
+        kill(getpid(), SIGKILL);
+    return written;
 }
