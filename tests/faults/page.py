@@ -26,9 +26,10 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
   themselves, and all the rest has to be true of what runs afterwards;
 - nothing of the migration is left on either server: no file, key, program, mount, copy.
 
-Post-copy cannot promise the second of these. Until all memory has come to the destination, only the source has all of
-it: when the source's end goes meanwhile, the container goes on at the source from its freeze, and what it did at the
-destination since then is lost. That counts as lost below.
+Post-copy cannot promise the second of these in every case. It goes on when the source's program dies or the connection
+breaks while memory is on its way. But until all memory has come, only both servers together have it: when the
+destination's program or CRIU dies there meanwhile, the container goes on at the source from its freeze, and what it did
+at the destination since then is lost. That counts as lost below.
 
 """
 
