@@ -549,7 +549,9 @@ def _revoke(transfer: dict) -> None:
 def clean_up(entry: Entry, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry.transfers:
-        deploy.stop(one["directory"], signal.SIGKILL)
+        # The supervisor first: it would take the place of what is ended.
+        for folder in (work_dir.supervisor(one["directory"]), one["directory"]):
+            deploy.stop(folder, signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)
     _end_agent_of(entry)

@@ -28,9 +28,10 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
   its network, and no connection in repair mode;
 - where CRIU is killed at a step of a dump or a restore and the container stays, a connection to it has lost nothing.
 
-Post-copy cannot promise the second of these. Until all memory has come to the destination, only the source has all of
-it: when the source's end goes meanwhile, the container goes on at the source from its freeze, and what it did at the
-destination since then is lost. That counts as lost below.
+Post-copy cannot promise the second of these in every case. It goes on when the source's program dies or the connection
+breaks while memory is on its way. But until all memory has come, only both servers together have it: when the
+destination's program or CRIU dies there meanwhile, the container goes on at the source from its freeze, and what it did
+at the destination since then is lost. That counts as lost below.
 
 """
 

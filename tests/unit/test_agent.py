@@ -177,7 +177,7 @@ def reserved(agent: Agent, tmp_path: Path, identity: str = "looper-1") -> Path:
     own = DestinationSettings(
         str(directory / "staging"), "/run/docker.sock", "fog2", migration=identity, patience=1, restore_limit=1
     )
-    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", own))
+    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", False, own))
     return directory
 
 
@@ -242,7 +242,7 @@ def test_a_migration_is_attached_once(agent, tmp_path):
         assert first.stdout.read(1) == framing.HELLO
         with attached(agent, "looper-1") as second:
             assert second.wait(LIMIT) == 1
-            assert second.stderr.read() == b"nothing was reserved here for the migration looper-1\n"
+            assert second.stderr.read() == b"the migration looper-1 had its channel, and waits for no other one\n"
             assert second.stdout.read() == b""
         assert first.poll() is None
 

@@ -112,7 +112,7 @@ def test_what_is_reserved_is_kept_until_an_end_is_started(tmp_path):
     source = ReservedSource("/run/x", True, False, Limits(3, 5, 0.5), SOURCE)
     reservation.store(str(tmp_path), "looper-1", source)
     assert reservation.load_source(str(tmp_path), "looper-1") == source
-    destination = ReservedDestination("/run/y", "looper", DESTINATION)
+    destination = ReservedDestination("/run/y", "looper", True, DESTINATION)
     reservation.store(str(tmp_path), "looper-2", destination)
     assert reservation.load_destination(str(tmp_path), "looper-2") == destination
 
@@ -136,5 +136,5 @@ def test_nothing_was_reserved(tmp_path, identity):
 
 def test_the_reservation_of_another_version_is_refused(tmp_path):
     (tmp_path / "looper-1.settings").write_text('{"directory": "/x", "name": "looper", "colour": 1}')
-    with pytest.raises(MigrationError, match=r"^the facts of a reservation lack settings$"):
+    with pytest.raises(MigrationError, match=r"^the facts of a reservation lack keeps_key, settings$"):
         reservation.load_destination(str(tmp_path), "looper-1")

@@ -198,6 +198,26 @@ def test_what_is_not_current_is_asked_for(make):
     assert client.take(HEAP + 3 * PAGE, 4) == b"".join(content(100 + number) for number in (3, 4, 5, 6))
 
 
+def test_a_source_that_was_lost_is_asked_again_for_what_has_not_come(make):
+    pager, client, asked = make(current=0)
+    client.ask(HEAP, 2)
+    client.ask(HEAP + 3 * PAGE, 4)
+    client.ask(HEAP + 9 * PAGE)
+    assert [asked.get(timeout=LIMIT).pages for _number in range(3)] == [2, 4, 1]
+    pager.answer(HEAP, content(100) + content(101))
+    pager.answer(HEAP + 3 * PAGE, content(103))
+    pager.ask_again()
+    again = [asked.get(timeout=LIMIT) for _number in range(2)]
+    assert again == [Request(PID, HEAP + 4 * PAGE, 3), Request(PID, HEAP + 9 * PAGE, 1)] and asked.empty()
+    pager.answer(HEAP + 4 * PAGE, content(104) + content(105) + content(106))
+    pager.answer(HEAP + 9 * PAGE, content(109))
+    assert client.take(HEAP, 2) == content(100) + content(101)
+    assert client.take(HEAP + 3 * PAGE, 4) == b"".join(content(100 + number) for number in (3, 4, 5, 6))
+    assert client.take(HEAP + 9 * PAGE) == content(109)
+    pager.ask_again()
+    assert asked.empty()
+
+
 def test_requests_in_a_row_to_the_source(make):
     """All of them are under way at once, and nothing of one answer gets into another."""
     pager, client, asked = make(current=0)

@@ -388,6 +388,36 @@ def other_pages(held):
     return {vaddr: (bytes(PAGE), flags) for vaddr, (_data, flags) in held.items()}
 
 
+# Private memory of other kinds: pages that may not be read, and a memfd's, of which some are the process's own.
+PRIVATE = (
+    "import ctypes, os; "
+    "hidden = mmap.mmap(-1, 9 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); "
+    "hidden[:] = random.Random(3).randbytes(9 * 4096); "
+    "address = ctypes.addressof(ctypes.c_char.from_buffer(hidden)); "
+    "ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), 9 * 4096, 0); "
+    "file = os.memfd_create('file'); os.ftruncate(file, 8 * 4096); "
+    "own = mmap.mmap(file, 8 * 4096, flags=mmap.MAP_PRIVATE); own[: 4 * 4096] = random.Random(4).randbytes(4 * 4096)"
+)
+
+
+def test_pages_can_be_read_after_the_rounds_were_lost(ends):
+    """As a source's end does it that has taken the place of another one, whatever the processes share besides."""
+    both = ends(2)
+    for process in both.processes:
+        process.tell(PRIVATE)
+        process.tell(SHARE)
+    both.stop()
+    memory = both.dump()
+    resumed = precopy.Frozen(None, both.container, "")
+    for process in both.processes:
+        left = {vaddr: page for vaddr, page in memory[process.name].items() if page[1] == LAZY}
+        assert random.Random(3).randbytes(PAGE) in {data for data, _flags in left.values()}
+        for vaddr, pages in layout_of(left):
+            data = b"".join(part for _vaddr, part in resumed.read(process.pid, vaddr, pages))
+            assert data == b"".join(left[vaddr + index * PAGE][0] for index in range(pages))
+    resumed.close()
+
+
 @AS_ROOT
 def test_what_was_compared_beside_the_dump_is_not_read_from_it_again(ends):
     """But for pages that only the dump has seen."""

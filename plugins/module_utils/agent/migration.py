@@ -47,6 +47,11 @@ class Migration:
     # The IDs of all migrations that move together, this one's among them; empty where it moves by itself.
     together: list[str]
 
+    @property
+    def is_post_copy(self) -> bool:
+        """Whether pages stay at the source until the container runs at the destination."""
+        return self.lazily and self.mode in ("postcopy", "hybrid")
+
     def to_json(self) -> dict[str, Any]:
         """As an object for JSON."""
         return dict(vars(self))

@@ -69,10 +69,12 @@ class ReservedDestination:
 
     :param directory: the private folder of the migration.
     :param name: the name that the container gets here.
+    :param keeps_key: whether the source may have to log in again.
     """
 
     directory: str
     name: str
+    keeps_key: bool
     settings: DestinationSettings
 
     @classmethod
@@ -82,7 +84,7 @@ class ReservedDestination:
         :raises MigrationError: when a field is missing or unknown.
         """
         kept = settings.parse(cls, value, "the facts of a reservation")
-        return cls(kept.directory, kept.name, DestinationSettings.from_json(kept.settings))
+        return cls(kept.directory, kept.name, kept.keeps_key, DestinationSettings.from_json(kept.settings))
 
 
 def run_of(folder: str) -> str:
@@ -139,20 +141,27 @@ def channel_of(folder: str, identity: str) -> str:
 
     :raises MigrationError: when nothing was reserved for this migration in this run.
     """
+    return os.path.join(directory_of(folder, identity), source_requests.SOCKET)
+
+
+def directory_of(folder: str, identity: str) -> str:
+    """The private folder of a migration.
+
+    :raises MigrationError: when nothing was reserved for this migration in this run.
+    """
     journal.path_of(identity)
     try:
-        return os.path.join(os.readlink(_link_of(folder, identity)), source_requests.SOCKET)
+        return os.readlink(_link_of(folder, identity))
     except FileNotFoundError as exc:
         raise _not_reserved(identity) from exc
 
 
 def store(folder: str, identity: str, reserved: ReservedSource | ReservedDestination) -> None:
-    """Keeps what an end of the channel has to know until it is started; at the source, also where its socket is."""
-    if isinstance(reserved, ReservedSource):
-        link = _link_of(folder, identity)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(link)
-        os.symlink(reserved.directory, link)
+    """Keeps what an end of the channel has to know until it is started, and where its folder is."""
+    link = _link_of(folder, identity)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)
+    os.symlink(reserved.directory, link)
     path = settings_path(folder, identity)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(reserved), stream)

@@ -23,7 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import api, n
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, settings
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, reopening, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
 
@@ -46,6 +46,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
     """
     migrations = of_request(arguments)
     access = _access(arguments)
+    keeps_key = any(one.is_post_copy for one in migrations)
 
     def one(migration: Migration) -> dict[str, Any]:
         room = transfer.room_there(migration.mode, migration.memory, migration.shared)
@@ -61,7 +62,8 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             mounts=migration.mounts,
             log=migration.log,
         )
-        reservation.store(folder, migration.id, reservation.ReservedDestination(directory, migration.name, own))
+        reserved = reservation.ReservedDestination(directory, migration.name, keeps_key, own)
+        reservation.store(folder, migration.id, reserved)
         return {"staging": made}
 
     # One after the other: of those that have a network in common, the first one makes it.
@@ -139,17 +141,28 @@ def _make_networks(migration: Migration) -> None:
 
 
 def serve(folder: str, identity: str, reader: int, writer: int) -> None:
-    """Serves the channel of a migration to its end.
+    """Serves the channel of a migration to its end; one that is opened anew goes to who serves it already.
 
-    :raises MigrationError: when nothing was reserved for it, or its channel was served already.
+    :raises MigrationError: when nothing was reserved for it, or its channel is not waited for any more.
     :raises ChannelError: when the container does not run here, with the reason.
     """
-    revoke(folder)
+    if not os.path.exists(reservation.settings_path(folder, identity)):
+        _serve_again(folder, identity, reader, writer)
+        return
     reserved = reservation.load_destination(folder, identity)
+    if not reserved.keeps_key:
+        revoke(folder)
     # Only once.
     os.unlink(reservation.settings_path(folder, identity))
     make = functools.partial(_make_container, identity, reserved.name)
     destination.run(reserved.directory, reserved.settings, reader, writer, make)
+
+
+def _serve_again(folder: str, identity: str, reader: int, writer: int) -> None:
+    try:
+        reopening.give(reservation.directory_of(folder, identity), reader, writer)
+    except OSError as exc:
+        raise MigrationError(f"the migration {identity} had its channel, and waits for no other one") from exc
 
 
 def _make_container(identity: str, name: str, path: str) -> str:

@@ -16,7 +16,7 @@ import time
 from typing import Any, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils import recovery
-from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation
+from ansible_collections.fog.migration.plugins.module_utils.agent import processes, reservation, supervisor
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
 from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
@@ -80,12 +80,13 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
 # The connection
 
 
-def connect(folder: str, there: dict[str, Any], channels: int) -> list[str]:
+def connect(folder: str, there: dict[str, Any], channels: int, keep_key: bool) -> list[str]:
     """Opens the SSH connection to the destination, unless it is open; the control socket of each channel.
 
     A server lets one connection have a number of sessions. Only where that is not enough there are more connections.
 
     :param there: the destination: C(name), C(address), C(port), C(user), C(host_keys), C(sessions) for one connection.
+    :param keep_key: whether a channel may have to be opened anew.
     :raises MigrationError: when it cannot be opened.
     """
     hosts_file, key = os.path.join(folder, "known_hosts"), os.path.join(folder, "key")
@@ -97,7 +98,7 @@ def connect(folder: str, there: dict[str, Any], channels: int) -> list[str]:
         if not os.path.exists(control):
             _open_connection(control, key, hosts_file, there)
     # They have done what they were for.
-    for path in (key, key + ".pub"):
+    for path in () if keep_key else (key, key + ".pub"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     return [controls[number // there["sessions"]] for number in range(channels)]
@@ -120,15 +121,25 @@ def _channel(control: str, identity: str) -> list[str]:
     return ["ssh", "-F", "/dev/null", "-T", "-o", "BatchMode=yes", "-S", control, "destination", identity]
 
 
+def _command_again(folder: str, there: dict[str, Any], identity: str) -> list[str]:
+    """The words of the command that opens a channel anew, over a connection of its own: the shared one may be lost."""
+    hosts_file, key = os.path.join(folder, "known_hosts"), os.path.join(folder, "key")
+    words = ssh_access.ssh_command(key, hosts_file, there["user"], there["address"], there["port"])
+    return [*words[:-1], identity]
+
+
 def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     """Opens the channel of each migration; the container is made at the destination, ready to be armed."""
     migrations = of_request(arguments)
     with steps.step("", "connect"):
-        controls = connect(folder, arguments["destination"], len(migrations))
+        keep_key = any(one.is_post_copy for one in migrations)
+        controls = connect(folder, arguments["destination"], len(migrations), keep_key)
     logs, children = {}, {}
     for migration, control in zip(migrations, controls):
         logs[migration.id] = os.path.join(folder, f"{migration.id}.log")
-        work = functools.partial(_serve, folder, migration, _channel(control, migration.id), logs[migration.id])
+        again = _command_again(folder, arguments["destination"], migration.id) if migration.is_post_copy else None
+        channel = _channel(control, migration.id)
+        work = functools.partial(_serve, folder, migration, channel, again, logs[migration.id])
         children[migration.id] = processes.spawn(work)
 
     def one(migration: Migration) -> dict[str, Any]:
@@ -144,12 +155,27 @@ def arm(folder: str, arguments: dict[str, Any], steps: Steps) -> Results:
     return each(migrations, one, steps, "arm")
 
 
-def _serve(folder: str, migration: Migration, command: list[str], log: str) -> None:
-    """The source's end of a channel, in a process of its own. Why it failed is the last line of the log."""
+def _serve(folder: str, migration: Migration, command: list[str], again: list[str] | None, log: str) -> None:
+    """The source's end of a channel, in a process of its own. Why it failed is the last line of the log.
+
+    :param again: opens the channel anew when it was lost; None where that would be of no use.
+    """
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
     try:
         reserved = reservation.load_source(folder, migration.id)
-        source.run(reserved.directory, reserved.settings, command)
+    except CollectionError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return
+    work = functools.partial(_run_end, reserved, command, again is not None)
+    if again:
+        supervisor.supervise(reserved.directory, reserved.settings, work, again)
+    else:
+        work()
+
+
+def _run_end(reserved: reservation.ReservedSource, command: list[str], supervised: bool) -> None:
+    try:
+        source.run(reserved.directory, reserved.settings, command, supervised)
     except CollectionError as exc:
         sys.stderr.write(f"{exc}\n")
 

@@ -15,7 +15,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import functools
@@ -32,7 +31,7 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, requests
 from ansible_collections.fog.migration.plugins.module_utils.agent.connect import SOCKET
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
 
 # Bytes of a request.
 LONGEST = 16 << 20
@@ -110,7 +109,7 @@ def _reap() -> set[int]:
 
 def _serve_one(connection: socket.socket, folder: str) -> None:
     with connection:
-        line, descriptors = receive(connection)
+        line, given = receive(connection)
         try:
             request = json.loads(line.decode("utf-8"))
             if not isinstance(request, dict):
@@ -119,7 +118,7 @@ def _serve_one(connection: socket.socket, folder: str) -> None:
             connection.sendall(b'{"failure": {"msg": "that is no request"}}\n')
             return
         if "attach" in request:
-            requests.attach(folder, str(request["attach"]), descriptors, connection)
+            requests.attach(folder, str(request["attach"]), given, connection)
             return
         steps = Steps(folder)
         answer = requests.answer(folder, request, steps)
@@ -128,20 +127,15 @@ def _serve_one(connection: socket.socket, folder: str) -> None:
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """One request, up to its line end or the end of what is sent, and the descriptors that came with it."""
-    room = socket.CMSG_SPACE(2 * array.array("i").itemsize)
-    descriptors: list[int] = []
+    found: list[int] = []
     text = bytearray()
     while b"\n" not in text and len(text) < LONGEST:
-        data, ancillary, _flags, _address = connection.recvmsg(1 << 16, room)
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-                descriptors.extend(numbers)
+        data, more = descriptors.receive(connection, 2)
+        found += more
         if not data:
             break
         text += data
-    return bytes(text), descriptors
+    return bytes(text), found
 
 
 def _stop(_number: int, _frame: Any) -> None:

@@ -14,6 +14,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import queue
@@ -53,6 +54,12 @@ class Request(NamedTuple):
     pages: int
 
 
+def without(request: Request, pages: int) -> Request:
+    """What is left of a request when so many of its pages have come."""
+    pages = min(pages, request.pages)
+    return Request(request.image_id, request.vaddr + pages * pagemap.PAGE, request.pages - pages)
+
+
 def layout_of(request: bytes) -> struct.Struct:
     """Which of the two formats a request has, of which the first 24 bytes are here."""
     return OLD if struct.unpack_from("=Q", request, 8)[0] >= _LOWEST_ADDRESS else NEW
@@ -63,7 +70,8 @@ class Pager:
 
     :param store: the pages that are here.
     :param current: up to which address they are those of the freeze: EVERYTHING, or 0 until C(now_current) says more.
-    :param ask: is called with a Request that only the source can answer; it does so by C(answer), in order.
+    :param ask: is called with a Request that only the source can answer; it does so by C(answer), in order. What it
+        was asked for and has not answered, it is asked for again by C(ask_again).
     """
 
     def __init__(self, store: Store, current: int, ask: Callable[[Request], object]) -> None:
@@ -71,6 +79,9 @@ class Pager:
         self._current = current
         self._marks: dict[str, int] = {}
         self._ask = ask
+        # What the source has been asked for and has not answered yet; the lock keeps them in the order of asking.
+        self._asked: collections.deque[Request] = collections.deque()
+        self._asking = threading.Lock()
         self._lock = threading.Lock()
         self._requests: queue.Queue[tuple[struct.Struct, Request, bool]] = queue.Queue()
         self._answers: queue.Queue[tuple[int, Data] | Exception] = queue.Queue()
@@ -146,7 +157,18 @@ class Pager:
 
     def answer(self, vaddr: int, data: Data) -> None:
         """Pages that I(ask) was called for, or the first of them."""
+        with self._asking:
+            if self._asked:
+                self._asked[0] = rest = without(self._asked[0], len(data) // pagemap.PAGE)
+                if not rest.pages:
+                    self._asked.popleft()
         self._answers.put((vaddr, data))
+
+    def ask_again(self) -> None:
+        """The source has lost what it was asked for, and is there again."""
+        with self._asking:
+            for request in self._asked:
+                self._ask(request)
 
     def fail(self, problem: Exception) -> None:
         """The source will not send anything any more."""
@@ -183,7 +205,9 @@ class Pager:
         request = Request(image_id, vaddr, min(pages, MOST_PAGES))
         here = self._is_current(request)
         if not here:
-            self._ask(request)
+            with self._asking:
+                self._asked.append(request)
+                self._ask(request)
         self._requests.put((layout, request, here))
 
     def _is_current(self, request: Request) -> bool:

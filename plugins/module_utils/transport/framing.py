@@ -63,6 +63,8 @@ MAX_ENTRIES = 500000
 MAX_LIST = 128 * 1024 * 1024
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
+# Seconds between two looks whether a channel was opened anew, while nothing comes over the old one.
+_LOOK_EVERY = 0.2
 
 
 class Frames:
@@ -77,29 +79,34 @@ class Frames:
         self.last_sent = time.monotonic()
         self._lock = threading.Lock()
         self._heard = False
+        self._replaced = False
         for descriptor in (fd_in, fd_out):
             _widen(descriptor)
 
     def write(self, kind: bytes, *payload: Data) -> None:
         """One frame; its payload may be in several parts."""
-        parts: list[Data] = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
         with self._lock:
-            while parts:
-                try:
-                    count = os.writev(self.fd_out, parts)
-                except OSError as exc:
-                    if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
-                        raise Interrupted("the other end closed the channel") from exc
-                    raise
-                self.sent += count
-                while parts and count >= len(parts[0]):
-                    count -= len(parts.pop(0))
-                if parts and count:
-                    parts[0] = memoryview(parts[0])[count:]
-            self.last_sent = time.monotonic()
+            self._write(kind, *payload)
+
+    def _write(self, kind: bytes, *payload: Data) -> None:
+        """The same for who has the lock."""
+        parts: list[Data] = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
+        while parts:
+            try:
+                count = os.writev(self.fd_out, parts)
+            except OSError as exc:
+                if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
+                    raise Interrupted("the other end closed the channel") from exc
+                raise
+            self.sent += count
+            while parts and count >= len(parts[0]):
+                count -= len(parts.pop(0))
+            if parts and count:
+                parts[0] = memoryview(parts[0])[count:]
+        self.last_sent = time.monotonic()
 
     def write_json(self, kind: bytes, value: object) -> None:
-        self.write(kind, json.dumps(value, separators=(",", ":")).encode("ascii"))
+        self.write(kind, _packed(value))
 
     def write_list(self, kind: bytes, values: list) -> None:
         """A list of any length, as several frames; an empty one ends it."""
@@ -112,6 +119,24 @@ class Frames:
         if time.monotonic() - self.last_sent >= ALIVE_EVERY:
             self.write(ALIVE)
 
+    def interrupt(self) -> None:
+        """Whoever waits for a frame is told that there is another channel, and can C(reopen) then."""
+        self._replaced = True
+
+    def reopen(self, fd_in: int, fd_out: int, hello: dict) -> None:
+        """Goes on over another channel, with a greeting. To be called by who reads, since it knows where a frame ends.
+
+        :raises Interrupted: when that one is closed already.
+        """
+        with self._lock:
+            for old in {self.fd_in, self.fd_out}:
+                os.close(old)
+            self.fd_in, self.fd_out = fd_in, fd_out
+            self._heard = self._replaced = False
+            for descriptor in (fd_in, fd_out):
+                _widen(descriptor)
+            self._write(HELLO, _packed(hello))
+
     def readable(self) -> bool:
         return bool(select.select([self.fd_in], [], [], 0)[0])
 
@@ -119,8 +144,7 @@ class Frames:
         data = bytearray(count)
         view = memoryview(data)
         while view:
-            if self.idle_limit and not select.select([self.fd_in], [], [], self.idle_limit)[0]:
-                raise Interrupted(f"the other end has sent nothing for {self.idle_limit} seconds")
+            self._await()
             try:
                 got = os.readv(self.fd_in, [view])
             except OSError as exc:
@@ -130,6 +154,17 @@ class Frames:
             self.received += got
             view = view[got:]
         return data
+
+    def _await(self) -> None:
+        """Returns when there is something to read."""
+        if not self.idle_limit:
+            return
+        deadline = time.monotonic() + self.idle_limit
+        while not select.select([self.fd_in], [], [], min(_LOOK_EVERY, self.idle_limit))[0]:
+            if self._replaced:
+                raise Interrupted("the other end has opened the channel anew")
+            if time.monotonic() >= deadline:
+                raise Interrupted(f"the other end has sent nothing for {self.idle_limit} seconds")
 
     def read(self) -> tuple[bytes, bytearray]:
         """The next frame, (kind, payload); a sign of life is skipped."""
@@ -184,6 +219,10 @@ def _widen(descriptor: int) -> None:
     with contextlib.suppress(OSError):
         # Linux' F_SETPIPE_SZ, which Python has a name for from 3.10 on; what is no pipe refuses it.
         fcntl.fcntl(descriptor, 1031, 1 << 20)
+
+
+def _packed(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 def parse_json(payload: bytes | bytearray) -> Any:

@@ -51,6 +51,11 @@ def find(transfer_id: str, role: str) -> list[str]:
     return [os.path.join(base, name) for name in names if name.startswith(prefix)]
 
 
+def supervisor(directory: str) -> str:
+    """The folder of who watches over the program of this transfer, where somebody does."""
+    return os.path.join(directory, "supervisor")
+
+
 def remove(directory: str) -> None:
     """Removes a transfer's directory with its staging, if it is there."""
     staging.remove(os.path.join(directory, STAGING))

@@ -53,6 +53,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import pagema
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import receive_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
@@ -76,9 +77,16 @@ class Destination:
     """One container that is to be restored here. Call run() once.
 
     :param make: makes the container from the file with its configuration; returns its ID, raises MigrationError.
+    :param reopening: takes a channel that the source opens anew; None where it cannot.
     """
 
-    def __init__(self, frames: Frames, settings: DestinationSettings, make: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        settings: DestinationSettings,
+        make: Callable[[str], str] | None = None,
+        reopening: Reopening | None = None,
+    ) -> None:
         self.frames = frames
         self.settings = settings
         self.memory = ReceivedMemory(os.path.join(settings.staging, "store"))
@@ -86,6 +94,7 @@ class Destination:
         self.start: ArmedStart | None = None
         self.restore: Restore | None = None
         self._make_container = make
+        self._reopening = reopening
         # Where the content of its mounts and its log are on this server.
         self._mounts: dict[str, str] = {}
         self._log: str | None = None
@@ -130,7 +139,7 @@ class Destination:
     def _adopt(self, container: str) -> None:
         """The container with this ID is the one that is restored into."""
         self.start = ArmedStart(self.settings.docker_socket, container, self._keep_alive)
-        self.restore = Restore(self.frames, self.settings, self.start, self.memory, self._handle)
+        self.restore = Restore(self.frames, self.settings, self.start, self.memory, self._handle, self._reopening)
         # While the container's start is under way, Docker tells nothing of it.
         docker_socket, host = self.settings.docker_socket, self.settings.host
         self._mounts = {
@@ -280,12 +289,12 @@ def run(
     :param directory: the private folder of this migration, which is removed at the end.
     :param reader: the descriptor that brings what the source sends; I(writer) takes what it gets.
     :param make: makes the container from the file with its configuration, where it is not here yet; returns its ID,
-        raises MigrationError.
+        raises MigrationError. Who makes it here also accepts a channel that the source opens anew.
     :raises ChannelError: when the container does not run here, with the reason.
     """
     deploy.register(directory)
     limits.raise_open_files()
     try:
-        Destination(Frames(reader, writer), settings, make).run()
+        Destination(Frames(reader, writer), settings, make, Reopening(directory) if make else None).run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

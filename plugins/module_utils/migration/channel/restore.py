@@ -18,10 +18,11 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
@@ -29,16 +30,21 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     CURRENT,
     DO,
     DONE,
+    HELLO,
     MEMORY,
     NEED,
     PAGES,
     Frames,
+    check_greeting,
+    greeting,
     parse_memory,
     parse_object,
 )
 
 # What the source may ask of "runc restore".
 OPTIONS = frozenset(dump.OPTIONS)
+# Seconds that a container whose pages are missing waits for a source that has gone. Recovery waits longer.
+REOPEN_LIMIT = 60
 
 
 def send_if_there(frames: Frames, kind: bytes, value: object) -> None:
@@ -52,6 +58,7 @@ class Restore:
 
     :param start: waits for it.
     :param handle: is called with each control message that comes during the restore.
+    :param reopening: takes a channel that the source opens anew; None where it cannot.
     """
 
     def __init__(
@@ -61,12 +68,16 @@ class Restore:
         start: ArmedStart,
         memory: ReceivedMemory,
         handle: Callable[[dict[str, Any]], None],
+        reopening: Reopening | None = None,
     ) -> None:
         self._frames = frames
         self._settings = settings
         self._start = start
         self._memory = memory
         self._handle = handle
+        self._reopening = reopening
+        # What the source was told, for one that has opened the channel anew.
+        self._said: list[dict[str, Any]] = []
         self.images = os.path.join(settings.staging, "images")
         self.work = os.path.join(settings.staging, "work")
         # What is to become of it, once it is restored: "go", "take back", or "" when the source has gone.
@@ -120,6 +131,8 @@ class Restore:
         if lazily:
             self._start_pager(from_source=source, rest_follows=bool(request.get("rest")))
         needs_source = lazily and source
+        if needs_source and self._reopening:
+            self._reopening.listen(self._frames.interrupt)
         if needs_source or self._settings.together:
             threading.Thread(target=self.listen, args=(needs_source,), daemon=True).start()
 
@@ -134,9 +147,13 @@ class Restore:
             self._memory.caught_up.set()
 
     def request_pages(self, request: lazy_pages.Request) -> None:
-        """Asks the source for pages."""
+        """Asks the source for pages; one that has gone is asked again when it is back."""
         need = {"image": request.image_id, "address": request.vaddr, "pages": request.pages}
-        self._frames.write_json(NEED, need)
+        try:
+            self._frames.write_json(NEED, need)
+        except Interrupted:
+            if not self._reopening:
+                raise
 
     def listen(self, needs_source: bool) -> None:
         """What the source sends after the request to restore, until it has gone.
@@ -144,20 +161,53 @@ class Restore:
         :param needs_source: whether there are pages among it without which the container cannot run.
         """
         try:
-            while True:
-                kind, payload = self._frames.expect(PAGES, MEMORY, CURRENT, DO)
-                if kind == DO:
-                    self._handle(parse_object(payload))
-                elif kind == MEMORY:
-                    self._memory.put(payload)
-                else:
-                    self._give_to_pager(kind, payload)
+            self._hear(needs_source)
         except (ChannelError, pagemap.PagesError, OSError) as exc:
             if needs_source and self._memory.pager:
                 self._memory.pager.fail(exc)
         finally:
             self.decisions.put("")
             self._memory.caught_up.set()
+
+    def _hear(self, needs_source: bool) -> None:
+        """Takes what the source sends; where it is needed and was lost, over each channel that it opens anew."""
+        channel = None
+        while True:
+            try:
+                if channel:
+                    self._go_on(channel)
+                self._take_frames()
+            except Interrupted:
+                channel = self._next_channel() if needs_source else None
+                if not channel:
+                    raise
+
+    def _go_on(self, channel: tuple[int, int]) -> None:
+        """The source has opened this channel: it is asked again for pages, and told again how far this end is."""
+        self._frames.reopen(*channel, greeting("destination", host=self._settings.host))
+        check_greeting(self._frames.expect_object(HELLO), "source")
+        if self._memory.pager:
+            self._memory.pager.ask_again()
+        for value in list(self._said):
+            send_if_there(self._frames, DONE, value)
+
+    def _next_channel(self) -> tuple[int, int] | None:
+        """The descriptors of the channel that the source has opened anew, or None when it has not within the limit."""
+        # Whoever waits for its word does not wait any more: it knows of pages only from now on.
+        self.decisions.put("")
+        self._memory.caught_up.set()
+        return self._reopening.next_channel(REOPEN_LIMIT) if self._reopening else None
+
+    def _take_frames(self) -> None:
+        """What the source sends, until it has gone."""
+        while True:
+            kind, payload = self._frames.expect(PAGES, MEMORY, CURRENT, DO)
+            if kind == DO:
+                self._handle(parse_object(payload))
+            elif kind == MEMORY:
+                self._memory.put(payload)
+            else:
+                self._give_to_pager(kind, payload)
 
     def _give_to_pager(self, kind: bytes, payload: bytearray) -> None:
         name, vaddr, data = parse_memory(payload)
@@ -205,4 +255,5 @@ class Restore:
         journal.note_what_happened(self._settings.migration, **facts)
 
     def _send(self, value: dict[str, Any]) -> None:
+        self._said.append(value)
         send_if_there(self._frames, DONE, value)

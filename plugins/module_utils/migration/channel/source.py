@@ -59,8 +59,9 @@ class Source:
         self._armed = False
         # Bytes that had been sent when its pause began.
         self._sent_before = 0
-        # The destination's answer that the container runs there.
+        # The destination's answer that the container runs there, and whether it needs nothing from here any more.
         self._running: dict[str, Any] = {}
+        self._complete = False
 
     @property
     def state(self) -> str:
@@ -71,6 +72,11 @@ class Source:
     def words(self) -> tuple[str, str]:
         """The same, and what to do, as clauses."""
         return self.container.words
+
+    @property
+    def may_be_missed(self) -> bool:
+        """Whether the container may run at the destination, and wait there for pages that are still here."""
+        return self.state in ("handed over", "moved") and not self._complete
 
     def _file_sync(self) -> file_sync.FileSync:
         return file_sync.FileSync(self.frames, self.settings.container, self.settings.rate_limit, self.wait_for)
@@ -281,6 +287,7 @@ class Source:
         self.memory.send_rest()
         self.wait_for("started")
         self.wait_for("complete")
+        self._complete = True
         seconds = round(time.monotonic() - began, 3)
         statistics = self.container.dump_statistics()
         theirs = self._running.get("statistics")
@@ -343,11 +350,12 @@ def main() -> int:
     return 0
 
 
-def run(directory: str, settings: SourceSettings, command: list[str]) -> None:
+def run(directory: str, settings: SourceSettings, command: list[str], supervised: bool = False) -> None:
     """The source's end of one channel, from its begin to its end.
 
     :param directory: the private folder of this migration, which is removed at the end.
     :param command: the words of the command whose standard input and output are the channel.
+    :param supervised: whether there is somebody who goes on when the channel is lost: then the folder stays for that.
     :raises ChannelError: when the channel could not be opened, or broke.
     """
     deploy.register(directory)
@@ -364,4 +372,5 @@ def run(directory: str, settings: SourceSettings, command: list[str]) -> None:
     finally:
         source.close()
         connection.close()
-        shutil.rmtree(directory, ignore_errors=True)
+        if not (supervised and source.may_be_missed):
+            shutil.rmtree(directory, ignore_errors=True)

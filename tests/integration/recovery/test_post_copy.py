@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A container that runs at the destination and still misses pages goes on there when the way to the source is lost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support import programs
+from support.lab import wait_for
+
+pytestmark = pytest.mark.lab
+
+SENDER = "cut -d' ' -f1 /run/fog-migration/transfer-*-source-*/pid | xargs kill -KILL"
+# The connection that all channels of a run share. The brackets keep pkill from meeting the shell that runs it.
+CONNECTION = "pkill -KILL -f 'ssh -[M] -N -S /run/fog-migration/agent-'"
+CUT = "iptables -I {chain} -p tcp --{side}port 22 -j DROP -m comment --comment fault"
+HEAL = "iptables-save | grep -v 'comment fault' | iptables-restore"
+# Longer than SSH waits for a sign of life.
+SECONDS = 30
+
+
+@pytest.fixture
+def slow_link(lab):
+    """The way from fog1 is so slow that the memory needs seconds."""
+    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 200mbit burst 256kb latency 400ms")
+    yield
+    lab.sh("fog1", "tc qdisc del dev eth0 root; " + HEAL, check=False)
+
+
+def lose(lab, what):
+    if what == "sender":
+        lab.sh("fog1", SENDER)
+    elif what == "connection":
+        lab.sh("fog1", CONNECTION)
+    else:
+        lab.sh("fog1", CUT.format(chain="OUTPUT", side="d") + "; " + CUT.format(chain="INPUT", side="s"))
+        time.sleep(SECONDS)
+        lab.sh("fog1", HEAL)
+
+
+LOST = [
+    ("sender", 1, "postcopy"),
+    ("sender", 2, "postcopy"),
+    ("sender", 1, "hybrid"),
+    ("connection", 1, "postcopy"),
+    pytest.param("network", 1, "postcopy", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("what", "count", "mode"), LOST)
+def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
+    names = ["mover", "other"][:count]
+    for name in names:
+        programs.start(lab, "fog1", name, programs.MEMORY_CHECKER)
+        wait_for(lambda name=name: len(lab.lines("fog1", name)) > 3, "the first passes")
+    followed = {name: lab.follow("fog1", name) for name in names}
+    with lab.begin(containers=names, destination="fog2", migration_mode=mode) as playbook:
+        wait_for(lambda: on_their_way(lab) == count or playbook.poll() is not None, "the memory to be on its way", 120)
+        assert playbook.poll() is None, playbook.stdout.read()
+        lose(lab, what)
+        said = playbook.stdout.read()
+    assert playbook.returncode == 0, said
+    for name in names:
+        assert f"{name} runs at fog2, nothing is left over" in said, said
+        assert lab.running_on(name) == ["fog2"], said
+        seen = len(lab.lines("fog2", name))
+        wait_for(lambda name=name, seen=seen: len(lab.lines("fog2", name)) > seen + 3, "whole passes", 60)
+        passes = [*followed[name].lines(), *filter(None, lab.lines("fog2", name))]
+        assert passes == [f"{number} 0" for number in range(len(passes))]
+        lab.docker("fog2", "rm", "-f", name)
+    lab.require_no_traces()
+
+
+def on_their_way(lab):
+    """How many containers run at the destination while memory of them is still missing there, by its journal."""
+    noted = lab.sh("fog2", "cat /var/lib/fog-migration/journal/*.json 2>/dev/null || true")
+    return min(noted.count('"stage": "restored"'), noted.count('"memory": "arriving"'))
