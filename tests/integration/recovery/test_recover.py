@@ -97,7 +97,9 @@ def test_the_controller_dies(lab, start, mode, task, node):
 @pytest.mark.parametrize("by_docker", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_has_ended_at_the_source_goes_on_from_its_checkpoint(lab, start, by_docker):
     """As after a start of its server: through our runtime, another container takes its place."""
-    with daemons.without_runtime(lab, *(["fog1"] if by_docker else [])):
+    without = ["fog1"] if by_docker else []
+    daemons.require_own_checkpoints(lab, *without)
+    with daemons.without_runtime(lab, *without):
         start(COUNTER, "--restart", "always")
         identity = lab.inspect("fog1", "mover")["Id"]
         lab.interrupt("Transfer the checkpoint to the destination", container="mover", migration_mode="cold")

@@ -15,6 +15,8 @@ import threading
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import starts_from_checkpoints
+from support import daemons
 from support.checkpoints import forge_manifest
 from support.daemons import not_experimental, without_runtime
 from support.lab import CHECKPOINTS, PLAYBOOKS, environment, failure, wait_for
@@ -79,6 +81,22 @@ def test_source_not_experimental(lab):
         result = lab.module("fog1", "container_checkpoint", container="looper100", name="c1")
         one_sentence(result["msg"], "Checkpoint on fog1", "experimental mode", "nothing was changed")
     one_sentence(message, "experimental")
+
+
+@pytest.mark.parametrize("node", ["fog1", "fog2"])
+def test_a_docker_that_starts_from_no_checkpoint(lab, looper, node):
+    """Nothing would bring a container back there that has ended with its checkpoint: that is known beforehand."""
+    version = daemons.version(lab, node)
+    if starts_from_checkpoints(version):
+        pytest.skip(f"NOT TESTED: Docker {version} starts containers from checkpoints")
+    why = f"Docker {version} cannot start a container from a checkpoint by itself"
+    with without_runtime(lab, node):
+        message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
+        if node == "fog1":
+            made = lab.module("fog1", "container_checkpoint", container="looper100", name="c1")
+            one_sentence(made["msg"], why, "nothing was changed")
+    one_sentence(message, why)
+    assert lab.running_on("looper100") == ["fog1"]
 
 
 @pytest.mark.parametrize("node", [pytest.param("fog1", marks=pytest.mark.slow), "fog2"])

@@ -1,13 +1,17 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker's settings on fog servers, changed for a while."""
+"""Docker on fog servers: what its version can do, and its settings, changed for a while."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import starts_from_checkpoints
 
 from .lab import Lab, wait_for
 
@@ -27,6 +31,18 @@ def other_settings(lab: Lab, node: str, restart: bool = False, **wanted) -> Iter
 
 def _write(lab: Lab, node: str, text: str, restart: bool) -> None:
     lab.sh(node, f"cat >{SETTINGS} <<'END'\n{text}\nEND\nsystemctl {'restart' if restart else 'reload'} docker")
+
+
+def version(lab: Lab, node: str) -> str:
+    """The version of Docker on this node."""
+    return lab.docker(node, "version", "--format", "{{.Server.Version}}")
+
+
+def require_own_checkpoints(lab: Lab, *nodes: str) -> None:
+    """Skips a test that has Docker by itself start a container from a checkpoint on one of these nodes."""
+    for node in nodes:
+        if not starts_from_checkpoints(version(lab, node)):
+            pytest.skip(f"NOT TESTED: Docker {version(lab, node)} cannot start a container from a checkpoint by itself")
 
 
 @contextlib.contextmanager

@@ -93,7 +93,9 @@ def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
 @pytest.fixture(params=["runtime", "docker"])
 def way(lab, request) -> Iterator[str]:
     """The way in which cold mode freezes and restores: through our OCI runtime, or through Docker without it."""
-    with daemons.without_runtime(lab, *(lab.servers() if request.param == "docker" else [])):
+    without = lab.servers() if request.param == "docker" else []
+    daemons.require_own_checkpoints(lab, *without)
+    with daemons.without_runtime(lab, *without):
         yield request.param
 
 

@@ -148,7 +148,6 @@ class Lab:
         everything = [f"{NAME}-{node}" for node in fresh]
         subprocess.run(["docker", "rm", "-f", *everything], capture_output=True, check=False)
         subprocess.run(["docker", "volume", "rm", "-f", *everything], capture_output=True, check=False)
-        others = {name: variables["lab_suite"] for name, variables in self.hostvars.items()}
         with alone():
             self.playbook(
                 "lab.yml",
@@ -157,10 +156,16 @@ class Lab:
                 lab_fog_servers=self.count("fog"),
                 lab_clients=self.count("client"),
                 lab_bare_servers=max(count, self.count("bare")),
-                lab_suites={**others, **dict.fromkeys(fresh, suite)},
+                lab_suites={**self._made_of("lab_suite"), **dict.fromkeys(fresh, suite)},
+                lab_docker_suites={**self._made_of("lab_docker_suite"), **dict.fromkeys(fresh, "")},
+                lab_image_stores={**self._made_of("lab_image_store"), **dict.fromkeys(fresh, "")},
             )
         self.read_inventory()
         return fresh
+
+    def _made_of(self, what: str) -> dict[str, str]:
+        """What C(lab.yml) noted of each node: nodes that are to stay have to be wanted as they are."""
+        return {name: variables[what] for name, variables in self.hostvars.items()}
 
     def exec_command(self, node: str) -> list[str]:
         """The words before a command that is to run on a node."""

@@ -10,7 +10,7 @@ rm -rf /etc/lab-snapshot
 cd /run/lab-snapshot
 mv ssh_host_* /etc/ssh/
 mv machine-id /etc/
-mv containerd /var/lib/
+[ ! -e containerd ] || mv containerd /var/lib/
 if [ -e key.json ]; then
     mv key.json /etc/docker/
 fi

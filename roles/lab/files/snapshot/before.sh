@@ -9,7 +9,9 @@ set -eu
 
 systemctl stop docker.socket docker.service containerd.service 2>/dev/null || true
 mkdir -m 700 /run/lab-snapshot
-mv /etc/ssh/ssh_host_* /etc/machine-id /var/lib/containerd /run/lab-snapshot/
+mv /etc/ssh/ssh_host_* /etc/machine-id /run/lab-snapshot/
+# On the volume, it is no part of the root file system.
+mountpoint --quiet /var/lib/containerd || mv /var/lib/containerd /run/lab-snapshot/
 : >/etc/machine-id
 # The Docker of Debian 12 has its identity there, others in /var/lib/docker, which is a volume.
 if [ -e /etc/docker/key.json ]; then
