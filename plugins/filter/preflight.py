@@ -81,7 +81,7 @@ import re
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
-from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS
+from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS, by_containerd
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
@@ -461,7 +461,21 @@ def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> lis
             f"storage drivers {drivers[0]} and {drivers[1]}",
             f"use one of {', '.join(DRIVERS)} there",
         ),
+        _image(source, destination),
     ]
+
+
+def _image(source: dict, destination: dict) -> dict:
+    """An image is known by its ID: the digest of its manifest in containerd's store, else that of its configuration."""
+    here, there = (by_containerd(server["docker"]["storage_driver"]) for server in (source, destination))
+    which = "source" if here else "destination"
+    problem = f"its image has another ID at the destination, since only the {which} keeps images in containerd's store"
+    return _check(
+        "image",
+        problem if here != there else "",
+        "its image is the same in the destination's store",
+        'have both keep them there, or none: "features": {"containerd-snapshotter": true or false} in daemon.json',
+    )
 
 
 _WAYS = {

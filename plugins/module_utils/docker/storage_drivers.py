@@ -35,6 +35,11 @@ GRAPH_DRIVERS = ("overlay2", "overlay", "fuse-overlayfs", "aufs", "btrfs", "zfs"
 _ODD = re.compile("\ufffd+")
 
 
+def by_containerd(driver: str) -> bool:
+    """Whether Docker with this storage driver keeps images in containerd's store: there, they have other IDs."""
+    return driver not in GRAPH_DRIVERS
+
+
 class Storage(NamedTuple):
     """The folder of one container."""
 

@@ -284,7 +284,7 @@ def _images(server: Server) -> dict[str, Any]:
 def _layers(server: Server) -> dict[str, Any]:
     from ansible_collections.fog.migration.plugins.module_utils.docker import images, storage_drivers
 
-    if server.daemon["storage_driver"] not in storage_drivers.GRAPH_DRIVERS:
+    if storage_drivers.by_containerd(server.daemon["storage_driver"]):
         return {"layers": []}
     found = (server.client.find_image(one["Id"]) or {} for one in server.images)
     stacks = ((image.get("RootFS") or {}).get("Layers") or [] for image in found)
