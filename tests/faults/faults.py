@@ -247,11 +247,20 @@ def _moment(dice: random.Random, kind: str, mode: str) -> tuple[str, float]:
     return moment, dice.uniform(0, 7) if moment == "any" else dice.choice([0.0, dice.uniform(0, 1.2)])
 
 
-def strike(scene: Scene, plan: Plan, lines) -> None:
-    """Waits for the moment, by what the playbook writes, and does the fault."""
+def lost_server(plan: Plan, source: str, destination: str) -> str | None:
+    """The server that a fault takes away, with all that runs on it, if it does."""
+    return {None: None, "source": source, "destination": destination}[FAULTS[plan.kind].loses]
+
+
+def strike(scene: Scene, plan: Plan, lines, before: Callable[[], object]) -> None:
+    """Waits for the moment, by what the playbook writes, and does the fault.
+
+    :param before: is called right before it.
+    """
     task = MOMENTS["cold" if plan.mode == "cold" else "live"].get(plan.moment)
     for line in lines:
         if task is None or (line.startswith("TASK [") and line.rstrip().rstrip("*").rstrip().endswith(f": {task}]")):
             break
     time.sleep(plan.delay)
+    before()
     FAULTS[plan.kind].do(scene)

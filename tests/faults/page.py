@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page about the faults that were tried: C(docs/reliability.md)."""
+"""The pages about the faults that were tried: C(docs/reliability.md), and one about real programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+# What moves unless something else is said; results that name no program are of it.
+COUNTER = "counter"
 _HEAD = """# What happens when it breaks
 
 A migration may be interrupted at any instant, by anything. This page is made by `make fault-test`, which migrates a
@@ -34,6 +36,31 @@ destination's program or CRIU dies there meanwhile, the container goes on at the
 at the destination since then is lost. That counts as lost below.
 
 """
+_HEAD_OF_PROGRAMS = """# What the clients of real programs notice when it breaks
+
+As in [reliability.md](reliability.md), something is killed, filled or cut in the midst of each migration, then what was
+lost comes back, and `ansible-playbook recover.yml` runs once. Here, a real program moves, which clients use from
+another machine without a rest (`tests/programs`). Its address moves with it, so these have to be true wherever it runs
+in the end:
+
+- exactly one copy of the container runs, with its restart policy, and nothing of the migration is left on either server
+  or in the container;
+- no client has lost its connection, or has heard anything wrong: redis has counted each question of each client, once;
+  the answers and long downloads of nginx are what its files are; no transaction of PostgreSQL's `pgbench` has failed,
+  as many are in its tables as were done for its clients, and the sums of these are equal;
+- a container that runs on a server which is lost dies with it, as it would without any migration, and its connections
+  with it: these are counted by themselves, and it has to serve others afterwards.
+
+This page is made by `make fault-test ARGS="--program redis,postgresql,nginx --count 100"`, and `python
+tests/faults/page.py` makes one of several files of results.
+
+"""
+# How long a client has waited is told up to these, in seconds.
+_WAITS = (1, 10, 60)
+
+
+def _program(result: dict) -> str:
+    return result.get("program", COUNTER)
 
 
 def _table(results: list[dict], key: str, title: str) -> list[str]:
@@ -47,27 +74,54 @@ def _table(results: list[dict], key: str, title: str) -> list[str]:
     return [*rows, ""]
 
 
+def _waits(results: list[dict]) -> list[str]:
+    """How long clients have waited, at most, in the faults after which they went on."""
+    pauses = [result["pause"] for result in results if result.get("pause") is not None]
+    if not pauses:
+        return []
+    counts = ", ".join(f"at most {limit} s in {sum(pause <= limit for pause in pauses)}" for limit in _WAITS)
+    return [f"How long clients have waited in {len(pauses)} of them: {counts}, and {max(pauses):.1f} s once.", ""]
+
+
 def text(results: list[dict]) -> str:
-    """The page."""
+    """The page about results of one kind: of counters, or of programs."""
+    are_programs = any(_program(result) != COUNTER for result in results)
     lost = [result for result in results if result["problems"]]
     seeds = ", ".join(sorted({str(result["seed"]) for result in results}))
-    lines = [f"**{len(results)} faults (seed {seeds}), lost: {len(lost)}.**", ""]
+    lines = [f"**{len(results)} faults (seed {seeds}), lost: {len(lost)}.**", "", *_waits(results)]
+    if are_programs:
+        lines += _table(results, "program", "program")
+    if all("docker" in result for result in results):
+        lines += _table(results, "docker", "Docker, from the source to the destination")
     lines += _table(results, "kind", "what was done")
     lines += _table(results, "moment", "when (`any`: at a random instant)")
     lines += _table(results, "mode", "mode")
-    lines += _table(results, "together", "containers that moved together")
+    if not are_programs:
+        lines += _table(results, "together", "containers that moved together")
     if lost:
         lines += ["What was lost:", ""]
-        lines += [
-            f"- {one['kind']}, {one['mode']}, {one['moment']} + {one['delay']} s: {'; '.join(one['problems'])}"
-            for one in lost
-        ]
-    return _HEAD + "\n".join(lines).rstrip() + "\n"
+        lines += [f"- {_what(one)}: {'; '.join(one['problems'])}" for one in lost]
+    head = _HEAD_OF_PROGRAMS if are_programs else _HEAD
+    return head + "\n".join(lines).rstrip() + "\n"
+
+
+def _what(result: dict) -> str:
+    of = [] if _program(result) == COUNTER else [_program(result)]
+    return ", ".join([*of, result["kind"], result["mode"], f"{result['moment']} + {result['delay']} s"])
+
+
+def pages(results: list[dict]) -> dict[str, str]:
+    """The pages of which there are results, by their names."""
+    counters = [result for result in results if _program(result) == COUNTER]
+    others = [result for result in results if _program(result) != COUNTER]
+    kinds = {"reliability.md": counters, "reliability-programs.md": others}
+    return {name: text(some) for name, some in kinds.items() if some}
 
 
 def write(results: list[dict]) -> None:
-    """Writes it."""
-    PAGE.write_text(text(results), encoding="utf-8")
+    """Writes them."""
+    for name, page in pages(results).items():
+        (DOCS / name).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

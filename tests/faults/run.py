@@ -5,8 +5,9 @@
 
 Every trial starts a container that a witness listens to, or some that move together, migrates it, does one fault, heals
 what is broken, runs C(recover.yml), and looks: exactly one copy runs, it has said every number once and in order, its
-files hold all numbers that it has said, and nothing of the migration is left. Results go into a file as they come, so
-that a run that was interrupted goes on; C(page.py) makes C(docs/reliability.md) of it.
+files hold all numbers that it has said, and nothing of the migration is left. With C(--program) it is a real program,
+and its clients must not have noticed anything. Results go into a file as they come, so that a run that was interrupted
+goes on; C(page.py) makes pages below C(docs/) of it.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration"), str(HERE.parent / "programs")]
 
-import faults  # noqa: E402 - they lie beside this, and with the integration tests
+import faults  # noqa: E402 - they lie beside this, and with the integration tests and the programs
 import page  # noqa: E402
+import subjects  # noqa: E402
 import witness as witness_module  # noqa: E402
 
-from support import criu_step, programs  # noqa: E402
+from corpus import image  # noqa: E402
+from corpus.programs import PROGRAMS  # noqa: E402
+from support import criu_step, daemons, lan, programs  # noqa: E402
 from support import lab as lab_module  # noqa: E402
-from support.peer import Peers  # noqa: E402
 
-NAME = "counter"
-# The container serves a client as well.
-SERVED = f"{programs.ECHO}\nimport threading\nthreading.Thread(target=echo, daemon=True).start()\n"
-FILES = ("/numbers", "/data/numbers")
+# What can move. The counter is not that of the corpus, which no client asks.
+CHOICES = [page.COUNTER, *(name for name, one in PROGRAMS.items() if one.loads)]
+SOURCE, DESTINATION = "fog1", "fog2"
 # Seconds that a playbook may take, whatever was done to it.
 LONGEST = 420
 CLEAR = f"""
@@ -60,30 +62,27 @@ def gateway() -> str:
 class Trial:
     """One fault."""
 
-    def __init__(
-        self, the_lab: lab_module.Lab, witness: witness_module.Witness, plan: faults.Plan, number: int
-    ) -> None:
-        self.lab, self.witness, self.plan = the_lab, witness, plan
-        self.names = [f"{NAME}{number}" + "b" * place for place in range(plan.together)]
-        self.source, self.destination = "fog1", "fog2"
+    def __init__(self, the_lab: lab_module.Lab, plan: faults.Plan, subject: subjects.Subject) -> None:
+        self.lab, self.plan, self.subject = the_lab, plan, subject
+        self.source, self.destination = SOURCE, DESTINATION
+        self.lost = faults.lost_server(plan, self.source, self.destination)
         self.output: list[str] = []
-        self._died = False
 
     def run(self) -> dict:
         """The result, for the file."""
         began = time.monotonic()
         self._clear()
-        # Large enough now and then for its memory to arrive after it.
-        for name in self.names:
-            self._start(name, 48 if self.plan.delay * 1000 % 4 < 1 else 1)
-        clients = self._connect()
-        faults.prepare(self.lab, self.plan, self.source, self.destination)
-        playbook = self._migrate()
-        faults.heal(self.lab)
-        recovered, recovery = self._recover()
-        problems = recovered + self._look()
-        outcome = "died with its server" if self._died else self._outcome()
-        problems += self._ended(clients, outcome)
+        try:
+            self.subject.start(self.source)
+            faults.prepare(self.lab, self.plan, self.source, self.destination)
+            playbook = self._migrate()
+            faults.heal(self.lab)
+            recovered, recovery = self._recover()
+            problems = recovered + self._look()
+            outcome = "died with its server" if self.subject.died else self._outcome()
+            problems += self.subject.end(outcome)
+        finally:
+            self.subject.close()
         self._clear()
         return {
             **self.plan._asdict(),
@@ -91,6 +90,7 @@ class Trial:
             "playbook": playbook,
             "problems": problems,
             "seconds": round(time.monotonic() - began, 1),
+            **self.subject.facts(),
             "log": [*self.output[-60:], *recovery[-60:]] if problems else [],
         }
 
@@ -98,37 +98,10 @@ class Trial:
         for node in self.lab.servers():
             self.lab.sh(node, CLEAR)
 
-    def _start(self, name: str, size: int) -> None:
-        options = ["--name", name, "--restart", "on-failure", "-v", f"{name}-data:/data"]
-        program = [*programs.COMMAND, SERVED + witness_module.GENERATOR]
-        words = [self.witness.address, str(self.witness.port), name, str(size), *FILES]
-        self.lab.docker(self.source, "run", "-d", *options, programs.IMAGE, *program, *words)
-        lab_module.wait_for(lambda: len(self.witness.heard(name)) > 10, "the first numbers")
-
-    def _connect(self) -> Peers | None:
-        """Clients with a connection to each container, on its server."""
-        if self.plan.kind not in faults.STEPS:
-            return None
-        addresses = [self.lab.inspect(self.source, name)["NetworkSettings"]["IPAddress"] for name in self.names]
-        return Peers(self.lab, self.source, *(f"{address}:7001" for address in addresses))
-
-    @staticmethod
-    def _ended(clients: Peers | None, outcome: str) -> list[str]:
-        """What is wrong with the connections to what has stayed. On Docker's bridge, none can move."""
-        if not clients:
-            return []
-        found = []
-        if outcome == "stayed":
-            try:
-                clients.require_more()
-            except AssertionError as error:
-                found.append(f"a connection does not go on ({error})")
-        lost = [one["problem"] for one in clients.end()["connections"] if one["problem"]]
-        return found + [f"a connection was lost ({problem})" for problem in lost if outcome == "stayed"]
-
     def _migrate(self) -> int:
         """C(migrate.yml) with the fault in it; its exit code."""
-        wish = {"containers": self.names} if self.plan.together > 1 else {"container": self.names[0]}
+        names = self.subject.names
+        wish = {"containers": names} if len(names) > 1 else {"container": names[0]}
         where = {"source": self.source, "destination": self.destination}
         with self.lab.begin(migration_mode=self.plan.mode, **wish, **where) as playbook:
             scene = faults.Scene(self.lab, self.source, self.destination, playbook)
@@ -136,7 +109,7 @@ class Trial:
             overdue.start()
             try:
                 lines = self._lines(playbook)
-                faults.strike(scene, self.plan, lines)
+                faults.strike(scene, self.plan, lines, lambda: self.subject.before_fault(self.lost))
                 if self.plan.kind.startswith("network"):
                     time.sleep(faults.CUT)
                     faults.heal(self.lab)
@@ -164,14 +137,15 @@ class Trial:
         return ([] if done.returncode == 0 else [f"recover.yml ended with {done.returncode}"]), lines
 
     def _outcome(self) -> str:
-        where = [self.lab.running_on(name) for name in self.names]
+        where = [self.lab.running_on(name) for name in self.subject.names]
         known = {"moved": [self.destination], "stayed": [self.source]}
         return next((what for what, node in known.items() if where == [node] * len(where)), f"on {where}")
 
     def _look(self) -> list[str]:
         """What is wrong now."""
-        found = [f"{name} {what}" for name in self.names for what in self._look_at(name)]
-        if not self._died and len({str(self.lab.running_on(name)) for name in self.names}) > 1:
+        names = self.subject.names
+        found = [f"{name} {what}" for name in names for what in self._look_at(name)]
+        if not self.subject.died and len({str(self.lab.running_on(name)) for name in names}) > 1:
             found.append(f"they are {self._outcome()}")
         return found + self._traces()
 
@@ -180,24 +154,9 @@ class Trial:
         where = self.lab.running_on(name)
         if len(where) != 1:
             return [f"runs on {where or 'no server'}"]
-        seen = len(self.witness.heard(name))
-        try:
-            lab_module.wait_for(lambda: len(self.witness.heard(name)) > seen + 10, "more numbers", 20)
-        except AssertionError:
-            return [f"runs on {where[0]} and says nothing"]
-        self.lab.docker(where[0], "pause", name)
-        time.sleep(0.2)
-        words, written = self.witness.heard(name), [self.lab.numbers(where[0], name, path) for path in FILES]
-        lost = faults.FAULTS[self.plan.kind].loses
-        address = self.lab.hostvars[getattr(self, lost)]["ansible_host"] if lost else None
-        words, written, died = witness_module.without_lost_server(words, written, address)
-        self._died = self._died or died
-        found = witness_module.complaints(words, written)
-        found += [f"has other memory: {word}" for word in self.witness.damaged]
-        self.witness.damaged.clear()
-        self.lab.docker(where[0], "unpause", name)
+        found = self.subject.look_at(name, where[0], self.lost)
         policy = self.lab.inspect(where[0], name)["HostConfig"]["RestartPolicy"]["Name"]
-        if policy != "on-failure":
+        if policy != subjects.RESTART:
             found.append(f"has the restart policy {policy}")
         left = self.lab.module(where[0], "container_repair", check_mode=True, container=name)
         return found + (
@@ -221,44 +180,91 @@ class Trial:
         return left() + [f"left at {one}: {line}" for one, line in copies]
 
 
-def main() -> int:
-    """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def some_of(text: str) -> list[str]:
+    """Names of what can move, in the order in which they take turns."""
+    names = text.split(",")
+    if unknown := set(names) - set(CHOICES):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+    return names
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=200)
+    known = ", ".join(CHOICES)
+    parser.add_argument(
+        "--program", type=some_of, default=[page.COUNTER], help=f"what moves, or several that take turns: {known}"
+    )
     parser.add_argument("--results", type=Path, help="file for the results, .cache/faults-SEED.json by default")
     wanted = parser.parse_args()
     if not criu_step.compiler():
         parser.error("this machine has no C compiler, which some faults need")
-    place = wanted.results or HERE.parents[1] / ".cache" / f"faults-{wanted.seed}.json"
-    place.parent.mkdir(exist_ok=True)
-    results = json.loads(place.read_text()) if place.exists() else []
+    if not wanted.results:
+        name = "-".join(["faults", str(wanted.seed), *(one for one in wanted.program if one != page.COUNTER)])
+        wanted.results = HERE.parents[1] / ".cache" / f"{name}.json"
+    return wanted
+
+
+def main() -> int:
+    """See the module."""
+    wanted = arguments()
+    wanted.results.parent.mkdir(exist_ok=True)
+    results = json.loads(wanted.results.read_text()) if wanted.results.exists() else []
     the_lab = lab_module.Lab()
-    prepare(the_lab)
-    witness = witness_module.Witness(gateway())
-    plans = faults.plans(wanted.seed, wanted.count)
-    for number, plan in itertools.islice(enumerate(plans), len(results), None):
-        result = {"seed": wanted.seed, "number": number, **Trial(the_lab, witness, plan, number).run()}
-        results.append(result)
-        place.write_text(json.dumps(results, indent=1) + "\n")
-        told = "; ".join(result["problems"]) or "nothing lost"
-        print(
-            f"{number + 1}/{wanted.count} {plan.kind} ({plan.together}, {plan.mode}, {plan.moment} + {plan.delay}): "
-            f"{result['outcome']}, {told} ({result['seconds']} s)",
-            flush=True,
-        )
+    docker = " to ".join(daemons.version(the_lab, node) for node in (SOURCE, DESTINATION))
+    with contextlib.ExitStack() as stack:
+        prepare(the_lab, wanted.program, stack)
+        witness = witness_module.Witness(gateway())
+        tries = zip(faults.plans(wanted.seed, wanted.count), itertools.cycle(wanted.program), strict=False)
+        for number, (plan, program) in itertools.islice(enumerate(tries), len(results), None):
+            if program == page.COUNTER:
+                subject: subjects.Subject = subjects.Counters(the_lab, witness, plan, number)
+            else:
+                plan = plan._replace(together=1)
+                subject = subjects.Served(the_lab, PROGRAMS[program])
+            known = {"seed": wanted.seed, "number": number, "program": program, "docker": docker}
+            results.append({**known, **Trial(the_lab, plan, subject).run()})
+            wanted.results.write_text(json.dumps(results, indent=1) + "\n")
+            print(told(results[-1], wanted.count), flush=True)
     page.write(results)
     return 1 if any(result["problems"] for result in results) else 0
 
 
-def prepare(the_lab: lab_module.Lab) -> None:
-    """The image is on both servers, so that each trial is short."""
+def told(result: dict, count: int) -> str:
+    """A result, as a line."""
+    what = f"{result['kind']} ({result['program']}, {result['together']}, {result['mode']}"
+    lost = "; ".join(result["problems"]) or "nothing lost"
+    when = f"{result['moment']} + {result['delay']})"
+    return f"{result['number'] + 1}/{count} {what}, {when}: {result['outcome']}, {lost} ({result['seconds']} s)"
+
+
+def prepare(the_lab: lab_module.Lab, wanted: list[str], stack: contextlib.ExitStack) -> None:
+    """What moves has its image on both servers, so that each trial is short, and its network.
+
+    :param stack: takes the network away.
+    """
+    if page.COUNTER in wanted:
+        give_counters(the_lab)
+    if set(wanted) - {page.COUNTER}:
+        if not lan.is_possible(the_lab) or not the_lab.reads_limits(SOURCE):
+            raise SystemExit(
+                "this machine has no macvlan, or CRIU may not read the limits of other users' processes on it"
+            )
+        image.give(the_lab)
+        stack.enter_context(lan.network(the_lab))
+
+
+def give_counters(the_lab: lab_module.Lab) -> None:
+    """The image of the counters is on both servers."""
     programs.make_image(the_lab)
-    save = [*the_lab.exec_command("fog1"), "docker", "save", programs.IMAGE]
+    save = [*the_lab.exec_command(SOURCE), "docker", "save", programs.IMAGE]
     identity = {node: the_lab.docker(node, "images", "-q", "--no-trunc", programs.IMAGE) for node in the_lab.servers()}
     if len(set(identity.values())) > 1:
-        image = subprocess.run(save, capture_output=True, check=True).stdout
-        subprocess.run([*the_lab.exec_command("fog2"), "docker", "load"], input=image, capture_output=True, check=True)
+        saved = subprocess.run(save, capture_output=True, check=True).stdout
+        load = [*the_lab.exec_command(DESTINATION), "docker", "load"]
+        subprocess.run(load, input=saved, capture_output=True, check=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import faults
 import pytest
 import run
+import subjects
 import witness as witness_module
 from faults import Plan
 
@@ -41,10 +42,10 @@ PLANS = [
 def test_nothing_is_lost(lab, plan):
     if plan.kind in faults.STEPS and not criu_step.compiler():
         pytest.skip("NOT TESTED: this machine has no C compiler")
-    run.prepare(lab)
+    run.give_counters(lab)
     witness = witness_module.Witness(run.gateway())
     try:
-        result = run.Trial(lab, witness, plan, 0).run()
+        result = run.Trial(lab, plan, subjects.Counters(lab, witness, plan, 0)).run()
     finally:
         witness.close()
     assert result["problems"] == [], "\n".join(result["log"])

@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ import time
 # Where the root file system of the programs' image is, which has the clients that come with the programs.
 TOOLS = "/var/lib/docker/programs"
 # Seconds between an answer and the next question, and those that an answer may take.
-REST, PATIENCE = 0.005, 60
+REST, PATIENCE = 0.005, float(os.environ.get("PATIENCE", "60"))
 # Bytes that a long download takes at once.
 BLOCK = 16384
 # What is published last.
@@ -185,7 +186,7 @@ def main() -> None:
     for thread in threads:
         thread.join(PATIENCE)
         if thread.is_alive():
-            say(thread.name, f"! it has heard nothing for {PATIENCE} s")
+            say(thread.name, f"! it has heard nothing for {PATIENCE:g} s")
 
 
 if __name__ == "__main__":

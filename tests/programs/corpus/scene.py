@@ -63,34 +63,53 @@ class Listener:
         self.thread.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout:
+        # One that was cut off by the end says nothing.
+        for line in filter(lambda line: line.endswith("\n"), self.process.stdout):
             self.lines.append(line)
             _when, who, what = line.split(" ", 2)
             self.heard[who] += 1
             self.has_given_up |= what.startswith(verdicts.GIVEN_UP)
 
-    def require_more(self) -> None:
+    def require_more(self, seconds: float = 60) -> None:
         """Returns when each that was heard so far has been heard some more, or one of them has given up."""
         before = Counter(self.heard)
-        wait_for(lambda: self.has_given_up or self._has_more(before), f"more than {dict(before)}")
+        wait_for(lambda: self.has_given_up or self._has_more(before), f"more than {dict(before)}", seconds)
 
     def _has_more(self, before: Counter[str]) -> bool:
         return bool(self.heard) and all(self.heard[who] >= before[who] + ENOUGH for who in before or self.heard)
 
-    def end(self) -> verdicts.Heard:
-        """All that was heard, to the end."""
+    def end(self, seconds: float | None = None) -> verdicts.Heard:
+        """All that was heard, to the end.
+
+        :param seconds: that the end may take; those that wait for an answer by then have given up, too.
+        """
         self.process.stdin.close()
-        self.thread.join()
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            self.kill()
+            why = "not all clients have come to an end"
+            self.lines.append(f"{time.time()} {verdicts.NOBODY} {verdicts.GIVEN_UP} {why}\n")
         self.process.wait()
         return verdicts.heard(self.lines)
 
+    def kill(self) -> None:
+        """Hears nothing any more."""
+        self.process.kill()
+        self.thread.join()
+
 
 class Scene:
-    """One program on fog1, with its clients."""
+    """One program on fog1, with its clients.
 
-    def __init__(self, lab: Lab, program: Program) -> None:
+    :param options: more options of "docker run".
+    :param patience: seconds that an answer may take.
+    """
+
+    def __init__(self, lab: Lab, program: Program, options: str = "", patience: float = client.PATIENCE) -> None:
         self.lab = lab
         self.program = program
+        self._options = [*program.options.split(), *options.split()]
+        self._patience = patience
         self.where = "fog1"
         self.listener: Listener | None = None
         self.sessions: list[verdicts.Heard] = []
@@ -98,7 +117,7 @@ class Scene:
 
     def start(self) -> None:
         """Starts the program, and its clients when it serves."""
-        words = ["run", "-d", "--name", NAME, "--network", lan.NAME, *self.program.options.split(), image.name()]
+        words = ["run", "-d", "--name", NAME, "--network", lan.NAME, *self._options, image.name()]
         self.lab.docker(self.where, *words, "bash", "-c", self.program.command)
         try:
             wait_for(self._is_ready, f"an answer of {self.program.name}")
@@ -119,7 +138,8 @@ class Scene:
             networks = self.lab.inspect(self.where, NAME)["NetworkSettings"]["Networks"]
             loads = [{"address": networks[lan.NAME]["IPAddress"], **load} for load in self.program.loads]
             source = Path(client.__file__).read_text(encoding="utf-8")
-            words = [*self.lab.exec_command("client"), "python3", "-c", source, json.dumps(loads)]
+            patience = ["env", f"PATIENCE={self._patience}"]
+            words = [*self.lab.exec_command("client"), *patience, "python3", "-c", source, json.dumps(loads)]
         else:
             words = [*self.lab.exec_command(self.where), "docker", "logs", "--follow", NAME]
         self.listener = Listener(words)
@@ -143,17 +163,35 @@ class Scene:
         self.moves.append(move)
         return move
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, seconds: float | None = None) -> None:
         """Ends the clients; what they have heard is kept."""
         if self.listener:
             listener, self.listener = self.listener, None
-            self.sessions.append(listener.end())
+            self.sessions.append(listener.end(seconds))
 
-    def end(self) -> Outcome:
-        """Ends the clients, and judges."""
+    def begin_anew(self) -> None:
+        """Other clients, who know nothing of what was before.
+
+        :raises AssertionError: when they are not served.
+        """
+        self.close()
+        self.sessions.clear()
+        self._listen()
+
+    def close(self) -> None:
+        """The clients hear nothing any more, and what they have heard counts no more."""
+        if self.listener:
+            self.listener.kill()
+            self.listener = None
+
+    def end(self, seconds: float | None = None) -> Outcome:
+        """Ends the clients, and judges.
+
+        :param seconds: that their end may take.
+        """
         if not self.program.loads:
             self.lab.docker(self.where, "stop", "-t", "0", NAME)
-        self._hang_up()
+        self._hang_up(seconds)
         return outcome(self.program, self.sessions, self.moves, self._found())
 
     def _found(self) -> str:
@@ -176,8 +214,7 @@ def scene(lab: Lab, program: Program) -> Iterator[Scene]:
         one.start()
         yield one
     finally:
-        if one.listener:
-            one.listener.process.kill()
+        one.close()
         clear(lab)
 
 
