@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import types
 
@@ -43,6 +44,12 @@ def test_the_command_line(monkeypatch, words, programs, file):
     monkeypatch.setattr(run.criu_step, "compiler", lambda: "cc")
     wanted = run.arguments()
     assert wanted.program == programs and wanted.results.name == file
+
+
+def test_it_is_a_program():
+    """What it imports is found without pytest."""
+    done = subprocess.run([sys.executable, run.__file__, "--help"], capture_output=True, text=True, check=True)
+    assert "counter, redis, postgresql" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import shlex
 
 import pytest
 
-from support import daemons
+from support import checkpoints, daemons
 from support.lab import wait_for
 from support.sequences import FIBONACCI, NATURALS, PAUSE, PRIMES, counted, end, fibonacci, naturals, primes
 
@@ -61,7 +61,7 @@ def test_cold_mode_without_dockers_experimental_mode(lab):
 @pytest.mark.parametrize("without", [["fog1", "fog2"], ["fog1"], ["fog2"]], ids="-".join)
 def test_cold_mode_where_our_runtime_is_not(lab, without):
     """Through Docker's own checkpoints on these servers, through the runtime on the other one."""
-    daemons.require_own_checkpoints(lab, *without)
+    checkpoints.require_starts(lab, *without)
     with daemons.without_runtime(lab, *without):
         lab.start("fog1", "looper100", NATURALS, "--restart", "always")
         before = lab.follow("fog1", "looper100")

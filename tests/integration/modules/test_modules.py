@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from support import daemons, programs
+from support import checkpoints, daemons, programs
 from support.lab import CHECKPOINTS, wait_for
 from support.sequences import NATURALS, counted, end, naturals
 
@@ -184,7 +184,7 @@ def goes_on_locked(lab, path: str, name: str) -> None:
 
 def test_what_one_way_made_is_restored_by_the_other(lab):
     """A lock on a file is lost by Docker's own restore, unless CRIU's configuration tells of locks."""
-    daemons.require_own_checkpoints(lab, "fog1")
+    checkpoints.require_starts(lab, "fog1")
     programs.start(lab, "fog1", "locked", LOCKED)
     counted(lab, "fog1", "locked", 5)
     wanted = {"container": "locked", "leave_running": True}
@@ -221,7 +221,7 @@ def test_a_dump_that_takes_longer_than_allowed_is_left_at_it(lab):
 
 def test_docker_that_takes_longer_than_allowed_is_left_at_it(lab):
     """Undoing anything while Docker still dumps would lose the container: what Docker writes is kept."""
-    daemons.require_own_checkpoints(lab, "fog1")
+    checkpoints.require_starts(lab, "fog1")
     with daemons.without_runtime(lab, "fog1"):
         too_long_for_docker(lab)
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support import daemons, programs
+from support import checkpoints, daemons, programs
 from support.lab import failure, wait_for
 
 pytestmark = pytest.mark.lab
@@ -98,7 +98,7 @@ def test_the_controller_dies(lab, start, mode, task, node):
 def test_what_has_ended_at_the_source_goes_on_from_its_checkpoint(lab, start, by_docker):
     """As after a start of its server: through our runtime, another container takes its place."""
     without = ["fog1"] if by_docker else []
-    daemons.require_own_checkpoints(lab, *without)
+    checkpoints.require_starts(lab, *without)
     with daemons.without_runtime(lab, *without):
         start(COUNTER, "--restart", "always")
         identity = lab.inspect("fog1", "mover")["Id"]

@@ -15,9 +15,7 @@ import threading
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.docker.version import starts_from_checkpoints
-from support import daemons
-from support.checkpoints import forge_manifest
+from support.checkpoints import forge_manifest, why_not_started
 from support.daemons import not_experimental, without_runtime
 from support.lab import CHECKPOINTS, PLAYBOOKS, environment, failure, wait_for
 from support.sequences import NATURALS, counted, end, naturals
@@ -86,10 +84,9 @@ def test_source_not_experimental(lab):
 @pytest.mark.parametrize("node", ["fog1", "fog2"])
 def test_a_docker_that_starts_from_no_checkpoint(lab, looper, node):
     """Nothing would bring a container back there that has ended with its checkpoint: that is known beforehand."""
-    version = daemons.version(lab, node)
-    if starts_from_checkpoints(version):
-        pytest.skip(f"NOT TESTED: Docker {version} starts containers from checkpoints")
-    why = f"Docker {version} cannot start a container from a checkpoint by itself"
+    why = why_not_started(lab, node)
+    if not why:
+        pytest.skip("NOT TESTED: this Docker starts containers from checkpoints")
     with without_runtime(lab, node):
         message = failure(lab.migrate("looper100", check=False, migration_mode="cold"))
         if node == "fog1":

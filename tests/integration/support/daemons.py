@@ -9,10 +9,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-import pytest
-
-from ansible_collections.fog.migration.plugins.module_utils.docker.version import starts_from_checkpoints
-
 from .lab import Lab, wait_for
 
 SETTINGS = "/etc/docker/daemon.json"
@@ -36,13 +32,6 @@ def _write(lab: Lab, node: str, text: str, restart: bool) -> None:
 def version(lab: Lab, node: str) -> str:
     """The version of Docker on this node."""
     return lab.docker(node, "version", "--format", "{{.Server.Version}}")
-
-
-def require_own_checkpoints(lab: Lab, *nodes: str) -> None:
-    """Skips a test that has Docker by itself start a container from a checkpoint on one of these nodes."""
-    for node in nodes:
-        if not starts_from_checkpoints(version(lab, node)):
-            pytest.skip(f"NOT TESTED: Docker {version(lab, node)} cannot start a container from a checkpoint by itself")
 
 
 @contextlib.contextmanager

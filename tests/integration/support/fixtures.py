@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import criu_step, daemons
+from . import checkpoints, criu_step, daemons
 from . import lab as lab_module
 from . import lan as lan_module
 
@@ -94,7 +94,7 @@ def lab(_lab_is_up) -> Iterator[lab_module.Lab]:
 def way(lab, request) -> Iterator[str]:
     """The way in which cold mode freezes and restores: through our OCI runtime, or through Docker without it."""
     without = lab.servers() if request.param == "docker" else []
-    daemons.require_own_checkpoints(lab, *without)
+    checkpoints.require_starts(lab, *without)
     with daemons.without_runtime(lab, *without):
         yield request.param
 
