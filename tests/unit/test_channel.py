@@ -82,7 +82,7 @@ class Dump(threading.Thread):
 class Network:
     """The container's network at either end: what was done with it, in order."""
 
-    is_silent, has_hook = False, True
+    is_silent, has_hook, connected_later = False, True, False
 
     def __init__(self, done, where):
         self._done, self._where = done, where

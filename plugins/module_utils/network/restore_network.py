@@ -8,7 +8,12 @@ ours comes before that one and waits until the filter is installed, so that ther
 
 Docker's hook is a second dockerd, which does nothing but send one line to the first one, and takes longer to start than
 what is done then. So that line is sent from here, where the hook is known (processSetKeyReexec in moby's
-libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26; from 28 on there is no such hook).
+libnetwork/sandbox_externalkey_unix.go, the same from 20.10 to 26).
+
+From 28 on there is no such hook: Docker connects the network once the OCI runtime has made the container, by the PID of
+its first process, and before it has it started (initializeCreatedTask in moby's daemon/start_linux.go, read at 28.5.2).
+CRIU could not restore a socket with an address that is not there yet. So our hook waits for that as well, and
+C(fog-runc) tells Docker of the process meanwhile.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -56,10 +61,13 @@ class ExternalKey(NamedTuple):
             raise Refused(f"Docker could not connect it to its network ({answer or 'no answer'})")
 
 
+_SET_KEY = "libnetwork-setkey"
+
+
 def external_key_of(hook: dict) -> ExternalKey | None:
     """What a hook of Docker's would send; None if it is another hook."""
     words = hook.get("args") or []
-    if len(words) != 4 or words[0] != "libnetwork-setkey" or not words[1].startswith("-exec-root=/"):
+    if len(words) != 4 or words[0] != _SET_KEY or not words[1].startswith("-exec-root=/"):
         return None
     return ExternalKey(os.path.join(words[1].partition("=")[2], "libnetwork", words[3] + ".sock"), words[2])
 
@@ -87,6 +95,18 @@ def with_hook(config: dict, prepared: str) -> tuple[dict, list[ExternalKey]]:
     return dict(config, hooks=dict(hooks, prestart=[ours, *theirs])), keys
 
 
+def is_connected_later(config: dict) -> bool:
+    """Whether Docker connects the network of a container only when the OCI runtime has made it.
+
+    A terminal is handed over by the runtime before it has made a container, and CRIU restores that after the sockets.
+
+    :param config: the container's OCI configuration, which has a network of its own.
+    """
+    hooks = (config.get("hooks") or {}).get("prestart") or []
+    by_hook = any((hook.get("args") or [""])[0] == _SET_KEY for hook in hooks)
+    return not by_hook and not (config.get("process") or {}).get("terminal")
+
+
 def with_real_sources(config: dict) -> dict:
     """The container's OCI configuration with what its bind mounts are of in place of symbolic links to that.
 
@@ -108,8 +128,9 @@ class RestoreNetwork:
         self._announcer: threading.Thread | None = None
         self._keys: list[ExternalKey] = []
         self._sysctls: dict[str, str] = {}
-        # Whether the restore waits in our hook, before CRIU reads any page, until C(install_filter) was called.
-        self.has_hook = False
+        # Whether the restore waits in our hook, before CRIU reads any page, until C(install_filter) was called; and
+        # until Docker has connected the network, for which it has to be told of the process.
+        self.has_hook = self.connected_later = False
 
     def prepare(self, annotations: dict[str, str] | None = None) -> None:
         """To be called when the runtime is armed: it has not read the container's configuration yet.
@@ -128,6 +149,7 @@ class RestoreNetwork:
             theirs = with_real_sources(json.load(stream))
         config, self._keys = with_hook(theirs, self._prepared)
         self.has_hook = config is not theirs
+        self.connected_later = self.has_hook and is_connected_later(theirs)
         if annotations:
             config["annotations"] = {**(config.get("annotations") or {}), **annotations}
         self._sysctls = (config.get("linux") or {}).get("sysctl") or {}
@@ -136,17 +158,19 @@ class RestoreNetwork:
             json.dump(config, stream)
         os.rename(path + ".new", path)
 
-    def install_filter(self, state: str | bytes) -> None:
-        """Installs the filter, then has Docker connect the network.
+    def install_filter(self, state: str | bytes) -> int:
+        """Installs the filter, then has Docker connect the network where it does so by a hook.
 
         :param state: what the runtime gave to our hook.
+        :returns: the process whose network it is.
         """
-        process = json.loads(state)["pid"]
+        process: int = json.loads(state)["pid"]
         self._network = namespace.network_of(process)
         namespace.inside(self._network, filters.hold_back_resets)
         namespace.inside(self._network, namespace.set_sysctls, self._sysctls)
         for key in self._keys:
             key.set(process)
+        return process
 
     def announce(self) -> None:
         """The sockets are there: removes the filter, and announces the addresses of the container."""

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Docker's start of a container that is to be restored, which waits inside our OCI runtime for the request to do so.
 
-The runtime and this end meet in a folder, by files and two FIFOs: C(order) takes requests to the runtime, C(answer) has
-its answers.
+The runtime and this end meet in a folder, by files and FIFOs: C(order) takes requests to the runtime, C(answer) has its
+answers, and C(connect), where Docker connects the network between two calls of the runtime, takes the process whose it
+is.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -119,6 +120,10 @@ class ArmedStart:
             raise Refused(self.why_ended("Docker did not come to the restore"))
         path = os.path.join(self.folder, "criu.conf")
         self.network.prepare(stopped_restore.configuration(path) if stopped else {})
+        # A fog-runc that does not know these is older than this; then the network comes after the restore.
+        if self.network.connected_later and os.path.exists(os.path.join(self.folder, "connects")):
+            self._fifos["connect"] = Fifo(os.path.join(self.folder, "connect"))
+            os.mkfifo(os.path.join(self.folder, "ended"), 0o600)
 
     def _write(self, name: str, text: str) -> None:
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as stream:
@@ -139,7 +144,12 @@ class ArmedStart:
         """
         answer = self.answer(seconds)
         if answer and answer.startswith("{"):
-            self.network.install_filter(answer)
+            process = self.network.install_filter(answer)
+            if "connect" in self._fifos:
+                self._fifos["connect"].send_line(str(process))
+                answer = self.answer(seconds)
+                if answer != "connected":
+                    return answer
             self._fifos["order"].send_line("guarded")
             answer = self.answer(seconds)
         return answer

@@ -15,6 +15,12 @@
 #              which is read when the order has come
 #   options    options of "runc restore", one word on a line; read when the order has come
 #   restored   made here when the container runs, for "start"
+#   connects   made here before "armed": this program knows the next three
+#   connect    a FIFO, there where Docker connects the network between "create" and "start", as it does from 28 on; one line is read from it, the
+#              process with the network that is to be connected, so that "create" can end while the restore waits. "start" then writes "connected" to
+#              answer, and ends with the restore
+#   ended      a FIFO, for "start", which waits there for the end of the restore
+#   code       made here: how the restore has ended
 set -u
 PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export PATH
@@ -43,17 +49,54 @@ for word; do
     case $word in create | start) verb=$word && break ;; esac
 done
 
-# The rest of a migration's files is written to the root file system meanwhile, which another mount namespace may not show.
-tell_bundle() {
+# The value of the option that is named first.
+value_of() {
+    wanted=$1
     while [ $# -gt 1 ]; do
-        [ "$1" != --bundle ] || printf '%s\n' "/proc/$$/root" "$2" >"$prepared/bundle"
         shift
+        if [ "$1" = "$wanted" ]; then
+            printf '%s\n' "${2:-}"
+            return
+        fi
     done
+}
+
+tell_end() {
+    if [ "$1" -eq 0 ]; then
+        : >"$prepared/restored"
+        echo running 1<>"$prepared/answer"
+    else
+        echo "failed $1" 1<>"$prepared/answer"
+    fi
+}
+
+# Restores while "create" has ended already. Standard input is given on, since it is the container's.
+restore_beside() {
+    exec 5<>"$prepared/connect" 6<&0
+    {
+        "$runc" "$@" <&6 5>&- 6>&-
+        code=$?
+        tell_end "$code"
+        echo "$code" >"$prepared/code.new" && mv "$prepared/code.new" "$prepared/code"
+        echo "$code" 1<>"$prepared/ended"
+        # There is no process to wait for any more.
+        echo 1<>"$prepared/connect"
+    } &
+    process=$(head -n 1 <&5)
+    if [ -z "$process" ]; then
+        wait "$!"
+        exit "$(cat "$prepared/code")"
+    fi
+    file=$(value_of --pid-file "$@")
+    printf '%s' "$process" >"$file.new" && mv "$file.new" "$file"
+    exit "$?"
 }
 
 case $verb in
 create)
-    tell_bundle "$@"
+    # The rest of a migration's files is written to the root file system meanwhile, which another mount namespace may not show.
+    printf '%s\n' "/proc/$$/root" "$(value_of --bundle "$@")" >"$prepared/bundle"
+    : >"$prepared/connects"
     # Before it is told that this is armed: from then on it may be given up at once, which is the end of the FIFO for its readers.
     # Opened for writing as well for a moment, so that it never waits for a writer.
     exec 4<>"$prepared/order"
@@ -80,17 +123,22 @@ create)
     # A process is restored with as many open files as it had, which CRIU can exceed its own limit for only with CAP_SYS_RESOURCE.
     # shellcheck disable=SC3045 # POSIX has no limit for open files; dash, bash and BusyBox have.
     ulimit -S -n "$(ulimit -H -n)" || true
+    [ ! -p "$prepared/connect" ] || restore_beside "$@"
     "$runc" "$@"
     code=$?
-    if [ $code -eq 0 ]; then
-        : >"$prepared/restored"
-        echo running 1<>"$prepared/answer"
-    else
-        echo "failed $code" 1<>"$prepared/answer"
-    fi
-    exit $code
+    tell_end "$code"
+    exit "$code"
     ;;
 start)
+    if [ -p "$prepared/ended" ]; then
+        # Opened for writing as well, so that nothing is lost that is written before it is read.
+        exec 5<>"$prepared/ended"
+        echo connected 1<>"$prepared/answer"
+        [ -e "$prepared/code" ] || head -n 1 <&5 >/dev/null
+        exec 5>&-
+        code=$(cat "$prepared/code")
+        [ "$code" -eq 0 ] || exit "$code"
+    fi
     [ -e "$prepared/restored" ] || exec "$runc" "$@"
     # From now on it is a container as any other.
     rm -rf "$prepared"
