@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -41,6 +43,7 @@ HEAP = 0x55D0_0000_0000
 PID = 27
 NAME = f"pagemap-{PID}.img"
 LIMIT = 20
+LIMITS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 # Frames
@@ -61,6 +64,23 @@ def test_frames_go_on_over_another_channel():
         frames.read()
     for descriptor in (old_out, new_in, new_out, back_in, back_out, nothing):
         os.close(descriptor)
+
+
+def test_frames_whose_number_is_large():
+    """Each pagemap of the store is an open file, and limits were raised for that."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2048, LIMITS[0]), LIMITS[1]))
+    (reader, out), (back, answers) = os.pipe(), os.pipe()
+    large = fcntl.fcntl(reader, fcntl.F_DUPFD, 1500)
+    frames, other = Frames(large, answers, 0.3), Frames(back, out, LIMIT)
+    assert not frames.readable()
+    with pytest.raises(Interrupted, match=r"^the other end has sent nothing for 0\.3 seconds$"):
+        frames.read()
+    other.write_json(framing.HELLO, framing.greeting("source"))
+    assert frames.readable()
+    framing.check_greeting(frames.expect_object(framing.HELLO), "source")
+    for descriptor in (reader, out, back, answers, large):
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, LIMITS)
 
 
 # The destination

@@ -13,7 +13,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import threading
 import time
@@ -23,6 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import engine
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
 from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
 RUNTIME = "/run/fog-migration/runtime"
 # Seconds for Docker to come to our OCI runtime, to own what was restored, to end its start, and to remove a container.
@@ -53,7 +53,7 @@ class Fifo:
         """The next line, or None when none came in time."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._rest:
-            if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not is_readable(self.fd, deadline - time.monotonic()):
                 return None
             self._rest += os.read(self.fd, 4096)
         line, _newline, self._rest = self._rest.partition(b"\n")

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import shutil
 from typing import Union
 
@@ -22,6 +23,16 @@ from ansible_collections.fog.migration.plugins.module_utils.system.procfs import
 CHUNK = 256 * 1024
 # What holds bytes.
 Data = Union[bytes, bytearray, memoryview]
+
+
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read, or nothing will come any more; waits for that at the most so long.
+
+    C(select.select) knows no number from 1024 on, and each process of a container may take one of a program of ours.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0, seconds) * 1000))
 
 
 def free_bytes(path: str) -> int:

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import select
 import struct
 import threading
 import time
@@ -21,7 +20,7 @@ import zlib
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data
+from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data, is_readable
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -138,7 +137,7 @@ class Frames:
             self._write(HELLO, _packed(hello))
 
     def readable(self) -> bool:
-        return bool(select.select([self.fd_in], [], [], 0)[0])
+        return is_readable(self.fd_in, 0)
 
     def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
@@ -160,7 +159,7 @@ class Frames:
         if not self.idle_limit:
             return
         deadline = time.monotonic() + self.idle_limit
-        while not select.select([self.fd_in], [], [], min(_LOOK_EVERY, self.idle_limit))[0]:
+        while not is_readable(self.fd_in, min(_LOOK_EVERY, self.idle_limit)):
             if self._replaced:
                 raise Interrupted("the other end has opened the channel anew")
             if time.monotonic() >= deadline:
