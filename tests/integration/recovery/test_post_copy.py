@@ -26,7 +26,7 @@ SECONDS = 30
 @pytest.fixture
 def slow_link(lab):
     """The way from fog1 is so slow that the memory needs seconds."""
-    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 200mbit burst 256kb latency 400ms")
+    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 400mbit burst 256kb latency 400ms")
     yield
     lab.sh("fog1", "tc qdisc del dev eth0 root; " + HEAL, check=False)
 
@@ -43,9 +43,9 @@ def lose(lab, what):
 
 
 LOST = [
-    ("sender", 1, "postcopy"),
+    pytest.param("sender", 1, "postcopy", marks=pytest.mark.slow),
     ("sender", 2, "postcopy"),
-    ("sender", 1, "hybrid"),
+    pytest.param("sender", 1, "hybrid", marks=pytest.mark.slow),
     ("connection", 1, "postcopy"),
     pytest.param("network", 1, "postcopy", marks=pytest.mark.slow),
 ]
