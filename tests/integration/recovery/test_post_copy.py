@@ -15,6 +15,7 @@ from support.lab import wait_for
 pytestmark = pytest.mark.lab
 
 SENDER = "cut -d' ' -f1 /run/fog-migration/transfer-*-source-*/pid | xargs kill -KILL"
+DESTINATION = "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -TERM"
 # The connection that all channels of a run share. The brackets keep pkill from meeting the shell that runs it.
 CONNECTION = "pkill -KILL -f 'ssh -[M] -N -S /run/fog-migration/agent-'"
 CUT = "iptables -I {chain} -p tcp --{side}port 22 -j DROP -m comment --comment fault"
@@ -72,6 +73,26 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
         passes = [*followed[name].lines(), *filter(None, lab.lines("fog2", name))]
         assert passes == [f"{number} 0" for number in range(len(passes))]
         lab.docker("fog2", "rm", "-f", name)
+    lab.require_no_traces()
+
+
+@pytest.mark.slow
+def test_a_destination_that_is_told_to_end_has_the_container_no_more(lab, slow_link):
+    """It is removed there before its pages are gone, so it never sees zeros in their place."""
+    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
+        wait_for(lambda: on_their_way(lab) == 1, "the memory to be on its way", 120)
+        followed = lab.follow("fog2", "mover")
+        lab.sh("fog2", DESTINATION)
+        said = playbook.stdout.read()
+    assert "mover runs on as before at fog1, nothing is left over" in said, said
+    assert lab.running_on("mover") == ["fog1"]
+    seen = len(lab.lines("fog1", "mover"))
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 3, "whole passes", 60)
+    lines = [*followed.lines(), *filter(None, lab.lines("fog1", "mover"))]
+    assert {line.split()[1] for line in lines} == {"0"}
+    lab.docker("fog1", "rm", "-f", "mover")
     lab.require_no_traces()
 
 
