@@ -47,7 +47,7 @@ LOST = [
     pytest.param("sender", 1, "postcopy", marks=pytest.mark.slow),
     ("sender", 2, "postcopy"),
     pytest.param("sender", 1, "hybrid", marks=pytest.mark.slow),
-    ("connection", 1, "postcopy"),
+    pytest.param("connection", 1, "postcopy", marks=pytest.mark.slow),
     pytest.param("network", 1, "postcopy", marks=pytest.mark.slow),
 ]
 
