@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
@@ -15,7 +17,6 @@ from support.lab import wait_for
 pytestmark = pytest.mark.lab
 
 SENDER = "cut -d' ' -f1 /run/fog-migration/transfer-*-source-*/pid | xargs kill -KILL"
-DESTINATION = "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -TERM"
 # The connection that all channels of a run share. The brackets keep pkill from meeting the shell that runs it.
 CONNECTION = "pkill -KILL -f 'ssh -[M] -N -S /run/fog-migration/agent-'"
 CUT = "iptables -I {chain} -p tcp --{side}port 22 -j DROP -m comment --comment fault"
@@ -60,8 +61,7 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
         wait_for(lambda name=name: len(lab.lines("fog1", name)) > 3, "the first passes")
     followed = {name: lab.follow("fog1", name) for name in names}
     with lab.begin(containers=names, destination="fog2", migration_mode=mode) as playbook:
-        wait_for(lambda: on_their_way(lab) == count or playbook.poll() is not None, "the memory to be on its way", 120)
-        assert playbook.poll() is None, playbook.stdout.read()
+        wait_until_memory_is_on_its_way(lab, playbook, count)
         lose(lab, what)
         said = playbook.stdout.read()
     assert playbook.returncode == 0, said
@@ -76,27 +76,62 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
     lab.require_no_traces()
 
 
+# What ends at the destination.
+ENDS = {
+    "told to end": "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -TERM",
+    "receiver": "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -KILL",
+    "criu": "pkill -KILL -x criu",
+}
+
+
 @pytest.mark.slow
-def test_a_destination_that_is_told_to_end_has_the_container_no_more(lab, slow_link):
-    """It is removed there before its pages are gone, so it never sees zeros in their place."""
+@pytest.mark.parametrize("what", ENDS)
+def test_it_goes_on_at_the_source_when_the_destination_has_lost_its_memory(lab, slow_link, what):
     programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
     wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
     with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
-        wait_for(lambda: on_their_way(lab) == 1, "the memory to be on its way", 120)
-        followed = lab.follow("fog2", "mover")
-        lab.sh("fog2", DESTINATION)
+        wait_until_memory_is_on_its_way(lab, playbook, 1)
+        lab.sh("fog2", ENDS[what])
         said = playbook.stdout.read()
-    assert "mover runs on as before at fog1, nothing is left over" in said, said
+    assert "at fog1, nothing is left over" in said, said
+    check_that_it_is_whole_at_the_source(lab)
+
+
+# What the container's process waits for there.
+WAITS_FOR = "cat /proc/$(docker inspect -f '{{.State.Pid}}' mover)/wchan"
+
+
+def test_what_misses_pages_waits_for_them(lab, slow_link):
+    """It would go on with zeros in their place, as long as nobody looks after it."""
+    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
+        wait_until_memory_is_on_its_way(lab, playbook, 1)
+        os.killpg(playbook.pid, signal.SIGKILL)
+        lab.sh("fog2", ENDS["receiver"])
+    # It had the time to die of zeros.
+    time.sleep(2)
+    assert lab.sh("fog2", WAITS_FOR) == "handle_userfault"
+    assert "mover was resumed and runs at fog1" in lab.playbook("recover.yml").stdout
+    check_that_it_is_whole_at_the_source(lab)
+
+
+def check_that_it_is_whole_at_the_source(lab):
     assert lab.running_on("mover") == ["fog1"]
     seen = len(lab.lines("fog1", "mover"))
     wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 3, "whole passes", 60)
-    lines = [*followed.lines(), *filter(None, lab.lines("fog1", "mover"))]
-    assert {line.split()[1] for line in lines} == {"0"}
+    lines = [line for line in lab.lines("fog1", "mover") if line]
+    assert lines == [f"{number} 0" for number in range(len(lines))]
     lab.docker("fog1", "rm", "-f", "mover")
     lab.require_no_traces()
 
 
-def on_their_way(lab):
-    """How many containers run at the destination while memory of them is still missing there, by its journal."""
-    noted = lab.sh("fog2", "cat /var/lib/fog-migration/journal/*.json 2>/dev/null || true")
-    return min(noted.count('"stage": "restored"'), noted.count('"memory": "arriving"'))
+def wait_until_memory_is_on_its_way(lab, playbook, count):
+    """Returns when so many containers run at the destination and memory of them is still missing there."""
+
+    def is_so():
+        noted = lab.sh("fog2", "cat /var/lib/fog-migration/journal/*.json 2>/dev/null || true")
+        return noted.count('"stage": "restored"') == noted.count('"memory": "arriving"') == count
+
+    wait_for(lambda: is_so() or playbook.poll() is not None, "the memory to be on its way", 120)
+    assert playbook.poll() is None, playbook.stdout.read()
