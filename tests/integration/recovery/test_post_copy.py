@@ -101,6 +101,7 @@ def test_it_goes_on_at_the_source_when_the_destination_has_lost_its_memory(lab, 
 WAITS_FOR = "cat /proc/$(docker inspect -f '{{.State.Pid}}' mover)/wchan"
 
 
+@pytest.mark.slow
 def test_what_misses_pages_waits_for_them(lab, slow_link):
     """It would go on with zeros in their place, as long as nobody looks after it."""
     programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
