@@ -550,7 +550,7 @@ def clean_up(entry: Entry, keep: bool) -> None:
     """Removes what the migration has on this server besides the container: programs, keys, folders."""
     for one in entry.transfers:
         # The supervisor first: it would take the place of what is ended.
-        for folder in (work_dir.supervisor(one["directory"]), one["directory"]):
+        for folder in (work_dir.supervisor(one["directory"]), one["directory"], work_dir.holder(one["directory"])):
             deploy.stop(folder, signal.SIGKILL)
         work_dir.remove(one["directory"])
         _revoke(one)

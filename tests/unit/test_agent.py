@@ -236,6 +236,21 @@ def test_why_a_channel_failed_comes_out_at_its_other_end(agent, tmp_path):
     assert not directory.exists()
 
 
+def test_a_channel_that_is_told_to_end_says_so(agent, tmp_path):
+    """Recovery does that when its patience is over."""
+    directory = reserved(agent, tmp_path)
+    with attached(agent, "looper-1") as process:
+        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
+        frames.expect_object(framing.HELLO)
+        frames.write_json(framing.HELLO, framing.greeting("source"))
+        assert until(lambda: (directory / "staging" / "work").exists())
+        deploy.stop(str(directory))
+        with pytest.raises(Refused, match=r"^it was told to end$"):
+            frames.expect(framing.DONE)
+        assert process.wait(LIMIT) == 1
+    assert until(lambda: not directory.exists())
+
+
 def test_a_migration_is_attached_once(agent, tmp_path):
     reserved(agent, tmp_path)
     with attached(agent, "looper-1") as first:

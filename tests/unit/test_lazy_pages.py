@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import socket
@@ -22,6 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.lazy_pages im
     Request,
     layout_of,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
 
 PAGE = pagemap.PAGE
 HEAP = 0x55D0_0000_0000
@@ -183,6 +185,41 @@ def test_a_page_that_never_came(make, vaddr, image_id):
     assert problem_of(pager) == f"the page at 0x{vaddr:x} of process {image_id} did not arrive"
     assert not client.is_answered()
     assert pager.process.poll() is None
+
+
+def test_what_serves_pages_stays_open_when_the_program_dies(tmp_path):
+    """CRIU would take the end of the connection for the end of its work."""
+    pager = Pager(page_store.Store(str(tmp_path / "store")), EVERYTHING, lambda _request: None)
+    pager._connection, theirs = socket.socketpair()
+    pager.process = subprocess.Popen(["sleep", "600"])
+    pager.hold(str(tmp_path / "holder"))
+    holder = deploy.running(str(tmp_path / "holder"))
+    assert holder
+    # This end goes, as it does when this process dies.
+    pager._connection.close()
+    theirs.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        theirs.recv(1)
+    pager.kill()
+    theirs.settimeout(LIMIT)
+    assert theirs.recv(1) == b""
+    assert deploy.running(str(tmp_path / "holder")) is None
+    theirs.close()
+
+
+def test_what_another_process_has_open():
+    reader, writer = os.pipe()
+    with subprocess.Popen(["sleep", "600"], pass_fds=[writer]) as other:
+        kind = os.readlink(f"/proc/self/fd/{writer}")
+        os.close(writer)
+        (duplicate,) = descriptors.of_process(other.pid, kind)
+        assert descriptors.of_process(other.pid, "anon_inode:[userfaultfd]") == []
+        other.kill()
+    os.write(duplicate, b"x")
+    assert os.read(reader, 1) == b"x"
+    for number in (reader, duplicate):
+        os.close(number)
+    assert descriptors.of_process(other.pid, kind) == []
 
 
 # Pages that only the source has

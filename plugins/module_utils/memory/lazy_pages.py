@@ -30,6 +30,7 @@ from typing import NamedTuple
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
 GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
@@ -88,6 +89,7 @@ class Pager:
         self._problem: Exception | None = None
         self._failed = threading.Event()
         self.process: subprocess.Popen | None = None
+        self._holder: subprocess.Popen | None = None
         self._connection: socket.socket | None = None
 
     # CRIU's daemon
@@ -137,11 +139,37 @@ class Pager:
         if self.process.returncode:
             raise Refused(f"CRIU's lazy pages daemon ended with {self.process.returncode}")
 
+    def hold(self, folder: str) -> None:
+        """Has a process that does nothing keep open what pages come through, in case that this one dies, or the daemon.
+
+        A process that misses a page waits for it then. It would find zeros in its place otherwise, and go on with them.
+
+        :param folder: is made, and names the holder for who has to end it.
+        """
+        if not self.process or not self._connection:
+            raise AssertionError("start() comes first")
+        faults = descriptors.of_process(self.process.pid, "anon_inode:[userfaultfd]")
+        try:
+            self._holder = subprocess.Popen(
+                ["sleep", "infinity"],
+                pass_fds=[self._connection.fileno(), *faults],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            for number in faults:
+                os.close(number)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        deploy.register(folder, self._holder.pid)
+
     def kill(self) -> None:
         """Ends it at once. A process that misses pages would find zeros in their place: it has to be gone before."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
+        for process in (self.process, self._holder):
+            if process:
+                process.kill()
+                process.wait()
 
     # What the source sends
 

@@ -160,11 +160,15 @@ def program_directory() -> str | None:
     return os.path.dirname(os.path.abspath(sys.argv[0])) if os.path.basename(sys.argv[0]) == PROGRAM else None
 
 
-def register(directory: str | None) -> None:
-    """Stores which process does the work of this directory."""
+def register(directory: str | None, pid: int | None = None) -> None:
+    """Stores which process does the work of this directory.
+
+    :param pid: that process; None for this one.
+    """
     if directory:
+        pid = pid or os.getpid()
         with open(os.path.join(directory, PID_FILE), "w", encoding="ascii") as stream:
-            stream.write(f"{os.getpid()} {procfs.started(os.getpid())}\n")
+            stream.write(f"{pid} {procfs.started(pid)}\n")
 
 
 def running(directory: str) -> int | None:

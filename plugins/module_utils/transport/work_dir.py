@@ -56,6 +56,11 @@ def supervisor(directory: str) -> str:
     return os.path.join(directory, "supervisor")
 
 
+def holder(directory: str) -> str:
+    """The folder of who holds open what the pages of a container come through, where somebody does."""
+    return os.path.join(directory, "holder")
+
+
 def remove(directory: str) -> None:
     """Removes a transfer's directory with its staging, if it is there."""
     staging.remove(os.path.join(directory, STAGING))

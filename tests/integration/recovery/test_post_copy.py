@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
@@ -26,7 +28,7 @@ SECONDS = 30
 @pytest.fixture
 def slow_link(lab):
     """The way from fog1 is so slow that the memory needs seconds."""
-    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 200mbit burst 256kb latency 400ms")
+    lab.sh("fog1", "tc qdisc add dev eth0 root tbf rate 400mbit burst 256kb latency 400ms")
     yield
     lab.sh("fog1", "tc qdisc del dev eth0 root; " + HEAL, check=False)
 
@@ -43,10 +45,10 @@ def lose(lab, what):
 
 
 LOST = [
-    ("sender", 1, "postcopy"),
+    pytest.param("sender", 1, "postcopy", marks=pytest.mark.slow),
     ("sender", 2, "postcopy"),
-    ("sender", 1, "hybrid"),
-    ("connection", 1, "postcopy"),
+    pytest.param("sender", 1, "hybrid", marks=pytest.mark.slow),
+    pytest.param("connection", 1, "postcopy", marks=pytest.mark.slow),
     pytest.param("network", 1, "postcopy", marks=pytest.mark.slow),
 ]
 
@@ -59,8 +61,7 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
         wait_for(lambda name=name: len(lab.lines("fog1", name)) > 3, "the first passes")
     followed = {name: lab.follow("fog1", name) for name in names}
     with lab.begin(containers=names, destination="fog2", migration_mode=mode) as playbook:
-        wait_for(lambda: on_their_way(lab) == count or playbook.poll() is not None, "the memory to be on its way", 120)
-        assert playbook.poll() is None, playbook.stdout.read()
+        wait_until_memory_is_on_its_way(lab, playbook, count)
         lose(lab, what)
         said = playbook.stdout.read()
     assert playbook.returncode == 0, said
@@ -75,7 +76,63 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
     lab.require_no_traces()
 
 
-def on_their_way(lab):
-    """How many containers run at the destination while memory of them is still missing there, by its journal."""
-    noted = lab.sh("fog2", "cat /var/lib/fog-migration/journal/*.json 2>/dev/null || true")
-    return min(noted.count('"stage": "restored"'), noted.count('"memory": "arriving"'))
+# What ends at the destination.
+ENDS = {
+    "told to end": "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -TERM",
+    "receiver": "cut -d' ' -f1 /run/fog-migration/transfer-*-destination-*/pid | xargs kill -KILL",
+    "criu": "pkill -KILL -x criu",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ENDS)
+def test_it_goes_on_at_the_source_when_the_destination_has_lost_its_memory(lab, slow_link, what):
+    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
+        wait_until_memory_is_on_its_way(lab, playbook, 1)
+        lab.sh("fog2", ENDS[what])
+        said = playbook.stdout.read()
+    assert "at fog1, nothing is left over" in said, said
+    check_that_it_is_whole_at_the_source(lab)
+
+
+# What the container's process waits for there.
+WAITS_FOR = "cat /proc/$(docker inspect -f '{{.State.Pid}}' mover)/wchan"
+
+
+@pytest.mark.slow
+def test_what_misses_pages_waits_for_them(lab, slow_link):
+    """It would go on with zeros in their place, as long as nobody looks after it."""
+    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
+        wait_until_memory_is_on_its_way(lab, playbook, 1)
+        os.killpg(playbook.pid, signal.SIGKILL)
+        lab.sh("fog2", ENDS["receiver"])
+    # It had the time to die of zeros.
+    time.sleep(2)
+    assert lab.sh("fog2", WAITS_FOR) == "handle_userfault"
+    assert "mover was resumed and runs at fog1" in lab.playbook("recover.yml").stdout
+    check_that_it_is_whole_at_the_source(lab)
+
+
+def check_that_it_is_whole_at_the_source(lab):
+    assert lab.running_on("mover") == ["fog1"]
+    seen = len(lab.lines("fog1", "mover"))
+    wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 3, "whole passes", 60)
+    lines = [line for line in lab.lines("fog1", "mover") if line]
+    assert lines == [f"{number} 0" for number in range(len(lines))]
+    lab.docker("fog1", "rm", "-f", "mover")
+    lab.require_no_traces()
+
+
+def wait_until_memory_is_on_its_way(lab, playbook, count):
+    """Returns when so many containers run at the destination and memory of them is still missing there."""
+
+    def is_so():
+        noted = lab.sh("fog2", "cat /var/lib/fog-migration/journal/*.json 2>/dev/null || true")
+        return noted.count('"stage": "restored"') == noted.count('"memory": "arriving"') == count
+
+    wait_for(lambda: is_so() or playbook.poll() is not None, "the memory to be on its way", 120)
+    assert playbook.poll() is None, playbook.stdout.read()

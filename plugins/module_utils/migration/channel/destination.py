@@ -38,6 +38,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -277,6 +278,11 @@ def main() -> int:
     return 0
 
 
+def _told_to_end(_number: int, _frame: object) -> None:
+    """As any other reason not to go on: a container that still misses pages has to be removed before its pager ends."""
+    raise Refused("it was told to end")
+
+
 def run(
     directory: str,
     settings: DestinationSettings,
@@ -294,6 +300,7 @@ def run(
     """
     deploy.register(directory)
     limits.raise_open_files()
+    signal.signal(signal.SIGTERM, _told_to_end)
     try:
         Destination(Frames(reader, writer), settings, make, Reopening(directory) if make else None).run()
     finally:

@@ -26,6 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
     DO,
@@ -104,6 +105,7 @@ class Restore:
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._send({"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
+            self._hold_pages()
             self._complete()
         except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
             self._start.take_back(str(exc))
@@ -238,6 +240,13 @@ class Restore:
             stopped_restore.resume(container)
 
     # While it runs
+
+    def _hold_pages(self) -> None:
+        """A process that misses pages waits for them when this program dies, until the container is removed."""
+        if self._memory.pager:
+            # It is not the container's fault when that cannot be.
+            with contextlib.suppress(OSError):
+                self._memory.pager.hold(work_dir.holder(os.path.dirname(self._settings.staging)))
 
     def _complete(self) -> None:
         """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
