@@ -335,6 +335,23 @@ def test_a_second_sigterm_changes_nothing(new_agent, tmp_path):
     assert not os.path.exists(agent.folder)
 
 
+DIES_AT_ITS_END = """
+import os, shutil, signal
+remove, agent = shutil.rmtree, os.getpid()
+def dies(*arguments, **more):
+    if os.getpid() == agent:
+        os.kill(agent, signal.SIGKILL)
+    remove(*arguments, **more)
+shutil.rmtree = dies
+"""
+
+
+def test_an_agent_that_is_killed_while_it_ends_leaves_nothing(new_agent):
+    agent = new_agent(DIES_AT_ITS_END)
+    assert agent.ask("stop")["result"]
+    assert not os.path.exists(agent.folder)
+
+
 def test_an_idle_agent_ends(new_agent):
     agent = new_agent("server.PATIENCE = 3")
     assert agent.has_ended()

@@ -21,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel im
     armed_start,
     config,
     moving_container,
+    restore,
     source_requests,
     stopped_restore,
 )
@@ -210,6 +211,22 @@ def test_one_that_waits_for_others_is_taken_back(ends, done, monkeypatch):
     *_others, given_up = answers(both.source, "make", "arm", "ready", "pause", "freeze", "give up")
     assert given_up == {"result": {}} and both.source.state == "runs"
     assert "resume" not in done and "POST /containers/c1/unpause" in done
+
+
+@pytest.mark.parametrize(
+    ("lazily", "order"), [(True, ["pages", "restore"]), (False, ["restore", "pages"])], ids=["lazily", "whole"]
+)
+def test_what_serves_lazy_pages_is_there_before_criu_connects_to_it(lazily, order, tmp_path):
+    """Our hook, in which other restores wait for their pages, comes after that."""
+    done = []
+    start = types.SimpleNamespace(
+        network=types.SimpleNamespace(has_hook=True), restore=lambda _options: done.append("restore")
+    )
+    settings = DestinationSettings(str(tmp_path), "/none.sock", "fog2")
+    one = restore.Restore(None, settings, start, None, None)
+    one._provide_pages = lambda _request: done.append("pages")
+    one._begin({"lazily": lazily})
+    assert done == order
 
 
 def test_nobody_knows_who_has_it(ends, done, monkeypatch):

@@ -66,10 +66,10 @@ def _close_all_but_standard() -> None:
 
 
 def stop(folder: str) -> None:
-    """Ends the agent of this folder; returns when its folder has gone, or after a while."""
+    """Ends the agent of this folder; returns when its folder has gone, or the agent without it, or after a while."""
     pid = deploy.running(folder)
     if pid:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_LIMIT
-    while os.path.exists(folder) and time.monotonic() < deadline:
+    while os.path.exists(folder) and deploy.running(folder) and time.monotonic() < deadline:
         time.sleep(0.01)

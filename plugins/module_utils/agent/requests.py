@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from typing import Any, Callable, Dict
@@ -76,8 +77,16 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
             sys.stderr.write(reason)
 
 
-def close(folder: str) -> None:
-    """What an agent leaves when it ends: nothing that could be used any more."""
+def remove(folder: str) -> None:
+    """Leaves nothing of an agent: its connections, the key of its run and its folder go."""
+    _close(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(folder))
+
+
+def _close(folder: str) -> None:
+    """Nothing of it can be used any more."""
     ssh_access.close_connections(folder)
     if os.path.exists(os.path.join(folder, processes.ADMITTED)):
         from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
@@ -89,6 +98,8 @@ def close(folder: str) -> None:
 def _stop(folder: str, arguments: dict[str, Any], steps: Steps) -> Answer:
     steps.close(keep=bool(arguments.get("keep_log")))
     processes.stop(folder)
+    # One that is killed while it ends leaves something.
+    remove(folder)
     return {"log": steps.path}
 
 

@@ -21,7 +21,6 @@ import functools
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -161,13 +160,5 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if agent:
             agent.listener.close()
-        _remove(folder)
+        requests.remove(folder)
     return 0
-
-
-def _remove(folder: str) -> None:
-    """Leaves nothing of an agent."""
-    requests.close(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(folder))

@@ -121,11 +121,13 @@ class Restore:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
         lazily = ["--lazy-pages"] if request.get("lazily") else []
-        # Where it waits for us before it reads pages, these are made ready beside the runtime's start.
-        if not self._start.network.has_hook:
+        # Where CRIU waits in our hook before it reads pages, these are made ready beside the runtime's start. To what
+        # serves lazy pages it connects before it comes to the hook.
+        beside = self._start.network.has_hook and not lazily
+        if not beside:
             self._provide_pages(request)
         self._start.restore([*places, *lazily, *options])
-        if self._start.network.has_hook:
+        if beside:
             self._provide_pages(request)
 
     def _provide_pages(self, request: dict[str, Any]) -> None:
