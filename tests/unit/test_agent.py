@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -352,6 +353,23 @@ def test_an_agent_that_is_killed_while_it_ends_leaves_nothing(new_agent):
     assert not os.path.exists(agent.folder)
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_a_killed_agent_has_left_goes_with_the_end_of_its_run(new_agent, tmp_path, is_open):
+    agent = new_agent()
+    os.kill(agent.pid, signal.SIGKILL)
+    assert until(lambda: procfs.started(agent.pid) is None)
+    Path(agent.folder, "reserved").write_text(f"{tmp_path if is_open else tmp_path / 'ended'}\n")
+
+    def execute(command):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        return {"stdout": done.stdout, "stderr": done.stderr}
+
+    action = types.SimpleNamespace(_low_level_execute_command=execute)
+    server = controllers.Server("fog1", action, {"folder": agent.folder, "python": sys.executable})
+    assert server.remove_folder() is not is_open
+    assert os.path.exists(agent.folder) == is_open
+
+
 def test_an_idle_agent_ends(new_agent):
     agent = new_agent("server.PATIENCE = 3")
     assert agent.has_ended()
@@ -497,14 +515,16 @@ def test_what_the_launcher_tells(tmp_path, archive, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "reserved", "goes"), [(60, False, True), (0, False, False), (60, True, False)], ids=str
+    ("seconds", "reserved", "goes"),
+    [(60, None, True), (0, None, False), (60, "open", False), (60, "ended", True)],
+    ids=str,
 )
 def test_what_a_killed_agent_has_left_goes_with_the_next_start(new_agent, tmp_path, seconds, reserved, goes):
     """One that may be starting stays, and one whose migrations a recovery knows."""
     left = tmp_path / "run" / "agent-20261127b"
     left.mkdir(parents=True)
     if reserved:
-        (left / "reserved").touch()
+        (left / "reserved").write_text(f"{tmp_path if reserved == 'open' else tmp_path / 'ended'}\n")
     os.utime(left, (time.time() - seconds,) * 2)
     assert new_agent().ask("ping")["result"]
     assert left.exists() != goes

@@ -27,6 +27,15 @@ ADMITTED = "admitted"
 STOP_LIMIT = 5
 
 
+def has_work(folder: str) -> bool:
+    """Whether one of the migrations of the run of this agent has still a folder here."""
+    try:
+        with open(os.path.join(folder, RESERVED), encoding="utf-8") as stream:
+            return any(map(os.path.isdir, stream.read().splitlines()))
+    except FileNotFoundError:
+        return False
+
+
 def in_child(work: Callable[[], object]) -> NoReturn:
     """Does something in a process that was forked for it, and ends that process."""
     status = 1

@@ -85,6 +85,14 @@ def remove(folder: str) -> None:
         os.rmdir(os.path.dirname(folder))
 
 
+def remove_unused(folder: str) -> bool:
+    """Removes what is left of a killed agent, unless a migration of its run is open: then it is recovery's."""
+    if processes.has_work(folder):
+        return False
+    remove(folder)
+    return True
+
+
 def _close(folder: str) -> None:
     """Nothing of it can be used any more."""
     ssh_access.close_connections(folder)

@@ -83,15 +83,7 @@ class Agent:
 
     def _is_idle(self) -> bool:
         quiet = time.monotonic() - self._asked
-        return quiet > PATIENCE and not self._children and not self._has_work()
-
-    def _has_work(self) -> bool:
-        """Whether one of the migrations of this run has still a folder here."""
-        try:
-            with open(os.path.join(self.folder, processes.RESERVED), encoding="utf-8") as stream:
-                return any(map(os.path.isdir, stream.read().splitlines()))
-        except FileNotFoundError:
-            return False
+        return quiet > PATIENCE and not self._children and not processes.has_work(self.folder)
 
 
 def _reap() -> set[int]:
