@@ -244,7 +244,7 @@ def test_a_channel_that_is_told_to_end_says_so(agent, tmp_path):
         frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
         frames.expect_object(framing.HELLO)
         frames.write_json(framing.HELLO, framing.greeting("source"))
-        assert until(lambda: (directory / "staging" / "work").exists())
+        assert until((directory / "staging" / "work").exists)
         deploy.stop(str(directory))
         with pytest.raises(Refused, match=r"^it was told to end$"):
             frames.expect(framing.DONE)
