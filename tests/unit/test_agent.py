@@ -194,11 +194,16 @@ def attached(agent, identity):
             process.kill()
 
 
+def greeted(process):
+    """The frames of a channel, and the destination's greeting."""
+    frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
+    return frames, frames.expect_object(framing.HELLO)
+
+
 def test_a_channel_is_served_at_the_pipes_that_were_attached(agent, tmp_path):
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        hello = frames.expect_object(framing.HELLO)
+        frames, hello = greeted(process)
         assert (hello["role"], hello["host"]) == ("destination", "fog2")
         # The agent's process has the pipes now, and the one that has brought them has not.
         assert os.readlink(f"/proc/{process.pid}/fd/0") == os.readlink(f"/proc/{process.pid}/fd/1") == os.devnull
@@ -227,8 +232,7 @@ def test_a_channel_ends_with_its_source(agent, tmp_path):
 def test_why_a_channel_failed_comes_out_at_its_other_end(agent, tmp_path):
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        frames.expect_object(framing.HELLO)
+        frames, _hello = greeted(process)
         frames.write_json(framing.HELLO, framing.greeting("destination"))
         assert process.wait(LIMIT) == 1
         assert process.stderr.read() == b"the other end is not a source of fog.migration\n"
@@ -241,8 +245,7 @@ def test_a_channel_that_is_told_to_end_says_so(agent, tmp_path):
     """Recovery does that when its patience is over."""
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        frames.expect_object(framing.HELLO)
+        frames, _hello = greeted(process)
         frames.write_json(framing.HELLO, framing.greeting("source"))
         assert until((directory / "staging" / "work").exists)
         deploy.stop(str(directory))

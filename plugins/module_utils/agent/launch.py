@@ -103,13 +103,7 @@ def _launch(folder: str) -> None:
 def stop(folder: str) -> bool:
     """Stops the agent of this folder; whether it ran."""
     ran = deploy.running(folder) is not None
-    deploy.stop(folder)
-    deadline = time.monotonic() + STOP_LIMIT
-    while deploy.running(folder) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if not deploy.running(folder):
-        # One that was killed has not removed it.
-        shutil.rmtree(folder, ignore_errors=True)
+    requests.end(folder, STOP_LIMIT)
     return ran
 
 

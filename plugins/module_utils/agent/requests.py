@@ -30,12 +30,17 @@ import os
 import shutil
 import socket
 import sys
+import time
 from typing import Any, Callable, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
+
+# Seconds until an agent that was asked to stop has ended.
+STOP_LIMIT = 5
 
 Answer = Dict[str, Any]
 Work = Callable[[str, Dict[str, Any], Steps], Any]
@@ -77,6 +82,19 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
             sys.stderr.write(reason)
 
 
+def end(folder: str, seconds: float) -> None:
+    """Ends the agent of this folder, and removes what one leaves that is killed meanwhile.
+
+    :param seconds: after which this returns, whether it has ended or not.
+    """
+    deploy.stop(folder)
+    deadline = time.monotonic() + seconds
+    while deploy.running(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not deploy.running(folder):
+        remove(folder)
+
+
 def remove(folder: str) -> None:
     """Leaves nothing of an agent: its connections, the key of its run and its folder go."""
     _close(folder)
@@ -105,9 +123,7 @@ def _close(folder: str) -> None:
 
 def _stop(folder: str, arguments: dict[str, Any], steps: Steps) -> Answer:
     steps.close(keep=bool(arguments.get("keep_log")))
-    processes.stop(folder)
-    # One that is killed while it ends leaves something.
-    remove(folder)
+    end(folder, STOP_LIMIT)
     return {"log": steps.path}
 
 
