@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     armed_start,
@@ -147,7 +147,7 @@ def ends(tmp_path, done):
         threads[-1].start()
         source = Source(Frames(here_in, here_out, 10), SourceSettings("c1", str(tmp_path / "here"), **common))
         source.link.open()
-        return types.SimpleNamespace(source=source, thread=threads[-1], made=made)
+        return types.SimpleNamespace(source=source, destination=destination, thread=threads[-1], made=made)
 
     yield start
     for descriptor in descriptors:
@@ -177,6 +177,9 @@ def test_it_goes_on_there(ends, done, tmp_path):
     assert done[2:6] == before and {"destination: announce", "source: reset_orphans"} <= set(done[6:])
     both.source.close()
     assert "POST /containers/c1/unpause" not in done and "source: unlock" not in done
+    # It stays when that end is told to end now.
+    with pytest.raises(SystemExit):
+        both.destination.told_to_end(15, None)
     both.thread.join(10)
     assert not (tmp_path / "there").exists() and not (tmp_path / "here").exists()
 
@@ -187,6 +190,8 @@ def test_a_restore_that_fails(ends, done, monkeypatch, outcome, why):
     both = ends()
     *_others, freeze = answers(both.source, "make", "arm", "freeze")
     assert freeze == {"error": why, "state": "runs"}
+    with pytest.raises(Refused, match="it was told to end"):
+        both.destination.told_to_end(15, None)
     # It is removed there before it goes on here.
     removed, resumed = "DELETE /containers/c2?force=1&v=1", "POST /containers/c1/unpause"
     assert done.index("kill_restore") < done.index(removed) < done.index("source: unlock") < done.index(resumed)

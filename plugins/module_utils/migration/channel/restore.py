@@ -81,6 +81,8 @@ class Restore:
         self._reopening = reopening
         # What the source was told, for one that has opened the channel anew.
         self._said: list[dict[str, Any]] = []
+        # Whether the container runs here with all of its memory, so that it needs neither the source nor this program.
+        self.is_whole = False
         self.images = os.path.join(settings.staging, "images")
         self.work = os.path.join(settings.staging, "work")
         # What is to become of it, once it is restored: "go", "take back", or "" when the source has gone.
@@ -107,6 +109,7 @@ class Restore:
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._send({"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
+            self.is_whole = not self._memory.pager
             self._hold_pages()
             self._complete()
         except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
@@ -261,6 +264,7 @@ class Restore:
         self._send({"done": "started"})
         if self._memory.pager:
             self._memory.pager.wait(self._start.on_wait)
+            self.is_whole = True
             # It is heard to the end, though no page of it is needed any more.
             self._memory.caught_up.wait()
             self._note(memory="complete")
