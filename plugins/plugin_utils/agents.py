@@ -28,8 +28,13 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.ssh_access
 
 # The exit code of connect.py where no agent answers.
 NO_AGENT = 3
-# What an agent that was killed has left. If it has reserved something, its folder is the recovery's.
-_REMOVE = 'test -e "$1/reserved" || { rm -rf "$1" && echo removed; }'
+# What an agent that was killed has left is removed by its own program.
+_REMOVE = f"""
+import os, sys
+sys.path.insert(0, os.path.join(sys.argv[1], "agent.zip"))
+from {deploy.PACKAGE}.agent import requests
+print("removed" if requests.remove_unused(sys.argv[1]) else "")
+"""
 # The first Python that is there imports the agent's launcher from the archive that comes by standard input, and has it
 # start the agent.
 _FIND = """
@@ -116,8 +121,8 @@ class Server:
         return answer["result"]
 
     def remove_folder(self) -> bool:
-        """Removes the folder of an agent that was killed, unless it has reserved something; whether it is removed."""
-        command = shell_line(["sh", "-c", _REMOVE, "sh", self._agent["folder"]])
+        """Removes what an agent has left that was killed, if nothing of its run is open; whether it is removed."""
+        command = shell_line([self._agent["python"], "-I", "-S", "-c", _REMOVE, self._agent["folder"]])
         try:
             return "removed" in self._action._low_level_execute_command(command)["stdout"].split()
         except AnsibleError:

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -193,14 +194,19 @@ def attached(agent, identity):
             process.kill()
 
 
+def greeted(process):
+    """The frames of a channel, and the destination's greeting."""
+    frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
+    return frames, frames.expect_object(framing.HELLO)
+
+
 def test_a_channel_is_served_at_the_pipes_that_were_attached(agent, tmp_path):
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        hello = frames.expect_object(framing.HELLO)
+        frames, hello = greeted(process)
         assert (hello["role"], hello["host"]) == ("destination", "fog2")
-        # The agent's process has the pipes now, and the one that has brought them has not.
-        assert os.readlink(f"/proc/{process.pid}/fd/0") == os.readlink(f"/proc/{process.pid}/fd/1") == os.devnull
+        # The one that has brought the pipes lets go of them, perhaps after the greeting.
+        assert until(lambda: {os.readlink(f"/proc/{process.pid}/fd/{end}") for end in (0, 1)} == {os.devnull})
         server = deploy.running(str(directory))
         assert server in agent.children()
         assert Path(agent.folder, "looper-1.settings").exists() is False
@@ -226,8 +232,7 @@ def test_a_channel_ends_with_its_source(agent, tmp_path):
 def test_why_a_channel_failed_comes_out_at_its_other_end(agent, tmp_path):
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        frames.expect_object(framing.HELLO)
+        frames, _hello = greeted(process)
         frames.write_json(framing.HELLO, framing.greeting("destination"))
         assert process.wait(LIMIT) == 1
         assert process.stderr.read() == b"the other end is not a source of fog.migration\n"
@@ -240,10 +245,9 @@ def test_a_channel_that_is_told_to_end_says_so(agent, tmp_path):
     """Recovery does that when its patience is over."""
     directory = reserved(agent, tmp_path)
     with attached(agent, "looper-1") as process:
-        frames = framing.Frames(process.stdout.fileno(), process.stdin.fileno(), LIMIT)
-        frames.expect_object(framing.HELLO)
+        frames, _hello = greeted(process)
         frames.write_json(framing.HELLO, framing.greeting("source"))
-        assert until(lambda: (directory / "staging" / "work").exists())
+        assert until((directory / "staging" / "work").exists)
         deploy.stop(str(directory))
         with pytest.raises(Refused, match=r"^it was told to end$"):
             frames.expect(framing.DONE)
@@ -333,6 +337,40 @@ def test_a_second_sigterm_changes_nothing(new_agent, tmp_path):
     os.kill(agent.pid, signal.SIGTERM)
     assert agent.has_ended()
     assert not os.path.exists(agent.folder)
+
+
+DIES_AT_ITS_END = """
+import os, shutil, signal
+remove, agent = shutil.rmtree, os.getpid()
+def dies(*arguments, **more):
+    if os.getpid() == agent:
+        os.kill(agent, signal.SIGKILL)
+    remove(*arguments, **more)
+shutil.rmtree = dies
+"""
+
+
+def test_an_agent_that_is_killed_while_it_ends_leaves_nothing(new_agent):
+    agent = new_agent(DIES_AT_ITS_END)
+    assert agent.ask("stop")["result"]
+    assert not os.path.exists(agent.folder)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_a_killed_agent_has_left_goes_with_the_end_of_its_run(new_agent, tmp_path, is_open):
+    agent = new_agent()
+    os.kill(agent.pid, signal.SIGKILL)
+    assert until(lambda: procfs.started(agent.pid) is None)
+    Path(agent.folder, "reserved").write_text(f"{tmp_path if is_open else tmp_path / 'ended'}\n")
+
+    def execute(command):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        return {"stdout": done.stdout, "stderr": done.stderr}
+
+    action = types.SimpleNamespace(_low_level_execute_command=execute)
+    server = controllers.Server("fog1", action, {"folder": agent.folder, "python": sys.executable})
+    assert server.remove_folder() is not is_open
+    assert os.path.exists(agent.folder) == is_open
 
 
 def test_an_idle_agent_ends(new_agent):
@@ -480,14 +518,16 @@ def test_what_the_launcher_tells(tmp_path, archive, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "reserved", "goes"), [(60, False, True), (0, False, False), (60, True, False)], ids=str
+    ("seconds", "reserved", "goes"),
+    [(60, None, True), (0, None, False), (60, "open", False), (60, "ended", True)],
+    ids=str,
 )
 def test_what_a_killed_agent_has_left_goes_with_the_next_start(new_agent, tmp_path, seconds, reserved, goes):
     """One that may be starting stays, and one whose migrations a recovery knows."""
     left = tmp_path / "run" / "agent-20261127b"
     left.mkdir(parents=True)
     if reserved:
-        (left / "reserved").touch()
+        (left / "reserved").write_text(f"{tmp_path if reserved == 'open' else tmp_path / 'ended'}\n")
     os.utime(left, (time.time() - seconds,) * 2)
     assert new_agent().ask("ping")["result"]
     assert left.exists() != goes

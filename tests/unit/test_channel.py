@@ -15,12 +15,13 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
+from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     config,
     moving_container,
+    restore,
     source_requests,
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
@@ -158,7 +159,7 @@ def ends(tmp_path, done):
         threads[-1].start()
         source = Source(Frames(here_in, here_out, 10), SourceSettings("c1", str(tmp_path / "here"), **common))
         source.link.open()
-        return types.SimpleNamespace(source=source, thread=threads[-1], made=made)
+        return types.SimpleNamespace(source=source, destination=destination, thread=threads[-1], made=made)
 
     yield start
     for descriptor in descriptors:
@@ -188,6 +189,9 @@ def test_it_goes_on_there(ends, done, tmp_path):
     assert done[2:6] == before and {"destination: announce", "source: reset_orphans"} <= set(done[6:])
     both.source.close()
     assert "POST /containers/c1/unpause" not in done and "source: unlock" not in done
+    # It stays when that end is told to end now.
+    with pytest.raises(SystemExit):
+        both.destination.told_to_end(15, None)
     both.thread.join(10)
     assert not (tmp_path / "there").exists() and not (tmp_path / "here").exists()
 
@@ -199,6 +203,8 @@ def test_a_restore_that_fails(ends, done, monkeypatch, outcome, why):
     *_others, freeze = answers(both.source, "make", "arm", "freeze")
     words = ("it runs on (what a dump had left was undone: a lock)", "mend the cause and try again")
     assert freeze == {"error": why, "state": "runs", "words": words}
+    with pytest.raises(Refused, match="it was told to end"):
+        both.destination.told_to_end(15, None)
     # It is removed there before it goes on here.
     removed, resumed = "DELETE /containers/c2?force=1&v=1", "POST /containers/c1/unpause"
     assert done.index("kill_restore") < done.index(removed) < done.index("source: unlock") < done.index(resumed)
@@ -223,6 +229,22 @@ def test_one_that_waits_for_others_is_taken_back(ends, done, monkeypatch):
     *_others, given_up = answers(both.source, "make", "arm", "ready", "pause", "freeze", "give up")
     assert given_up == {"result": {}} and both.source.state == "runs"
     assert "resume" not in done and "POST /containers/c1/unpause" in done
+
+
+@pytest.mark.parametrize(
+    ("lazily", "order"), [(True, ["pages", "restore"]), (False, ["restore", "pages"])], ids=["lazily", "whole"]
+)
+def test_what_serves_lazy_pages_is_there_before_criu_connects_to_it(lazily, order, tmp_path):
+    """Our hook, in which other restores wait for their pages, comes after that."""
+    done = []
+    start = types.SimpleNamespace(
+        network=types.SimpleNamespace(has_hook=True), restore=lambda _options: done.append("restore")
+    )
+    settings = DestinationSettings(str(tmp_path), "/none.sock", "fog2")
+    one = restore.Restore(None, settings, start, None, None)
+    one._provide_pages = lambda _request: done.append("pages")
+    one._begin({"lazily": lazily})
+    assert done == order
 
 
 def test_nobody_knows_who_has_it(ends, done, monkeypatch):

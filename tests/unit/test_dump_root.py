@@ -58,8 +58,8 @@ def configuration(root):
     ("version", "without_lock", "lock"),
     [
         ("4.2.1", True, "skip"),
-        ("3.19", True, "skip"),
-        ("3.18", True, "nftables"),
+        ("4.2", True, "skip"),
+        ("4.1.1", True, "nftables"),
         (None, True, "nftables"),
         ("4.2.1", False, "nftables"),
     ],

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.agent import connect, processes, steps
+from ansible_collections.fog.migration.plugins.module_utils.agent import connect, requests, steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
@@ -63,8 +63,8 @@ def start(folder: str, archive: str) -> bool:
     if deploy.running(folder):
         return False
     shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
     _remove_dead(os.path.dirname(folder))
+    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
     os.mkdir(folder, 0o700)
     try:
         shutil.copyfile(archive, os.path.join(folder, ARCHIVE))
@@ -76,14 +76,13 @@ def start(folder: str, archive: str) -> bool:
 
 
 def _remove_dead(base: str) -> None:
-    """Removes what agents have left that were killed, of runs that reserved nothing: no recovery knows of these."""
+    """Removes what agents have left that were killed, of runs of which nothing is open: no recovery knows of these."""
     for folder in glob.glob(os.path.join(glob.escape(base), "agent-*")):
         with contextlib.suppress(FileNotFoundError):
             # One that is starting has not said yet which process it is.
             is_old = time.time() - os.stat(folder).st_mtime > START_LIMIT
-            reserved = os.path.exists(os.path.join(folder, processes.RESERVED))
-            if is_old and not reserved and not deploy.running(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if is_old and not deploy.running(folder):
+                requests.remove_unused(folder)
 
 
 def _launch(folder: str) -> None:
@@ -104,13 +103,7 @@ def _launch(folder: str) -> None:
 def stop(folder: str) -> bool:
     """Stops the agent of this folder; whether it ran."""
     ran = deploy.running(folder) is not None
-    deploy.stop(folder)
-    deadline = time.monotonic() + STOP_LIMIT
-    while deploy.running(folder) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if not deploy.running(folder):
-        # One that was killed has not removed it.
-        shutil.rmtree(folder, ignore_errors=True)
+    requests.end(folder, STOP_LIMIT)
     return ran
 
 

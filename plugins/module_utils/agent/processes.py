@@ -12,19 +12,22 @@ import contextlib
 import os
 import signal
 import sys
-import time
 import traceback
 from typing import Callable, NoReturn
-
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 # The file in the agent's folder that names the private folders of the migrations of the run.
 RESERVED = "reserved"
 # The file that names the user whom the key of the run is admitted for.
 ADMITTED = "admitted"
 
-# Seconds until an agent that has to end has removed its folder.
-STOP_LIMIT = 5
+
+def has_work(folder: str) -> bool:
+    """Whether one of the migrations of the run of this agent has still a folder here."""
+    try:
+        with open(os.path.join(folder, RESERVED), encoding="utf-8") as stream:
+            return any(map(os.path.isdir, stream.read().splitlines()))
+    except FileNotFoundError:
+        return False
 
 
 def in_child(work: Callable[[], object]) -> NoReturn:
@@ -63,13 +66,3 @@ def _close_all_but_standard() -> None:
         if number > 2:
             with contextlib.suppress(OSError):
                 os.close(number)
-
-
-def stop(folder: str) -> None:
-    """Ends the agent of this folder; returns when its folder has gone, or after a while."""
-    pid = deploy.running(folder)
-    if pid:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_LIMIT
-    while os.path.exists(folder) and time.monotonic() < deadline:
-        time.sleep(0.01)

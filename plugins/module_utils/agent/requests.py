@@ -27,14 +27,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
+import time
 from typing import Any, Callable, Dict
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
+
+# Seconds until an agent that was asked to stop has ended.
+STOP_LIMIT = 5
 
 Answer = Dict[str, Any]
 Work = Callable[[str, Dict[str, Any], Steps], Any]
@@ -76,8 +82,37 @@ def attach(folder: str, identity: str, descriptors: list[int], connection: socke
             sys.stderr.write(reason)
 
 
-def close(folder: str) -> None:
-    """What an agent leaves when it ends: nothing that could be used any more."""
+def end(folder: str, seconds: float) -> None:
+    """Ends the agent of this folder, and removes what one leaves that is killed meanwhile.
+
+    :param seconds: after which this returns, whether it has ended or not.
+    """
+    deploy.stop(folder)
+    deadline = time.monotonic() + seconds
+    while deploy.running(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not deploy.running(folder):
+        remove(folder)
+
+
+def remove(folder: str) -> None:
+    """Leaves nothing of an agent: its connections, the key of its run and its folder go."""
+    _close(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(folder))
+
+
+def remove_unused(folder: str) -> bool:
+    """Removes what is left of a killed agent, unless a migration of its run is open: then it is recovery's."""
+    if processes.has_work(folder):
+        return False
+    remove(folder)
+    return True
+
+
+def _close(folder: str) -> None:
+    """Nothing of it can be used any more."""
     ssh_access.close_connections(folder)
     if os.path.exists(os.path.join(folder, processes.ADMITTED)):
         from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
@@ -88,7 +123,7 @@ def close(folder: str) -> None:
 
 def _stop(folder: str, arguments: dict[str, Any], steps: Steps) -> Answer:
     steps.close(keep=bool(arguments.get("keep_log")))
-    processes.stop(folder)
+    end(folder, STOP_LIMIT)
     return {"log": steps.path}
 
 

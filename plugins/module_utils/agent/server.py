@@ -21,7 +21,6 @@ import functools
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -84,15 +83,7 @@ class Agent:
 
     def _is_idle(self) -> bool:
         quiet = time.monotonic() - self._asked
-        return quiet > PATIENCE and not self._children and not self._has_work()
-
-    def _has_work(self) -> bool:
-        """Whether one of the migrations of this run has still a folder here."""
-        try:
-            with open(os.path.join(self.folder, processes.RESERVED), encoding="utf-8") as stream:
-                return any(map(os.path.isdir, stream.read().splitlines()))
-        except FileNotFoundError:
-            return False
+        return quiet > PATIENCE and not self._children and not processes.has_work(self.folder)
 
 
 def _reap() -> set[int]:
@@ -161,13 +152,5 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if agent:
             agent.listener.close()
-        _remove(folder)
+        requests.remove(folder)
     return 0
-
-
-def _remove(folder: str) -> None:
-    """Leaves nothing of an agent."""
-    requests.close(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(folder))

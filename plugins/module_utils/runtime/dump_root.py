@@ -20,8 +20,9 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
 
-# From this version on, CRIU can leave the network to others (C(NETWORK_LOCK_SKIP) in criu/net.c).
-LOCK_CAN_BE_SKIPPED = (3, 19)
+# From this version on, CRIU can leave the network to others (C(NETWORK_LOCK_SKIP) in criu/net.c). It takes the option
+# from 3.19 on, but a dump by 4.1.1 dies with it.
+LOCK_CAN_BE_SKIPPED = (4, 2)
 
 
 def with_annotation(state: dict[str, Any], name: str, value: str) -> tuple[dict[str, Any], list[str]]:

@@ -128,7 +128,7 @@ class Frames:
         :raises Interrupted: when that one is closed already.
         """
         with self._lock:
-            for old in {self.fd_in, self.fd_out}:
+            for old in sorted({self.fd_in, self.fd_out}):
                 os.close(old)
             self.fd_in, self.fd_out = fd_in, fd_out
             self._heard = self._replaced = False

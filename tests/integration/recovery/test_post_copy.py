@@ -56,9 +56,7 @@ LOST = [
 @pytest.mark.parametrize(("what", "count", "mode"), LOST)
 def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
     names = ["mover", "other"][:count]
-    for name in names:
-        programs.start(lab, "fog1", name, programs.MEMORY_CHECKER)
-        wait_for(lambda name=name: len(lab.lines("fog1", name)) > 3, "the first passes")
+    start_checkers(lab, names)
     followed = {name: lab.follow("fog1", name) for name in names}
     with lab.begin(containers=names, destination="fog2", migration_mode=mode) as playbook:
         wait_until_memory_is_on_its_way(lab, playbook, count)
@@ -68,11 +66,7 @@ def test_it_goes_on_at_the_destination(lab, slow_link, what, count, mode):
     for name in names:
         assert f"{name} runs at fog2, nothing is left over" in said, said
         assert lab.running_on(name) == ["fog2"], said
-        seen = len(lab.lines("fog2", name))
-        wait_for(lambda name=name, seen=seen: len(lab.lines("fog2", name)) > seen + 3, "whole passes", 60)
-        passes = [*followed[name].lines(), *filter(None, lab.lines("fog2", name))]
-        assert passes == [f"{number} 0" for number in range(len(passes))]
-        lab.docker("fog2", "rm", "-f", name)
+        check_that_it_is_whole(lab, "fog2", name, followed[name].lines())
     lab.require_no_traces()
 
 
@@ -87,14 +81,15 @@ ENDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ENDS)
 def test_it_goes_on_at_the_source_when_the_destination_has_lost_its_memory(lab, slow_link, what):
-    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
-    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    start_checkers(lab, ["mover"])
     with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
         wait_until_memory_is_on_its_way(lab, playbook, 1)
         lab.sh("fog2", ENDS[what])
         said = playbook.stdout.read()
     assert "at fog1, nothing is left over" in said, said
-    check_that_it_is_whole_at_the_source(lab)
+    assert lab.running_on("mover") == ["fog1"]
+    check_that_it_is_whole(lab, "fog1", "mover")
+    lab.require_no_traces()
 
 
 # What the container's process waits for there.
@@ -104,8 +99,7 @@ WAITS_FOR = "cat /proc/$(docker inspect -f '{{.State.Pid}}' mover)/wchan"
 @pytest.mark.slow
 def test_what_misses_pages_waits_for_them(lab, slow_link):
     """It would go on with zeros in their place, as long as nobody looks after it."""
-    programs.start(lab, "fog1", "mover", programs.MEMORY_CHECKER)
-    wait_for(lambda: len(lab.lines("fog1", "mover")) > 3, "the first passes")
+    start_checkers(lab, ["mover"])
     with lab.begin(container="mover", destination="fog2", migration_mode="postcopy") as playbook:
         wait_until_memory_is_on_its_way(lab, playbook, 1)
         os.killpg(playbook.pid, signal.SIGKILL)
@@ -114,17 +108,24 @@ def test_what_misses_pages_waits_for_them(lab, slow_link):
     time.sleep(2)
     assert lab.sh("fog2", WAITS_FOR) == "handle_userfault"
     assert "mover was resumed and runs at fog1" in lab.playbook("recover.yml").stdout
-    check_that_it_is_whole_at_the_source(lab)
-
-
-def check_that_it_is_whole_at_the_source(lab):
     assert lab.running_on("mover") == ["fog1"]
-    seen = len(lab.lines("fog1", "mover"))
-    wait_for(lambda: len(lab.lines("fog1", "mover")) > seen + 3, "whole passes", 60)
-    lines = [line for line in lab.lines("fog1", "mover") if line]
-    assert lines == [f"{number} 0" for number in range(len(lines))]
-    lab.docker("fog1", "rm", "-f", "mover")
+    check_that_it_is_whole(lab, "fog1", "mover")
     lab.require_no_traces()
+
+
+def start_checkers(lab, names):
+    for name in names:
+        programs.start(lab, "fog1", name, programs.MEMORY_CHECKER)
+        wait_for(lambda name=name: len(lab.lines("fog1", name)) > 3, "the first passes")
+
+
+def check_that_it_is_whole(lab, node, name, earlier=()):
+    """It goes on there, and each of its passes, those before among them, has found each page as it was left."""
+    seen = len(lab.lines(node, name))
+    wait_for(lambda: len(lab.lines(node, name)) > seen + 3, "whole passes", 60)
+    passes = [*earlier, *filter(None, lab.lines(node, name))]
+    assert passes == [f"{number} 0" for number in range(len(passes))]
+    lab.docker(node, "rm", "-f", name)
 
 
 def wait_until_memory_is_on_its_way(lab, playbook, count):

@@ -137,6 +137,16 @@ class Destination:
         with contextlib.suppress(OSError):
             send_if_there(self.frames, REFUSED, {"reason": reason})
 
+    def told_to_end(self, _number: int, _frame: object) -> None:
+        """Handles SIGTERM. A container that misses pages is removed before its pager ends; one that is whole stays.
+
+        :raises Refused: as for any other reason not to go on.
+        :raises SystemExit: where the container does not need this end any more.
+        """
+        if self.restore and self.restore.is_whole:
+            raise SystemExit(1)
+        raise Refused("it was told to end")
+
     def _adopt(self, container: str) -> None:
         """The container with this ID is the one that is restored into."""
         self.start = ArmedStart(self.settings.docker_socket, container, self._keep_alive)
@@ -278,11 +288,6 @@ def main() -> int:
     return 0
 
 
-def _told_to_end(_number: int, _frame: object) -> None:
-    """As any other reason not to go on: a container that still misses pages has to be removed before its pager ends."""
-    raise Refused("it was told to end")
-
-
 def run(
     directory: str,
     settings: DestinationSettings,
@@ -300,8 +305,9 @@ def run(
     """
     deploy.register(directory)
     limits.raise_open_files()
-    signal.signal(signal.SIGTERM, _told_to_end)
+    destination = Destination(Frames(reader, writer), settings, make, Reopening(directory) if make else None)
+    signal.signal(signal.SIGTERM, destination.told_to_end)
     try:
-        Destination(Frames(reader, writer), settings, make, Reopening(directory) if make else None).run()
+        destination.run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

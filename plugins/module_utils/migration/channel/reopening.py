@@ -72,6 +72,6 @@ def give(directory: str, reader: int, writer: int) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(os.path.join(directory, SOCKET))
         descriptors.send(connection, b"channel", [reader, writer])
-        for descriptor in {reader, writer}:
+        for descriptor in sorted({reader, writer}):
             os.close(descriptor)
         connection.recv(1)

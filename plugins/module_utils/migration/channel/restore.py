@@ -79,6 +79,8 @@ class Restore:
         self._reopening = reopening
         # What the source was told, for one that has opened the channel anew.
         self._said: list[dict[str, Any]] = []
+        # Whether the container runs here with all of its memory, so that it needs neither the source nor this program.
+        self.is_whole = False
         self.images = os.path.join(settings.staging, "images")
         self.work = os.path.join(settings.staging, "work")
         # What is to become of it, once it is restored: "go", "take back", or "" when the source has gone.
@@ -105,6 +107,7 @@ class Restore:
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._send({"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
+            self.is_whole = not self._memory.pager
             self._hold_pages()
             self._complete()
         except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
@@ -119,11 +122,13 @@ class Restore:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
         places = ["--image-path", self.images, "--work-path", self.work]
         lazily = ["--lazy-pages"] if request.get("lazily") else []
-        # Where it waits for us before it reads pages, these are made ready beside the runtime's start.
-        if not self._start.network.has_hook:
+        # Where CRIU waits in our hook before it reads pages, these are made ready beside the runtime's start. To what
+        # serves lazy pages it connects before it comes to the hook.
+        beside = self._start.network.has_hook and not lazily
+        if not beside:
             self._provide_pages(request)
         self._start.restore([*places, *lazily, *options])
-        if self._start.network.has_hook:
+        if beside:
             self._provide_pages(request)
 
     def _provide_pages(self, request: dict[str, Any]) -> None:
@@ -254,6 +259,7 @@ class Restore:
         self._send({"done": "started"})
         if self._memory.pager:
             self._memory.pager.wait(self._start.on_wait)
+            self.is_whole = True
             # It is heard to the end, though no page of it is needed any more.
             self._memory.caught_up.wait()
             self._note(memory="complete")
