@@ -31,7 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
 GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
@@ -143,27 +143,24 @@ class Pager:
             raise Refused(f"CRIU's lazy pages daemon ended with {code}" + tool.reason_in(self._log))
 
     def hold(self, folder: str) -> None:
-        """Has a process that does nothing keep open what pages come through, in case that this one dies, or the daemon.
+        """Has a process that does nothing keep open what CRIU is served through, in case that this one dies.
 
-        A process that misses a page waits for it then. It would find zeros in its place otherwise, and go on with them.
+        A process that misses a page waits for it then. CRIU would end otherwise, and the process would find zeros in the
+        place of it, and go on with them. CRIU's userfaultfds cannot be held as well: as long as one is open, epoll
+        tells CRIU of it, which has freed what it knows of a process that misses no page any more.
 
         :param folder: is made, and names the holder for who has to end it.
         """
-        if not self.process or not self._connection:
+        if not self._connection:
             raise AssertionError("start() comes first")
-        faults = descriptors.of_process(self.process.pid, "anon_inode:[userfaultfd]")
-        try:
-            self._holder = subprocess.Popen(
-                ["sleep", "infinity"],
-                pass_fds=[self._connection.fileno(), *faults],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        finally:
-            for number in faults:
-                os.close(number)
+        self._holder = subprocess.Popen(
+            ["sleep", "infinity"],
+            pass_fds=[self._connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         os.makedirs(folder, 0o700, exist_ok=True)
         deploy.register(folder, self._holder.pid)
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""File descriptors that one process has from another one: given over a Unix socket, or taken by the kernel's leave.
+"""File descriptors that one process has from another one: given over a Unix socket.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -9,13 +9,8 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import array
-import contextlib
-import ctypes
-import os
 import socket
 
-# The numbers of these system calls are the same on every architecture.
-_PIDFD_OPEN, _PIDFD_GETFD = 434, 438
 _SIZE = array.array("i").itemsize
 
 
@@ -38,28 +33,3 @@ def receive(connection: socket.socket, most: int, size: int = 1 << 16) -> tuple[
             numbers.frombytes(content[: len(content) - len(content) % _SIZE])
             descriptors.extend(numbers)
     return data, descriptors
-
-
-def of_process(pid: int, kind: str) -> list[int]:
-    """Duplicates of what a process has open, of one kind; none where Linux is older than 5.6 and cannot do that.
-
-    :param kind: where the links in C(/proc/PID/fd) lead to, as in C(anon_inode:[userfaultfd]).
-    """
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        process = _system_call(_PIDFD_OPEN, pid, 0)
-        try:
-            for number in map(int, os.listdir(f"/proc/{pid}/fd")):
-                with contextlib.suppress(OSError):
-                    if os.readlink(f"/proc/{pid}/fd/{number}") == kind:
-                        found.append(_system_call(_PIDFD_GETFD, process, number, 0))
-        finally:
-            os.close(process)
-    return found
-
-
-def _system_call(number: int, *arguments: int) -> int:
-    result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
