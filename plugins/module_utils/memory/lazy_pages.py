@@ -145,9 +145,9 @@ class Pager:
     def hold(self, folder: str) -> None:
         """Has a process that does nothing keep open what CRIU is served through, in case that this one dies.
 
-        A process that misses a page waits for it then. CRIU would end otherwise, and the process would find zeros in the
-        place of it, and go on with them. CRIU's userfaultfds cannot be held as well: as long as one is open, epoll
-        tells CRIU of it, which has freed what it knows of a process that misses no page any more.
+        A process that misses a page waits for it then. CRIU would end otherwise, and the process would go on with zeros
+        in its place. CRIU's userfaultfds cannot be held as well: as long as one is open, epoll tells CRIU of it, which
+        has freed what it knows of a process that misses no page any more.
 
         :param folder: is made, and names the holder for who has to end it.
         """
