@@ -27,10 +27,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
 GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
@@ -89,6 +90,7 @@ class Pager:
         self._problem: Exception | None = None
         self._failed = threading.Event()
         self.process: subprocess.Popen | None = None
+        self._log = ""
         self._holder: subprocess.Popen | None = None
         self._connection: socket.socket | None = None
 
@@ -100,7 +102,8 @@ class Pager:
         with contextlib.suppress(OSError):
             ours.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _ROOM)
         command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
-        places = ["--images-dir", images, "--work-dir", work, "--log-file", "lazy-pages.log", "-v2"]
+        self._log = os.path.join(work, "lazy-pages.log")
+        places = ["--images-dir", images, "--work-dir", work, "--log-file", self._log, "-v2"]
         self.process = subprocess.Popen(
             [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -115,13 +118,12 @@ class Pager:
         for work in (self._read_requests, self._send_answers):
             threading.Thread(target=self._until_it_fails, args=(work, connection), daemon=True).start()
 
-    @staticmethod
-    def _wait_for_socket(process: subprocess.Popen, path: str) -> None:
+    def _wait_for_socket(self, process: subprocess.Popen, path: str) -> None:
         """CRIU's restore connects to the daemon through a socket that the daemon makes."""
         limit = time.monotonic() + 10
         while not os.path.exists(path):
             if process.poll() is not None or time.monotonic() > limit:
-                raise Refused("CRIU's lazy pages daemon did not start")
+                raise Refused("CRIU's lazy pages daemon did not start" + tool.reason_in(self._log))
             time.sleep(0.002)
 
     def wait(self, on_wait: Callable[[], object]) -> None:
@@ -137,30 +139,28 @@ class Pager:
             on_wait()
             self._failed.wait(0.02)
         if self.process.returncode:
-            raise Refused(f"CRIU's lazy pages daemon ended with {self.process.returncode}")
+            code = self.process.returncode
+            raise Refused(f"CRIU's lazy pages daemon ended with {code}" + tool.reason_in(self._log))
 
     def hold(self, folder: str) -> None:
-        """Has a process that does nothing keep open what pages come through, in case that this one dies, or the daemon.
+        """Has a process that does nothing keep open what CRIU is served through, in case that this one dies.
 
-        A process that misses a page waits for it then. It would find zeros in its place otherwise, and go on with them.
+        A process that misses a page waits for it then. CRIU would end otherwise, and the process would go on with zeros
+        in its place. CRIU's userfaultfds cannot be held as well: as long as one is open, epoll tells CRIU of it, which
+        has freed what it knows of a process that misses no page any more.
 
         :param folder: is made, and names the holder for who has to end it.
         """
-        if not self.process or not self._connection:
+        if not self._connection:
             raise AssertionError("start() comes first")
-        faults = descriptors.of_process(self.process.pid, "anon_inode:[userfaultfd]")
-        try:
-            self._holder = subprocess.Popen(
-                ["sleep", "infinity"],
-                pass_fds=[self._connection.fileno(), *faults],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        finally:
-            for number in faults:
-                os.close(number)
+        self._holder = subprocess.Popen(
+            ["sleep", "infinity"],
+            pass_fds=[self._connection.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         os.makedirs(folder, 0o700, exist_ok=True)
         deploy.register(folder, self._holder.pid)
 

@@ -10,7 +10,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import array
-import contextlib
 import ctypes
 import os
 import socket
@@ -53,20 +52,6 @@ def copy_of(process: int, number: int) -> int:
         return _call(PIDFD_GETFD, handle, number, 0)
     finally:
         os.close(handle)
-
-
-def of_process(pid: int, kind: str) -> list[int]:
-    """Copies of what a process has open, of one kind; none where Linux is older than 5.6 and cannot do that.
-
-    :param kind: where the links in C(/proc/PID/fd) lead to, as in C(anon_inode:[userfaultfd]).
-    """
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for number in map(int, os.listdir(f"/proc/{pid}/fd")):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/{number}") == kind:
-                    found.append(copy_of(pid, number))
-    return found
 
 
 def _call(number: int, *arguments: int) -> int:
