@@ -114,6 +114,14 @@ class Frames:
             self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
         self.write_json(kind, [])
 
+    def write_json_with_list(self, kind: bytes, value: object, list_kind: bytes, values: list) -> None:
+        """An object and the list that belongs to it: nothing that another thread sends comes in between."""
+        with self._lock:
+            self._write(kind, _packed(value))
+            for start in range(0, len(values), ENTRIES_PER_FRAME):
+                self._write(list_kind, _packed(values[start : start + ENTRIES_PER_FRAME]))
+            self._write(list_kind, _packed([]))
+
     def alive(self) -> None:
         """Tell the other end that work goes on here, when nothing else has told it for a while."""
         if time.monotonic() - self.last_sent >= ALIVE_EVERY:
