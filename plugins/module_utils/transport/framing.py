@@ -109,9 +109,19 @@ class Frames:
 
     def write_list(self, kind: bytes, values: list) -> None:
         """A list of any length, as several frames; an empty one ends it."""
+        with self._lock:
+            self._write_list(kind, values)
+
+    def write_json_with_list(self, kind: bytes, value: object, list_kind: bytes, values: list) -> None:
+        """An object and the list that belongs to it: nothing that another thread sends comes in between."""
+        with self._lock:
+            self._write(kind, _packed(value))
+            self._write_list(list_kind, values)
+
+    def _write_list(self, kind: bytes, values: list) -> None:
         for start in range(0, len(values), ENTRIES_PER_FRAME):
-            self.write_json(kind, values[start : start + ENTRIES_PER_FRAME])
-        self.write_json(kind, [])
+            self._write(kind, _packed(values[start : start + ENTRIES_PER_FRAME]))
+        self._write(kind, _packed([]))
 
     def alive(self) -> None:
         """Tell the other end that work goes on here, when nothing else has told it for a while."""

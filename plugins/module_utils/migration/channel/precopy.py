@@ -206,8 +206,8 @@ class Rounds:
             if name not in found:
                 self.store.drop(name)
         for name in found:
-            self._frames.write_json(DO, {"do": "layout", "name": name})
-            self._frames.write_list(LAYOUT, self.store.layout(name))
+            # In hybrid mode, pages that the destination has asked for are sent meanwhile.
+            self._frames.write_json_with_list(DO, {"do": "layout", "name": name}, LAYOUT, self.store.layout(name))
         end = {"do": "settle", "round": self._count, "sha256": self._checksum.hexdigest()}
         self._frames.write_json(DO, end)
         self._settled(self._count)
