@@ -70,8 +70,8 @@ def test_what_is_frozen_in_a_node_is_thawed_so_that_it_can_be_killed(lab, frozen
     script = (FILES / "thaw.sh").read_text()
     assert lab.sh("fog2", script) == ""
     group = f"/sys/fs/cgroup/freezer/docker/{frozen}"
-    assert lab.sh("fog1", script) == group
-    assert lab.sh("fog1", f"cat {group}/freezer.state") == "THAWED"
+    assert lab.sh("fog1", script).strip() == group
+    assert lab.sh("fog1", f"cat {group}/freezer.state").strip() == "THAWED"
     assert lab.sh("fog1", script) == ""
 
 
