@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.plugin_utils import agents, preloaded
-from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import ask_agent, run_module
+from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import (
+    ask_agent,
+    own_agent,
+    run_module,
+)
 
 MODULE = "fog.migration.server_info"
 # ansible-playbook imports this itself, before it forks.
@@ -22,6 +27,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
+        agent = own_agent(self, task_vars)
+        if agent:
+            return dict(result, **(ask_agent(self, agent, MODULE) or run_module(self, MODULE, task_vars)))
         run = self._task.args.get("run")
         if not run or self._task.check_mode or self._task.async_val:
             return dict(result, **run_module(self, MODULE, task_vars))
@@ -39,4 +47,4 @@ class ActionModule(ActionBase):
 
     def arguments(self):
         """What the module is told."""
-        return {name: value for name, value in self._task.args.items() if name != "run"}
+        return {name: value for name, value in self._task.args.items() if name not in {*for_agents.AGENTS, "run"}}

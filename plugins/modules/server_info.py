@@ -18,6 +18,7 @@ description:
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
+  - fog.migration.agents
   - fog.migration.info
   - fog.migration.docker
   - fog.migration.docker.actiongroup

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import reader
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.module_utils.operations.operation import Operation
 from ansible_collections.fog.migration.plugins.module_utils.preflight import server_facts
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -28,6 +29,7 @@ def _explain(error: Exception, _request: Request) -> dict[str, Any]:
     return error.result("Info") if isinstance(error, MigrationError) else {"msg": str(error)}
 
 
+FOR_AGENTS = {**for_agents.AGENTS, "run": {"type": "str"}}
 OPERATION = Operation(
-    server_facts.argument_spec(), run, (MigrationError,), _explain, for_agents={"run": {"type": "str"}}, needs_sdk=False
+    server_facts.argument_spec(), run, (MigrationError,), _explain, for_agents=FOR_AGENTS, needs_sdk=False
 )

@@ -162,6 +162,16 @@ def test_configuration_and_files_are_kept(lab):
     assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("mode", ["cold", "precopy"])
+def test_agents_do_all_of_it(lab, mode):
+    """Each module that a task runs takes some tenths of a second."""
+    lab.start("fog1", "keeper", "while :; do date; sleep 0.1; done", "--volume", "/kept")
+    done = lab.migrate("keeper", "-vvv", migration_mode=mode)
+    assert lab.running_on("keeper") == ["fog2"]
+    assert "TASK [fog.migration.migrate : Look at what the containers have mounted" in done.stdout
+    assert "Using module file" not in done.stdout
+
+
 def test_user_is_kept(lab):
     if not lab.reads_limits("fog1"):
         pytest.skip("NOT TESTED: root lacks CAP_SYS_RESOURCE here, without which CRIU dumps root's processes only")

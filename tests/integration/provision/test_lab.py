@@ -11,7 +11,8 @@ import pytest
 
 from support import lab as lab_module
 
-STALE = lab_module.PLAYBOOKS.parent / "roles/lab/files/engine/stale.sh"
+FILES = lab_module.PLAYBOOKS.parent / "roles/lab/files"
+STALE = FILES / "engine/stale.sh"
 ADDRESS = "10.213.0.1"
 
 _TRY = """
@@ -63,3 +64,23 @@ def test_the_bridge_of_a_network_stays(stale):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"br-{network}")
     assert "MASQUERADE" in done.stdout
+
+
+def test_what_is_frozen_in_a_node_is_thawed_so_that_it_can_be_killed(lab, frozen):
+    script = (FILES / "thaw.sh").read_text()
+    assert lab.sh("fog2", script) == ""
+    group = f"/sys/fs/cgroup/freezer/docker/{frozen}"
+    assert lab.sh("fog1", script).strip() == group
+    assert lab.sh("fog1", f"cat {group}/freezer.state").strip() == "THAWED"
+    assert lab.sh("fog1", script) == ""
+
+
+@pytest.fixture
+def frozen(lab):
+    """The ID of a container on fog1 that is frozen."""
+    if not lab.sh("fog1", "ls -d /sys/fs/cgroup/freezer", check=False):
+        pytest.skip("NOT TESTED: there are control groups of version 2, where what is frozen can be killed")
+    container = lab.start("fog1", "frozen", "sleep 1000")
+    lab.docker("fog1", "pause", "frozen")
+    yield container
+    lab.docker("fog1", "rm", "-f", "frozen")
