@@ -22,6 +22,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
 
+# What CRIU's processes are called.
+CRIU = "criu"
 # The annotation of a container that names CRIU's configuration for it (handleCriuConfigurationFile in runc's
 # libcontainer/criu_linux.go).
 CRIU_CONFIGURATION = "org.criu.config"
@@ -131,11 +133,27 @@ def at_work(container: str) -> bool:
     return False
 
 
-def kill_restore(container: str) -> None:
-    """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+def restoring(container: str) -> set[int]:
+    """The runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+    found: set[int] = set()
     for number in procfs.all_processes():
         words = procfs.command_line(number) if number != os.getpid() else []
         if "restore" in words and container in words:
-            for process in sorted(procfs.processes_below(number)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            found |= procfs.processes_below(number)
+    return found
+
+
+def dead_criu(container: str) -> set[int]:
+    """Those of CRIU's processes in a restore of this container that have ended, which its runtime has not heard of yet.
+
+    The processes that CRIU restores have its connection to the runtime open until they run. When CRIU alone is killed,
+    they wait for it, and the runtime for them, for ever.
+    """
+    return {one for one in restoring(container) if procfs.program(one) == CRIU and procfs.started(one) is None}
+
+
+def kill_restore(container: str) -> None:
+    """Kills the runtime that restores this container and everything below it."""
+    for process in sorted(restoring(container)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)

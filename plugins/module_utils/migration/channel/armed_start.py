@@ -27,6 +27,8 @@ RUNTIME = "/run/fog-migration/runtime"
 # Seconds for Docker to come to our OCI runtime, and to remove a container.
 ARM_LIMIT = 60
 REMOVE_LIMIT = 60
+# Seconds between two looks whether CRIU has died in a restore.
+LOOK_EVERY = 1
 
 
 class Fifo:
@@ -83,6 +85,11 @@ class ArmedStart:
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
+        # Whether the restore was ended because its CRIU had died; those that were dead at the last look, and when the
+        # next one is due.
+        self.lost_criu = False
+        self._dead: set[int] = set()
+        self._next_look = 0.0
 
     @property
     def began(self) -> bool:
@@ -144,7 +151,18 @@ class ArmedStart:
             if line is not None or not self.is_under_way:
                 return line
             self.on_wait()
+            self._end_without_criu()
         return None
+
+    def _end_without_criu(self) -> None:
+        """Ends a restore whose CRIU has died, which would not end. Its runtime has a moment to hear of it by itself."""
+        if time.monotonic() < self._next_look:
+            return
+        dead = runc.dead_criu(self.container)
+        self.lost_criu = bool(dead & self._dead)
+        if self.lost_criu:
+            runc.kill_restore(self.container)
+        self._dead, self._next_look = dead, time.monotonic() + LOOK_EVERY
 
     def wait_for_docker(self, seconds: float) -> None:
         """Returns when Docker has answered, or the time is over."""

@@ -230,6 +230,8 @@ class Restore:
     def _why_not(self, answer: str | None) -> str:
         if answer is None and self._start.is_under_way:
             return f"the restore did not end within {self._settings.restore_limit} seconds"
+        if self._start.lost_criu:
+            return "CRIU was killed in the restore"
         return self._start.why_ended("the restore failed") + tool.reason_in(os.path.join(self.work, "restore.log"))
 
     def _go_together(self) -> None:
