@@ -167,11 +167,27 @@ def wait_for_criu(container: str) -> None:
         time.sleep(0.01)
 
 
-def kill_restore(container: str) -> None:
-    """Kills the runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+def restoring(container: str) -> set[int]:
+    """The runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
+    found: set[int] = set()
     for number in procfs.all_processes():
         words = procfs.command_line(number) if number != os.getpid() else []
         if "restore" in words and container in words:
-            for process in sorted(procfs.processes_below(number)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            found |= procfs.processes_below(number)
+    return found
+
+
+def dead_criu(container: str) -> set[int]:
+    """Those of CRIU's processes in a restore of this container that have ended, which its runtime has not heard of yet.
+
+    The processes that CRIU restores have its connection to the runtime open until they run. When CRIU alone is killed,
+    they wait for it, and the runtime for them, for ever.
+    """
+    return {one for one in restoring(container) if procfs.program(one) == CRIU and procfs.started(one) is None}
+
+
+def kill_restore(container: str) -> None:
+    """Kills the runtime that restores this container and everything below it."""
+    for process in sorted(restoring(container)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)

@@ -30,6 +30,8 @@ ARM_LIMIT = 60
 OWN_LIMIT = 60
 END_LIMIT = 30
 REMOVE_LIMIT = 60
+# Seconds between two looks whether CRIU has died in a restore.
+LOOK_EVERY = 1
 
 
 def forget(container: str) -> None:
@@ -91,6 +93,11 @@ class ArmedStart:
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
+        # Whether the restore was ended because its CRIU had died; those that were dead at the last look, and when the
+        # next one is due.
+        self.lost_criu = False
+        self._dead: set[int] = set()
+        self._next_look = 0.0
 
     @property
     def began(self) -> bool:
@@ -162,7 +169,18 @@ class ArmedStart:
             if line is not None or not self.is_under_way:
                 return line
             self.on_wait()
+            self._end_without_criu()
         return None
+
+    def _end_without_criu(self) -> None:
+        """Ends a restore whose CRIU has died, which would not end. Its runtime has a moment to hear of it by itself."""
+        if time.monotonic() < self._next_look:
+            return
+        dead = runc.dead_criu(self.container)
+        self.lost_criu = bool(dead & self._dead)
+        if self.lost_criu:
+            runc.kill_restore(self.container)
+        self._dead, self._next_look = dead, time.monotonic() + LOOK_EVERY
 
     def wait_for_docker(self, seconds: float) -> None:
         """Returns when Docker has answered, or the time is over."""
@@ -195,6 +213,8 @@ class ArmedStart:
         """
         if answer is None and self.is_under_way:
             return f"the restore did not end within {seconds:.0f} seconds"
+        if self.lost_criu:
+            return "CRIU was killed in the restore"
         return self.why_ended("the restore failed")
 
     def stop(self, reason: str) -> None:

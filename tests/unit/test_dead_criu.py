@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A restore whose CRIU has died: its runtime would wait for ever for what CRIU has begun to restore."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+
+# A runtime that does not ask how its CRIU has ended. As with runc, what is left of CRIU is the runtime's then
+# (PR_SET_CHILD_SUBREAPER, 36).
+RUNTIME = """
+import ctypes, os, time
+ctypes.CDLL(None).prctl(36, 1)
+if os.fork() == 0:
+    open("/proc/self/comm", "w").write("criu")
+    begun = os.fork()
+    if begun == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(os.getpid(), begun, flush=True)
+    {end}
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def runtime():
+    """C(runtime(end)) starts it, with what its CRIU does at last; the PIDs of CRIU and of what it has begun."""
+    started = []
+
+    def runtime(end):
+        words = [sys.executable, "-c", RUNTIME.format(end=end), "restore", "abc"]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        return [int(word) for word in started[-1].stdout.readline().split()]
+
+    yield runtime
+    runc.kill_restore("abc")
+    for process in started:
+        process.wait()
+
+
+def until(condition):
+    """Whether it becomes true within some seconds."""
+    return any(condition() or armed_start.time.sleep(0.05) for _time in range(100))
+
+
+def test_a_criu_that_has_ended_is_found(runtime):
+    criu, _begun = runtime("os._exit(0)")
+    assert until(lambda: runc.dead_criu("abc") == {criu})
+    assert runc.dead_criu("ab") == set()
+
+
+def test_a_criu_that_is_at_work_is_none(runtime):
+    criu, begun = runtime("time.sleep(60)")
+    assert {criu, begun} < runc.restoring("abc")
+    assert runc.dead_criu("abc") == set()
+
+
+def test_the_runtime_has_a_moment_to_hear_of_it(monkeypatch):
+    """Only what was dead at two looks in a row does count, and there are not many looks."""
+    dead, killed = [{7}, set(), {8}, {8}], []
+    monkeypatch.setattr(runc, "dead_criu", lambda container: dead.pop(0))
+    monkeypatch.setattr(runc, "kill_restore", killed.append)
+    start = armed_start.ArmedStart("/no/socket", "abc", on_wait=lambda: None)
+    start._end_without_criu()
+    start._end_without_criu()
+    assert len(dead) == 3
+    for _time in range(2):
+        start._next_look = 0.0
+        start._end_without_criu()
+    assert not killed and not start.lost_criu
+    start._next_look = 0.0
+    start._end_without_criu()
+    assert killed == ["abc"] and start.lost_criu
