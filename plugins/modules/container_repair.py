@@ -81,14 +81,16 @@ def run(client: api.CheckpointClient, called: str, check_mode: bool) -> dict:
     :raises MigrationError: when it is being migrated, or something is left still.
     """
     inspect = client.find_container(called)
-    if not inspect or inspect["State"].get("Status") != "running":
-        said = f"is {inspect['State'].get('Status')}" if inspect else "is not here"
-        return {"changed": False, "runs": False, "said": said, "note": ""}
+    if not inspect:
+        return _not_running("is not here")
     identity = inspect["Id"]
+    # One that is being migrated may be paused.
     for entry in journal.entries():
         if identity in (entry.container, entry.made.get("container")):
             what, remedy = journal.under_way(entry, None)
             raise MigrationError(what, NOTHING_CHANGED, remedy)
+    if inspect["State"].get("Status") != "running":
+        return _not_running(f"is {inspect['State'].get('Status')}")
     if check_mode:
         found = problems(look(identity), paused=False)
         return {"changed": bool(found), "runs": True, "said": "runs", "note": ", ".join(found)}
@@ -96,6 +98,10 @@ def run(client: api.CheckpointClient, called: str, check_mode: bool) -> dict:
     if outcome.left:
         raise MigrationError(f"{called} {outcome.told()}", "it stays so", "undo what is left and try again")
     return {"changed": bool(outcome.undone), "runs": True, "said": outcome.said(), "note": outcome.note}
+
+
+def _not_running(said: str) -> dict:
+    return {"changed": False, "runs": False, "said": said, "note": ""}
 
 
 def main() -> None:
