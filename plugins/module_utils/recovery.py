@@ -295,8 +295,11 @@ def _require_intact(entry: Entry) -> None:
 def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> str:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
+    identity = inspect["Id"] if inspect else entry.made.get("container")
+    if identity:
+        # Of what was killed in a restore, Docker does not know.
+        runc.kill_restore(identity)
     if inspect:
-        runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         shutil.rmtree(os.path.join(armed_start.RUNTIME, inspect["Id"]), ignore_errors=True)
     _remove(entry, "made", "networks", client)

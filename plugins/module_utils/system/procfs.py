@@ -72,6 +72,11 @@ def processes_below(root: int) -> set[int]:
     return descendants(parents(all_processes()), root)
 
 
+def in_groups_of(container: str) -> list[int]:
+    """The processes in control groups that are named for a container, by its full ID."""
+    return [process for process in all_processes() if container in read(f"/proc/{process}/cgroup")]
+
+
 def command_line(process: int) -> list[str]:
     """The words with which a process was started."""
     return read(f"/proc/{process}/cmdline").split("\0")[:-1]
