@@ -389,8 +389,11 @@ def _kept(entry: Entry, folder: str) -> Iterator[None]:
 def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone:
     """Nothing of the container is here any more."""
     inspect = container_of(entry, client)
+    identity = inspect["Id"] if inspect else entry.made.get("container")
+    if identity:
+        # Of what was killed in a restore, Docker does not know.
+        runc.kill_restore(identity)
     if inspect:
-        runc.kill_restore(inspect["Id"])
         client.remove_container(inspect["Id"], v=True, force=True)
         armed_start.forget(inspect["Id"])
     _remove(entry, "made", "networks", client)

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # A runtime that does not ask how its CRIU has ended. As with runc, what is left of CRIU is the runtime's then
 # (PR_SET_CHILD_SUBREAPER, 36).
@@ -31,7 +32,7 @@ time.sleep(60)
 
 
 @pytest.fixture
-def runtime():
+def runtime(monkeypatch):
     """C(runtime(end)) starts it, with what its CRIU does at last; the PIDs of CRIU and of what it has begun."""
     started = []
 
@@ -41,6 +42,7 @@ def runtime():
         return [int(word) for word in started[-1].stdout.readline().split()]
 
     yield runtime
+    monkeypatch.undo()
     runc.kill_restore("abc")
     for process in started:
         process.wait()
@@ -61,6 +63,15 @@ def test_a_criu_that_is_at_work_is_none(runtime):
     criu, begun = runtime("time.sleep(60)")
     assert {criu, begun} < runc.restoring("abc")
     assert runc.dead_criu("abc") == set()
+
+
+def test_what_waits_in_the_container_ends_with_the_restore(runtime, monkeypatch):
+    """It is nobody's child that is known, but in the container's control groups."""
+    criu, begun = runtime("time.sleep(60)")
+    monkeypatch.setattr(runc, "restoring", lambda container: set())
+    monkeypatch.setattr(runc.procfs, "in_groups_of", lambda container: [begun])
+    runc.kill_restore("abc")
+    assert procfs.started(begun) is None and procfs.started(criu)
 
 
 def test_the_runtime_has_a_moment_to_hear_of_it(monkeypatch):

@@ -24,6 +24,8 @@ RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/ru
 
 # What CRIU's processes are called, and the seconds that one gets to let go of a container when its runtime was killed.
 CRIU, CRIU_LIMIT = "criu", 60
+# Seconds for what was killed to end.
+KILL_LIMIT = 5
 # The annotation of a container that names CRIU's configuration for it (handleCriuConfigurationFile in runc's
 # libcontainer/criu_linux.go).
 CRIU_CONFIGURATION = "org.criu.config"
@@ -187,7 +189,18 @@ def dead_criu(container: str) -> set[int]:
 
 
 def kill_restore(container: str) -> None:
-    """Kills the runtime that restores this container and everything below it."""
-    for process in sorted(restoring(container)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    """Kills the runtime that restores this container, everything below it, and what runs in the container.
+
+    What CRIU has restored is nobody's child any more when CRIU is killed late, and waits for it for ever. It is in the
+    control groups of the container then. What is about to be restored may have a new process at any moment.
+    """
+    deadline = time.monotonic() + KILL_LIMIT
+    while True:
+        found = restoring(container).union(procfs.in_groups_of(container))
+        living = [process for process in sorted(found) if procfs.started(process)]
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if not living or time.monotonic() > deadline:
+            return
+        time.sleep(0.01)

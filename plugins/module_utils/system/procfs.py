@@ -74,6 +74,11 @@ def processes_below(root: int) -> set[int]:
     return descendants(parents(all_processes()), root)
 
 
+def in_groups_of(container: str) -> list[int]:
+    """The processes in control groups that are named for a container, by its full ID."""
+    return [process for process in all_processes() if container in read(f"/proc/{process}/cgroup")]
+
+
 _DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
 
 

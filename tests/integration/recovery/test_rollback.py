@@ -77,7 +77,7 @@ def test_criu_is_killed_when_it_has_dumped(lab, client, step):
         goes_on(lab, client)
     else:
         assert lab.running_on("mover") == ["fog2"]
-        client.end()
+        client.process.kill()
         lab.require_no_traces()
 
 

@@ -9,6 +9,7 @@ which the container sends back: there, nothing that we said may be lost or come 
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -21,12 +22,26 @@ from pathlib import Path
 BURST, REST = 500, 0.05
 
 
+def connect(address: str, port: int) -> socket.socket:
+    """A connection to an address that nobody may have had just before.
+
+    What the kernel has asked for in vain, it gives up for all who wait: also for whoever comes in the last moment.
+    """
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection((address, port), 10)
+        except OSError as exc:
+            if exc.errno != errno.EHOSTUNREACH or time.monotonic() > deadline:
+                raise
+
+
 class Connection(threading.Thread):
     """One connection, and what was seen on it."""
 
     def __init__(self, address: str, port: int):
         super().__init__(daemon=True)
-        self.socket = socket.create_connection((address, port), 10)
+        self.socket = connect(address, port)
         self.socket.settimeout(60)
         self.seen = {"to": f"{address} {port}", "numbers": 0, "problem": None, "silence": 0.0}
         self.ours = port % 10 == 1
