@@ -156,12 +156,14 @@ def swap(lab) -> Iterator[None]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_memory_that_is_swapped_out(lab, swap, mode):
-    start(lab, programs.MEMORY_CHECKER, "--memory", "128m", "--memory-swap", "512m", lines=0, seconds=180)
+    start(lab, programs.IDLE, "--memory", "128m", "--memory-swap", "512m", lines=0, seconds=180)
     status = f"/proc/{lab.inspect('fog1', 'mover')['State']['Pid']}/status"
     swapped = re.compile(r"VmSwap:\s+(\d+) kB")
     wait_for(lambda: int(swapped.search(lab.sh("fog1", f"cat {status}")).group(1)) > 64 * 1024, "64 MiB in swap")
     assert lab.module("fog1", "server_info", container="mover")["container"]["memory"] > 256 << 20
     lab.migrate("mover", migration_mode=mode)
+    lab.docker("fog2", "exec", "mover", "touch", "/whole")
+    wait_for(lambda: int(goes_on(lab)[-2][0]) > 1000000, "a look at all of it", 120)
     require_whole(lab)
 
 

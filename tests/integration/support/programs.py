@@ -66,6 +66,33 @@ while True:
     passes += 1
 """
 
+# 256 MiB that it leaves alone once they are written, so that most of them can be swapped out, but for a few pages at a
+# time. When there is a file /whole, it looks at all of them once, and its numbers are beyond a million then. A number
+# on each line, and what is wrong.
+IDLE = """
+import mmap, os, random, struct, time
+PAGES, SIZE, STEP = 65536, 4096, 8
+memory = mmap.mmap(-1, PAGES * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+noise = random.Random(1).randbytes(SIZE - 8)
+def page(number):
+    return struct.pack("<Q", number) + noise
+def wrong(first, last):
+    return sum(memory[one * SIZE : (one + 1) * SIZE] != page(one) for one in range(first, last))
+for number in range(PAGES):
+    memory[number * SIZE : (number + 1) * SIZE] = page(number)
+number = errors = 0
+while True:
+    errors += wrong(number * STEP % PAGES, number * STEP % PAGES + STEP)
+    if number < 1000000 and os.path.exists("/whole"):
+        for first in range(0, PAGES, 1024):
+            errors += wrong(first, first + 1024)
+            time.sleep(0.02)
+        number += 1000000
+    print(number, errors)
+    number += 1
+    time.sleep(0.05)
+"""
+
 # Three processes with three threads each, which share memory: every thread counts, and each line has the sum of all
 # counters in the shared memory of its process. "PROCESS THREAD NUMBER", and the number again from the shared memory.
 FAMILY = """

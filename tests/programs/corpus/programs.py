@@ -116,7 +116,8 @@ PROGRAMS = {
         ),
         Program(
             "php-fpm",
-            "php-fpm8.4 --daemonize && exec nginx -g 'daemon off;'",
+            # With a buffer for its JIT compiler, the first code in its memory is shared, into which CRIU cannot write.
+            "php-fpm8.4 --daemonize -d opcache.jit_buffer_size=0 && exec nginx -g 'daemon off;'",
             ({"kind": "get", "port": 8080, "path": "/count.php", "cookie": "PHPSESSID=programs"},),
             options="--volume programs:/var/lib/php/sessions",
             ready=PORT.format(8080),
@@ -137,7 +138,8 @@ PROGRAMS = {
             judge=all_published,
         ),
         Program("node", f"exec node {OWN}/numbers.js", **COUNTS),
-        Program("go", f"exec {OWN}/numbers", **COUNTS),
+        # Go from 1.24 on listens by MPTCP otherwise, which CRIU does not know.
+        Program("go", f"GODEBUG=multipathtcp=0 exec {OWN}/numbers", **COUNTS),
         Program("python", f"exec python3 {OWN}/numbers.py", **COUNTS),
         Program(
             "jvm",
