@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy, swapped_memory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
@@ -96,14 +97,28 @@ class SourceMemory:
         """The container stands still from now on; whether its dump is to leave pages with the processes.
 
         :param images: the folder of the dump.
+        :raises FreezeError: when it cannot leave them, in a mode that has no choice.
         """
         self._mode = mode
         memory = self.figures[-1]["bytes_memory"] if self.rounds else 0
         self.frozen = precopy.Frozen(self.rounds, self._settings.container, images)
         # The preflight has refused the modes that have no choice.
         possible = self._settings.lazy_pages and (mode != "precopy" or dump.can_leave(memory, self.frozen.processes))
-        self._lazy = is_lazy(mode, possible, memory)
+        self._lazy = is_lazy(mode, possible, memory) and self._may_return()
         return self._lazy
+
+    def _may_return(self) -> bool:
+        """Whether what is swapped out may return all at once, as it does where pages are left."""
+        container = self._settings.container
+        swapped = swapped_memory.swapped_out(runc.moving(container))
+        if swapped_memory.has_room(swapped, swapped_memory.room(container)):
+            return True
+        if self._mode != "precopy":
+            raise runc.FreezeError(
+                f"{swapped >> 20} MiB of its memory are swapped out, and have no room in memory as {self._mode} needs "
+                "it; -e migration_mode=precopy does without"
+            )
+        return False
 
     def compare_beside_dump(self) -> None:
         """Sends what has changed since the last round, where the dump leaves the memory in place.
