@@ -96,7 +96,7 @@ class SourceMemory:
         """
         self._mode = mode
         memory = self.figures[-1]["bytes_memory"] if self.rounds else 0
-        self._lazy = is_lazy(mode, self._settings.lazy_pages and self._may_return(), memory)
+        self._lazy = is_lazy(mode, self._settings.lazy_pages, memory) and self._may_return()
         self.frozen = precopy.Frozen(self.rounds, self._settings.container, images)
         return self._lazy
 
