@@ -73,8 +73,14 @@ class SourceMemory:
         )
 
     def copy(self) -> str | None:
-        """Rounds until the next one would not pay; why it would not. None where memory is not copied in rounds."""
-        return self.rounds.until_enough(self._limits) if self.rounds else None
+        """Rounds until the next one would not pay; why it would not. None where memory is not copied in rounds.
+
+        :raises FreezeError: when it cannot be read.
+        """
+        if not self.rounds:
+            return None
+        self._require_room()
+        return self.rounds.until_enough(self._limits)
 
     def hurry(self, hurry: bool) -> None:
         """Whether the container stands still, so that the limit to the rate does not count."""
@@ -92,26 +98,29 @@ class SourceMemory:
         """The container stands still from now on; whether its dump is to leave pages with the processes.
 
         :param images: the folder of the dump.
-        :raises FreezeError: when it cannot leave them, in a mode that has no choice.
+        :raises FreezeError: when they have no room in memory.
         """
         self._mode = mode
         memory = self.figures[-1]["bytes_memory"] if self.rounds else 0
-        self._lazy = is_lazy(mode, self._settings.lazy_pages, memory) and self._may_return()
+        self._lazy = is_lazy(mode, self._settings.lazy_pages, memory)
+        if self._lazy:
+            self._require_room()
         self.frozen = precopy.Frozen(self.rounds, self._settings.container, images)
         return self._lazy
 
-    def _may_return(self) -> bool:
-        """Whether what is swapped out may return all at once, as it does where pages are left."""
+    def _require_room(self) -> None:
+        """What is swapped out has to be in memory at once, or nearly so, for whoever reads it or leaves it.
+
+        :raises FreezeError: when there is no room for it: the kernel would kill the container.
+        """
         container = self._settings.container
         swapped = swapped_memory.swapped_out(runc.moving(container))
-        if swapped_memory.has_room(swapped, swapped_memory.room(container)):
-            return True
-        if self._mode != "precopy":
+        left = swapped_memory.room(container)
+        if not swapped_memory.has_room(swapped, left):
             raise runc.FreezeError(
-                f"{swapped >> 20} MiB of its memory are swapped out, and have no room in memory as {self._mode} needs "
-                "it; -e migration_mode=precopy does without"
+                f"{swapped >> 20} MiB of its memory are swapped out, and there is room for {left >> 20} MiB more in "
+                "memory, by its own limit (docker update --memory) or the server's: the kernel might kill it for that"
             )
-        return False
 
     def compare_beside_dump(self) -> None:
         """Sends what has changed since the last round, where the dump leaves the memory in place."""
