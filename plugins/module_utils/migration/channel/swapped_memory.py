@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory that is swapped out, and whether all of it may be in memory at once, as CRIU has it when it leaves pages.
+"""Memory that is swapped out, and whether there is room for all of it in memory.
 
-CRIU puts the pages that it leaves with the processes into pipes, where the kernel cannot swap them out again: where
-there is no room for them, it kills the container.
+Whoever reads it has the kernel bring it back, for which it may kill the container (seen with control groups of version
+1 and Linux 6.18). And CRIU puts the pages that it leaves with the processes into pipes, where the kernel cannot swap
+them out again.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
