@@ -166,7 +166,7 @@ def test_memory_that_is_swapped_out(lab, swap, mode):
     assert lab.running_on("mover") == ["fog1"]
     lab.docker("fog1", "update", "--memory", "512m", "--memory-swap", "1g", "mover")
     lab.migrate("mover", migration_mode=mode)
-    lab.docker("fog2", "exec", "mover", "touch", "/whole")
+    lab.docker("fog2", "exec", "mover", "/usr/bin/python3", "-c", "open('/whole', 'w')")
     wait_for(lambda: int(goes_on(lab)[-2][0]) > 1000000, "a look at all of it", 120)
     require_whole(lab)
 
