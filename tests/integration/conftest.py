@@ -3,12 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lab, brought up if it is not, and containers on it."""
 
-from support.fixtures import (  # noqa: F401 - pytest finds them here
-    _lab_is_up,
-    bare,
-    lab,
-    lan,
-    pytest_sessionfinish,
-    start,
-    way,
-)
+from support.fixtures import _lab_is_up, bare, lab, lan, pytest_sessionfinish, start, way
+
+# pytest finds them here.
+__all__ = ["_lab_is_up", "bare", "lab", "lan", "pytest_sessionfinish", "start", "way"]

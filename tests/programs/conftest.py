@@ -8,11 +8,14 @@ from __future__ import annotations
 import pytest
 
 from corpus import image
-from support.fixtures import _lab_is_up, lab, lan, pytest_sessionfinish  # noqa: F401 - pytest finds them here
+from support.fixtures import _lab_is_up, lab, lan, pytest_sessionfinish
 from support.lab import Lab
+
+# pytest finds them here.
+__all__ = ["_lab_is_up", "lab", "lan", "programs", "pytest_sessionfinish"]
 
 
 @pytest.fixture(scope="session")
-def programs(_lab_is_up) -> None:  # noqa: F811 - the fixture
+def programs(_lab_is_up) -> None:
     """Every node of the lab has what it needs of the image."""
     image.give(Lab())

@@ -378,7 +378,9 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root ma
 def shared_pages(process):
     """The pagemap of the only piece of shared memory that a process has, and its pages."""
     with process_memory.MemoryOf(process.pid) as memory:
-        ((name, runs),) = memory.shared().items()
+        shared = memory.shared()
+        (name,) = shared
+        runs = shared[name]
         places = [(run.vaddr + index * PAGE, run.offset + index * PAGE) for run in runs for index in range(run.pages)]
         return name, {vaddr: (os.pread(runs[0].file, PAGE, offset), 0) for vaddr, offset in places}
 
