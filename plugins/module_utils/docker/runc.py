@@ -22,7 +22,6 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
 
-
 # What CRIU's processes are called.
 CRIU = "criu"
 # Seconds for what was killed to end.
