@@ -15,7 +15,8 @@ MIB = 1 << 20
 @pytest.fixture
 def files(monkeypatch):
     """What is read, by path."""
-    files = {"/proc/meminfo": "MemTotal: 999 kB\nMemAvailable:     2048 kB\n"}
+    files: dict[str, str] = {}
+    monkeypatch.setattr(swapped_memory.host, "available_memory", lambda: 2 * MIB)
     monkeypatch.setattr(swapped_memory.procfs, "read", lambda path: files.get(path, ""))
     return files
 

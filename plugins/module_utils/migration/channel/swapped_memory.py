@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import host, procfs
 
 # The limit of a control group and what is used of it, of version 1 and 2.
 _LIMITS = (("memory.limit_in_bytes", "memory.usage_in_bytes"), ("memory.max", "memory.current"))
@@ -33,13 +33,7 @@ def room(container: str) -> int:
     :raises FreezeError: when no runtime knows it.
     """
     groups = runc.control_groups(container)
-    return min([available(procfs.read("/proc/meminfo")), *_left(groups.get("memory") or groups.get("", ""))])
-
-
-def available(meminfo: str) -> int:
-    """Bytes of memory that a server can give, by the text of its C(/proc/meminfo)."""
-    lines = (line.partition(":") for line in meminfo.splitlines())
-    return next((_kibibytes(value) << 10 for key, _colon, value in lines if key == "MemAvailable"), 0)
+    return min([host.available_memory() or 0, *_left(groups.get("memory") or groups.get("", ""))])
 
 
 def has_room(swapped: int, bytes_of_room: int) -> bool:
