@@ -113,16 +113,20 @@ def _last_begin(numbers: list[int]) -> int:
     return max((place for place, number in enumerate(numbers) if number == 0), default=0)
 
 
-def complaints(words: list[Word], numbers_written: list[list[int]]) -> list[str]:
+def complaints(words: list[Word], numbers_written: list[list[int]], unheard: int = 0) -> list[str]:
     """What is wrong with what a container has said and written; nothing, if it has lived one life without a gap.
 
     :param numbers_written: the content of each of its files.
+    :param unheard: how many numbers in all may be lost on their way between two that came from the same place.
     """
     found = []
     for before, after in itertools.pairwise(words):
-        if after.number <= before.number:
+        missing = after.number - before.number - 1
+        if missing < 0:
             found.append(f"said {after.number} at {after.where} after {before.number} at {before.where}")
-        elif after.number > before.number + 1:
+        elif before.where == after.where and missing <= unheard:
+            unheard -= missing
+        elif missing:
             found.append(f"left out {before.number + 1} to {after.number - 1} between {before.where} and {after.where}")
     last = words[-1].number if words else -1
     for numbers in numbers_written:

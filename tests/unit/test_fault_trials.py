@@ -15,11 +15,31 @@ import page
 import pytest
 import run
 import subjects
+import witness
 from faults import Plan
 
 from corpus import scene as corpus
 from corpus import verdicts
 from corpus.programs import PROGRAMS
+
+# What a witness hears
+
+
+@pytest.mark.parametrize(
+    ("places", "unheard", "found"),
+    [
+        (["a", "a", None, "a"], 1, []),
+        (["a", None, "a", None, "a"], 1, ["left out 3 to 3 between a and a"]),
+        (["a", None, None, "a"], 1, ["left out 1 to 2 between a and a"]),
+        (["a", None, "b"], 9, ["left out 1 to 1 between a and b"]),
+        (["a", None, "a"], 0, ["left out 1 to 1 between a and a"]),
+    ],
+)
+def test_numbers_that_were_lost_on_their_way(places, unheard, found):
+    """So many of them, between two from the same server."""
+    words = [witness.Word(place, number) for number, place in enumerate(places) if place]
+    assert witness.complaints(words, [list(range(len(places)))], unheard) == found
+
 
 # What moves
 

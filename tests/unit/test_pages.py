@@ -250,6 +250,17 @@ def store_of(directory, memory, rng=None):
     return store
 
 
+def test_what_a_whole_dump_has_for_lazy_pages_stays_in_the_store(tmp_path):
+    """CRIU asks for it from there, whatever the images hold; other pages are given away as they lie."""
+    memory = invent(random.Random(1))
+    images = write_set(tmp_path / "images", memory, contents=False)
+    with store_of(tmp_path / "store", memory) as store:
+        figures = complete(images, store, lazily=True)
+        assert memory_of(store) == without_flags({ONE: memory[ONE]})
+    assert memory_in(images) == memory
+    assert figures["left"] == 0 and figures["pages"] == sum(map(len, memory.values()))
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("how", ["at once", "lazily"])
 @pytest.mark.parametrize("entry", [old_entry, new_entry])

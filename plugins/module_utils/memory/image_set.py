@@ -89,7 +89,7 @@ def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> di
         pages_id, runs = images.decode(name, page)
         os.unlink(os.path.join(directory, name))
         with _Writer(directory, name, pages_id, page) as writer:
-            whole = not lazily or all(run.flags != LAZY for run in runs)
+            whole = not lazily or not any(run.flags & LAZY for run in runs)
             if whole and store.hand_over(name, layout_of(runs, page), writer.path):
                 writer.adopt(runs)
             else:

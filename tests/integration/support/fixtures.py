@@ -53,6 +53,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 _CLEAR = f"""
 {criu_step.REMOVE}
 pkill -KILL -f '/run/fog-migration/.*channel[.]py'
+pkill -KILL -x criu
 docker ps -aq | xargs -r docker rm -fv
 awk '$2 ~ "^/run/fog-migration/" {{ print $2 }}' /proc/mounts | xargs -r umount -l
 sed -i '/ fog-migration:/d' /root/.ssh/authorized_keys
