@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.fog.migration.plugins.module_utils.operations import for_agents
 from ansible_collections.fog.migration.plugins.plugin_utils import agents, preloaded
 from ansible_collections.fog.migration.plugins.plugin_utils.migrations_action import (
-    ask_agent,
+    ask_or_run,
     own_agent,
     run_module,
 )
@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         agent = own_agent(self, task_vars)
         if agent:
-            return dict(result, **(ask_agent(self, agent, MODULE) or run_module(self, MODULE, task_vars)))
+            return dict(result, **ask_or_run(self, agent, MODULE, task_vars))
         run = self._task.args.get("run")
         if not run or self._task.check_mode or self._task.async_val:
             return dict(result, **run_module(self, MODULE, task_vars))
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
             # What keeps an agent from being started, the module tells as Ansible tells it of any module.
             return dict(result, **run_module(self, MODULE, task_vars))
         server = agents.Server(name, self, started["agent"])
-        told = ask_agent(self, server, MODULE) or run_module(self, MODULE, task_vars)
+        told = ask_or_run(self, server, MODULE, task_vars)
         return dict(result, **told, agent=started["agent"])
 
     def arguments(self):

@@ -85,6 +85,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
+from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
 from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
@@ -381,6 +382,18 @@ def _deleted(source: dict) -> dict:
     )
 
 
+# What gives programs something that CRIU cannot take along, by words of it, and how they do without.
+_WITHOUT = {
+    "MPTCP": "run it with --sysctl net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)",
+    "shared code": "run it without a compiler at run time that shares its code (PHP: opcache.jit_buffer_size=0)",
+}
+
+
+def _without(unknown: list[str]) -> str:
+    remedies = [remedy for word, remedy in _WITHOUT.items() if any(word in one for one in unknown)]
+    return "; ".join(remedies) or "run what it does without that"
+
+
 def _outside(source: dict) -> list[dict]:
     """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
     unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
@@ -397,7 +410,7 @@ def _outside(source: dict) -> list[dict]:
             "descriptors",
             f"it holds {' and '.join(unknown)}, which CRIU cannot take along" if unknown else "",
             "it holds nothing that CRIU is known not to take along",
-            "run what it does without that",
+            _without(unknown),
         ),
         _deleted(source),
         _check(
@@ -509,6 +522,17 @@ def _address_space(source: dict, mode: str) -> dict:
     )
 
 
+def _swapped(container: dict) -> dict:
+    """In a live mode, what is swapped out is read, or left with the processes: it has to be in memory for that."""
+    found = Swapped(container["memory_swapped"], container["memory_room"])
+    return _check(
+        "swapped_memory",
+        "" if found.fits else found.problem,
+        "what is swapped out of it has room in memory" if found.out else "none of its memory is swapped out",
+        "raise its limit (docker update --memory), make room on the server, or say -e migration_mode=cold",
+    )
+
+
 def _memory(source: dict, destination: dict, mode: str) -> list[dict]:
     """What its kinds of memory need of the two servers."""
     container = source["container"]
@@ -516,6 +540,7 @@ def _memory(source: dict, destination: dict, mode: str) -> list[dict]:
     slow = f"{files // MIB} MiB in its /dev/shm and other file systems in memory are packed while it stands still"
     return [
         _address_space(source, mode),
+        *([] if mode == "cold" else [_swapped(container)]),
         _check(
             "huge_pages",
             dump_room.missing_huge_pages(container, destination),

@@ -351,6 +351,16 @@ container:
       description: Bytes of files in file systems of its own that are in memory, such as C(/dev/shm).
       type: int
       sample: 0
+    memory_swapped:
+      description: Bytes of its memory that are swapped out.
+      type: int
+      sample: 0
+    memory_room:
+      description:
+        - Bytes that it can have in memory besides what it has there, by the limits of its control groups and by what
+          the server has available.
+      type: int
+      sample: 402653184
     huge_pages:
       description: Bytes of huge pages that it has mapped, by the bytes of one.
       type: dict

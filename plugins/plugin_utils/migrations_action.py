@@ -55,6 +55,14 @@ def run_module(action: Any, module: str, task_vars: dict[str, Any]) -> dict[str,
     return done
 
 
+def ask_or_run(action: Any, agent: Any, module: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+    """What the agent answers in the module's place, or the module where there is none that can.
+
+    :param agent: an C(agents.Server), or None.
+    """
+    return ask_agent(action, agent, module) or run_module(action, module, task_vars)
+
+
 class MigrationsAction(ActionBase):
     """Asks the agents where the task names migrations, and runs the module otherwise."""
 
@@ -69,7 +77,7 @@ class MigrationsAction(ActionBase):
         result = super().run(tmp, task_vars)
         if "migrations" not in self._task.args:
             agent = own_agent(self, task_vars)
-            return merge_hash(result, ask_agent(self, agent, self.module) or run_module(self, self.module, task_vars))
+            return merge_hash(result, ask_or_run(self, agent, self.module, task_vars))
         _validation, options = self.validate_argument_spec({**SPEC, **self.more})
         if self._task.check_mode:
             return dict(result, changed=bool(options["migrations"]), migrations=options["migrations"])

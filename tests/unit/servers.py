@@ -70,6 +70,8 @@ SERVER = {
         "memory": 10**6,
         "memory_shared": 0,
         "memory_files": 0,
+        "memory_swapped": 0,
+        "memory_room": 2**30,
         "huge_pages": {},
         "address_space": 2**23,
         "dump_descriptors": 276,

@@ -313,6 +313,9 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         (HUGE, {"host.huge_pages": {"2097152": 2**26}}, {"mode": "precopy"}, []),
         (HUGE, {"host.huge_pages": {"1073741824": 2**30}}, {"mode": "cold"}, ["huge_pages"]),
         ({"container.memory_files": 2**30}, {}, {"mode": "precopy"}, []),
+        ({"container.memory_swapped": 2**28}, {}, {"mode": "precopy"}, []),
+        ({"container.memory_swapped": 2**30}, {}, {"mode": "precopy"}, ["swapped_memory"]),
+        ({"container.memory_swapped": 2**30}, {}, {"mode": "cold"}, []),
     ],
 )
 def test_preflight(source, destination, options, names):
@@ -406,6 +409,24 @@ def test_what_to_do_about_a_reservation():
     (found,) = (one for one in checks if one["check"] == "address_space")
     assert found["detail"].endswith("and 4096 MiB are available at the source")
     assert found["remedy"].startswith("say -e migration_mode=precopy, or have it reserve less address space (MariaDB: ")
+
+
+@pytest.mark.parametrize(
+    ("what", "remedy"),
+    [
+        (
+            "a socket of the protocol MPTCP",
+            "net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)",
+        ),
+        ("shared code first in the memory of php-fpm8.4", "(PHP: opcache.jit_buffer_size=0)"),
+        ("an io_uring", "run what it does without that"),
+    ],
+)
+def test_how_to_do_without_what_criu_cannot_take_along(what, remedy):
+    checks = preflight(changed({"container.unknown": [what]}), changed(None), "looper100", [], mode="precopy")
+    (found,) = (one for one in checks if one["check"] == "descriptors")
+    assert found["detail"] == f"it holds {what}, which CRIU cannot take along"
+    assert found["remedy"].endswith(remedy)
 
 
 def test_sessions_are_told():

@@ -118,8 +118,9 @@ def from_checkpoint(
         client.start_from_checkpoint(container_id, checkpoint.name, seconds + ANSWER_MARGIN)
     except api.FAILURES as error:
         lines, _statistics = log.finish()
-        # CRIU may have left what it had restored.
-        runc.kill_restore(container_id)
+        if isinstance(error, api.ANSWERED):
+            # The container does not run, and CRIU may have left what it had restored.
+            runc.kill_restore(container_id)
         what = api.api_message(error)
         if time.monotonic() - begin >= seconds:
             what = f"the restore did not end within {seconds} seconds and was killed"

@@ -27,11 +27,14 @@ try:
     DOCKER_IMPORT_ERROR = None
     FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
     READ_TIMEOUT: type[Exception] = requests.exceptions.ReadTimeout
+    # Docker's answer that it has not done what it was asked for. With another failure, nobody knows what it does.
+    ANSWERED: type[Exception] = docker.errors.APIError
 except ImportError:
     DOCKER_IMPORT_ERROR = traceback.format_exc()
     APIClient = object
     FAILURES = (OSError,)
     READ_TIMEOUT = TimeoutError
+    ANSWERED = OSError
 
 api_message = daemon.message
 _BLOCK = 1 << 20

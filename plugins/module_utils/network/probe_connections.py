@@ -30,6 +30,12 @@ UNKNOWN_TO_CRIU = {
     "[kvm-vm]": "a virtual machine of KVM's",
     "/secretmem (deleted)": "memory that only it can read (memfd_secret)",
 }
+# The protocols of the sockets that CRIU can make again, as the kernel names them (can_dump_ipproto() and
+# dump_one_inet_fd() in criu/sk-inet.c, dump_socket() in criu/sockets.c). UNIX-STREAM is Unix's from Linux 5.16 on.
+PROTOCOLS = {
+    *("TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6"),
+    *("UNIX", "UNIX-STREAM", "PACKET", "NETLINK"),
+}
 # Files that never had a name, of which CRIU knows what they are; or it does not, and they are unknown to it.
 _NAMELESS = re.compile(r"/(memfd:.*|dev/zero|SYSV[0-9a-f]{8}|anon_hugepage|secretmem|\[aio\])")
 
@@ -56,7 +62,13 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
         links.update({path: link for one in processes for path, link in _mapped(one).items()})
         found["deleted"], half = deleted(links)
         queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
-        found["unknown"] = unknown(links.values()) + queues + [f"the deleted file {name}" for name in half]
+        found["unknown"] = [
+            *unknown(links.values()),
+            *queues,
+            *(f"the deleted file {name}" for name in half),
+            *foreign_sockets(path for path, link in links.items() if link.startswith("socket:")),
+            *read_only_code(processes),
+        ]
         interfaces, listed, unix = namespace.inside(namespace.network_of(process), _look)
         moved = namespace.moved_addresses(interfaces) if namespace.is_own(process) else set()
         found.update(classify([sock for sock in listed if sock.inode in inodes], moved, fixed))
@@ -97,6 +109,28 @@ def unknown(links: Iterable[str]) -> list[str]:
     """What CRIU cannot take along, of what these links in C(/proc/PID/fd) and C(map_files) lead to."""
     names = {link.rpartition(":")[2] for link in links}
     return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
+
+
+def foreign_sockets(paths: Iterable[str]) -> list[str]:
+    """The sockets of other protocols than those that CRIU knows, as one clause for each protocol."""
+    names = {sockets.protocol_of(path) for path in paths} - PROTOCOLS - {""}
+    return [f"a socket of the protocol {name}" for name in sorted(names)]
+
+
+def read_only_code(processes: Iterable[int]) -> list[str]:
+    """Code that CRIU cannot write to for a moment, as it does to run its own code in a process.
+
+    It takes the first code in the memory of each (get_exec_start() in criu/parasite-syscall.c), and the kernel lets
+    nobody write to shared memory that is mapped for reading (check_vma_flags() in the kernel's mm/gup.c).
+    """
+    names = {procfs.program(one) for one in processes if begins_with_shared_code(procfs.read(f"/proc/{one}/maps"))}
+    return [f"shared code first in the memory of {name}" for name in sorted(names)]
+
+
+def begins_with_shared_code(maps: str) -> bool:
+    """Whether the first code in C(/proc/PID/maps) is shared and read-only."""
+    flags = (line.split(maxsplit=2)[1] for line in maps.splitlines())
+    return next((one for one in flags if "x" in one), "")[1:] == "-xs"
 
 
 def holds_queue(links: dict[str, str], queues: str) -> bool:

@@ -167,6 +167,16 @@ def descriptors_of(process: int) -> dict[str, str]:
     return found
 
 
+def protocol_of(path: str) -> str:
+    """The kernel's name of the protocol of a socket in C(/proc/PID/fd); empty where it is none, or has gone.
+
+    It is the extended attribute that sockfs gives to each (sockfs_xattr_get() in the kernel's net/socket.c).
+    """
+    with contextlib.suppress(OSError):
+        return os.getxattr(path, "system.sockprotoname").rstrip(b"\0").decode("ascii", "replace")
+    return ""
+
+
 def descriptors_by_inode(process: int) -> dict[int, int]:
     """The sockets that a process has: one of its descriptors of each, by the socket's inode."""
     links = descriptors_of(process).items()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import manifest, refusals
@@ -20,12 +21,13 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     checkpoint_layout,
     container_facts,
     mounts,
+    runc,
     storage_drivers,
     ways,
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
-from ansible_collections.fog.migration.plugins.module_utils.memory import footprint
+from ansible_collections.fog.migration.plugins.module_utils.memory import footprint, swapped
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
 from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, procfs
@@ -81,6 +83,7 @@ class Describer:
             **self._image_facts(inspect["Image"]),
             **self._refusals(inspect, below),
             **memory_facts(memory),
+            **swapped_facts(inspect["Id"], below),
             **dump_facts(memory, limits.largest_pipe(), self._scans),
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
             "fixed_addresses": fixed,
@@ -145,6 +148,16 @@ def memory_facts(memory: footprint.Footprint) -> dict[str, Any]:
         "memory_files": memory.files,
         "huge_pages": {str(page): size for page, size in memory.huge.items()},
     }
+
+
+def swapped_facts(container: str, processes: Iterable[int]) -> dict[str, int]:
+    """How much of its memory is swapped out, and how much may be in memory besides what is there, in bytes."""
+    try:
+        groups = runc.control_groups(container)
+    except runc.FreezeError:
+        groups = {}
+    found = swapped.of(processes, groups)
+    return {"memory_swapped": found.out, "memory_room": found.room}
 
 
 def dump_facts(memory: footprint.Footprint, largest_pipe: int | None, scans: bool) -> dict[str, Any]:

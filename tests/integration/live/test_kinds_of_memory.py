@@ -162,6 +162,7 @@ def test_memory_that_is_swapped_out(lab, swap, mode):
     wait_for(lambda: int(swapped.search(lab.sh("fog1", f"cat {status}")).group(1)) > 64 * 1024, "64 MiB in swap")
     assert lab.module("fog1", "server_info", container="mover")["container"]["memory"] > 256 << 20
     message = failure(lab.migrate("mover", check=False, migration_mode=mode))
+    assert "mover cannot be migrated to fog2" in message
     assert "MiB of its memory are swapped out, and there is room for " in message
     assert lab.running_on("mover") == ["fog1"]
     lab.docker("fog1", "update", "--memory", "512m", "--memory-swap", "1g", "mover")

@@ -15,8 +15,8 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy, swapped_memory
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty, swapped
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
@@ -121,13 +121,9 @@ class SourceMemory:
         :raises FreezeError: when there is no room for it: the kernel would kill the container.
         """
         container = self._settings.container
-        swapped = swapped_memory.swapped_out(runc.moving(container))
-        left = swapped_memory.room(container)
-        if not swapped_memory.has_room(swapped, left):
-            raise runc.FreezeError(
-                f"{swapped >> 20} MiB of its memory are swapped out, and there is room for {left >> 20} MiB more in "
-                "memory, by its own limit (docker update --memory) or the server's: the kernel might kill it for that"
-            )
+        found = swapped.of(runc.moving(container), runc.control_groups(container))
+        if not found.fits:
+            raise runc.FreezeError(found.problem)
 
     def compare_beside_dump(self) -> None:
         """Sends what has changed since the last round, where the dump leaves the memory in place.
