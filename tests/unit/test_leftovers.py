@@ -29,6 +29,7 @@ CRIUS, OURS = Table(nftables.INET, "CRIU-4711"), Table(nftables.ARP, filters.TAB
 LOCK = "CRIU's network lock in the nftables table CRIU-4711"
 ONE = "1 connection in repair mode"
 ERROR = "a program that used such a connection meanwhile has got an error"
+ENDED = Found(missing="its first process has ended", has_ended=True)
 CONNECTIONS = (repair_mode.Connection(7, 3), repair_mode.Connection(8, 4))
 
 
@@ -161,7 +162,9 @@ def test_what_is_not_as_before(found, paused, nouns):
             True,
             "runs on (not looked at: its filters (why))",
         ),
-        (Found(), Found(missing="its first process has ended"), False, True, "has ended"),
+        (Found(), ENDED, False, True, "has ended"),
+        (ENDED, ENDED, False, False, "has ended"),
+        (Found(), Found(missing="why"), False, True, "runs on (not looked at: all of it (why))"),
         (
             Found(missing="no OCI runtime knows it"),
             Found(missing="no OCI runtime knows it"),
@@ -199,9 +202,12 @@ def test_the_restart_policy(wanted, now, left):
 # What is looked at
 
 
-def test_what_no_runtime_knows_is_missing(monkeypatch):
+@pytest.mark.parametrize("processes", [[], [7]])
+def test_what_no_runtime_knows_is_missing(monkeypatch, processes):
+    """It has ended, but where something runs in its control groups."""
     monkeypatch.setattr(runc, "RUNTIME_ROOTS", ())
-    assert look("c1") == Found(missing="no OCI runtime knows it")
+    monkeypatch.setattr(procfs, "in_groups_of", lambda _container: processes)
+    assert look("c1") == Found(missing="no OCI runtime knows it", has_ended=not processes)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +225,7 @@ def test_what_was_not_dumped_is_only_looked_at(monkeypatch, found, told):
 def test_what_has_ended_is_missing(monkeypatch):
     state = {"init_process_pid": os.getpid(), "init_process_start": (procfs.started(os.getpid()) or 0) + 1}
     monkeypatch.setattr(runc, "runtime_state", lambda _container: state)
-    assert look("c1") == Found(missing="its first process has ended")
+    assert look("c1") == ENDED
 
 
 @pytest.fixture

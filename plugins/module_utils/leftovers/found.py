@@ -26,6 +26,7 @@ class Found:
 
     # Why it is not there, as a clause; empty if it is.
     missing: str = ""
+    has_ended: bool = False
     is_frozen: bool = False
     # Processes that CRIU holds, and those that a signal has stopped while it was paused.
     held: tuple[int, ...] = ()
@@ -102,10 +103,11 @@ def outcome(before: Found, after: Found, paused: bool, ran: bool) -> Outcome:
     :param paused: whether it was paused before.
     :param ran: whether its processes may have run before all was undone.
     """
-    if before.missing:
-        return Outcome(unseen=(f"all of it ({before.missing})",))
-    if after.missing:
+    if before.has_ended or after.has_ended:
         return Outcome(has_ended=True)
+    missing = before.missing or after.missing
+    if missing:
+        return Outcome(unseen=(f"all of it ({missing})",))
     left = problems(after, paused=False)
     undone = [noun for noun in problems(before, paused) if noun not in left]
     return Outcome(False, tuple(undone), tuple(left), bool(before.connections) and ran, after.unseen)

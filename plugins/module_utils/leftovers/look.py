@@ -27,10 +27,11 @@ def look(container: str, paused: bool = False) -> Found:
     try:
         first, start = runc.first_process(container)
         if procfs.started(first) != start:
-            return Found(missing="its first process has ended")
+            return Found(missing="its first process has ended", has_ended=True)
         processes, is_frozen = runc.processes(container), runc.is_frozen(container)
     except (OSError, runc.FreezeError) as exc:
-        return Found(missing=str(exc))
+        # A runtime forgets what has ended; and there are runtimes that keep what they know elsewhere.
+        return Found(missing=str(exc), has_ended=not procfs.in_groups_of(container))
     unseen: list[str] = []
     return Found(
         is_frozen=is_frozen,
