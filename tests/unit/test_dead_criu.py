@@ -74,6 +74,22 @@ def test_what_waits_in_the_container_ends_with_the_restore(runtime, monkeypatch)
     assert procfs.started(begun) is None and procfs.started(criu)
 
 
+@pytest.mark.parametrize(
+    ("group", "is_its"),
+    [
+        ("/docker/abc", True),
+        ("/system.slice/docker-abc.scope", True),
+        ("/docker/abc/below", True),
+        ("/docker/0abc0", False),
+        ("/process_api/01dbffabc7", False),
+        ("/", False),
+    ],
+)
+def test_whose_control_group_it_is(group, is_its):
+    """Nobody else's processes end because the name of their group has these letters in it."""
+    assert procfs.is_in_groups_of("abc", f"13:perf_event:/\n4:memory:{group}\n0::/\n") is is_its
+
+
 def test_the_runtime_has_a_moment_to_hear_of_it(monkeypatch):
     """Only what was dead at two looks in a row does count, and there are not many looks."""
     dead, killed = [{7}, set(), {8}, {8}], []

@@ -75,8 +75,17 @@ def processes_below(root: int) -> set[int]:
 
 
 def in_groups_of(container: str) -> list[int]:
-    """The processes in control groups that are named for a container, by its full ID."""
-    return [process for process in all_processes() if container in read(f"/proc/{process}/cgroup")]
+    """The processes in control groups that are named for a container, by its full ID, or in groups below these."""
+    return [process for process in all_processes() if is_in_groups_of(container, read(f"/proc/{process}/cgroup"))]
+
+
+def is_in_groups_of(container: str, groups: str) -> bool:
+    """Whether a control group in the text of C(/proc/PID/cgroup) is a container's, or below it.
+
+    One is called as the container itself, or C(docker-ID.scope) where systemd makes it. Part of another name is none.
+    """
+    names = (name for line in groups.splitlines() for name in line.rpartition(":")[2].split("/"))
+    return any(re.fullmatch(rf"(?:\w+-)?{re.escape(container)}(?:\.scope)?", name) for name in names if name)
 
 
 _DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
