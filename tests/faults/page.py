@@ -22,7 +22,9 @@ Then what was lost comes back, `ansible-playbook recover.yml` runs once, and the
 
 - exactly one copy of the container runs, with its restart policy, and those that move together are on one server;
 - a witness outside of both servers has heard every number that it counts, once and in order, from wherever it was; a
-  number that is said again after it was said at the destination counts as lost;
+  number that is said again after it was said at the destination counts as lost. Where CRIU is killed at a step of its
+  own, it leaves its lock of the network, which drops datagrams until it has been removed: up to 50 numbers, which is
+  one second, may be unheard then, and are on the disk;
 - every number was on the disk before the witness heard of it, and still is; a checksum over its memory is what it was;
 - a container that runs on a server which is lost dies with it, as it would without any migration: these are counted by
   themselves, and all the rest has to be true of what runs afterwards;
