@@ -379,8 +379,8 @@ def shared_pages(process):
     """The pagemap of the only piece of shared memory that a process has, and its pages."""
     with process_memory.MemoryOf(process.pid) as memory:
         shared = memory.shared()
-        (name,) = shared
-        runs = shared[name]
+        assert len(shared) == 1
+        name, runs = shared.popitem()
         places = [(run.vaddr + index * PAGE, run.offset + index * PAGE) for run in runs for index in range(run.pages)]
         return name, {vaddr: (os.pread(runs[0].file, PAGE, offset), 0) for vaddr, offset in places}
 

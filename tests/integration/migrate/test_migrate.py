@@ -58,7 +58,11 @@ def test_cold_mode_without_dockers_experimental_mode(lab):
         lab.require_no_traces()
 
 
-@pytest.mark.parametrize("without", [["fog1", "fog2"], ["fog1"], ["fog2"]], ids="-".join)
+@pytest.mark.parametrize(
+    "without",
+    [["fog1", "fog2"], *(pytest.param([one], marks=pytest.mark.slow) for one in ("fog1", "fog2"))],
+    ids="-".join,
+)
 def test_cold_mode_where_our_runtime_is_not(lab, without):
     """Through Docker's own checkpoints on these servers, through the runtime on the other one."""
     checkpoints.require_starts(lab, *without)

@@ -81,7 +81,7 @@ def test_criu_is_killed_when_it_has_dumped(lab, client, step):
         lab.require_no_traces()
 
 
-@pytest.mark.parametrize("step", ["complete", "unlocked"])
+@pytest.mark.parametrize("step", ["complete", pytest.param("unlocked", marks=pytest.mark.slow)])
 def test_what_a_dump_has_left_is_undone_when_the_destination_refuses(lab, client, step):
     """It has stood still since."""
     criu_step.install(lab, "fog1", criu_step.DUMP[step])
