@@ -80,25 +80,41 @@ def test_on_a_network_outside_it_has_the_addresses_that_docker_chose():
     assert container_facts.fixed_addresses(inspect)["lan"] == ["192.0.2.5"]
 
 
+BY_DOCKER, OTHER = "02:42:ac:12:00:05", "9a:01:02:03:04:05"
+
+
 @pytest.mark.parametrize(
-    ("mac", "driver", "kept"),
+    ("mac", "given", "driver", "kept"),
     [
-        ("02:42:ac:12:00:05", "bridge", False),
-        ("02:42:ac:12:00:06", "bridge", True),
-        ("9a:01:02:03:04:05", "bridge", True),
-        ("02:42:ac:12:00:05", "macvlan", True),
-        ("9a:01:02:03:04:05", "ipvlan", False),
+        # Docker before 28 makes it from the address, from 28 on by chance.
+        (BY_DOCKER, "", "bridge", False),
+        (OTHER, "", "bridge", False),
+        (OTHER, OTHER, "bridge", True),
+        (BY_DOCKER, BY_DOCKER, "bridge", True),
+        (BY_DOCKER, "", "macvlan", True),
+        (OTHER, OTHER, "ipvlan", False),
         # Where the first one may still run.
-        ("9a:01:02:03:04:05", None, False),
-        ("", "bridge", False),
+        (OTHER, "", None, False),
+        ("", "", "bridge", False),
     ],
 )
-def test_the_mac_that_was_given(mac, driver, kept):
+def test_the_mac_that_was_given(mac, given, driver, kept):
     inspect = changed("HostConfig.NetworkMode", "lan")
+    inspect["Config"]["MacAddress"] = given
     inspect["NetworkSettings"]["Networks"] = {"lan": {"IPAddress": "172.18.0.5", "MacAddress": mac}}
     body, _more = create.creation_body(inspect, "i", drivers={"lan": driver} if driver else {})
     assert body["NetworkingConfig"]["EndpointsConfig"]["lan"].get("MacAddress") == (mac if kept else None)
-    assert body.get("MacAddress") == (mac if kept else None)
+    assert body["MacAddress"] == (mac if kept else given)
+
+
+@pytest.mark.parametrize(("mac", "kept"), [(BY_DOCKER, False), (OTHER, True)])
+def test_the_mac_in_another_network(mac, kept):
+    """Inspect does not tell whether it was given."""
+    inspect = changed("HostConfig.NetworkMode", "lan")
+    endpoint = {"IPAddress": "172.18.0.5", "MacAddress": mac}
+    inspect["NetworkSettings"]["Networks"] = {"lan": endpoint, "other": endpoint}
+    _body, more = create.creation_body(inspect, "i", drivers={"lan": "bridge", "other": "bridge"})
+    assert more["other"].get("MacAddress") == (mac if kept else None)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,11 @@ def creation_body(
     networks = endpoints(inspect)
     mode = host.get("NetworkMode", "default")
     main = _main_network(mode, networks)
-    wanted = {
-        name: _endpoint(endpoint, inspect["Id"], (drivers or {}).get(name)) for name, endpoint in networks.items()
-    }
+    wanted = {}
+    for name, endpoint in networks.items():
+        driver = (drivers or {}).get(name)
+        given = config.get("MacAddress", "") if name == main else None
+        wanted[name] = _endpoint(endpoint, inspect["Id"], driver, _same_mac(endpoint, driver, given))
     more = {name: endpoint for name, endpoint in wanted.items() if name != main}
     body = dict(config, Image=image, HostConfig=host)
     if main in wanted and mode != "default":
@@ -70,10 +72,11 @@ def _main_network(mode: str, networks: dict) -> str:
     return "bridge" if mode == "default" else mode
 
 
-def _endpoint(endpoint: dict, container_id: str, driver: str | None) -> dict:
+def _endpoint(endpoint: dict, container_id: str, driver: str | None, mac: str | None) -> dict:
     """One network's settings as C(create) and C(connect) want them: what was configured, not what came of it.
 
     :param driver: the network's, where the container moves, so that it may have what it alone had.
+    :param mac: see C(_same_mac).
     """
     aliases = [alias for alias in endpoint.get("Aliases") or [] if not container_id.startswith(alias)]
     wanted = {
@@ -81,22 +84,28 @@ def _endpoint(endpoint: dict, container_id: str, driver: str | None) -> dict:
         "Links": endpoint.get("Links"),
         "Aliases": aliases,
         "DriverOpts": endpoint.get("DriverOpts"),
-        "MacAddress": _same_mac(endpoint, driver),
+        "MacAddress": mac,
         "GwPriority": endpoint.get("GwPriority"),
     }
     return {key: value for key, value in wanted.items() if value}
 
 
-def _same_mac(endpoint: dict, driver: str | None) -> str | None:
-    """The MAC to give it again: peers know it, or somebody gave it, which inspect does not tell of every network.
+def _same_mac(endpoint: dict, driver: str | None, given: str | None) -> str | None:
+    """The MAC to give it again: peers know it, or somebody gave it.
 
-    On an ipvlan it is the server's. Docker before 28 makes that of a bridge from its address, which may be another one.
+    On an ipvlan it is the server's. On a bridge, Docker makes one at each start, before 28 from the address.
+
+    :param given: what somebody gave it, or nothing, as inspect tells of the first network only; None for another one.
     """
     mac, address = endpoint.get("MacAddress"), endpoint.get("IPAddress")
     if not mac or driver is None or driver == "ipvlan":
         return None
+    if driver == "macvlan":
+        return mac
+    if given is not None:
+        return mac if given else None
     made = address and "02:42:" + ":".join(f"{int(part):02x}" for part in address.split("."))
-    return None if driver != "macvlan" and mac == made else mac
+    return None if mac == made else mac
 
 
 def _same_addresses(endpoint: dict) -> dict:
