@@ -38,6 +38,7 @@ class Docker:
         self.there = {}
         self.add(copy.deepcopy(INSPECT))
         self.experimental = True
+        self.api_version = "1.45"
         self.runtimes = {"runc": {}}
         # What a call of this name raises instead.
         self.failing = {}

@@ -115,6 +115,9 @@ def test_the_mac_in_another_network(mac, kept):
     inspect["NetworkSettings"]["Networks"] = {"lan": endpoint, "other": endpoint}
     _body, more = create.creation_body(inspect, "i", drivers={"lan": "bridge", "other": "bridge"})
     assert more["other"].get("MacAddress") == (mac if kept else None)
+    drivers = {"lan": "bridge", "other": "bridge"}
+    body, none = create.creation_body(inspect, "i", drivers=drivers, at_once=True)
+    assert body["NetworkingConfig"]["EndpointsConfig"] == {"lan": {}, **more} and none == {}
 
 
 @pytest.mark.parametrize(

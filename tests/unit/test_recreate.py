@@ -24,6 +24,7 @@ class Docker:
         self.volumes_here = ["there"]
         self.images_here = {"busybox:lab": "sha256:aaa"}
         self.body = None
+        self.api_version = "1.43"
 
     def volumes(self):
         return {"Volumes": [{"Name": name} for name in self.volumes_here] or None}

@@ -26,7 +26,11 @@ def image_reference(inspect: dict, image_id_by_tag: dict) -> str:
 
 
 def creation_body(
-    inspect: dict, image: str, armed: bool = False, drivers: dict[str, str] | None = None
+    inspect: dict,
+    image: str,
+    armed: bool = False,
+    drivers: dict[str, str] | None = None,
+    at_once: bool = False,
 ) -> tuple[dict, dict]:
     """The body of C(POST /containers/create) that makes this container again, from everything that inspect tells.
 
@@ -36,6 +40,8 @@ def creation_body(
     :param image: see C(image_reference).
     :param armed: whether it is to be restored by our OCI runtime; otherwise it does not stay with it.
     :param drivers: where it moves, the drivers of its networks, by name: on some it has the same address.
+    :param at_once: whether this Docker makes a container in several networks. One that is connected to a network before
+        its first start does not get the MAC that it was to have there.
     :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
     """
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
@@ -61,6 +67,9 @@ def creation_body(
     if wanted.get(main, {}).get("MacAddress"):
         # Where Docker before 25 looks for it.
         body["MacAddress"] = wanted[main]["MacAddress"]
+    if at_once and more:
+        body["NetworkingConfig"] = {"EndpointsConfig": wanted}
+        return body, {}
     return body, more
 
 
