@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -195,7 +196,10 @@ def test_what_serves_pages_stays_open_when_the_program_dies(tmp_path):
     pager.hold(str(tmp_path / "holder"))
     holder = deploy.running(str(tmp_path / "holder"))
     assert holder
-    # And nothing else: what CRIU closes, it must find closed.
+    # And nothing else, once it has loaded its libraries: what CRIU closes, it must find closed.
+    limit = time.monotonic() + LIMIT
+    while len(os.listdir(f"/proc/{holder}/fd")) != 4 and time.monotonic() < limit:
+        time.sleep(0.01)
     assert len(os.listdir(f"/proc/{holder}/fd")) == 4
     # This end goes, as it does when this process dies.
     pager._connection.close()
