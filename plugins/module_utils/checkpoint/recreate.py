@@ -16,12 +16,9 @@ from collections.abc import Callable, Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
 from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
-from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import makes_in_several_networks
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.system import files
-
-# The version of Docker's API from which on a container can be made in several networks.
-SEVERAL_NETWORKS = (1, 44)
 
 
 def _note_nothing(**_facts: object) -> None:
@@ -115,10 +112,10 @@ class Recreation:
         """The body of the request that creates it, and the endpoints of further networks."""
         tag = self.inspect["Config"].get("Image", "")
         tags = {tag: (self.client.find_image(tag) or {}).get("Id")} if tag else {}
+        at_once = makes_in_several_networks(self.client.api_version)
         try:
             image = _create.image_reference(self.inspect, tags)
             drivers = self._drivers() if same_addresses else {}
-            at_once = version_tuple(self.client.api_version) >= SEVERAL_NETWORKS
             return _create.creation_body(self.inspect, image, armed, drivers, at_once)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MigrationError(f"the checkpoint does not describe a container ({error!r})") from error

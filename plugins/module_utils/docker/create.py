@@ -109,12 +109,10 @@ def _same_mac(endpoint: dict, driver: str | None, given: str | None) -> str | No
     mac, address = endpoint.get("MacAddress"), endpoint.get("IPAddress")
     if not mac or driver is None or driver == "ipvlan":
         return None
-    if driver == "macvlan":
+    if driver == "macvlan" or given:
         return mac
-    if given is not None:
-        return mac if given else None
     made = address and "02:42:" + ":".join(f"{int(part):02x}" for part in address.split("."))
-    return None if mac == made else mac
+    return None if given is not None or mac == made else mac
 
 
 def _same_addresses(endpoint: dict) -> dict:

@@ -18,6 +18,11 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(number or 0) for number in numbers.groups()) if numbers else (999,)
 
 
+def makes_in_several_networks(api_version: str) -> bool:
+    """Whether a container can be made in several networks, by the version of Docker's API (1.44: Docker 25)."""
+    return version_tuple(api_version) >= (1, 44)
+
+
 def checkpoints_paused(version: str) -> bool:
     """Whether this Docker was seen making a checkpoint of a container that is paused."""
     return version_tuple(version) >= (18, 9)

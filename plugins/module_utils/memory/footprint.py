@@ -83,12 +83,7 @@ def private_bytes(status: dict[str, str]) -> int:
 
     Memory that is swapped out is none of the first number's, and shared memory none of the second's.
     """
-    return 1024 * (_kib(status, "RssAnon") + _kib(status, "VmSwap"))
-
-
-def _kib(status: dict[str, str], key: str) -> int:
-    """A number of kB in the status of a process; 0 where the kernel does not tell it."""
-    return int(status.get(key, "0 kB").split()[0])
+    return 1024 * (procfs.kibibytes(status, "RssAnon") + procfs.kibibytes(status, "VmSwap"))
 
 
 def shared_bytes(processes: Iterable[int]) -> int:
@@ -125,7 +120,7 @@ def _size(mapping: re.Match[str]) -> int:
 
 def _huge_mappings(process: int) -> list[HugeMapping]:
     """The mappings of huge pages of a process. To ask for them takes long, so only where it has any."""
-    has_any = _kib(procfs.status(process), "HugetlbPages")
+    has_any = procfs.kibibytes(procfs.status(process), "HugetlbPages")
     return list(parse_huge(procfs.read(f"/proc/{process}/smaps"))) if has_any else []
 
 

@@ -48,7 +48,7 @@ class Swapped(NamedTuple):
         """Why it may not return, as a clause."""
         return (
             f"{self.out >> 20} MiB of its memory are swapped out, and there is room for {self.room >> 20} MiB more in "
-            "memory, by its own limit or the server's: the kernel might kill it when they are read"
+            "memory, by its own limit (docker update --memory) or the server's: the kernel might kill it for that"
         )
 
 
@@ -58,7 +58,7 @@ def of(processes: Iterable[int], groups: dict[str, str]) -> Swapped:
     :param groups: the folders of their control groups, by controller; that of version 2 is "".
     """
     folder = groups.get("memory") or groups.get("", "")
-    own = sum(_kibibytes(procfs.status(process).get("VmSwap", "")) << 10 for process in processes)
+    own = sum(procfs.kibibytes(procfs.status(process), "VmSwap") << 10 for process in processes)
     # What processes share is nobody's own; where the kernel counts by control groups, theirs has it, too.
     return Swapped(max(own, _of_group(folder)), min([host.available_memory() or 0, *_left(folder)]))
 
@@ -89,8 +89,3 @@ def _number(folder: str, name: str) -> int | None:
 def _statistics(folder: str) -> dict[str, int]:
     lines = procfs.read(os.path.join(folder, "memory.stat")).splitlines()
     return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 2 and words[1].isdigit()}
-
-
-def _kibibytes(text: str) -> int:
-    words = text.split()
-    return int(words[0]) if words and words[0].isdigit() else 0

@@ -59,7 +59,8 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
         found["sessions"] = sessions(others, health)
         inodes = {inode for one in processes for inode in sockets.inodes_of(one)}
         links = {path: link for one in processes for path, link in sockets.descriptors_of(one).items()}
-        links.update({path: link for one in processes for path, link in _mapped(one).items()})
+        maps = {one: procfs.read(f"/proc/{one}/maps") for one in processes}
+        links.update({path: link for one, text in maps.items() for path, link in _mapped(one, text).items()})
         found["deleted"], half = deleted(links)
         queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
         found["unknown"] = [
@@ -67,7 +68,7 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
             *queues,
             *(f"the deleted file {name}" for name in half),
             *foreign_sockets(path for path, link in links.items() if link.startswith("socket:")),
-            *read_only_code(processes),
+            *read_only_code(maps),
         ]
         interfaces, listed, unix = namespace.inside(namespace.network_of(process), _look)
         moved = namespace.moved_addresses(interfaces) if namespace.is_own(process) else set()
@@ -77,9 +78,9 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
     return found
 
 
-def _mapped(process: int) -> dict[str, str]:
+def _mapped(process: int, maps: str) -> dict[str, str]:
     """As C(descriptors_of), of the files that a process has mapped and that have no name."""
-    found = procfs.deleted_mappings(procfs.read(f"/proc/{process}/maps"))
+    found = procfs.deleted_mappings(maps)
     return {f"/proc/{process}/map_files/{mapping}": name for mapping, name in found.items()}
 
 
@@ -117,13 +118,15 @@ def foreign_sockets(paths: Iterable[str]) -> list[str]:
     return [f"a socket of the protocol {name}" for name in sorted(names)]
 
 
-def read_only_code(processes: Iterable[int]) -> list[str]:
+def read_only_code(maps: dict[int, str]) -> list[str]:
     """Code that CRIU cannot write to for a moment, as it does to run its own code in a process.
 
     It takes the first code in the memory of each (get_exec_start() in criu/parasite-syscall.c), and the kernel lets
     nobody write to shared memory that is mapped for reading (check_vma_flags() in the kernel's mm/gup.c).
+
+    :param maps: the text of C(/proc/PID/maps) of each process.
     """
-    names = {procfs.program(one) for one in processes if begins_with_shared_code(procfs.read(f"/proc/{one}/maps"))}
+    names = {procfs.program(one) for one, text in maps.items() if begins_with_shared_code(text)}
     return [f"shared code first in the memory of {name}" for name in sorted(names)]
 
 

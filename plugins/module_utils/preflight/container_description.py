@@ -62,16 +62,23 @@ class Describer:
         self.daemon = daemon
         self.criu_version = criu_version
         self.everyone = everyone
+        self._described: dict[str, dict[str, Any]] = {}
         self._image = functools.lru_cache(maxsize=None)(client.find_image)
         self._path = functools.lru_cache(maxsize=None)(path_of_mount)
         self._bytes = functools.lru_cache(maxsize=None)(files.folder_bytes)
         self._scans = dump_costs.scans(version_tuple(os.uname().release), version_tuple(criu_version or "0.0"))
 
     def describe(self, inspect: dict[str, Any]) -> dict[str, Any]:
-        """What a migration of this container has to know.
+        """What a migration of this container has to know. One that is meant by several names is looked at once.
 
         :param inspect: its inspect data.
         """
+        identity = inspect["Id"]
+        if identity not in self._described:
+            self._described[identity] = self._look_at(inspect)
+        return self._described[identity]
+
+    def _look_at(self, inspect: dict[str, Any]) -> dict[str, Any]:
         process = inspect["State"].get("Pid") or 0
         below = procfs.processes_below(process) if process else set()
         others = [one for one in self.everyone if one["Id"] != inspect["Id"]]

@@ -41,6 +41,11 @@ def status(process: int) -> dict[str, str]:
     return {key: value.strip() for key, _colon, value in lines}
 
 
+def kibibytes(status: dict[str, str], key: str) -> int:
+    """A number of kB in the status of a process; 0 where the kernel does not tell it."""
+    return int(status.get(key, "0 kB").split()[0])
+
+
 def started(process: int) -> int | None:
     """When a process began, in the kernel's clock ticks since its start; with the PID, it names one process.
 
@@ -84,8 +89,11 @@ def is_in_groups_of(container: str, groups: str) -> bool:
 
     One is called as the container itself, or C(docker-ID.scope) where systemd makes it. Part of another name is none.
     """
-    names = (name for line in groups.splitlines() for name in line.rpartition(":")[2].split("/"))
-    return any(re.fullmatch(rf"(?:\w+-)?{re.escape(container)}(?:\.scope)?", name) for name in names if name)
+    # Of nearly all processes, the first look says that it is not.
+    if container not in groups:
+        return False
+    its = re.compile(rf"(?:\w+-)?{re.escape(container)}(?:\.scope)?")
+    return any(its.fullmatch(name) for line in groups.splitlines() for name in line.rpartition(":")[2].split("/"))
 
 
 _DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
