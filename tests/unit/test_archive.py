@@ -548,6 +548,25 @@ def test_a_folder_that_goes_and_comes_back_while_it_is_sent(trees, tmp_path, mon
     assert tree_of(there) == tree_of(here)
 
 
+def test_large_files_are_compared_when_it_stands_still(trees, tmp_path, monkeypatch):
+    """Not while it runs: what is compared before it is sent would not be what is sent."""
+    here, there = trees
+    monkeypatch.setattr(runc, "processes", lambda _container: [])
+    (here / "large").write_bytes(os.urandom(2 << 20))
+    follower = following(here, there, tmp_path / "kept")
+    follower.catch_up()
+    (tree,) = follower._trees
+    assert tree._states == {}
+    with open(here / "large", "r+b") as stream:
+        stream.write(b"other")
+    follower.look()
+    assert list(tree._states) == [b"large"]
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+    tree.look([])
+    assert tree._states == {}
+
+
 def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypatch):
     here, there = trees
     (here / "tmp").mkdir()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -17,8 +18,8 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import ar
 MIB = 1 << 20
 
 
-@pytest.fixture
-def both(tmp_path):
+@pytest.fixture(params=["compared as it is sent", "compared beforehand"])
+def both(tmp_path, request):
     """Two trees, and what brings the second up to date: it returns how many bytes that took."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
@@ -27,8 +28,10 @@ def both(tmp_path):
 
     def send(*names: str, removed: tuple = ()) -> int:
         stream = io.BytesIO()
-        packer = archive.Packer(str(here), stream.write, blocks=known)
-        packer.pack([name.encode() for name in removed], [name.encode() for name in names])
+        made = [name.encode() for name in names]
+        states = archive.block_states(str(here), made) if request.param == "compared beforehand" else None
+        packer = archive.Packer(str(here), stream.write, blocks=known, states=states)
+        packer.pack([name.encode() for name in removed], made)
         size = stream.tell()
         stream.seek(0)
         archive.Unpacker(str(there), stream.read).unpack()
@@ -52,6 +55,34 @@ def test_only_the_blocks_that_changed(both):
     # Who has it open at the destination has it still.
     assert (there / "data").stat().st_ino == inode
     assert send("data") < 1000
+
+
+def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
+    """Where it was compared before it is sent. What is no large file is none of it."""
+    (tmp_path / "data").write_bytes(random.Random(1).randbytes(3 * MIB))
+    (tmp_path / "small").write_bytes(b"small")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    known = blocks.Blocks()
+    archive.Packer(str(tmp_path), lambda _data: None, blocks=known).pack([], [b"data"])
+    with open(tmp_path / "data", "r+b") as stream:
+        stream.write(b"x")
+    states = archive.block_states(str(tmp_path), [b"data", b"folder", b"gone", b"link", b"small"])
+    assert list(states) == [b"data"]
+    read, places = os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *words: (places.append(words[2]), read(*words))[1])
+    archive.Packer(str(tmp_path), lambda _data: None, blocks=known, states=states).pack([], [b"data"])
+    assert places == [0]
+    assert known.state(b"data", (tmp_path / "data").stat().st_ino) == states[b"data"]
+
+
+@pytest.mark.parametrize("features", [["fpu", "sha_ni"], ["asimd", "sha2"], ["asimd"]])
+def test_the_checksum_that_the_processor_is_quick_at(monkeypatch, features):
+    monkeypatch.setattr(blocks.host, "cpu_features", lambda: features)
+    blocks._computes_sha256.cache_clear()
+    other = hashlib.blake2b(b"x", digest_size=16) if features == ["asimd"] else hashlib.sha256(b"x")
+    assert blocks.digest(b"x") == other.digest()[:16]
+    blocks._computes_sha256.cache_clear()
 
 
 def test_what_is_kept_of_it(tmp_path):

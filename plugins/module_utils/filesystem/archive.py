@@ -189,15 +189,22 @@ class Packer:
     :param write: is called with bytes.
     :param layer: whether I(root) is a layer.
     :param blocks: what the destination has of large files, see C(blocks); None where it has nothing.
+    :param states: the checksums of large files, where they are known already, see C(block_states).
     """
 
     def __init__(
-        self, root: str, write: Callable[[bytes], object], layer: bool = False, blocks: _blocks.Blocks | None = None
+        self,
+        root: str,
+        write: Callable[[bytes], object],
+        layer: bool = False,
+        blocks: _blocks.Blocks | None = None,
+        states: dict[bytes, bytes] | None = None,
     ) -> None:
         self._root = root
         self._write = write
         self._layer = layer
         self._blocks = blocks
+        self._states = states or {}
         self._links: dict[int, bytes] = {}
 
     def pack(
@@ -286,11 +293,9 @@ class Packer:
         state = bytearray()
         with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
             extents = extents_of(stream.fileno(), facts.st_size)
-            for offset, block, digest in _blocks.read(stream.fileno(), extents, facts.st_size):
-                known = _blocks.at(before, offset)
-                # A hole of a new file, or a block as it was, need not travel.
-                if known != digest and not (known is None and block is None):
-                    block = block or bytes(min(_blocks.BLOCK, facts.st_size - offset))
+            given = self._states.get(name)
+            for offset, block, digest in _blocks.read(stream.fileno(), extents, facts.st_size, before, given):
+                if block is not None:
                     self._write(_BLOCK.pack(offset, len(block)))
                     self._write(block)
                 state += digest
@@ -304,6 +309,31 @@ class Packer:
             part = part or bytes(min(CHUNK, length))
             self._write(part)
             offset, length = offset + len(part), length - len(part)
+
+
+def block_states(root: str, names: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The checksums of the blocks of those of these files that are large, which nobody writes meanwhile."""
+    found = {}
+    with Tree(root) as tree:
+        for name in names:
+            with contextlib.suppress(OSError):
+                folder, last = tree.place(name)
+                state = _state_of(os.open(last, _PATH, dir_fd=folder))
+                found.update({name: state} if state else {})
+    return found
+
+
+def _state_of(descriptor: int) -> bytes:
+    """The checksums of one file, which is closed then; none of one that is not large, or not a file."""
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size < _blocks.LARGE:
+            return b""
+        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
+            extents = extents_of(stream.fileno(), facts.st_size)
+            return b"".join(digest for *_others, digest in _blocks.read(stream.fileno(), extents, facts.st_size))
+    finally:
+        os.close(descriptor)
 
 
 def extents_of(descriptor: int, size: int) -> list[list[int]]:

@@ -11,12 +11,14 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot import data, text
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 BLOCK = 64 * 1024
 # Bytes. A smaller file travels whole.
@@ -62,8 +64,16 @@ class Blocks:
 
 
 def digest(block: bytes) -> bytes:
-    """The checksum of one block."""
+    """The checksum of one block, which is compared on this server alone."""
+    if _computes_sha256():
+        return hashlib.sha256(block).digest()[:_DIGEST]
     return hashlib.blake2b(block, digest_size=_DIGEST).digest()
+
+
+@functools.lru_cache(maxsize=None)
+def _computes_sha256() -> bool:
+    """Whether the processor has instructions for SHA-256: then it is twice as fast as BLAKE2, and half as fast else."""
+    return bool({"sha_ni", "sha2"} & set(host.cpu_features()))
 
 
 def at(state: bytes | None, offset: int) -> bytes | None:
@@ -72,10 +82,20 @@ def at(state: bytes | None, offset: int) -> bytes | None:
     return (state[number * _DIGEST : (number + 1) * _DIGEST] or None) if state else None
 
 
-def read(descriptor: int, extents: Iterable[list[int]], size: int) -> Iterator[tuple[int, bytes | None, bytes]]:
-    """The blocks of a file one after the other: offset, content (None in a hole), and checksum.
+def read(
+    descriptor: int,
+    extents: Iterable[list[int]],
+    size: int,
+    before: bytes | None = None,
+    state: bytes | None = None,
+) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """The blocks of a file one after the other: offset, content, and checksum.
+
+    The content is None of a block that need not travel: it is as it was, or a hole of what is new.
 
     :param extents: where it has data, as offsets and lengths, in order.
+    :param before: the checksums as they were.
+    :param state: the checksums as they are, where they are known: then only what has changed is read.
     """
     empty = digest(bytes(BLOCK))
     extents = list(extents)
@@ -83,9 +103,13 @@ def read(descriptor: int, extents: Iterable[list[int]], size: int) -> Iterator[t
         length = min(BLOCK, size - offset)
         while extents and sum(extents[0]) <= offset:
             del extents[0]
+        known, now = at(before, offset), at(state, offset)
+        block = None
         if not extents or extents[0][0] >= offset + length:
-            yield offset, None, empty if length == BLOCK else digest(bytes(length))
-            continue
-        # It became shorter just now, perhaps. Then it has another time as well, and is sent again.
-        block = os.pread(descriptor, length, offset).ljust(length, b"\0")
-        yield offset, block, digest(block)
+            block = None if known is None else bytes(length)
+            now = empty if length == BLOCK else digest(bytes(length))
+        elif now is None or now != known:
+            # It became shorter just now, perhaps. Then it has another time as well, and is sent again.
+            block = os.pread(descriptor, length, offset).ljust(length, b"\0")
+            now = digest(block)
+        yield offset, None if now == known else block, now

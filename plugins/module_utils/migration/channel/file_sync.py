@@ -146,6 +146,7 @@ class FileSync:
         """When the container stands still: finds what is left. The dump may be under way meanwhile."""
         for tree in self._trees:
             tree.look([])
+            tree.compare()
 
     def send(self) -> None:
         """Sends what was found."""
@@ -189,6 +190,9 @@ class Log:
 
     def look(self, _processes: Iterable[int]) -> None:
         """Docker may still write what the container logged before it stood still: that is found when it is sent."""
+
+    def compare(self) -> None:
+        """It has no blocks that could be other ones: it only grows."""
 
     def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether it was sent, and how many bytes it was."""
@@ -236,6 +240,7 @@ class Tree:
         self._fresh = self.is_whole
         self._here: dict[bytes, _snapshot.Entry] = {}
         self._difference = _snapshot.Difference([], [])
+        self._states: dict[bytes, bytes] = {}
 
     def catch_up(self, bytes_per_second: float) -> None:
         """While the container runs: sends what has changed, until there is little left."""
@@ -254,6 +259,11 @@ class Tree:
             self._difference = _snapshot.difference(self._there, self._here)
         except MigrationError as exc:
             raise runc.FreezeError(exc.what) from exc
+        self._states = {}
+
+    def compare(self) -> None:
+        """Finds which blocks of large files have changed, while nobody writes them and others have the channel."""
+        self._states = archive.block_states(self._folder, self._difference.made)
 
     def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether everything was still as it had been found, and how many bytes it was."""
@@ -263,7 +273,8 @@ class Tree:
         stream = Outgoing(self._sync.frames, bytes_per_second)
 
         def work() -> dict[bytes, os.stat_result]:
-            seen = archive.Packer(self._folder, stream.write, blocks=self._blocks).pack(*self._difference)
+            packer = archive.Packer(self._folder, stream.write, blocks=self._blocks, states=self._states)
+            seen = packer.pack(*self._difference)
             stream.end()
             return seen
 
