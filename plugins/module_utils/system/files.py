@@ -25,6 +25,16 @@ CHUNK = 256 * 1024
 Data = Union[bytes, bytearray, memoryview]
 
 
+def memory_file() -> int:
+    """The descriptor of a new file in memory, which has no name.
+
+    A Python that was built for a C library older than 2.27 has no C(memfd_create), as that of the role C(python).
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fog-migration")
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
 def is_readable(descriptor: int, seconds: float) -> bool:
     """Whether there is something to read, or nothing will come any more; waits for that at the most so long.
 

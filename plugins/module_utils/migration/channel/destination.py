@@ -232,6 +232,7 @@ class Destination:
             raise Refused("the source asked for an armed container that is not there, or is armed already")
         began = time.monotonic()
         self.start.arm(self.settings.patience, stopped=bool(self.settings.together))
+        self.memory.reserve()
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 
     def _take_files(self, request: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ import threading
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory.reserved import Reserved
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import LAYOUT, Frames, parse_memory
 from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
@@ -36,6 +37,7 @@ class ReceivedMemory:
         self._store: page_store.Store | None = None
         self._checksum = hashlib.sha256()
         self._layouts: dict[str, list] = {}
+        self._reserved: Reserved | None = None
 
     @property
     def store(self) -> page_store.Store:
@@ -76,6 +78,17 @@ class ReceivedMemory:
         for name, layout in self._layouts.items():
             self.store.settle(name, layout)
         self._layouts = {}
+
+    def reserve(self) -> None:
+        """Sets memory aside for what CRIU restores before the container runs, and that is what processes share."""
+        names = filter(pagemap.is_shared, self._store.names() if self._store else [])
+        pages = sum(run.pages for name in names for run in self.store.layout(name))
+        self._reserved = Reserved(pages * pagemap.PAGE)
+
+    def give_back_reserved(self) -> None:
+        """The restore takes memory from now on."""
+        if self._reserved:
+            self._reserved.give_back()
 
     def kill_pager(self) -> None:
         """Ends the lazy pages daemon, if there is one."""

@@ -132,6 +132,7 @@ class Restore:
             self._provide_pages(request)
 
     def _provide_pages(self, request: dict[str, Any]) -> None:
+        self._memory.give_back_reserved()
         lazily, store, source = (bool(request.get(key)) for key in ("lazily", "store", "source"))
         if store:
             image_set.complete(self.images, self._memory.store, lazily)
