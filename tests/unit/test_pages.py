@@ -37,7 +37,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import pagema
 from ansible_collections.fog.migration.plugins.module_utils.memory.image_set import ImageSet, complete, dumped_runs
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import LAZY, PARENT, PRESENT, PagesError, Run
-from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
+from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf, first_code_at
 
 PAGE = _pagemap.PAGE
 HEAP, STACK = 0x55D0_0000_0000, 0x7FFE_0000_0000
@@ -187,7 +187,7 @@ def test_the_pages_of_a_dump(tmp_path):
         with dumped_runs(directory, name, -1) as runs:
             assert bytes_of(runs) == b"".join(data for _vaddr, (data, _flags) in sorted(held.items()))
             assert layout_of(held) == _pages_of(runs)
-            assert {run.flags for run in runs} == {LAZY if name == ONE else 0}
+            assert {run.flags for run in runs} == {PRESENT | LAZY if name == ONE else PRESENT}
     with pytest.raises(PagesError, match="there is no directory"):
         ImageSet(str(tmp_path / "nowhere")).names()
 
@@ -207,11 +207,23 @@ def test_the_pages_that_a_lazy_dump_has_left(tmp_path):
         directory = write_set(tmp_path / "lazy", lazily({ONE: held}))
         with dumped_runs(directory, ONE, mem.fileno()) as runs:
             assert bytes_of(runs) == b"".join(data for data, _flags in held.values())
-            assert {(run.flags, run.file == mem.fileno()) for run in runs} == {(0, False), (LAZY, True)}
+            assert {(run.flags, run.file == mem.fileno()) for run in runs} == {(PRESENT, False), (LAZY, True)}
     with (
         pytest.raises(PagesError, match=f"has left the page at 0x{low + PAGE:x} of {ONE} with a process that is gone"),
         dumped_runs(directory, ONE, -1),
     ):
+        pass
+
+
+def test_a_dump_whose_pages_were_not_kept(tmp_path):
+    """They are all in the memory of their process."""
+    held = {n * PAGE: (content(n), LAZY if n % 3 else 0) for n in range(50)}
+    directory = write_set(tmp_path / "lazy", lazily({ONE: held}), contents=False)
+    (tmp_path / "mem").write_bytes(b"".join(data for data, _flags in held.values()))
+    with open(tmp_path / "mem", "rb") as mem, dumped_runs(directory, ONE, mem.fileno()) as runs:
+        assert bytes_of(runs) == (tmp_path / "mem").read_bytes()
+        assert {run.flags for run in runs} == {PRESENT, LAZY}
+    with pytest.raises(PagesError, match="with a process that is gone"), dumped_runs(directory, ONE, -1):
         pass
 
 
@@ -270,8 +282,9 @@ def test_a_dump_without_its_pages_is_completed(tmp_path, seed, how, entry):
     images = write_set(tmp_path / "images", lazily(memory), entry, contents=False)
     with store_of(tmp_path / "store", memory, rng) as store:
         figures = complete(images, store, how == "lazily")
-        # Other pages are still to be taken from the store, or nothing is left in it.
-        assert memory_of(store) == (without_flags(memory) if how == "lazily" else {})
+        # Pages of processes are still to be taken from the store, or nothing is left in it.
+        left = {name: held for name, held in memory.items() if how == "lazily" and not _pagemap.is_shared(name)}
+        assert memory_of(store) == without_flags(left)
     assert memory_in(images) == (lazily(memory) if how == "lazily" else memory)
     left = len(memory[ONE]) if how == "lazily" else 0
     written = sum(map(len, memory.values())) - left
@@ -288,13 +301,13 @@ def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
     size = 40 * _pagemap.BLOCK
     memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(size // PAGE)}}
     images = write_set(tmp_path / "images", memory, contents=False)
-    rooms, copy = [], image_set._copy
+    rooms, copy = [], image_set.copy_pages
 
     def copy_and_look(*arguments):
         copy(*arguments)
         rooms.append(sum(os.stat(path).st_blocks * 512 for path in (tmp_path / "images" / "pages-1.img", place)))
 
-    monkeypatch.setattr(image_set, "_copy", copy_and_look)
+    monkeypatch.setattr(image_set, "copy_pages", copy_and_look)
     store = store_of(tmp_path / "store", memory, random.Random(7))
     place = f"{store.directory}/{ONE}.pages"
     complete(images, store, False)
@@ -306,7 +319,7 @@ def test_there_is_never_memory_for_all_of_it_twice(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", ["at once", "lazily"])
 def test_pages_that_lie_in_order_are_not_copied(tmp_path, how, monkeypatch):
     """As they do where nothing but their bytes has changed: the file of the store is that of the images then."""
-    monkeypatch.setattr(image_set, "_copy", lambda *_arguments: pytest.fail("a page was copied"))
+    monkeypatch.setattr(image_set, "copy_pages", lambda *_arguments: pytest.fail("a page was copied"))
     shared = "pagemap-shmem-77.img"
     memory = {
         shared: {n * PAGE: (content(n), 0) for n in range(600) if n not in (7, 400)},
@@ -330,6 +343,26 @@ def test_pages_that_lie_in_order_are_not_copied(tmp_path, how, monkeypatch):
     store.settle(shared, layout_of(memory[shared]))
     with pytest.raises(PagesError, match=f"the pages of {shared} were given to the restore already"):
         store.put(shared, 0, content(1))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shared_pages_are_not_copied_in_whatever_order_they_lie(tmp_path, seed, monkeypatch):
+    """CRIU reads them as they come. Only room that has become free is filled with the last ones."""
+    monkeypatch.setattr(image_set, "copy_pages", lambda *_arguments: pytest.fail("a page was copied"))
+    moved, copy = [], page_store.copy_pages
+    monkeypatch.setattr(page_store, "copy_pages", lambda *words: (moved.append(words[-1] // PAGE), copy(*words)))
+    rng = random.Random(seed)
+    shared = "pagemap-shmem-77.img"
+    held = {n * PAGE: (content(n), 0) for n in rng.sample(range(300), 150)}
+    store = store_of(tmp_path / "store", {shared: held}, rng)
+    gone = rng.sample(sorted(held), rng.choice([0, 1, 20, 149]))
+    kept = {vaddr: page for vaddr, page in held.items() if vaddr not in gone}
+    store.settle(shared, layout_of(kept))
+    images = write_set(tmp_path / "images", {shared: kept}, contents=False)
+    complete(images, store, rng.random() < 0.5)
+    assert memory_in(images) == {shared: kept}
+    assert sum(moved) <= min(len(gone), len(kept))
+    assert store.names() == []
 
 
 @pytest.mark.parametrize("change", ["a page more", "another page", "not in order", "a name that is there"])
@@ -371,6 +404,18 @@ def test_pages_that_the_dump_holds_are_never_left(tmp_path):
     assert figures == {"pages": 3, "bytes_written": 3 * PAGE, "left": 3}
     assert entries_in(images)[ONE] == [(HEAP, 3, PRESENT | LAZY), (HEAP + 3 * PAGE, 3, LAZY)]
     assert memory_in(images) == {ONE: dumped}
+
+
+def test_no_entry_is_longer_than_criu_can_serve(tmp_path):
+    """CRIU's own entries have some MiB each, however much memory lies in one piece."""
+    images, part = tmp_path / "images", (4 << 20) // PAGE
+    images.mkdir()
+    parts = [new_entry(HEAP + number * part * PAGE, part, LAZY) for number in range(5 * 256)]
+    (images / ONE).write_bytes(pagemap(*parts))
+    figures = complete(str(images), Store(str(tmp_path / "store")), True)
+    giga = (1 << 30) // PAGE
+    assert entries_in(images)[ONE] == [(HEAP + number * giga * PAGE, giga, LAZY) for number in range(5)]
+    assert figures["left"] == 5 * giga
 
 
 @pytest.mark.parametrize("left", [{ONE: {}}, {}], ids=["of a process", "of all of it"])
@@ -661,11 +706,11 @@ def test_private_mappings():
 def test_shared_mappings_without_a_file():
     """By inode, each by one of its mappings; a memfd also where it is mapped for one process alone."""
     assert process_memory.parse_shared(MAPS) == {
-        77: ("7f0000200000-7f0000300000", False),
-        5: ("7f0000310000-7f0000320000", False),
-        6: ("7f0000340000-7f0000350000", True),
-        8: ("7f0000328000-7f0000330000", True),
-        9: ("7f0000400000-7f0000600000", False),
+        77: ("7f0000200000-7f0000300000", False, False),
+        5: ("7f0000310000-7f0000320000", False, True),
+        6: ("7f0000340000-7f0000350000", True, False),
+        8: ("7f0000328000-7f0000330000", True, False),
+        9: ("7f0000400000-7f0000600000", False, False),
     }
 
 
@@ -754,19 +799,36 @@ def test_shared_memory_of_a_process(target):
         assert memory.runs()
 
 
-def test_code_of_a_process(target):
-    """Where CRIU's first instruction may be: as the kernel tells it, and in runs that can be compared with others."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
+def test_shared_memory_that_ends_within_a_page(target):
+    """What is written behind its end is there for whoever has it mapped, and for CRIU."""
+    process, tell = target
+    tell("import os; file = os.memfd_create('odd'); os.ftruncate(file, 2 * 4096); odd = mmap.mmap(file, 2 * 4096)")
+    tell("odd[:] = b'o' * 8192; os.ftruncate(file, 4096 + 56); odd[4096 + 56 :] = b'b' * (4096 - 56)")
+    with MemoryOf(process.pid) as memory:
+        found = memory.shared()
+        (odd,) = (name for name, runs in found.items() if [run.pages for run in runs] == [1])
+        assert process_memory.rest_of(memory.shared_files[odd]) == (PAGE, b"o" * 56 + b"b" * (PAGE - 56))
+        whole = memory.shared_files.keys() - {odd}
+        assert [process_memory.rest_of(memory.shared_files[name]) for name in whole] == [None] * len(whole)
+        pieces = {_pagemap.shared_name(one) for one in process_memory.own_pieces(process.pid)}
+        assert pieces == memory.shared_files.keys() == found.keys()
+
+
+def test_first_code_of_a_process(target):
+    """Where CRIU's first instruction is."""
     process, _tell = target
     with MemoryOf(process.pid) as memory:
-        runs = memory.executable()
-        # Its memory is read at its own addresses.
-        code = os.pread(memory.memory, PAGE, runs[0].vaddr)
+        address, page = memory.first_code()
     maps = [line.split() for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
-    expected = [[int(number, 16) for number in words[0].split("-")] for words in maps if "x" in words[1]]
-    assert [(run.vaddr, run.pages) for run in runs] == [(start, (end - start) // PAGE) for start, end in expected]
-    assert runs == sorted(runs)
     first = next(words for words in maps if "x" in words[1])
-    assert code == Path(first[5]).read_bytes()[int(first[2], 16) :][:PAGE]
+    assert address == int(first[0].split("-")[0], 16)
+    assert page == Path(first[5]).read_bytes()[int(first[2], 16) :][:PAGE]
+
+
+def test_a_process_without_code():
+    assert first_code_at("7f00-7f01 rw-p 00000000 00:00 0 \n") is None
+    assert first_code_at("1000-2000 r--p 00000000 00:00 0\n3000-4000 --xp 00000000 00:00 0 [x]\n") == 0x3000
 
 
 def test_both_ways_to_look_agree(target, monkeypatch):

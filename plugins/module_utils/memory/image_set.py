@@ -10,11 +10,10 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator
 
-from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
+from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store, copy_pages
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
     LAZY,
     NAME,
@@ -25,10 +24,15 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     blocks,
     decode_pagemap,
     encode_pagemap,
+    is_shared,
     layout_of,
     pages_name,
     side_by_side,
 )
+
+# Bytes of the longest entry that is made of several ones. CRIU's lazy pages daemon keeps the length of the longest one
+# in an int (collect_iovs() in criu/uffd.c): it ends with 2 GiB, and has too small a buffer with 4.
+LONGEST = 1 << 30
 
 
 class ImageSet:
@@ -53,22 +57,22 @@ class ImageSet:
 
 @contextlib.contextmanager
 def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Iterator[list[Run]]:
-    """The runs of one pagemap of a dump, in order, each with the file that has its bytes; LAZY or 0 as their flags.
+    """The runs of one pagemap of a dump, in order, each with the file that has its bytes, and flags as in the pagemap.
 
-    :param memory: the open memory of the process, which has stood still since the dump: there is what the dump left.
-        -1 when there is none.
+    :param memory: the open memory of the process, or the open shared memory, which has stood still since the dump:
+        there is what the dump left, or all of it where its pages were not kept. -1 when there is none.
     """
     pages_id, runs = ImageSet(directory).decode(name, page)
-    path = os.path.join(directory, pages_name(pages_id))
-    with open(path, "rb") as stream:
-        promised = sum(run.pages * page for run in runs if run.flags & PRESENT)
-        size = os.fstat(stream.fileno()).st_size
-        if size != promised:
-            raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
+    with contextlib.ExitStack() as stack:
+        pages = -1
+        with contextlib.suppress(FileNotFoundError):
+            stream = stack.enter_context(open(os.path.join(directory, pages_name(pages_id)), "rb"))
+            pages = stream.fileno()
+            _require_size(stream.name, os.fstat(pages).st_size, name, runs, page)
         found = []
         for run in runs:
-            if run.flags & PRESENT:
-                found.append(run._replace(flags=run.flags & LAZY, file=stream.fileno()))
+            if pages >= 0 and run.flags & PRESENT:
+                found.append(run._replace(file=pages))
             elif memory < 0:
                 raise PagesError(f"the dump has left the page at 0x{run.vaddr:x} of {name} with a process that is gone")
             else:
@@ -76,11 +80,19 @@ def dumped_runs(directory: str, name: str, memory: int, page: int = PAGE) -> Ite
         yield found
 
 
+def _require_size(path: str, size: int, name: str, runs: list[Run], page: int) -> None:
+    promised = sum(run.pages * page for run in runs if run.flags & PRESENT)
+    if size != promised:
+        raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
+
+
 def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
     """Gives a dump's images, which came without the bytes of any page, those that a store has.
 
     :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
         stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
+        CRIU finds a process' pages by their addresses, and reads those of shared memory as they come
+        (C(do_restore_shmem_content) in criu/shmem.c): these need not be brought into order.
     :returns: C(pages) that the restore finds in the images, their C(bytes_written), and C(left) to lazy pages.
     """
     figures = {"pages": 0, "bytes_written": 0, "left": 0}
@@ -89,9 +101,11 @@ def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> di
         pages_id, runs = images.decode(name, page)
         os.unlink(os.path.join(directory, name))
         with _Writer(directory, name, pages_id, page) as writer:
-            whole = not lazily or not any(run.flags & LAZY for run in runs)
-            if whole and store.hand_over(name, layout_of(runs, page), writer.path):
-                writer.adopt(runs)
+            given = None
+            if not lazily or not any(run.flags & LAZY for run in runs):
+                given = store.hand_over(name, layout_of(runs, page), writer.path, in_order=not is_shared(name))
+            if given is not None:
+                writer.adopt(given if is_shared(name) else runs)
             else:
                 with store.runs(name) as held:
                     figures["left"] += _note_all(writer, runs, held, lazily)
@@ -147,8 +161,10 @@ class _Writer:
         """Adds a run without bytes."""
         if self.entries:
             last = self.entries[-1]
-            if last.flags == flags and last.vaddr + last.pages * self.page == run.vaddr:
-                self.entries[-1] = last._replace(pages=last.pages + run.pages)
+            pages = last.pages + run.pages
+            follows = last.flags == flags and last.vaddr + last.pages * self.page == run.vaddr
+            if follows and pages * self.page <= LONGEST:
+                self.entries[-1] = last._replace(pages=pages)
                 return
         self.entries.append(Run(run.vaddr, run.pages, flags, -1, -1))
 
@@ -169,7 +185,7 @@ class _Writer:
             for run, place in sorted(self._places, key=lambda each: each[0].offset, reverse=True):
                 for block in reversed(list(blocks(run, self.page))):
                     position = place + block.offset - run.offset
-                    _copy(block.file, block.offset, file, position, block.pages * self.page)
+                    copy_pages(block.file, block.offset, file, position, block.pages * self.page)
                     if use_up:
                         os.ftruncate(block.file, block.offset)
         finally:
@@ -178,20 +194,3 @@ class _Writer:
 
 def _new_file(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
-def _copy(source: int, offset: int, destination: int, position: int, size: int) -> None:
-    """Copies bytes of one file to a place in another, inside the kernel where it can."""
-    while size:
-        try:
-            count = os.copy_file_range(source, destination, size, offset, position)
-        except (AttributeError, OSError) as error:
-            # Not in this Python, not between these file systems, not in this kernel.
-            refused = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
-            if isinstance(error, OSError) and error.errno not in refused:
-                raise
-            os.lseek(destination, position, os.SEEK_SET)
-            count = os.sendfile(destination, source, offset, size)
-        if not count:
-            raise PagesError("a pages file became shorter while it was read")
-        offset, position, size = offset + count, position + count, size - count

@@ -10,6 +10,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import errno
 import os
@@ -141,25 +142,31 @@ class Store:
             runs.append(Run(vaddr, pages, 0, -1, vaddr))
         self._open(name).settle(runs)
 
-    def hand_over(self, name: str, layout: list[Pages], path: str) -> bool:
-        """Gives away the file with the pages of one pagemap, where it is what CRIU wants as it is; whether it was.
-
-        That is these pages in order, and room that is not used any more only behind them. A round in which pages
-        change leaves them so, and one in which some come often does not.
+    def hand_over(self, name: str, layout: list[Pages], path: str, in_order: bool) -> list[Run] | None:
+        """Gives away the file with the pages of one pagemap, where they are these and nothing else is in it.
 
         :param path: the name that it gets, where there must be none.
+        :param in_order: only where they lie in the order of their addresses. A round in which pages change leaves them
+            so, and one in which some come often does not.
+        :returns: the runs as they lie in the file, or None where it stays.
         """
-        if name not in self._held or self.layout(name) != layout or not self._held[name].cut_in_order():
-            return False
+        if name not in self._held or self.layout(name) != layout:
+            return None
+        held = self._held[name]
+        placed = held.placed() if in_order else held.close_gaps()
+        if in_order and placed != held.runs:
+            return None
+        if not held.cut(placed):
+            return None
         try:
-            os.link(self._held[name].path, path)
+            os.link(held.path, path)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):
                 raise
-            return False
+            return None
         self.drop(name)
         self._handed_over.add(name)
-        return True
+        return placed
 
     @contextlib.contextmanager
     def runs(self, name: str) -> Iterator[list[Run]]:
@@ -253,15 +260,35 @@ class _Held:
             found = _reaching(self.runs, start, end, self.page)
             return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
 
-    def cut_in_order(self) -> bool:
-        """Whether the file has the pages of all runs one after the other; then it has nothing behind them any more."""
+    def placed(self) -> list[Run]:
+        """The runs in the order in which they lie in the file."""
+        return sorted(self.runs, key=lambda run: run.offset)
+
+    def cut(self, placed: list[Run]) -> bool:
+        """Whether these runs lie one after the other in the file; then it has nothing behind them any more."""
         end = 0
-        for run in self.runs:
+        for run in placed:
             if run.offset != end:
                 return False
             end += run.pages * self.page
         os.ftruncate(self.file, end)
+        self._end, self._free = end, []
         return True
+
+    def close_gaps(self) -> list[Run]:
+        """Moves pages from the end of the file into room that is not used any more; the runs as they lie then."""
+        rest, placed, end = collections.deque(self.placed()), [], 0
+        while rest:
+            gap = (rest[0].offset - end) // self.page
+            if gap:
+                last = _take_last(rest, gap, self.page)
+                copy_pages(self.file, last.offset, self.file, end, last.pages * self.page)
+            run = last._replace(offset=end) if gap else rest.popleft()
+            placed.append(run)
+            end += run.pages * self.page
+        with self._settling:
+            self.runs = joined(sorted(placed), self.page)
+        return placed
 
     def _add(self, vaddr: int, view: memoryview) -> None:
         """New pages, where there is room."""
@@ -296,6 +323,16 @@ class _Held:
             self.runs, self._added = joined(runs, self.page), []
         self._free += free
         self.settled = True
+
+
+def _take_last(runs: collections.deque[Run], pages: int, page: int) -> Run:
+    """Takes the last pages of the last run, so many at most."""
+    run = runs.pop()
+    stays = max(run.pages - pages, 0)
+    if stays:
+        runs.append(run._replace(pages=stays))
+    size = stays * page
+    return run._replace(vaddr=run.vaddr + size, pages=run.pages - stays, offset=run.offset + size)
 
 
 def _reaching(runs: list[Run], start: int, end: int, page: int) -> list[Run]:
@@ -349,6 +386,26 @@ def _write_at(file: int, view: memoryview, offset: int) -> None:
     while view:
         count = os.pwrite(file, view, offset)
         view, offset = view[count:], offset + count
+
+
+def copy_pages(source: int, offset: int, destination: int, position: int, size: int) -> None:
+    """Copies bytes of one file to a place in another, or in the same one, inside the kernel where it can.
+
+    :raises PagesError: when there are not so many.
+    """
+    while size:
+        try:
+            count = os.copy_file_range(source, destination, size, offset, position)
+        except (AttributeError, OSError) as error:
+            # Not in this Python, not between these file systems, not in this kernel.
+            refused = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+            if isinstance(error, OSError) and error.errno not in refused:
+                raise
+            os.lseek(destination, position, os.SEEK_SET)
+            count = os.sendfile(destination, source, offset, size)
+        if not count:
+            raise PagesError("a pages file became shorter while it was read")
+        offset, position, size = offset + count, position + count, size - count
 
 
 def _differing(left: bytearray, right: memoryview, size: int, page: int) -> list[tuple[int, int]]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import re
 import struct
@@ -44,12 +46,22 @@ def parse_maps(text: str) -> list[tuple[int, int]]:
     return found
 
 
+def first_code_at(text: str) -> int | None:
+    """The address of the first code in C(/proc/PID/maps), if there is any.
+
+    There, CRIU puts its first instruction into a process, for the moment in which it is executed, and that both before
+    its dump and after it (C(get_exec_start) in criu/parasite-syscall.c, C(compel_execute_syscall) in compel).
+    """
+    lines = (line.split(maxsplit=2) for line in text.splitlines())
+    return next((int(span.partition("-")[0], 16) for span, rights, _rest in lines if "x" in rights), None)
+
+
 # Memory that processes share without a file that has a name, by mmap(), System V's shmget() or memfd_create(). CRIU
 # dumps what is in it for itself, by its inode, which is the ID of a segment of System V's (handle_vma() in
 # criu/proc_parse.c, dump_memfd_inode() in criu/memfd.c, dump_ipc_shm_pages() in criu/ipc_ns.c). A memfd is a file:
 # private mappings have it as well, and it need not be mapped.
 _SHARED = re.compile(
-    r"([0-9a-f]+-[0-9a-f]+) ..(.)(?:s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|SYSV[0-9a-f]{8}|anon_hugepage)"
+    r"([0-9a-f]+-[0-9a-f]+) ..(.)(?:s [0-9a-f]+ \S+ (\d+) +/(?:dev/zero|(SYSV)[0-9a-f]{8}|anon_hugepage)"
     r"|. [0-9a-f]+ \S+ (\d+) +/memfd:.*) \(deleted\)$"
 )
 _MEMFD = "/memfd:"
@@ -60,19 +72,21 @@ class Shared(NamedTuple):
 
     :param mapping: name of a mapping of it in C(/proc/PID/map_files).
     :param executable: whether one of its mappings can be executed.
+    :param of_namespace: whether it belongs to the namespace of the processes (System V), and not to one of them.
     """
 
     mapping: str
     executable: bool
+    of_namespace: bool
 
 
 def parse_shared(text: str) -> dict[int, Shared]:
     """The pieces of shared memory in C(/proc/PID/maps), by inode."""
     found: dict[int, Shared] = {}
     for match in filter(None, map(_SHARED.match, text.splitlines())):
-        inode = int(match.group(3) or match.group(4))
-        before = found.get(inode)
-        found[inode] = Shared(match.group(1), match.group(2) == "x" or bool(before and before.executable))
+        inode = int(match.group(3) or match.group(5))
+        executable = match.group(2) == "x" or (inode in found and found[inode].executable)
+        found[inode] = Shared(match.group(1), executable, bool(match.group(4)))
     return found
 
 
@@ -91,6 +105,39 @@ def shared_files(process: int) -> dict[int, str]:
     mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
     found.update({inode: f"/proc/{process}/map_files/{one.mapping}" for inode, one in mapped.items()})
     return found
+
+
+def own_pieces(process: int) -> set[int]:
+    """The inodes of C(shared_files) without those of a namespace."""
+    mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
+    return {inode for inode in shared_files(process) if inode not in mapped or not mapped[inode].of_namespace}
+
+
+def rest_of(file: int, page: int = PAGE) -> tuple[int, bytes] | None:
+    """Where the last page of shared memory begins of which its file ends within, and all that is in it.
+
+    Processes that have it mapped can write behind the end of the file, and a dump holds that as well.
+    """
+    size = os.fstat(file).st_size
+    begin = size - size % page
+    return (begin, _mapped_page(file, begin, page)) if size % page else None
+
+
+def _mapped_page(file: int, offset: int, page: int) -> bytes:
+    """A page of a file, as whoever has mapped it sees it. Python's own mmap() ends where the file does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Where there are two, this is the one whose offsets have 64 bits everywhere.
+    function = getattr(libc, "mmap64", None) or libc.mmap
+    function.restype = ctypes.c_void_p
+    words = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64
+    function.argtypes = words
+    place = function(None, page, mmap.PROT_READ, mmap.MAP_SHARED, file, offset)
+    if place == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    try:
+        return ctypes.string_at(place, page)
+    finally:
+        libc.munmap(ctypes.c_void_p(place), ctypes.c_size_t(page))
 
 
 def data_in(file: int, page: int = PAGE) -> list[Run]:
@@ -168,6 +215,10 @@ class MemoryOf:
     def __init__(self, pid: int, page: int = PAGE):
         self.pid = pid
         self.page = page
+        # Whether there is shared memory at which it may not look.
+        self.hides_shared = False
+        # What C(shared) has opened, by pagemap.
+        self.shared_files: dict[str, int] = {}
         self._files: list[int] = []
         self._scans = True
         try:
@@ -202,15 +253,13 @@ class MemoryOf:
         """The descriptor of its memory, in which offsets are addresses."""
         return self._files[0]
 
-    def executable(self) -> list[Run]:
-        """The pages that it may execute. A dump puts its first instruction into one of them, and takes it out again."""
-        found = []
-        for line in self._text("maps").splitlines():
-            span, rights = line.split(" ", 2)[:2]
-            start, end = (int(number, 16) for number in span.split("-"))
-            if "x" in rights:
-                found.append(Run(start, (end - start) // self.page, 0, -1, -1))
-        return found
+    def first_code(self) -> tuple[int, bytes] | None:
+        """Address and content of the page in which C(first_code_at) is; None where there is none to be read."""
+        address = first_code_at(self._text("maps"))
+        if address is not None:
+            with contextlib.suppress(OSError):
+                return address, os.pread(self.memory, self.page, address)
+        return None
 
     def _text(self, name: str) -> str:
         with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as stream:
@@ -249,11 +298,15 @@ class MemoryOf:
         found = {}
         for inode, path in shared_files(self.pid).items():
             name = shared_name(inode)
-            # It may be gone, or not be allowed to be looked at.
-            with contextlib.suppress(OSError):
-                if name not in known:
-                    self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                    found[name] = data_in(self._files[-1], self.page)
+            if name in known:
+                continue
+            try:
+                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self.shared_files[name] = self._files[-1]
+                found[name] = data_in(self._files[-1], self.page)
+            except OSError as error:
+                # It may be gone, or not be allowed to be looked at.
+                self.hides_shared |= error.errno not in (errno.ENOENT, errno.ESRCH)
         return found
 
     def executable_shared(self) -> set[str]:
