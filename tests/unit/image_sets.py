@@ -104,14 +104,18 @@ def entries_in(directory):
 
 
 def memory_in(directory):
-    """All pages of a directory's pagemaps. What is in a pages file has to be in the pagemap, too."""
+    """All pages of a directory's pagemaps. What is in a pages file has to be in the pagemap, too.
+
+    Bytes are None where a dump has left the page with its process, and where it was not to keep its pages.
+    """
     memory = {}
     for name in _names(directory):
         pages_id, entries = read_pagemap(_content(directory, name))
-        data, position, held = _content(directory, f"pages-{pages_id}.img"), 0, {}
+        kept = os.path.exists(os.path.join(directory, f"pages-{pages_id}.img"))
+        data, position, held = _content(directory, f"pages-{pages_id}.img") if kept else b"", 0, {}
         for vaddr, pages, flags in entries:
             for index in range(pages):
-                here = bool(flags & PRESENT)
+                here = kept and bool(flags & PRESENT)
                 held[vaddr + index * PAGE] = (data[position : position + PAGE] if here else None, flags & LAZY)
                 position += PAGE * here
         assert position == len(data), (name, position, len(data))

@@ -70,7 +70,7 @@ class Dump(threading.Thread):
 
     let_go = False
 
-    def __init__(self, _container, images, _work, _root, lazy):
+    def __init__(self, _container, images, _work, _root, lazy, _unwanted):
         super().__init__(daemon=True)
         self.images, self.lazy = Path(images), lazy
 

@@ -181,6 +181,14 @@ def ends(tmp_path, monkeypatch):
         process.end()
 
 
+def catch_up(both, frozen):
+    """As in hybrid mode, when the container runs at the destination."""
+    asker = both.follow()
+    frozen.catch_up()
+    assert both.destination.memory.caught_up.wait(20)
+    asker.close()
+
+
 def same(both):
     return differences(memory_of(both.rounds.store), both.there()) == []
 
@@ -263,6 +271,10 @@ def test_what_is_no_layout(ends, monkeypatch, layout):
         both.rounds.once()
 
 
+SHARE = "shared = mmap.mmap(-1, 80 * 4096); shared[: 64 * 4096] = random.Random(2).randbytes(64 * 4096)"
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
+
+
 # The last round
 
 
@@ -299,28 +311,63 @@ def test_a_dump_leaves_nothing_with_the_processes(ends):
     assert differences(both.there(), memory) == []
 
 
-def test_criu_works_in_the_processes_beside_the_comparison(ends):
-    """Its first instruction is in a page of code when that is compared, and it is out again when the dump is there."""
+@pytest.mark.parametrize("again", [False, True], ids=["for the first time", "as in a dump before"])
+@pytest.mark.parametrize("later", [False, True])
+def test_criu_works_in_the_processes_meanwhile(ends, again, later):
+    """Its first instruction is in a page of code when that is compared, when it is sent, and when it is asked for."""
+    both = ends()
+    process = both.processes[0]
+    with process_memory.MemoryOf(process.pid) as running:
+        place, content = running.first_code()
+    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as writable:
+        if again:
+            # A page of a file's code, of which the process has its own by that.
+            os.pwrite(writable.fileno(), content[:2], place)
+        both.rounds.once()
+        both.stop()
+        frozen = both.freeze(both.images)
+        os.pwrite(writable.fileno(), b"\x0f\x05", place)
+        frozen.compare(only_shared=later)
+        memory = both.dump()
+        dumped, flags = memory[process.name][place]
+        assert dumped[:2] == b"\x0f\x05"
+        frozen.finish(later)
+        asked = b"".join(data for _vaddr, data in frozen.read(process.pid, place, 1))
+        assert hash(asked) == hash(content)
+        memory[process.name][place] = (content, flags)
+        if later:
+            catch_up(both, frozen)
+    assert differences(both.there(), memory) == []
+
+
+@AS_ROOT
+@pytest.mark.parametrize("later", [False, True])
+def test_a_dump_whose_pages_were_not_kept(ends, later):
+    """What has changed since the last round is read from the processes, and from what they share."""
+    both = ends(2)
+    both.processes[0].tell(SHARE)
+    both.rounds.once()
+    both.processes[0].tell("shared[7 * 4096 : 9 * 4096] = b'y' * 8192; pages[: 60 * 4096] = b'y' * (60 * 4096)")
+    both.stop()
+    frozen = both.freeze(both.images)
+    assert frozen.can_be_read
+    frozen.compare(only_shared=later)
+    name, held = shared_pages(both.processes[0])
+    memory = {**{process.name: pages_of(process) for process in both.processes}, name: held}
+    write_set(both.images, left_of(memory), contents=False)
+    frozen.finish(later)
+    if later:
+        catch_up(both, frozen)
+    assert differences(both.there(), memory) == []
+    assert held[7 * PAGE][0] == b"y" * PAGE
+
+
+def test_pages_are_kept_where_nobody_may_look_at_what_is_shared(ends):
     both = ends()
     both.rounds.once()
+    both.rounds.hides_shared = True
     both.stop()
-    process, frozen = both.processes[0], both.freeze(both.images)
-    memory = both.dump()[process.name]
-    # A page of a file's code, of which the process gets its own by that, and one that a compiler has made.
-    with process_memory.MemoryOf(process.pid) as running:
-        places = [run.vaddr for run in running.executable() if run.vaddr + PAGE < 1 << 47]
-    assert LAZY in [memory[place][1] for place in places if place in memory]
-    with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as writable:
-        before = [os.pread(writable.fileno(), 2, place) for place in places]
-        for place in places:
-            os.pwrite(writable.fileno(), b"\x0f\x05", place)
-        frozen.compare()
-        for place, code in zip(places, before, strict=True):
-            os.pwrite(writable.fileno(), code, place)
-    (both.images).rename(both.folder / "before")
-    memory = both.dump()
-    frozen.finish(later=False)
-    assert differences(both.there(), memory) == []
+    assert not both.freeze(both.images).can_be_read
 
 
 def test_a_frozen_page_that_cannot_be_read(ends):
@@ -370,9 +417,6 @@ def test_pages_that_are_asked_for(ends):
 
 
 # What processes share
-
-SHARE = "shared = mmap.mmap(-1, 80 * 4096); shared[: 64 * 4096] = random.Random(2).randbytes(64 * 4096)"
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root may look at what processes share")
 
 
 def shared_pages(process):

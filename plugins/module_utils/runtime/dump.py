@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import dump_costs, tool
@@ -72,15 +72,18 @@ class Dump(threading.Thread):
     A lazy one leaves the pages that can be fetched later with the processes. CRIU serves them by a page server, which
     listens to anybody who can reach it; here nobody can, since it runs in a network namespace of its own, and it ends
     as soon as everything else is written: the processes stand still, so their memory can be read without it.
+
+    :param unwanted: of a lazy one, how many files of pages are not kept, because all memory is read here.
     """
 
-    def __init__(self, container: str, images: str, work: str, root: DumpRoot, lazy: bool) -> None:
+    def __init__(self, container: str, images: str, work: str, root: DumpRoot, lazy: bool, unwanted: int = 0) -> None:
         super().__init__(daemon=True)
         self._container = container
         self._images = images
         self._work = work
         self._root = root
         self._lazy = lazy
+        self._unwanted = unwanted
         self._ready = threading.Event()
         self._problem: str | None = None
         # Whether the container has run for a moment when CRIU had ended.
@@ -130,6 +133,11 @@ class Dump(threading.Thread):
 
     def _dump_lazily(self, output: IO[bytes]) -> bool:
         """The same of images without the pages that are left."""
+        with unwritten_pages(self._images, self._unwanted):
+            return self._serve_nobody(output)
+
+    def _serve_nobody(self, output: IO[bytes]) -> bool:
+        """A dump with a page server, which ends as soon as it is the only thing left to do."""
         enter_own_network()
         reader, writer = os.pipe()
         server = ["--lazy-pages", "--page-server", f"127.0.0.1:{PAGE_SERVER_PORT}", "--status-fd", str(writer)]
@@ -153,6 +161,22 @@ class Dump(threading.Thread):
         self._ready.wait()
         if self._problem:
             raise FreezeError(self._problem)
+
+
+@contextlib.contextmanager
+def unwritten_pages(images: str, count: int) -> Iterator[None]:
+    """CRIU writes the pages of memory to nowhere meanwhile, which takes it no time.
+
+    :param count: how many files of them, which have the numbers from 1 on. Others are kept.
+    """
+    names = [os.path.join(images, pagemap.pages_name(number)) for number in range(1, count + 1)]
+    for name in names:
+        os.symlink(os.devnull, name)
+    try:
+        yield
+    finally:
+        for name in names:
+            os.unlink(name)
 
 
 def enter_own_network() -> None:

@@ -81,14 +81,15 @@ class FrozenContainer:
         self._root = self._root or DumpRoot(self.id, os.path.join(self.work, "runc"))
         return self._root
 
-    def start_dump(self, lazy: bool) -> Dump:
+    def start_dump(self, lazy: bool, unwanted: int = 0) -> Dump:
         """Begins to dump it.
 
         :param lazy: leave pages with the processes.
+        :param unwanted: how many files of pages are not kept.
         """
         root = self.prepare_dump()
         root.configure(without_lock=self.network.is_silent)
-        self._dump = Dump(self.id, self.images, self.work, root, lazy)
+        self._dump = Dump(self.id, self.images, self.work, root, lazy, unwanted)
         self._dump.start()
         return self._dump
 

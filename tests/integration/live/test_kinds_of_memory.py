@@ -92,6 +92,49 @@ def test_what_processes_share_there_and_back(lab):
     lab.require_no_traces()
 
 
+# 48 MiB of its own, so that a dump leaves them in place; a segment that nobody has attached, but when it is
+# looked at; and a memfd that ends within a page, behind which there is something. A number and errors on each line.
+HARD_TO_READ = (
+    programs.KINDS
+    + """
+import random, time
+own = private(48 << 20)
+own[:] = random.Random(1).randbytes(48 << 20)
+content = random.Random(2).randbytes(3 << 20)
+number = libc.shmget(0, 3 << 20, 0o1600)
+def segment():
+    place = libc.shmat(number, None, 0)
+    return place, (ctypes.c_char * (3 << 20)).from_address(place)
+place, view = segment()
+view[:] = content
+libc.shmdt(ctypes.c_void_p(place))
+file = os.memfd_create("odd")
+os.ftruncate(file, 2 * 4096)
+odd = mmap.mmap(file, 2 * 4096)
+odd[:] = content[:8192]
+os.ftruncate(file, 4096 + 56)
+odd[4096 + 56 :] = content[4096 + 56 : 8192]
+count = errors = 0
+while True:
+    place, view = segment()
+    errors += view.raw != content
+    libc.shmdt(ctypes.c_void_p(place))
+    errors += odd[:] != content[:8192]
+    errors += os.fstat(file).st_size != 4096 + 56
+    print(count, errors)
+    count += 1
+    time.sleep(0.1)
+"""
+)
+
+
+@pytest.mark.parametrize("mode", ["precopy", *slowly(*MODES[1:])])
+def test_memory_that_only_a_dump_finds(lab, mode):
+    start(lab, HARD_TO_READ)
+    lab.migrate("mover", migration_mode=mode)
+    require_whole(lab)
+
+
 @pytest.mark.parametrize("kind", ["anonymous", "posix", *slowly("memfd", "sealed", "system_v", "private")])
 def test_in_cold_mode(lab, kind):
     start(lab, programs.checker(kind, 16, shared=kind in SHARED), "--shm-size", "256m")

@@ -72,11 +72,11 @@ class Freeze:
         os.makedirs(f"{HERE}/{name}", exist_ok=True)
         return f"{HERE}/{name}"
 
-    def dump(self, images, lazy):
+    def dump(self, images, lazy, unwanted=0):
         """A dump that was started."""
         root = DumpRoot(self.container, f"{images}-runc")
         root.configure(without_lock=False)
-        dump = Dump(self.container, images, self.folder(f"work-{lazy}"), root, lazy)
+        dump = Dump(self.container, images, self.folder(f"work-{lazy}"), root, lazy, unwanted)
         dump.start()
         return dump
 
@@ -84,10 +84,12 @@ class Freeze:
         """As the source's program does it."""
         mode, images = self.wish["mode"], self.folder("images")
         frozen = self.ends.freeze(images)
-        dump = self.dump(images, lazy=mode != "stop-and-copy")
-        if mode == "precopy":
-            frozen.compare()
+        lazy = mode != "stop-and-copy"
+        dump = self.dump(images, lazy, frozen.pagemaps if lazy and frozen.can_be_read else 0)
+        if lazy:
+            frozen.compare(only_shared=mode != "precopy")
         dump.wait()
+        self.answer["kept"] = sum(map(pagemap.holds_pages, os.listdir(images)))
         frozen.finish(later=mode == "hybrid")
         if mode == "hybrid":
             self.answer["later"] = len(self.older(memory_in(images)))
@@ -102,8 +104,10 @@ class Freeze:
         now = memory_of(self.ends.rounds.store)
         frozen = {name: {} for name in dumped}
         for name, held in dumped.items():
+            if pagemap.is_shared(name):
+                continue
             image = int(name.split("-")[-1].split(".")[0])
-            for vaddr in (vaddr for vaddr, (data, _flags) in held.items() if data is None):
+            for vaddr in (vaddr for vaddr, (_data, flags) in held.items() if flags):
                 data = b"".join(bytes(data) for _vaddr, data in self.ends.source.memory.frozen.read(image, vaddr, 1))
                 frozen[name][vaddr] = (data, 0)
         here = {name: {v: page for v, page in held.items() if v in frozen[name]} for name, held in now.items()}
@@ -124,7 +128,7 @@ class Freeze:
         self.answer.update(
             figures=figures,
             pages={name: len(held) for name, held in full.items()},
-            left=sum(data is None for held in lazy.values() for data, _flags in held.values()),
+            left=sum(bool(flags) for held in lazy.values() for data, flags in held.values() if data is None),
             store=self.spans(there, full),
             completed=self.spans(completed, full),
             as_in_the_store=differences(completed, there),

@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import (
     process_memory,
     soft_dirty,
 )
+from ansible_collections.fog.migration.plugins.module_utils.memory.kept_pages import KeptPages
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Change
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import Run
 from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
@@ -118,6 +119,8 @@ class Rounds:
         self._count = 0
         # Whether the container stands still.
         self.hurry = False
+        # Whether its processes share something at which nobody may look.
+        self.hides_shared = False
         # For whoever wants to see how far it is: the bytes of this round, and how many of them were looked at.
         self.progress = {"round": 0, "bytes": 0, "done": 0}
 
@@ -140,7 +143,9 @@ class Rounds:
         """One round over all processes, while they run; its figures."""
         began = time.monotonic()
         with contextlib.ExitStack() as stack:
-            found, touched = self._look(memories_of(self.container, stack))
+            memories = memories_of(self.container, stack)
+            found, touched = self._look(memories)
+            self.hides_shared = any(memory.hides_shared for memory in memories)
             self.begin(found)
             for name, runs in found.items():
                 self.send(name, runs, touched.get(name))
@@ -260,13 +265,42 @@ class Frozen:
         self._began = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
+        self._kept = self._stack.enter_context(KeptPages())
+        # How many pagemaps a dump has of these processes, before those of their namespaces.
+        self.pagemaps = self._keep_code() + len({one for pid in self._pids for one in process_memory.own_pieces(pid)})
         # The pagemaps of which the destination has all that was there when it began to stand still.
         self._current: set[str] = set()
+        # What its processes share, by pagemap: a descriptor of each.
+        self._shared: dict[str, int] = {}
 
     @property
     def processes(self) -> int:
         """How many processes it has."""
         return len(self._memories)
+
+    @property
+    def _pids(self) -> list[int]:
+        return [memory.pid for memory in self._memories.values()]
+
+    def _keep_code(self) -> int:
+        """Keeps the pages into which CRIU will put its first instruction; of how many processes, which have memory."""
+        found = {name: memory.first_code() for name, memory in self._memories.items()}
+        pages = {name: page for name, page in found.items() if page}
+        for name, page in pages.items():
+            self._kept.keep(name, *page)
+        return len(pages)
+
+    def _keep_rests(self) -> None:
+        """Keeps the last pages of what is shared, where they are not whole."""
+        for name, file in self._shared.items():
+            rest = process_memory.rest_of(file)
+            if rest:
+                self._kept.keep(name, *rest)
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether a dump may do without the bytes of all pages: they are read here, and compared in the last round."""
+        return self._earlier is not None and not self._earlier.hides_shared
 
     @property
     def _rounds(self) -> Rounds:
@@ -283,10 +317,12 @@ class Frozen:
         touched = self._rounds.touched(self._memories.values(), found)
         self._rounds.begin(found)
         for name, runs in found.items():
-            self._rounds.send(name, runs, touched.get(name))
-        # The dump writes into nothing that is shared, but its first instruction into what can be executed.
+            self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name))
+        self._shared = {name: file for one in self._memories.values() for name, file in one.shared_files.items()}
+        self._keep_rests()
+        # The dump writes nothing else, but its first instruction may be in what is shared and can be executed.
         code = {name for memory in self._memories.values() for name in memory.executable_shared()}
-        self._current = {name for name in found if pagemap.is_shared(name)} - code
+        self._current = set(found) - code
 
     def finish(self, later: bool) -> dict:
         """Sends what only the dump knows, and ends the round. The destination can restore then.
@@ -298,8 +334,7 @@ class Frozen:
             with self._runs(name) as (others, lazies):
                 kept = self._held(name, lazies) if later else lazies
                 found[name] = sorted(others + kept)
-                read = [] if name in self._current else sorted(others + self._code(name, kept))
-                self._rounds.send(name, found[name], read)
+                self._rounds.send(name, found[name], [] if name in self._current else others)
         self._require(found)
         return self._rounds.settle(found, self._began)
 
@@ -315,25 +350,26 @@ class Frozen:
 
     def read(self, image_id: int, vaddr: int, pages: int) -> Iterator[tuple[int, bytes]]:
         """Yields the bytes of pages that the dump has left, as (address, bytes)."""
-        memory = self._memory(pagemap.pagemap_name(image_id))
-        end = vaddr + pages * pagemap.PAGE
-        while vaddr < end:
-            data = os.pread(memory, min(CHUNK, end - vaddr), vaddr)
-            if not data:
-                raise pagemap.PagesError(f"the page at 0x{vaddr:x} of process {image_id} cannot be read any more")
-            yield vaddr, data
-            vaddr += len(data)
+        name = pagemap.pagemap_name(image_id)
+        for run in self._kept.with_kept(name, [Run(vaddr, pages, 0, self._memory(name), vaddr)]):
+            for block in pagemap.blocks(run, pagemap.PAGE):
+                data = os.pread(block.file, block.pages * pagemap.PAGE, block.offset)
+                if len(data) < block.pages * pagemap.PAGE:
+                    where = f"0x{block.vaddr + len(data):x} of process {image_id}"
+                    raise pagemap.PagesError(f"the page at {where} cannot be read any more")
+                yield block.vaddr, data
 
     @contextlib.contextmanager
     def _runs(self, name: str) -> Iterator[tuple[list[Run], list[Run]]]:
-        """The runs of a pagemap of the dump: those whose bytes are there, and those that it has left."""
-        memory = self._memory(name)
-        with image_set.dumped_runs(self._images, name, memory) as runs:
-            yield [run for run in runs if run.file != memory], [run for run in runs if run.file == memory]
+        """The runs of a pagemap of the dump: those whose bytes it has written, and those that it has left."""
+        with image_set.dumped_runs(self._images, name, self._memory(name)) as dumped:
+            runs = self._kept.with_kept(name, dumped)
+            present = pagemap.PRESENT
+            yield [run for run in runs if run.flags & present], [run for run in runs if not run.flags & present]
 
     def _memory(self, name: str) -> int:
         memory = self._memories.get(name)
-        return memory.memory if memory else -1
+        return memory.memory if memory else self._shared.get(name, -1)
 
     def _held(self, name: str, runs: list[Run]) -> list[Run]:
         """Those of the runs that the destination has, whatever is in them there."""
@@ -345,11 +381,6 @@ class Frozen:
         memory = self._memories.get(name)
         touched = self._rounds.touched([memory], {name: runs}) if memory else {}
         return touched.get(name, runs)
-
-    def _code(self, name: str, runs: list[Run]) -> list[Run]:
-        """Those of the runs that can be executed: a dump beside C(compare) had its first instruction in one of them."""
-        code = self._memories[name].executable() if name in self._memories else []
-        return [run for run, also in pagemap.side_by_side(runs, code, pagemap.PAGE) if run and also]
 
     def _require(self, found: dict[str, list[Run]]) -> None:
         """Every page of the dump has to be in the copy: what stands still can be read."""

@@ -218,12 +218,10 @@ class Source:
         if self.state == "runs":
             self._ready()
             self._pause()
-        closed = self._dump(mode)
+        closed, filed = self._dump(mode)
         dumped = time.monotonic()
         # On the disk before the handover, beside the sending.
         noting = background.start(self.container.note_in_doubt)
-        self.files.send()
-        filed = time.monotonic()
         self.memory.send_images(self.container.images)
         noting.result()
         arrived, sent = time.monotonic(), self.frames.sent
@@ -231,8 +229,8 @@ class Source:
         seconds = {
             "pause": round(self.container.locked_at - self.container.paused_at, 3),
             "dump": round(dumped - self.container.locked_at, 3),
-            "files": round(filed - dumped, 3),
-            "send": round(arrived - filed, 3),
+            "files": filed,
+            "send": round(arrived - dumped, 3),
             **there,
         }
         return {
@@ -242,15 +240,21 @@ class Source:
             "seconds": seconds,
         }
 
-    def _dump(self, mode: str) -> list[str]:
-        """Dumps it, and finds what was written to its files; the connections that cannot go on."""
+    def _dump(self, mode: str) -> tuple[list[str], float]:
+        """Dumps it, and sends meanwhile what was written to its files and, where that is possible, to its memory.
+
+        :returns: the connections that cannot go on, and for how many seconds files were sent.
+        """
         looking = background.start(self.files.look)
         lazy = self.memory.freeze(mode, self.container.images)
-        dump = self.container.start_dump(lazy)
+        dump = self.container.start_dump(lazy, self.memory.unwanted_pages)
         self.memory.compare_beside_dump()
-        dump.wait()
         looking.result()
-        return self.container.network.detach_sockets(self.container.images)
+        began = time.monotonic()
+        self.files.send()
+        filed = round(time.monotonic() - began, 3)
+        dump.wait()
+        return self.container.network.detach_sockets(self.container.images), filed
 
     def _hand_over(self) -> dict[str, float]:
         """From now on, only the destination knows who has it; seconds of the phases there."""

@@ -115,6 +115,14 @@ class SourceMemory:
             self._require_room()
         return self._lazy
 
+    @property
+    def unwanted_pages(self) -> int:
+        """How many files of pages a dump needs not write, because their bytes are read here."""
+        if not (self._lazy and self.rounds and self.frozen and self.frozen.can_be_read):
+            return 0
+        # CRIU writes those of processes first, and then those of their namespaces, of which some nobody can read here.
+        return self.frozen.pagemaps
+
     def _require_room(self) -> None:
         """What is swapped out has to be in memory at once, or nearly so, for whoever reads it or leaves it.
 
