@@ -360,8 +360,10 @@ def test_it_waits_for_the_end(make):
 def test_criu_fails(make):
     pager, client, _asked = make()
     client.connection.close()
+    assert pager.why_ended == ""
     pager.process.kill()
     assert "CRIU's lazy pages daemon ended with -9" in problem_of(pager)
+    assert pager.why_ended == "CRIU's lazy pages daemon ended with -9"
 
 
 def test_a_command_that_is_not_known(make):

@@ -126,6 +126,12 @@ class Pager:
                 raise Refused("CRIU's lazy pages daemon did not start" + tool.reason_in(self._log))
             time.sleep(0.002)
 
+    @property
+    def why_ended(self) -> str:
+        """Why CRIU's daemon has failed, as a clause; nothing as long as it is there, or where it has done its work."""
+        code = self.process.poll() if self.process else None
+        return f"CRIU's lazy pages daemon ended with {code}{tool.reason_in(self._log)}" if code else ""
+
     def wait(self, on_wait: Callable[[], object]) -> None:
         """Returns when no page is missing any more. I(on_wait) is called again and again until then.
 
@@ -138,9 +144,8 @@ class Pager:
                 raise Refused(str(self._problem))
             on_wait()
             self._failed.wait(0.02)
-        if self.process.returncode:
-            code = self.process.returncode
-            raise Refused(f"CRIU's lazy pages daemon ended with {code}" + tool.reason_in(self._log))
+        if self.why_ended:
+            raise Refused(self.why_ended)
 
     def hold(self, folder: str) -> None:
         """Has a process that does nothing keep open what CRIU is served through, in case that this one dies.

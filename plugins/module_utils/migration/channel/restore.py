@@ -228,7 +228,9 @@ class Restore:
 
     def _why_not(self, answer: str | None) -> str:
         why = self._start.why_not(answer, self._settings.restore_limit)
-        return why + tool.reason_in(os.path.join(self.work, "restore.log"))
+        why += tool.reason_in(os.path.join(self.work, "restore.log"))
+        daemon = self._memory.pager.why_ended if self._memory.pager else ""
+        return f"{why}; {daemon}" if daemon else why
 
     def _go_together(self) -> None:
         """Returns when it goes on here together with the others; until then, none of it has run.
