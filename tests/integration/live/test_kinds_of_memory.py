@@ -230,6 +230,10 @@ def test_memory_that_is_swapped_out(lab, swap, mode):
 @pytest.mark.parametrize("gibibytes", [2, 4, 8])
 def test_much_memory(lab, gibibytes, mode):
     """Each page is found as it was left; where it cannot be in memory on its way, it is on the disk."""
+    # Both servers are on this machine: the container is there twice, and once on its way.
+    free = int(re.search(r"MemAvailable: +(\d+) kB", lab.sh("fog1", "cat /proc/meminfo")).group(1)) >> 20
+    if free < 3 * gibibytes + 2:
+        pytest.skip(f"NOT TESTED: {gibibytes} GiB want {3 * gibibytes + 2} GiB of memory, and this machine has {free}")
     start(lab, programs.large(gibibytes), seconds=300)
     facts = lab.module("fog1", "server_info", container="mover", gather_subset=["host", "container"])
     assert facts["container"]["memory"] > gibibytes << 30
