@@ -11,6 +11,7 @@ import time
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory import reserved as reserved_module
 from ansible_collections.fog.migration.plugins.module_utils.memory.reserved import Reserved
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 
@@ -36,6 +37,13 @@ def test_it_is_there_until_it_is_given_back():
     reserved.give_back()
     assert reserved.size == 0
     wait_until_closed(before)
+
+
+def test_it_takes_no_more_than_it_gets_quickly(monkeypatch):
+    monkeypatch.setattr(reserved_module, "MOST", 100 * PAGE)
+    reserved = Reserved(300 * PAGE)
+    assert 100 * PAGE <= reserved.size < 300 * PAGE
+    reserved.give_back()
 
 
 def test_a_python_for_an_old_c_library(monkeypatch):

@@ -111,5 +111,5 @@ def read(
         elif now is None or now != known:
             # It became shorter just now, perhaps. Then it has another time as well, and is sent again.
             block = os.pread(descriptor, length, offset).ljust(length, b"\0")
-            now = digest(block)
+            now = now or digest(block)
         yield offset, None if now == known else block, now

@@ -19,16 +19,19 @@ import threading
 from ansible_collections.fog.migration.plugins.module_utils.system import host
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, memory_file
 
+# Bytes. To get more would take seconds, in which other containers may want them.
+MOST = 1 << 30
+
 
 class Reserved:
-    """So many bytes, if they are to be had; for nothing else until they are given back."""
+    """So many bytes, or the most of them, if they are to be had; for nothing else until they are given back."""
 
     def __init__(self, size: int) -> None:
         self._file = memory_file()
         # It is an aid: the restore asks for its memory itself. The kernel would kill somebody for what there is not.
         if size < (host.available_memory() or 0):
             with contextlib.suppress(OSError):
-                self._fill(size)
+                self._fill(min(size, MOST))
 
     def _fill(self, size: int) -> None:
         """Writes it: the kernel takes its time over pages that were only promised when somebody wants them."""
