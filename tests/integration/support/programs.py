@@ -9,6 +9,13 @@ from . import lab as lab_module
 
 IMAGE = "python:lab"
 COMMAND = ("/usr/bin/python3", "-u", "-c")
+# Python's own print() writes each word by itself when it does not buffer. Of a line that is frozen in the midst, Docker
+# keeps the beginning, and the log at the destination begins with the rest.
+_WHOLE_LINES = """
+import os
+def print(*words, flush=True):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
 # The node's Python and what it needs, as an image.
 _MAKE_IMAGE = f"""
 docker image inspect {IMAGE} >/dev/null 2>&1 ||
@@ -309,4 +316,4 @@ def make_image(lab: lab_module.Lab) -> None:
 def start(lab: lab_module.Lab, node: str, name: str, program: str, *options: str) -> str:
     """Starts a container with one of these programs; its ID."""
     make_image(lab)
-    return lab.docker(node, "run", "-d", "--name", name, *options, IMAGE, *COMMAND, program)
+    return lab.docker(node, "run", "-d", "--name", name, *options, IMAGE, *COMMAND, _WHOLE_LINES + program)
