@@ -425,6 +425,7 @@ def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
     else:
         if inspect:
             _resume_group_member(entry, inspect)
+            _remove_filter(inspect)
             policy = _restore_policy(entry, inspect, client)
             _restore_oom_score(inspect)
             said = _revived(inspect, policy, client)
@@ -443,7 +444,14 @@ def _resume_group_member(entry: Entry, inspect: dict) -> None:
         with contextlib.suppress(OSError, runc.FreezeError):
             if stopped_restore.waits(inspect["Id"]):
                 stopped_restore.resume(inspect["Id"])
-            namespace.inside(namespace.network_of(inspect["State"]["Pid"]), filters.remove)
+
+
+def _remove_filter(inspect: dict) -> None:
+    """What has restored it may have died before it could remove its filter from the network."""
+    process = inspect["State"].get("Pid")
+    with contextlib.suppress(OSError):
+        if process and namespace.is_own(process):
+            namespace.inside(namespace.network_of(process), filters.remove)
 
 
 def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:
