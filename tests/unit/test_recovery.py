@@ -278,3 +278,13 @@ def test_what_has_ended_goes_on_from_images_that_docker_has_written(
     said = recovery.rollback(entry, docker, PARAMS).said
     assert restored == ([str(images)] if resumes else [])
     assert said == ("was resumed and runs" if resumes else recovery.STARTED_ANEW)
+
+
+@pytest.mark.parametrize(("pid", "own", "expected"), [(7, True, ["/proc/7/ns/net"]), (7, False, []), (0, True, [])])
+def test_a_filter_that_a_killed_restore_has_left_is_removed(monkeypatch, pid, own, expected):
+    """Not from the server's own network, and not where nothing runs."""
+    done = []
+    monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: own)
+    monkeypatch.setattr(recovery.namespace, "inside", lambda network, work: done.append((network, work)))
+    recovery._remove_filter({"State": {"Pid": pid}})
+    assert done == [(network, recovery.filters.remove) for network in expected]
