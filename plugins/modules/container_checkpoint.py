@@ -317,10 +317,10 @@ seconds:
   description:
     - Seconds taken by the dump of the memory (C(checkpoint)), by the root file system diff (C(rootfs)), by the
       checksums (C(manifest)), and from the order to freeze to the end (C(total)).
-    - With O(channel), those of the freeze (C(pause), C(dump)), of the way of the last files (C(files)) and of the
-      images (C(send)), of the restore as the destination measured it (C(restore)), and all of it by the source's clock
-      (C(downtime)), with O(others) also until it waited for them (C(together)); and from then on until no page was
-      missing at the destination any more (C(completion)).
+    - With O(channel), those of the freeze (C(pause), C(dump)), of the way of the last files (C(files), which is a part
+      of C(dump)) and of the images (C(send)), of the restore as the destination measured it (C(restore)), and all of it
+      by the source's clock (C(downtime)), with O(others) also until it waited for them (C(together)); and from then on
+      until no page was missing at the destination any more (C(completion)).
   returned: when a checkpoint was made, or the container was moved
   type: dict
   sample: {checkpoint: 0.71, rootfs: 0.02, manifest: 0.01, total: 0.76}

@@ -37,7 +37,8 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import pagema
 from ansible_collections.fog.migration.plugins.module_utils.memory.image_set import ImageSet, complete, dumped_runs
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import LAZY, PARENT, PRESENT, PagesError, Run
-from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf, first_code_at
+from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 PAGE = _pagemap.PAGE
 HEAP, STACK = 0x55D0_0000_0000, 0x7FFE_0000_0000
@@ -827,8 +828,9 @@ def test_first_code_of_a_process(target):
 
 
 def test_a_process_without_code():
-    assert first_code_at("7f00-7f01 rw-p 00000000 00:00 0 \n") is None
-    assert first_code_at("1000-2000 r--p 00000000 00:00 0\n3000-4000 --xp 00000000 00:00 0 [x]\n") == 0x3000
+    assert procfs.first_code("7f00-7f01 rw-p 00000000 00:00 0 \n") is None
+    maps = "1000-2000 r--p 00000000 00:00 0\n3000-4000 --xp 00000000 00:00 0 [x]\n"
+    assert procfs.first_code(maps) == (0x3000, "--xp")
 
 
 def test_both_ways_to_look_agree(target, monkeypatch):

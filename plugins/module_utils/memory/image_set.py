@@ -89,10 +89,11 @@ def _require_size(path: str, size: int, name: str, runs: list[Run], page: int) -
 def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
     """Gives a dump's images, which came without the bytes of any page, those that a store has.
 
+    CRIU finds a process' pages by their addresses, and reads those of shared memory as they come
+    (C(do_restore_shmem_content) in criu/shmem.c): these need not be brought into order.
+
     :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
         stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
-        CRIU finds a process' pages by their addresses, and reads those of shared memory as they come
-        (C(do_restore_shmem_content) in criu/shmem.c): these need not be brought into order.
     :returns: C(pages) that the restore finds in the images, their C(bytes_written), and C(left) to lazy pages.
     """
     figures = {"pages": 0, "bytes_written": 0, "left": 0}

@@ -153,9 +153,7 @@ class Store:
         if name not in self._held or self.layout(name) != layout:
             return None
         held = self._held[name]
-        placed = held.placed() if in_order else held.close_gaps()
-        if in_order and placed != held.runs:
-            return None
+        placed = held.runs if in_order else held.close_gaps()
         if not held.cut(placed):
             return None
         try:
@@ -260,10 +258,6 @@ class _Held:
             found = _reaching(self.runs, start, end, self.page)
             return sorted(found + _reaching(self._added, start, end, self.page)) if self._added else found
 
-    def placed(self) -> list[Run]:
-        """The runs in the order in which they lie in the file."""
-        return sorted(self.runs, key=lambda run: run.offset)
-
     def cut(self, placed: list[Run]) -> bool:
         """Whether these runs lie one after the other in the file; then it has nothing behind them any more."""
         end = 0
@@ -277,7 +271,8 @@ class _Held:
 
     def close_gaps(self) -> list[Run]:
         """Moves pages from the end of the file into room that is not used any more; the runs as they lie then."""
-        rest, placed, end = collections.deque(self.placed()), [], 0
+        rest = collections.deque(sorted(self.runs, key=lambda run: run.offset))
+        placed, end = [], 0
         while rest:
             gap = (rest[0].offset - end) // self.page
             if gap:

@@ -46,16 +46,6 @@ def parse_maps(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def first_code_at(text: str) -> int | None:
-    """The address of the first code in C(/proc/PID/maps), if there is any.
-
-    There, CRIU puts its first instruction into a process, for the moment in which it is executed, and that both before
-    its dump and after it (C(get_exec_start) in criu/parasite-syscall.c, C(compel_execute_syscall) in compel).
-    """
-    lines = (line.split(maxsplit=2) for line in text.splitlines())
-    return next((int(span.partition("-")[0], 16) for span, rights, _rest in lines if "x" in rights), None)
-
-
 # Memory that processes share without a file that has a name, by mmap(), System V's shmget() or memfd_create(). CRIU
 # dumps what is in it for itself, by its inode, which is the ID of a segment of System V's (handle_vma() in
 # criu/proc_parse.c, dump_memfd_inode() in criu/memfd.c, dump_ipc_shm_pages() in criu/ipc_ns.c). A memfd is a file:
@@ -95,6 +85,13 @@ def shared_files(process: int) -> dict[int, str]:
 
     Of one that has ended, or that this program may not look at, there are none.
     """
+    mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
+    places = {inode: f"/proc/{process}/map_files/{one.mapping}" for inode, one in mapped.items()}
+    return {**_open_memfds(process), **places}
+
+
+def _open_memfds(process: int) -> dict[int, str]:
+    """The memfds that a process has open, as C(shared_files)."""
     found: dict[int, str] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{process}/fd"):
@@ -102,15 +99,14 @@ def shared_files(process: int) -> dict[int, str]:
             with contextlib.suppress(OSError):
                 if os.readlink(path).startswith(_MEMFD):
                     found[os.stat(path).st_ino] = path
-    mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
-    found.update({inode: f"/proc/{process}/map_files/{one.mapping}" for inode, one in mapped.items()})
     return found
 
 
 def own_pieces(process: int) -> set[int]:
     """The inodes of C(shared_files) without those of a namespace."""
     mapped = parse_shared(procfs.read(f"/proc/{process}/maps"))
-    return {inode for inode in shared_files(process) if inode not in mapped or not mapped[inode].of_namespace}
+    of_namespace = {inode for inode, one in mapped.items() if one.of_namespace}
+    return (mapped.keys() | _open_memfds(process).keys()) - of_namespace
 
 
 def rest_of(file: int, page: int = PAGE) -> tuple[int, bytes] | None:
@@ -254,11 +250,11 @@ class MemoryOf:
         return self._files[0]
 
     def first_code(self) -> tuple[int, bytes] | None:
-        """Address and content of the page in which C(first_code_at) is; None where there is none to be read."""
-        address = first_code_at(self._text("maps"))
-        if address is not None:
+        """Address and content of the page with its first code; None where there is none to be read."""
+        found = procfs.first_code(self._text("maps"))
+        if found:
             with contextlib.suppress(OSError):
-                return address, os.pread(self.memory, self.page, address)
+                return found[0], os.pread(self.memory, self.page, found[0])
         return None
 
     def _text(self, name: str) -> str:

@@ -121,8 +121,8 @@ def foreign_sockets(paths: Iterable[str]) -> list[str]:
 def read_only_code(maps: dict[int, str]) -> list[str]:
     """Code that CRIU cannot write to for a moment, as it does to run its own code in a process.
 
-    It takes the first code in the memory of each (get_exec_start() in criu/parasite-syscall.c), and the kernel lets
-    nobody write to shared memory that is mapped for reading (check_vma_flags() in the kernel's mm/gup.c).
+    It takes the first code in the memory of each (C(procfs.first_code)), and the kernel lets nobody write to shared
+    memory that is mapped for reading (check_vma_flags() in the kernel's mm/gup.c).
 
     :param maps: the text of C(/proc/PID/maps) of each process.
     """
@@ -132,8 +132,8 @@ def read_only_code(maps: dict[int, str]) -> list[str]:
 
 def begins_with_shared_code(maps: str) -> bool:
     """Whether the first code in C(/proc/PID/maps) is shared and read-only."""
-    flags = (line.split(maxsplit=2)[1] for line in maps.splitlines())
-    return next((one for one in flags if "x" in one), "")[1:] == "-xs"
+    found = procfs.first_code(maps)
+    return found is not None and found[1][1:] == "-xs"
 
 
 def holds_queue(links: dict[str, str], queues: str) -> bool:

@@ -79,6 +79,17 @@ def processes_below(root: int) -> set[int]:
     return descendants(parents(all_processes()), root)
 
 
+def first_code(maps: str) -> tuple[int, str] | None:
+    """Address and rights of the first code in C(/proc/PID/maps), if there is any.
+
+    There, CRIU puts its first instruction into a process, for the moment in which it is executed, and that both before
+    its dump and after it (C(get_exec_start) in criu/parasite-syscall.c, C(compel_execute_syscall) in compel).
+    """
+    lines = (line.split(maxsplit=2) for line in maps.splitlines())
+    found = ((int(span.partition("-")[0], 16), rights) for span, rights, _rest in lines if "x" in rights)
+    return next(found, None)
+
+
 def in_groups_of(container: str) -> list[int]:
     """The processes in control groups that are named for a container, by its full ID, or in groups below these."""
     return [process for process in all_processes() if is_in_groups_of(container, read(f"/proc/{process}/cgroup"))]

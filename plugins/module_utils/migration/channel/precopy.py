@@ -266,8 +266,8 @@ class Frozen:
         self._stack = contextlib.ExitStack()
         self._memories = {memory.name: memory for memory in memories_of(container, self._stack)}
         self._kept = self._stack.enter_context(KeptPages())
-        # How many pagemaps a dump has of these processes, before those of their namespaces.
-        self.pagemaps = self._keep_code() + len({one for pid in self._pids for one in process_memory.own_pieces(pid)})
+        # How many of the processes have memory.
+        self._with_memory = self._keep_code()
         # The pagemaps of which the destination has all that was there when it began to stand still.
         self._current: set[str] = set()
         # What its processes share, by pagemap: a descriptor of each.
@@ -279,8 +279,10 @@ class Frozen:
         return len(self._memories)
 
     @property
-    def _pids(self) -> list[int]:
-        return [memory.pid for memory in self._memories.values()]
+    def pagemaps(self) -> int:
+        """How many pagemaps a dump has of these processes, before those of their namespaces. Not beside the dump."""
+        pieces = {one for memory in self._memories.values() for one in process_memory.own_pieces(memory.pid)}
+        return self._with_memory + len(pieces)
 
     def _keep_code(self) -> int:
         """Keeps the pages into which CRIU will put its first instruction; of how many processes, which have memory."""

@@ -118,7 +118,7 @@ class SourceMemory:
     @property
     def unwanted_pages(self) -> int:
         """How many files of pages a dump needs not write, because their bytes are read here."""
-        if not (self._lazy and self.rounds and self.frozen and self.frozen.can_be_read):
+        if not (self._lazy and self.frozen and self.frozen.can_be_read):
             return 0
         # CRIU writes those of processes first, and then those of their namespaces, of which some nobody can read here.
         return self.frozen.pagemaps
