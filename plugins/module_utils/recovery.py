@@ -44,7 +44,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.states impor
 from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome, policy_left
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
-from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import announcements, filters, namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
@@ -424,8 +424,8 @@ def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
         said = "nothing of it is left"
     else:
         if inspect:
-            _resume_group_member(entry, inspect)
-            _remove_filter(inspect)
+            _tell_group(entry)
+            _let_go_on(inspect)
             policy = _restore_policy(entry, inspect, client)
             _restore_oom_score(inspect)
             said = _revived(inspect, policy, client)
@@ -436,22 +436,23 @@ def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
     return said
 
 
-def _resume_group_member(entry: Entry, inspect: dict) -> None:
-    """What was restored to wait for others goes on; they know from now on that it does."""
+def _tell_group(entry: Entry) -> None:
+    """What moves together with it knows from now on that it goes on here."""
     for identity in entry.together:
         journal.note(identity, stage=State.RESTORED.stage, owner=State.RESTORED.owner)
-    if entry.together:
-        with contextlib.suppress(OSError, runc.FreezeError):
-            if stopped_restore.waits(inspect["Id"]):
-                stopped_restore.resume(inspect["Id"])
 
 
-def _remove_filter(inspect: dict) -> None:
-    """What has restored it may have died before it could remove its filter from the network."""
+def _let_go_on(inspect: dict) -> None:
+    """What has restored it may have died before it could let it go on, and remove its filter from the network."""
+    with contextlib.suppress(OSError, runc.FreezeError):
+        if stopped_restore.waits(inspect["Id"]):
+            stopped_restore.resume(inspect["Id"])
     process = inspect["State"].get("Pid")
     with contextlib.suppress(OSError):
         if process and namespace.is_own(process):
-            namespace.inside(namespace.network_of(process), filters.remove)
+            network = namespace.network_of(process)
+            namespace.inside(network, filters.remove)
+            namespace.inside(network, announcements.announce)
 
 
 def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:

@@ -159,6 +159,20 @@ class Fault(NamedTuple):
 _RUNTIME = "pkill -KILL -x runc; true"
 _CRIU = "pkill -KILL -x criu; true"
 _DOCKERD = "pkill -KILL -x dockerd; true"
+# It waits at the destination for the instant at which the OCI runtime has restored what Docker does not own yet, which
+# passes within some milliseconds: so it starts no program any more then.
+_DOCKERD_THEN = """
+setsid timeout 300 sh -c '
+    folder=
+    until [ "$folder" ]; do
+        sleep 0.01
+        for options in /run/fog-migration/runtime/*/options; do [ ! -e "$options" ] || folder=${options%/*}; done
+    done
+    dockerd=$(pgrep -o -x dockerd)
+    until [ -e "$folder/restored" ] || [ ! -e "$folder" ]; do :; done
+    kill -KILL "$dockerd"
+' </dev/null >/dev/null 2>&1 &
+"""
 FAULTS = {
     "controller": Fault(_controller),
     "ssh of the channel": Fault(_kill("source", "pkill -KILL -f 'ssh .*fog-migration-destinatio[n]'; true")),
@@ -172,6 +186,7 @@ FAULTS = {
     "criu at the destination": Fault(_kill("destination", _CRIU)),
     "dockerd at the source": Fault(_kill("source", _DOCKERD)),
     "dockerd at the destination": Fault(_kill("destination", _DOCKERD)),
+    "dockerd before it owns the container": Fault(_nothing, before=_DOCKERD_THEN),
     "source node": Fault(_node("source"), loses="source"),
     "destination node": Fault(_node("destination"), loses="destination"),
     "destination's disk full": Fault(_full_disk, before=_SMALL_DISK),
@@ -241,6 +256,8 @@ def _moment(dice: random.Random, kind: str, mode: str) -> tuple[str, float]:
     """A moment of a migration, and the seconds after it."""
     if kind in STEPS:
         return dice.choice(sorted(STEPS[kind][1])), 0.0
+    if FAULTS[kind].do is _nothing:
+        return "any", 0.0
     boundaries = [*MOMENTS["cold" if mode == "cold" else "live"], "freeze" if mode != "cold" else "restore", "any"]
     moment = dice.choice(boundaries)
     # In the freeze, all that matters happens within a second.

@@ -44,9 +44,13 @@ INSPECT = {"Id": "c1", "Name": "/looper", "Config": {}, "HostConfig": {}, "Mount
 
 
 class Runtime(threading.Thread):
-    """Docker's start with our OCI runtime in it. C(outcome) is its last answer; None: it ends without one."""
+    """Docker's start with our OCI runtime in it. C(outcome) is its last answer; None: it ends without one.
+
+    C(owns): whether Docker owns then what the runtime has restored.
+    """
 
     outcome: str | None = "running"
+    owns = True
 
     def __init__(self, _docker_socket, container):
         super().__init__(daemon=True)
@@ -60,6 +64,7 @@ class Runtime(threading.Thread):
             request = requests.readline()
         if request == "restore\n" and self.outcome:
             os.write(answers, self.outcome.encode() + b"\n")
+            self.problem = None if self.owns else "dockerd was killed"
         elif request:
             self.problem = "there is no room"
         os.close(answers)
@@ -187,6 +192,7 @@ def test_it_goes_on_there(ends, done, tmp_path):
     before = ["source: drain_pending", "POST /containers/c1/pause", "source: lock", "source: detach_sockets"]
     # Both ends go on at the same time from here.
     assert done[2:6] == before and {"destination: announce", "source: reset_orphans"} <= set(done[6:])
+    assert done.index("require_stopped") < done.index("resume") < done.index("destination: announce")
     both.source.close()
     assert "POST /containers/c1/unpause" not in done and "source: unlock" not in done
     # It stays when that end is told to end now.
@@ -210,6 +216,16 @@ def test_a_restore_that_fails(ends, done, monkeypatch, outcome, why):
     assert done.index("kill_restore") < done.index(removed) < done.index("source: unlock") < done.index(resumed)
     both.thread.join(10)
     assert both.made == ["c1", why]
+
+
+def test_what_docker_does_not_own_has_not_run(ends, done, monkeypatch):
+    """Nobody has heard of it, and nothing that was sent to it was acknowledged."""
+    monkeypatch.setattr(Runtime, "owns", False)
+    both = ends()
+    *_others, freeze = answers(both.source, "make", "arm", "freeze")
+    assert freeze["error"] == "the container was restored, but Docker did not own it (dockerd was killed)"
+    assert freeze["state"] == "runs" and not {"resume", "destination: announce"} & set(done)
+    assert done.index("DELETE /containers/c2?force=1&v=1") < done.index("POST /containers/c1/unpause")
 
 
 def test_one_that_waits_for_others_goes_when_it_may(ends, done, monkeypatch):

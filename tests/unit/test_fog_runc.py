@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted
 from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/runtime/files/fog-runc.sh"
 ID = "c0ffee"
@@ -117,6 +117,7 @@ class Scene:
         self.docker = Docker(self)
         monkeypatch.setattr(armed_start, "DockerStart", lambda *_arguments: self.docker)
         monkeypatch.setattr(engine, "call", lambda *_arguments: None)
+        monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: None)
         monkeypatch.setattr(
             restore_network.RestoreNetwork, "install_filter", lambda _self, state: json.loads(state)["pid"]
         )
@@ -129,7 +130,7 @@ class Scene:
 
     def restore(self):
         """Arms it and has it restored; the last answer."""
-        self.start.arm(30, stopped=False)
+        self.start.arm(30)
         self.start.restore(["--image-path", "/images"])
         return self.start.outcome(20)
 
@@ -245,7 +246,7 @@ def test_who_prepared_it_dies_after_docker_was_told(scene, monkeypatch):
 
 def test_it_is_given_up_before_the_order(scene):
     here = scene(LATER, later=True)
-    here.start.arm(30, stopped=False)
+    here.start.arm(30)
     here.start.close()
     here.docker.join(20)
     assert here.docker.codes == [1] and "given up" in here.noted("log.json")

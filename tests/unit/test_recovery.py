@@ -281,10 +281,14 @@ def test_what_has_ended_goes_on_from_images_that_docker_has_written(
 
 
 @pytest.mark.parametrize(("pid", "own", "expected"), [(7, True, ["/proc/7/ns/net"]), (7, False, []), (0, True, [])])
-def test_a_filter_that_a_killed_restore_has_left_is_removed(monkeypatch, pid, own, expected):
-    """Not from the server's own network, and not where nothing runs."""
-    done = []
+def test_what_a_killed_restore_has_left_goes_on(monkeypatch, pid, own, expected):
+    """The filter is not looked for in the server's own network, and not where nothing runs."""
+    done, resumed = [], []
+    monkeypatch.setattr(recovery.stopped_restore, "waits", lambda _container: pid)
+    monkeypatch.setattr(recovery.stopped_restore, "resume", resumed.append)
     monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: own)
     monkeypatch.setattr(recovery.namespace, "inside", lambda network, work: done.append((network, work)))
-    recovery._remove_filter({"State": {"Pid": pid}})
-    assert done == [(network, recovery.filters.remove) for network in expected]
+    recovery._let_go_on({"Id": "c1", "State": {"Pid": pid}})
+    steps = recovery.filters.remove, recovery.announcements.announce
+    assert done == [(network, step) for network in expected for step in steps]
+    assert resumed == (["c1"] if pid else [])

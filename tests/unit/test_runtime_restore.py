@@ -17,20 +17,13 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime import armed
 LOG = "(0.1) 1: Error (criu/tty.c:7): no tty\n"
 
 
-class Network:
-    """The network of what is restored."""
-
-    def announce(self):
-        pass
-
-
 class Start:
     """Docker's start of a container, with our OCI runtime in it. What C(failing) names, fails."""
 
     failing: str | None = None
 
     def __init__(self, docker_socket, container, on_wait):
-        self.network, self.done = Network(), []
+        self.done = []
         assert not os.path.exists(os.path.join(armed_start.RUNTIME, container))
 
     def restore(self, words):
@@ -39,8 +32,7 @@ class Start:
         with open(os.path.join(work, "restore.log"), "w", encoding="ascii") as stream:
             stream.write(LOG)
 
-    def arm(self, patience, stopped):
-        assert not stopped
+    def arm(self, patience):
         if self.failing == "arm":
             raise OSError(22, "fog-runc is of another version", "/run/x/bundle")
 
@@ -52,7 +44,11 @@ class Start:
 
     def require_owned(self):
         if self.failing in ("owned", "stop"):
-            raise Refused("the container ran, but Docker did not own it (no answer)")
+            raise Refused("the container was restored, but Docker did not own it (no answer)")
+        self.done.append("owned")
+
+    def go_on(self):
+        self.done.append("go on")
 
     def stop(self, reason):
         self.done.append("stop")
@@ -82,6 +78,7 @@ def start(monkeypatch, tmp_path):
 def test_what_runs(start):
     lines, statistics = runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60)
     assert (lines, statistics) == ([LOG.strip()], {})
+    assert start[0].done == ["owned", "go on", "close"]
     assert start[0].options[:2] == ["--image-path", "/checkpoint/criu"]
     assert start[0].options[-3:] == ["--tcp-established", "--ext-unix-sk", "--file-locks"]
 
@@ -91,8 +88,11 @@ def test_what_runs(start):
     [
         ("arm", "fog-runc is of another version"),
         ("outcome", "OCI runtime restore failed: None after 60"),
-        ("owned", "the container ran, but Docker did not own it (no answer)"),
-        ("stop", "the container ran, but Docker did not own it (no answer), and Docker does not end its start"),
+        ("owned", "the container was restored, but Docker did not own it (no answer)"),
+        (
+            "stop",
+            "the container was restored, but Docker did not own it (no answer), and Docker does not end its start",
+        ),
     ],
 )
 def test_what_does_not(start, monkeypatch, failing, why):

@@ -46,13 +46,13 @@ def from_images(docker_socket: str, container_id: str, images: str, seconds: int
 
 def _restore(start: ArmedStart, images: str, work: str, seconds: int) -> None:
     """Returns when the container runs and Docker owns it."""
-    start.arm(armed_start.ARM_LIMIT, stopped=False)
+    start.arm(armed_start.ARM_LIMIT)
     start.restore(["--image-path", images, "--work-path", work, *dump.OPTIONS])
     answer = start.outcome(seconds)
     if answer != "running":
         raise Refused(start.why_not(answer, seconds))
-    start.network.announce()
     start.require_owned()
+    start.go_on()
 
 
 def _stopped(start: ArmedStart, reason: str) -> str:

@@ -7,7 +7,8 @@
 A frozen container is silent, but its kernel is not: it would acknowledge what peers go on sending, which the container
 at the destination would never see, and answer ARP requests for its address. So its network is locked from the freeze
 on, as far as its address moves with it. At the destination, the kernel has the address before it has the sockets, and
-would reset every connection of which a packet arrives in between.
+would reset every connection of which a packet arrives in between; and it has the sockets before it is certain that the
+container stays there, and would acknowledge what the source would never see.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -54,10 +55,17 @@ def _lock(family: int, hook_in: int, hook_out: int, names: list[str]) -> None:
     batch.send()
 
 
-def hold_back_resets() -> None:
-    """No peer is told that there is no socket for its packets, since there will be one: it sends them again."""
+def hold_back_answers() -> None:
+    """No peer is told that there is no socket for its packets, since there will be one, or that they have arrived.
+
+    It sends them again. What the container's processes send each other on its loopback device does arrive.
+    """
     batch = Batch()
     batch.table(nftables.INET, TABLE)
+    batch.chain(nftables.INET, TABLE, "in", nftables.PREROUTING)
+    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+        from_others = nftables.does_not_come_in_by("lo"), nftables.protocol_is(protocol)
+        batch.drop(nftables.INET, TABLE, "in", *from_others)
     batch.chain(nftables.INET, TABLE, "out", nftables.OUTPUT)
     tcp, icmp, icmp6 = (
         nftables.protocol_is(kind) for kind in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)

@@ -115,13 +115,18 @@ def _compare(operation: int, value: bytes) -> bytes:
     return expression("cmp", number(1, 1), number(2, operation), nested(3, attribute(1, value)))
 
 
-def _meta(key: int, value: bytes) -> bytes:
-    return expression("meta", number(1, 1), number(2, key)) + _compare(_EQUAL, value)
+def _meta(key: int, value: bytes, operation: int = _EQUAL) -> bytes:
+    return expression("meta", number(1, 1), number(2, key)) + _compare(operation, value)
 
 
 def comes_in_by(interface: str) -> bytes:
     """Condition: the interface that a packet came by."""
     return _meta(_META_IN, interface.encode("ascii").ljust(16, b"\0"))
+
+
+def does_not_come_in_by(interface: str) -> bytes:
+    """Condition: a packet came by any other interface."""
+    return _meta(_META_IN, interface.encode("ascii").ljust(16, b"\0"), _UNEQUAL)
 
 
 def goes_out_by(interface: str) -> bytes:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The network of a container that is being restored: filtered until its sockets are there, then announced.
+"""The network of a container that is being restored: filtered until the container goes on, then announced.
 
 Docker moves the interfaces into the new network namespace while CRIU restores, by a hook of the OCI runtime. A hook of
 ours comes before that one and waits until the filter is installed, so that there is no instant without it.
@@ -166,14 +166,14 @@ class RestoreNetwork:
         """
         process: int = json.loads(state)["pid"]
         self._network = namespace.network_of(process)
-        namespace.inside(self._network, filters.hold_back_resets)
+        namespace.inside(self._network, filters.hold_back_answers)
         namespace.inside(self._network, namespace.set_sysctls, self._sysctls)
         for key in self._keys:
             key.set(process)
         return process
 
     def announce(self) -> None:
-        """The sockets are there: removes the filter, and announces the addresses of the container."""
+        """The container goes on: removes the filter, and announces the addresses of the container."""
         if not self._network:
             return
         # A container that has ended already has no network any more.

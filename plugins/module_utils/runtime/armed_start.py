@@ -12,11 +12,12 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
@@ -79,6 +80,15 @@ class DockerStart(threading.Thread):
         self.problem = engine.call(self._docker_socket, "POST", self._path)
 
 
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """What has been restored, no runtime knows any more."""
+    try:
+        yield
+    except runc.FreezeError as exc:
+        raise Refused(f"the container was restored, and has ended since ({exc})") from exc
+
+
 class ArmedStart:
     """The start of one container, from its begin in C(arm) on.
 
@@ -109,11 +119,10 @@ class ArmedStart:
         """Whether Docker has not answered yet."""
         return self._start is not None and self._start.is_alive()
 
-    def arm(self, patience: int, stopped: bool) -> None:
+    def arm(self, patience: int) -> None:
         """Has Docker start it; returns when our OCI runtime waits for the request to restore.
 
         :param patience: seconds that the runtime waits.
-        :param stopped: whether the restore is to leave its processes stopped.
         :raises Refused: when Docker does not come so far.
         """
         for folder in (os.path.dirname(RUNTIME), RUNTIME):
@@ -125,8 +134,7 @@ class ArmedStart:
         self._start.start()
         if self.answer(ARM_LIMIT) != "armed":
             raise Refused(self.why_ended("Docker did not come to the restore"))
-        path = os.path.join(self.folder, "criu.conf")
-        self.network.prepare(stopped_restore.configuration(path) if stopped else {})
+        self.network.prepare(stopped_restore.configuration(os.path.join(self.folder, "criu.conf")))
         # A fog-runc that does not know these is older than this; then the network comes after the restore.
         if self.network.connected_later and os.path.exists(os.path.join(self.folder, "connects")):
             self._fifos["connect"] = Fifo(os.path.join(self.folder, "connect"))
@@ -145,7 +153,7 @@ class ArmedStart:
         self._fifos["order"].send_line("restore")
 
     def outcome(self, seconds: float) -> str | None:
-        """The runtime's last answer, C(running) when the container runs. None when there is none in time.
+        """The runtime's last answer, C(running) when the container is restored. None when there is none in time.
 
         Before that, our hook in the runtime answers with the container's state, whose network then gets its filter.
         """
@@ -193,13 +201,24 @@ class ArmedStart:
         return self._start.problem if self._start else None
 
     def require_owned(self) -> None:
-        """Returns when Docker owns the container, which runs already.
+        """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
         :raises Refused: when it does not.
         """
+        with _refused():
+            stopped_restore.require_stopped(self.container)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
-            raise Refused(f"the container ran, but Docker did not own it ({self.problem or 'no answer'})")
+            raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+
+    def go_on(self) -> None:
+        """The container runs from now on, and others reach it.
+
+        :raises Refused: when it does not.
+        """
+        with _refused():
+            stopped_restore.resume(self.container)
+        self.network.announce()
 
     def why_ended(self, otherwise: str) -> str:
         """Docker's error, or I(otherwise) where it has none."""

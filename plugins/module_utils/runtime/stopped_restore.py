@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers that move together: each is restored so that none of its processes runs, until all of them may.
+"""A container is restored so that none of its processes runs, until it is certain that it stays on this server.
+
+What has run may have told others of it, and cannot be taken back: to go on from an older state elsewhere would be to
+lose something. So Docker has to own the container first, and all that move together with it have to be restored.
 
 CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
 configuration from an annotation of the container.
@@ -41,7 +44,7 @@ def require_stopped(container: str) -> None:
     # A health check may have begun in it already.
     while not all(map(procfs.is_stopped, runc.moving(container))):
         if time.monotonic() > deadline:
-            raise Refused("the OCI runtime did not leave it stopped, so that it cannot wait for what moves with it")
+            raise Refused("the OCI runtime did not leave it stopped, so that it would run before Docker owns it")
         time.sleep(0.005)
 
 
@@ -54,8 +57,23 @@ def resume(container: str) -> None:
     """Lets the container go on. Its first process is the last, so that C(waits) tells whether all others do.
 
     None had been stopped when it was frozen: CRIU cannot dump such a one while its container stands still.
+
+    :raises FreezeError: when no runtime knows it, in which case none of its processes goes on.
     """
     first = runc.first_process(container)[0]
-    for process in sorted(runc.processes(container), key=lambda one: one == first):
+    for process in in_order(procfs.parents(runc.processes(container)), first):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGCONT)
+
+
+def in_order(parents: dict[int, int], first: int) -> list[int]:
+    """The order in which processes go on: each before its parent, which then never sees it stopped, and I(first) last.
+
+    :param parents: the parent of each process.
+    """
+
+    def depth(process: int) -> int:
+        above = parents.get(process)
+        return 0 if above is None else 1 + depth(above)
+
+    return sorted(parents, key=lambda one: (one == first, -depth(one)))

@@ -23,6 +23,8 @@ PLANS = [
     pytest.param(Plan("source node", "cold", "activation", 0.0), marks=pytest.mark.slow),
     Plan("destination node", "precopy", "pre-copy", 0.3),
     Plan("dockerd at the destination", "cold", "restore", 0.5),
+    Plan("dockerd before it owns the container", "cold", "any", 0.0),
+    Plan("dockerd before it owns the container", "precopy", "any", 0.0),
     pytest.param(Plan("destination node", "cold", "filling", 0.3), marks=pytest.mark.slow),
     # At each step of a dump and of a restore, with a client that must not notice if the container stays.
     *(Plan("criu in a dump", "precopy", step, 0.001) for step in ("locked", "written")),

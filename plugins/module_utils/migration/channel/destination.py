@@ -21,13 +21,14 @@
     memory ... do: settle           ->              the last round, of a container that stands still
     file, data, end (any number)    ->              images into staging
     do: restore                     ->
-                                    <-      done: restored, if it moves together with others: none of it has run
+                                            Docker owns it, and none of it has run
+                                    <-      done: restored, if it moves together with others
     do: go, or take back            ->              then, when all of them are
                                     <-      done: running, or refused with the reason
     need                            <-              pages that CRIU asks for and that only the source has
     pages                           ->
     memory, current, ... settle     ->              the rest of what has changed (hybrid)
-                                    <-      done: started (Docker owns it), done: complete (no page is missing any more)
+                                    <-      done: complete (no page is missing any more)
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -231,7 +232,7 @@ class Destination:
         if not self.start or self.start.began:
             raise Refused("the source asked for an armed container that is not there, or is armed already")
         began = time.monotonic()
-        self.start.arm(self.settings.patience, stopped=bool(self.settings.together))
+        self.start.arm(self.settings.patience)
         self.memory.reserve()
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The restore at the destination, from the handover until Docker owns the container and all of its memory is here.
+"""The restore at the destination, from the handover until the container runs and all of its memory is here.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -17,14 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
-from ansible_collections.fog.migration.plugins.module_utils.runtime import dump, stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
@@ -100,10 +99,9 @@ class Restore:
             answer = self._start.outcome(self._settings.restore_limit)
             if answer != "running":
                 raise Refused(self._why_not(answer))
+            self._start.require_owned()
             seconds = round(time.monotonic() - began, 3)
-            if self._settings.together:
-                self._go_together()
-            self._start.network.announce()
+            self._let_run()
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._send({"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
@@ -232,20 +230,28 @@ class Restore:
         daemon = self._memory.pager.why_ended if self._memory.pager else ""
         return f"{why}; {daemon}" if daemon else why
 
-    def _go_together(self) -> None:
-        """Returns when it goes on here together with the others; until then, none of it has run.
+    def _let_run(self) -> None:
+        """Has it go on here; until then, none of it has run.
 
-        :raises Refused: when it does not: then none of them does.
+        :raises Refused: when it does not.
         """
-        container = self._start.container
-        stopped_restore.require_stopped(container)
+        if self._settings.together:
+            self._wait_for_others()
+            # This server has it from now on, whatever happens.
+            with contextlib.suppress(Refused, OSError):
+                self._start.go_on()
+        else:
+            self._start.go_on()
+
+    def _wait_for_others(self) -> None:
+        """Returns when it may go on here together with the others.
+
+        :raises Refused: when it may not: then none of them does.
+        """
         self._send({"done": "restored"})
         goes = self.decisions.get() == "go"
         if not journal.decide(str(self._settings.migration), self._settings.together, goes):
             raise Refused("not all that moves together could go on")
-        # It has it from now on, whatever happens.
-        with contextlib.suppress(OSError, runc.FreezeError):
-            stopped_restore.resume(container)
 
     # While it runs
 
@@ -257,9 +263,7 @@ class Restore:
                 self._memory.pager.hold(work_dir.holder(os.path.dirname(self._settings.staging)))
 
     def _complete(self) -> None:
-        """What comes after the downtime: Docker has to own the container, and its memory has to be complete."""
-        self._start.require_owned()
-        self._send({"done": "started"})
+        """What comes after the downtime: its memory has to be complete."""
         if self._memory.pager:
             self._memory.pager.wait(self._start.on_wait)
             self.is_whole = True

@@ -289,7 +289,6 @@ class Source:
             raise Refused("nothing was moved")
         began = time.monotonic()
         self.memory.send_rest()
-        self.wait_for("started")
         self.wait_for("complete")
         self._complete = True
         seconds = round(time.monotonic() - began, 3)
