@@ -23,7 +23,9 @@ from ansible_collections.fog.migration.plugins.module_utils.network import netli
 from ansible_collections.fog.migration.plugins.module_utils.network.nftables import Batch
 
 TABLE = "fog_migration"
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
+_FIN, _SYN, _RST, _PSH, _ACK, _URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+# Bytes of the longest packet that only acknowledges: the headers of IP (20 in version 4, 40 in 6) and TCP (60).
+_LONGEST_ACK = 100
 
 
 def hold_new_connections() -> None:
@@ -56,16 +58,18 @@ def _lock(family: int, hook_in: int, hook_out: int, names: list[str]) -> None:
 
 
 def hold_back_answers() -> None:
-    """No peer is told that there is no socket for its packets, since there will be one, or that they have arrived.
+    """No peer is told that there is no socket for its packets, since there will be one, or that its data have arrived.
 
-    It sends them again. What the container's processes send each other on its loopback device does arrive.
+    It sends them again. What it has got itself, it may acknowledge: what waits for that goes on a second later
+    otherwise. What the container's processes send each other on its loopback device arrives.
     """
     batch = Batch()
     batch.table(nftables.INET, TABLE)
     batch.chain(nftables.INET, TABLE, "in", nftables.PREROUTING)
-    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
-        from_others = nftables.does_not_come_in_by("lo"), nftables.protocol_is(protocol)
-        batch.drop(nftables.INET, TABLE, "in", *from_others)
+    from_others = nftables.does_not_come_in_by("lo"), nftables.protocol_is(socket.IPPROTO_TCP)
+    batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.byte_has(13, _FIN | _SYN | _PSH | _URG))
+    # Of many segments of data, only the last one is marked.
+    batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.is_longer_than(_LONGEST_ACK))
     batch.chain(nftables.INET, TABLE, "out", nftables.OUTPUT)
     tcp, icmp, icmp6 = (
         nftables.protocol_is(kind) for kind in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)

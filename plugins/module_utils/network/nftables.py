@@ -36,8 +36,9 @@ PRIORITY = -450
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _GET_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 1, 2, 3, 6
-_EQUAL, _UNEQUAL = 0, 1
-_META_IN, _META_OUT, _META_PROTOCOL = 6, 7, 16
+_EQUAL, _UNEQUAL, _GREATER = 0, 1, 4
+_META_LENGTH, _META_IN, _META_OUT, _META_PROTOCOL = 0, 6, 7, 16
+_TO_NETWORK_ORDER = 1
 _DROP = 0
 # What a kernel without nf_tables answers.
 _WITHOUT = (errno.EINVAL, errno.EPROTONOSUPPORT)
@@ -139,9 +140,26 @@ def protocol_is(protocol: int) -> bytes:
     return _meta(_META_PROTOCOL, bytes([protocol]))
 
 
+def is_longer_than(size: int) -> bytes:
+    """Condition: the bytes of a packet, from its IP header on."""
+    load = expression("meta", number(1, 1), number(2, _META_LENGTH))
+    order = number(3, _TO_NETWORK_ORDER), number(4, 4), number(5, 4)
+    turned = expression("byteorder", number(1, 1), number(2, 1), *order)
+    return load + turned + _compare(_GREATER, struct.pack(">I", size))
+
+
 def byte_is(offset: int, value: int, mask: int = 0xFF) -> bytes:
     """Condition: a byte of what the packet carries, as far as the mask lets it be seen."""
+    return _masked_byte(offset, mask) + _compare(_EQUAL, bytes([value]))
+
+
+def byte_has(offset: int, mask: int) -> bytes:
+    """Condition: at least one bit of the mask is set in a byte of what the packet carries."""
+    return _masked_byte(offset, mask) + _compare(_UNEQUAL, b"\0")
+
+
+def _masked_byte(offset: int, mask: int) -> bytes:
     load = expression("payload", number(1, 1), number(2, 2), number(3, offset), number(4, 1))
     seen = [nested(4, attribute(1, bytes([mask]))), nested(5, attribute(1, b"\0"))]
     masked = expression("bitwise", number(1, 1), number(2, 1), number(3, 1), *seen)
-    return load + masked + _compare(_EQUAL, bytes([value]))
+    return load + masked

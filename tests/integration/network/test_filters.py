@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter of a network in which a container is restored: real connections between two network namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+# What a socket has sent and nobody has acknowledged, in bytes (SIOCOUTQ).
+UNACKNOWLEDGED = 0x5411
+_JOIN = f"""
+ip link add veth0 type veth peer name veth1 netns $1
+ip address add {HERE}/24 dev veth0
+ip link set veth0 up
+ip link set lo up
+nsenter --target $1 --net sh -c 'ip address add {THERE}/24 dev veth1; ip link set veth1 up; ip link set lo up'
+"""
+
+
+@pytest.fixture
+def networks():
+    """The names of two network namespaces with a link between them."""
+    if os.geteuid() or not all(map(shutil.which, ("ip", "unshare", "nsenter"))):
+        pytest.skip("NOT TESTED: this needs root and the programs ip, unshare and nsenter")
+    with contextlib.ExitStack() as stack:
+        holders = []
+        for _each in range(2):
+            holders.append(subprocess.Popen(["unshare", "--net", "sleep", "60"]))
+            stack.callback(holders[-1].wait)
+            stack.callback(holders[-1].kill)
+        own = os.stat("/proc/self/ns/net").st_ino
+        paths = [f"/proc/{one.pid}/ns/net" for one in holders]
+        deadline = time.monotonic() + 10
+        while own in [os.stat(path).st_ino for path in paths] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        first, second = (str(one.pid) for one in holders)
+        words = ["nsenter", "--target", first, "--net", "sh", "-ec", _JOIN, "sh", second]
+        subprocess.run(words, check=True)
+        yield paths
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Bytes that the other end has not acknowledged, after a moment."""
+    time.sleep(0.15)
+    return int.from_bytes(fcntl.ioctl(connection, UNACKNOWLEDGED, bytes(4)), "little")
+
+
+def connect(network: str, address: tuple[str, int], seconds: float = 5) -> socket.socket:
+    return namespace.inside(network, functools.partial(socket.create_connection, address, seconds))
+
+
+def test_what_comes_while_a_container_is_restored_is_not_acknowledged(networks):
+    """Neither data, however many, nor a new connection; what it has sent itself is."""
+    here, there = networks
+    listener = namespace.inside(here, functools.partial(socket.create_server, (HERE, 0)))
+    with listener, connect(there, listener.getsockname()) as peer:
+        accepted, _address = listener.accept()
+        with accepted:
+            namespace.inside(here, filters.hold_back_answers)
+            accepted.sendall(b"answer")
+            assert unacknowledged(accepted) == 0 and peer.recv(9) == b"answer"
+            peer.sendall(b"question")
+            assert unacknowledged(peer) == len(b"question")
+            peer.sendall(bytes(20000))
+            assert unacknowledged(peer) == len(b"question") + 20000
+            with pytest.raises(TimeoutError):
+                connect(there, listener.getsockname(), 0.5)
+            # A connection of its own to itself.
+            with connect(here, listener.getsockname()) as within:
+                within.sendall(b"question")
+                assert unacknowledged(within) == 0
+            namespace.inside(here, filters.remove)
+            accepted.settimeout(10)
+            assert accepted.recv(8) == b"question"
+
+
+def test_nobody_is_told_that_there_is_no_socket_yet(networks):
+    here, there = networks
+    namespace.inside(here, filters.hold_back_answers)
+    with pytest.raises(TimeoutError):
+        connect(there, (HERE, 9), 0.5)
+    namespace.inside(here, filters.remove)
+    with pytest.raises(ConnectionRefusedError):
+        connect(there, (HERE, 9))
