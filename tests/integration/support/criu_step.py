@@ -35,7 +35,7 @@ RESTORE = {
     "begun": "Wait until namespaces are created",
     # All is there. The connections are in repair mode still.
     "restored": "Unlock network",
-    # It runs, and the runtime does not know it.
+    # CRIU has let go of it, stopped, and the runtime does not know it.
     "resumed": "Restore finished successfully",
 }
 WRAPPER, LIBRARY = "/usr/local/sbin/criu", "/usr/local/lib/fog-criu-step.so"
