@@ -451,8 +451,8 @@ def _let_go_on(inspect: dict) -> None:
     with contextlib.suppress(OSError):
         if process and namespace.is_own(process):
             network = namespace.network_of(process)
-            namespace.inside(network, filters.remove)
-            namespace.inside(network, announcements.announce)
+            if namespace.inside(network, filters.remove):
+                namespace.inside(network, announcements.announce)
 
 
 def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:

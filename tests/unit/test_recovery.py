@@ -287,8 +287,18 @@ def test_what_a_killed_restore_has_left_goes_on(monkeypatch, pid, own, expected)
     monkeypatch.setattr(recovery.stopped_restore, "waits", lambda _container: pid)
     monkeypatch.setattr(recovery.stopped_restore, "resume", resumed.append)
     monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: own)
-    monkeypatch.setattr(recovery.namespace, "inside", lambda network, work: done.append((network, work)))
+    # Each step finds something to do.
+    monkeypatch.setattr(recovery.namespace, "inside", lambda network, work: done.append((network, work)) or True)
     recovery._let_go_on({"Id": "c1", "State": {"Pid": pid}})
     steps = recovery.filters.remove, recovery.announcements.announce
     assert done == [(network, step) for network in expected for step in steps]
     assert resumed == (["c1"] if pid else [])
+
+
+def test_what_had_no_filter_left_is_not_announced_again(monkeypatch):
+    done = []
+    monkeypatch.setattr(recovery.stopped_restore, "waits", lambda _container: False)
+    monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: True)
+    monkeypatch.setattr(recovery.namespace, "inside", lambda _network, work: done.append(work))
+    recovery._let_go_on({"Id": "c1", "State": {"Pid": 7}})
+    assert done == [recovery.filters.remove]

@@ -66,14 +66,14 @@ def hold_back_answers() -> None:
     batch = Batch()
     batch.table(nftables.INET, TABLE)
     batch.chain(nftables.INET, TABLE, "in", nftables.PREROUTING)
-    from_others = nftables.does_not_come_in_by("lo"), nftables.protocol_is(socket.IPPROTO_TCP)
+    tcp, icmp, icmp6 = (
+        nftables.protocol_is(kind) for kind in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
+    )
+    from_others = nftables.does_not_come_in_by("lo"), tcp
     batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.byte_has(13, _FIN | _SYN | _PSH | _URG))
     # Of many segments of data, only the last one is marked.
     batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.is_longer_than(_LONGEST_ACK))
     batch.chain(nftables.INET, TABLE, "out", nftables.OUTPUT)
-    tcp, icmp, icmp6 = (
-        nftables.protocol_is(kind) for kind in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
-    )
     batch.drop(nftables.INET, TABLE, "out", tcp, nftables.byte_is(13, _RST, _RST))
     # "Destination unreachable", of both.
     batch.drop(nftables.INET, TABLE, "out", icmp, nftables.byte_is(0, 3))
@@ -81,13 +81,16 @@ def hold_back_answers() -> None:
     batch.send()
 
 
-def remove() -> None:
-    """Removes all filters of ours. It is no error when there are none."""
+def remove() -> bool:
+    """Removes all filters of ours; whether there were some. It is no error when there are none."""
+    found = False
     for family in (nftables.INET, nftables.ARP):
         batch = Batch()
         batch.delete_table(family, TABLE)
         try:
             batch.send()
+            found = True
         except OSError as exc:
             if not netlink.is_missing(exc):
                 raise
+    return found

@@ -116,36 +116,39 @@ def _compare(operation: int, value: bytes) -> bytes:
     return expression("cmp", number(1, 1), number(2, operation), nested(3, attribute(1, value)))
 
 
-def _meta(key: int, value: bytes, operation: int = _EQUAL) -> bytes:
-    return expression("meta", number(1, 1), number(2, key)) + _compare(operation, value)
+def _meta(key: int) -> bytes:
+    return expression("meta", number(1, 1), number(2, key))
+
+
+def _interface(key: int, operation: int, name: str) -> bytes:
+    return _meta(key) + _compare(operation, name.encode("ascii").ljust(16, b"\0"))
 
 
 def comes_in_by(interface: str) -> bytes:
     """Condition: the interface that a packet came by."""
-    return _meta(_META_IN, interface.encode("ascii").ljust(16, b"\0"))
+    return _interface(_META_IN, _EQUAL, interface)
 
 
 def does_not_come_in_by(interface: str) -> bytes:
     """Condition: a packet came by any other interface."""
-    return _meta(_META_IN, interface.encode("ascii").ljust(16, b"\0"), _UNEQUAL)
+    return _interface(_META_IN, _UNEQUAL, interface)
 
 
 def goes_out_by(interface: str) -> bytes:
     """Condition: the interface that a packet leaves by."""
-    return _meta(_META_OUT, interface.encode("ascii").ljust(16, b"\0"))
+    return _interface(_META_OUT, _EQUAL, interface)
 
 
 def protocol_is(protocol: int) -> bytes:
     """Condition: what a packet carries, such as C(socket.IPPROTO_TCP)."""
-    return _meta(_META_PROTOCOL, bytes([protocol]))
+    return _meta(_META_PROTOCOL) + _compare(_EQUAL, bytes([protocol]))
 
 
 def is_longer_than(size: int) -> bytes:
     """Condition: the bytes of a packet, from its IP header on."""
-    load = expression("meta", number(1, 1), number(2, _META_LENGTH))
     order = number(3, _TO_NETWORK_ORDER), number(4, 4), number(5, 4)
     turned = expression("byteorder", number(1, 1), number(2, 1), *order)
-    return load + turned + _compare(_GREATER, struct.pack(">I", size))
+    return _meta(_META_LENGTH) + turned + _compare(_GREATER, struct.pack(">I", size))
 
 
 def byte_is(offset: int, value: int, mask: int = 0xFF) -> bytes:

@@ -132,7 +132,7 @@ class RestoreNetwork:
         # until Docker has connected the network, for which it has to be told of the process.
         self.has_hook = self.connected_later = False
 
-    def prepare(self, annotations: dict[str, str] | None = None) -> None:
+    def prepare(self, annotations: dict[str, str]) -> None:
         """To be called when the runtime is armed: it has not read the container's configuration yet.
 
         :param annotations: what else the configuration gets.
@@ -150,8 +150,7 @@ class RestoreNetwork:
         config, self._keys = with_hook(theirs, self._prepared)
         self.has_hook = config is not theirs
         self.connected_later = self.has_hook and is_connected_later(theirs)
-        if annotations:
-            config["annotations"] = {**(config.get("annotations") or {}), **annotations}
+        config["annotations"] = {**(config.get("annotations") or {}), **annotations}
         self._sysctls = (config.get("linux") or {}).get("sysctl") or {}
         with open(path + ".new", "w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
