@@ -44,7 +44,13 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.states impor
 from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome, policy_left
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
-from ansible_collections.fog.migration.plugins.module_utils.network import announcements, filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import (
+    announcements,
+    filters,
+    namespace,
+    restore_network,
+    sockets,
+)
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
@@ -391,8 +397,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
     inspect = container_of(entry, client)
     identity = inspect["Id"] if inspect else entry.made.get("container")
     if identity:
-        # Of what was killed in a restore, Docker does not know.
-        runc.kill_restore(identity)
+        _kill_restored(identity)
     if inspect:
         client.remove_container(inspect["Id"], v=True, force=True)
         armed_start.forget(inspect["Id"])
@@ -401,6 +406,19 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
     for folder in entry.made.get("folders", []):
         files.remove(folder)
     return Undone("nothing of it is left")
+
+
+def _kill_restored(container: str) -> None:
+    """Ends what was restored of a container, of which Docker may not know, and closes its connections."""
+    network = None
+    with contextlib.suppress(OSError):
+        for process in procfs.in_groups_of(container):
+            if network is None and namespace.is_own(process):
+                network = os.open(namespace.network_of(process), os.O_RDONLY | os.O_CLOEXEC)
+    runc.kill_restore(container)
+    if network is not None:
+        namespace.inside(network, sockets.close_all)
+        os.close(network)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -443,16 +461,22 @@ def _tell_group(entry: Entry) -> None:
 
 
 def _let_go_on(inspect: dict) -> None:
-    """What has restored it may have died before it could let it go on, and remove its filter from the network."""
-    with contextlib.suppress(OSError, runc.FreezeError):
-        if stopped_restore.waits(inspect["Id"]):
-            stopped_restore.resume(inspect["Id"])
+    """What has restored it may have died before it could open its network, and let it go on."""
+    container = inspect["Id"]
     process = inspect["State"].get("Pid")
+    waiting: list[int] = []
+    with contextlib.suppress(OSError, runc.FreezeError):
+        waiting = runc.processes(container) if stopped_restore.waits(container) else []
     with contextlib.suppress(OSError):
         if process and namespace.is_own(process):
             network = namespace.network_of(process)
+            held = restore_network.connections(network, waiting) if waiting else []
             if namespace.inside(network, filters.remove):
                 namespace.inside(network, announcements.announce)
+            restore_network.wake(held)
+    with contextlib.suppress(OSError, runc.FreezeError):
+        if waiting:
+            stopped_restore.resume(container)
 
 
 def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:
@@ -464,6 +488,11 @@ def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient)
     the destination already: whatever thaws it, a pending SIGKILL comes first.
     """
     if inspect["State"].get("Paused"):
+        with contextlib.suppress(OSError):
+            process = inspect["State"]["Pid"]
+            # Its network is locked still.
+            if namespace.is_own(process):
+                namespace.inside(namespace.network_of(process), sockets.close_all)
         with contextlib.suppress(OSError, runc.FreezeError):
             runc.kill(inspect["Id"])
     client.remove_container(inspect["Id"], force=True)

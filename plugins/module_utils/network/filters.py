@@ -8,7 +8,8 @@ A frozen container is silent, but its kernel is not: it would acknowledge what p
 at the destination would never see, and answer ARP requests for its address. So its network is locked from the freeze
 on, as far as its address moves with it. At the destination, the kernel has the address before it has the sockets, and
 would reset every connection of which a packet arrives in between; and it has the sockets before it is certain that the
-container stays there, and would acknowledge what the source would never see.
+container stays there, and would acknowledge what the source would never see, and send what the source does not know to
+be sent.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -19,13 +20,11 @@ import contextlib
 import socket
 from collections.abc import Iterable
 
-from ansible_collections.fog.migration.plugins.module_utils.network import netlink, nftables
+from ansible_collections.fog.migration.plugins.module_utils.network import nftables
 from ansible_collections.fog.migration.plugins.module_utils.network.nftables import Batch
 
 TABLE = "fog_migration"
-_FIN, _SYN, _RST, _PSH, _ACK, _URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-# Bytes of the longest packet that only acknowledges: the headers of IP (20 in version 4, 40 in 6) and TCP (60).
-_LONGEST_ACK = 100
+_SYN, _ACK = 0x02, 0x10
 
 
 def hold_new_connections() -> None:
@@ -57,40 +56,44 @@ def _lock(family: int, hook_in: int, hook_out: int, names: list[str]) -> None:
     batch.send()
 
 
-def hold_back_answers() -> None:
-    """No peer is told that there is no socket for its packets, since there will be one, or that its data have arrived.
+def hold_connections() -> None:
+    """No connection with others hears or says anything, and nobody is told that there is no socket for their packets.
 
-    It sends them again. What it has got itself, it may acknowledge: what waits for that goes on a second later
-    otherwise. What the container's processes send each other on its loopback device arrives.
+    Peers send again what was dropped, and the kernel keeps in its queue what it could not send. Nothing else has it
+    send that soon (C(repair_mode.wake)). What the container's processes send each other on its loopback device arrives.
     """
     batch = Batch()
     batch.table(nftables.INET, TABLE)
-    batch.chain(nftables.INET, TABLE, "in", nftables.PREROUTING)
     tcp, icmp, icmp6 = (
         nftables.protocol_is(kind) for kind in (socket.IPPROTO_TCP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
     )
-    from_others = nftables.does_not_come_in_by("lo"), tcp
-    batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.byte_has(13, _FIN | _SYN | _PSH | _URG))
-    # Of many segments of data, only the last one is marked.
-    batch.drop(nftables.INET, TABLE, "in", *from_others, nftables.is_longer_than(_LONGEST_ACK))
+    batch.chain(nftables.INET, TABLE, "in", nftables.PREROUTING)
+    batch.drop(nftables.INET, TABLE, "in", nftables.does_not_come_in_by("lo"), tcp)
     batch.chain(nftables.INET, TABLE, "out", nftables.OUTPUT)
-    batch.drop(nftables.INET, TABLE, "out", tcp, nftables.byte_is(13, _RST, _RST))
+    batch.drop(nftables.INET, TABLE, "out", nftables.does_not_go_out_by("lo"), tcp)
     # "Destination unreachable", of both.
     batch.drop(nftables.INET, TABLE, "out", icmp, nftables.byte_is(0, 3))
     batch.drop(nftables.INET, TABLE, "out", icmp6, nftables.byte_is(0, 1))
     batch.send()
 
 
+def let_all_pass() -> None:
+    """All passes the filter of C(hold_connections) from now on.
+
+    To remove it takes the kernel 10 to 20 ms, since it waits for all who may look at it still; to add to it, one.
+    """
+    batch = Batch()
+    for chain in ("in", "out"):
+        batch.accept_all(nftables.INET, TABLE, chain)
+    batch.send()
+
+
 def remove() -> bool:
     """Removes all filters of ours; whether there were some. It is no error when there are none."""
-    found = False
-    for family in (nftables.INET, nftables.ARP):
-        batch = Batch()
+    families = [family for family, name in nftables.tables() if name == TABLE]
+    batch = Batch()
+    for family in families:
         batch.delete_table(family, TABLE)
-        try:
-            batch.send()
-            found = True
-        except OSError as exc:
-            if not netlink.is_missing(exc):
-                raise
-    return found
+    if families:
+        batch.send()
+    return bool(families)

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.network import (
@@ -118,9 +117,9 @@ class NetworkLock:
         """Resets the connections that do not go on. Where the kernel cannot, they end when the container is removed."""
         with contextlib.suppress(OSError):
             if self._network:
-                namespace.inside(self._network, _close, self._is_over)
+                namespace.inside(self._network, sockets.close, self._is_over)
             else:
-                _close(lambda sock: sock.inode in self._inodes and self._is_over(sock))
+                sockets.close(lambda sock: sock.inode in self._inodes and self._is_over(sock))
 
     def _is_over(self, sock: Socket) -> bool:
         return not sock.survives(self._moved)
@@ -166,20 +165,12 @@ def _lock() -> tuple[set[str], bool]:
     interfaces = namespace.interfaces()
     # CRIU refuses connections that no process has, and no process would answer for them at the destination.
     with contextlib.suppress(OSError):
-        _close(lambda sock: sock.is_half_open)
+        sockets.close(lambda sock: sock.is_half_open)
     names = [interface.name for interface in interfaces if interface.moves]
     if names:
         filters.lock(names)
     silent = not any(sock.is_connected or sock.is_half_open for sock in sockets.sockets())
     return namespace.moved_addresses(interfaces), silent
-
-
-def _close(condition: Callable[[Socket], bool]) -> None:
-    """Closes the connections of which this is true."""
-    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
-        for sock in sockets.sockets(protocol):
-            if sock.is_connected and condition(sock):
-                sockets.destroy(sock)
 
 
 # The keeper

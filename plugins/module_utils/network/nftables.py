@@ -36,10 +36,9 @@ PRIORITY = -450
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _GET_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 1, 2, 3, 6
-_EQUAL, _UNEQUAL, _GREATER = 0, 1, 4
-_META_LENGTH, _META_IN, _META_OUT, _META_PROTOCOL = 0, 6, 7, 16
-_TO_NETWORK_ORDER = 1
-_DROP = 0
+_EQUAL, _UNEQUAL = 0, 1
+_META_IN, _META_OUT, _META_PROTOCOL = 6, 7, 16
+_DROP, _ACCEPT = 0, 1
 # What a kernel without nf_tables answers.
 _WITHOUT = (errno.EINVAL, errno.EPROTONOSUPPORT)
 
@@ -86,10 +85,14 @@ class Batch:
 
     def drop(self, family: int, table: str, chain: str, *conditions: bytes) -> None:
         """Adds a rule: packets that meet all conditions are dropped."""
-        verdict = nested(2, nested(2, number(1, _DROP)))
-        rule = b"".join([*conditions, expression("immediate", number(1, 0), verdict)])
-        flags = NLM_F_CREATE | NLM_F_APPEND
-        self._add(_NEW_RULE, family, text(1, table), text(2, chain), nested(4, rule), flags=flags)
+        self._rule(family, table, chain, NLM_F_CREATE | NLM_F_APPEND, *conditions, _verdict(_DROP))
+
+    def accept_all(self, family: int, table: str, chain: str) -> None:
+        """Adds a rule before those of the chain: all packets pass it."""
+        self._rule(family, table, chain, NLM_F_CREATE, _verdict(_ACCEPT))
+
+    def _rule(self, family: int, table: str, chain: str, flags: int, *steps: bytes) -> None:
+        self._add(_NEW_RULE, family, text(1, table), text(2, chain), nested(4, b"".join(steps)), flags=flags)
 
     def send(self) -> None:
         """Has the kernel make all changes. Raises OSError when it makes none of them."""
@@ -110,6 +113,10 @@ class Batch:
 def expression(name: str, *attributes: bytes) -> bytes:
     """One step of a rule."""
     return nested(1, text(1, name), nested(2, *attributes))
+
+
+def _verdict(verdict: int) -> bytes:
+    return expression("immediate", number(1, 0), nested(2, nested(2, number(1, verdict))))
 
 
 def _compare(operation: int, value: bytes) -> bytes:
@@ -139,30 +146,19 @@ def goes_out_by(interface: str) -> bytes:
     return _interface(_META_OUT, _EQUAL, interface)
 
 
+def does_not_go_out_by(interface: str) -> bytes:
+    """Condition: a packet leaves by any other interface."""
+    return _interface(_META_OUT, _UNEQUAL, interface)
+
+
 def protocol_is(protocol: int) -> bytes:
     """Condition: what a packet carries, such as C(socket.IPPROTO_TCP)."""
     return _meta(_META_PROTOCOL) + _compare(_EQUAL, bytes([protocol]))
 
 
-def is_longer_than(size: int) -> bytes:
-    """Condition: the bytes of a packet, from its IP header on."""
-    order = number(3, _TO_NETWORK_ORDER), number(4, 4), number(5, 4)
-    turned = expression("byteorder", number(1, 1), number(2, 1), *order)
-    return _meta(_META_LENGTH) + turned + _compare(_GREATER, struct.pack(">I", size))
-
-
 def byte_is(offset: int, value: int, mask: int = 0xFF) -> bytes:
     """Condition: a byte of what the packet carries, as far as the mask lets it be seen."""
-    return _masked_byte(offset, mask) + _compare(_EQUAL, bytes([value]))
-
-
-def byte_has(offset: int, mask: int) -> bytes:
-    """Condition: at least one bit of the mask is set in a byte of what the packet carries."""
-    return _masked_byte(offset, mask) + _compare(_UNEQUAL, b"\0")
-
-
-def _masked_byte(offset: int, mask: int) -> bytes:
     load = expression("payload", number(1, 1), number(2, 2), number(3, offset), number(4, 1))
     seen = [nested(4, attribute(1, bytes([mask]))), nested(5, attribute(1, b"\0"))]
     masked = expression("bitwise", number(1, 1), number(2, 1), number(3, 1), *seen)
-    return load + masked
+    return load + masked + _compare(_EQUAL, bytes([value]))

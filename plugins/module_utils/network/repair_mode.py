@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TCP connections in repair mode, as CRIU has them while it dumps them, and leaves them when it is killed.
 
-Whoever reads from such a connection gets an error (EPERM), and what is written to it is not sent.
+Whoever reads from such a connection gets an error (EPERM), and what is written to it is not sent. Its end has the
+kernel ask the peer at once what it has got.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -37,6 +38,19 @@ def of_namespace() -> set[int]:
     return {sock.inode for sock in sockets.sockets() if sock.inode and sock.is_connected}
 
 
+def of_processes(processes: Iterable[int], inodes: Collection[int]) -> list[Connection]:
+    """The connections of these processes, each once.
+
+    :param inodes: see C(of_namespace).
+    """
+    places = {}
+    for process in processes:
+        for inode, descriptor in sockets.descriptors_by_inode(process).items():
+            if inode in inodes:
+                places[inode] = Connection(process, descriptor)
+    return list(places.values())
+
+
 def find(processes: Iterable[int], inodes: Collection[int]) -> list[Connection]:
     """Those in repair mode, each once.
 
@@ -44,12 +58,7 @@ def find(processes: Iterable[int], inodes: Collection[int]) -> list[Connection]:
     :param inodes: see C(of_namespace).
     :raises OSError: when the kernel does not let them be looked at: with ENOSYS, it is older than 5.6.
     """
-    places = {}
-    for process in processes:
-        for inode, descriptor in sockets.descriptors_by_inode(process).items():
-            if inode in inodes:
-                places[inode] = Connection(process, descriptor)
-    return [one for one in places.values() if _is_in_repair(one)]
+    return [one for one in of_processes(processes, inodes) if _is_in_repair(one)]
 
 
 def end(connection: Connection) -> None:
@@ -67,6 +76,24 @@ def end(connection: Connection) -> None:
     except OSError as exc:
         if exc.errno not in _GONE:
             raise
+
+
+def wake(connection: Connection) -> None:
+    """Has a connection go on at once that was kept from its peer, instead of when a timer of a second or more ends.
+
+    Its peer is asked what it has got, and what waits to be sent is sent. Its process must be stopped: what reads from
+    it meanwhile would get an error.
+
+    :raises OSError: when it has gone, or the kernel refuses: with ENOSYS, it is older than 5.6.
+    """
+    with _copy(connection) as sock:
+        reuse = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        for mode in (_ON, _OFF):
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, mode)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        # The kernel sends what it can whenever this is switched off (__tcp_sock_set_cork() in its net/ipv4/tcp.c).
+        if not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def _is_in_repair(connection: Connection) -> bool:

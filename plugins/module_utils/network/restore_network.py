@@ -27,10 +27,19 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.network import announcements, filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import (
+    announcements,
+    filters,
+    namespace,
+    repair_mode,
+    sockets,
+)
+from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Namespace
+from ansible_collections.fog.migration.plugins.module_utils.network.repair_mode import Connection
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
@@ -119,12 +128,32 @@ def with_real_sources(config: dict) -> dict:
     return dict(config, mounts=mounts)
 
 
+def connections(network: Namespace, processes: Iterable[int]) -> list[Connection]:
+    """The connections of these processes that C(wake) is for; none where they cannot be looked at.
+
+    :param network: the network namespace that they are in.
+    """
+    with contextlib.suppress(OSError):
+        return repair_mode.of_processes(processes, namespace.inside(network, repair_mode.of_namespace))
+    return []
+
+
+def wake(found: Iterable[Connection]) -> None:
+    """Has connections go on that the filter has held, see C(repair_mode.wake). Their processes must be stopped."""
+    for connection in found:
+        # Its process may have ended, and before Linux 5.6 it goes on when a timer of the kernel has ended.
+        with contextlib.suppress(OSError):
+            repair_mode.wake(connection)
+
+
 class RestoreNetwork:
     """The network of one container that is to be restored here."""
 
     def __init__(self, prepared: str) -> None:
         self._prepared = prepared
-        self._network: str | None = None
+        # The network namespace, open from the moment on at which it has the filter.
+        self._network: int | None = None
+        self._connections: list[Connection] = []
         self._announcer: threading.Thread | None = None
         self._keys: list[ExternalKey] = []
         self._sysctls: dict[str, str] = {}
@@ -164,35 +193,50 @@ class RestoreNetwork:
         :returns: the process whose network it is.
         """
         process: int = json.loads(state)["pid"]
-        self._network = namespace.network_of(process)
-        namespace.inside(self._network, filters.hold_back_answers)
+        self._network = os.open(namespace.network_of(process), os.O_RDONLY | os.O_CLOEXEC)
+        namespace.inside(self._network, filters.hold_connections)
         namespace.inside(self._network, namespace.set_sysctls, self._sysctls)
         for key in self._keys:
             key.set(process)
         return process
 
+    def find_connections(self, processes: Iterable[int]) -> None:
+        """Looks for the connections that are to go on, when the container is restored."""
+        if self._network is not None:
+            self._connections = connections(self._network, processes)
+
+    def let_through(self) -> None:
+        """The container is about to go on: all passes the filter, and what its connections have to send is sent.
+
+        :raises OSError: when the filter cannot be changed.
+        """
+        if self._network is not None:
+            namespace.inside(self._network, filters.let_all_pass)
+            wake(self._connections)
+
+    def close_connections(self) -> None:
+        """Closes the connections of a container that has ended, of which its peers hear nothing."""
+        if self._network is not None:
+            namespace.inside(self._network, sockets.close_all)
+
     def announce(self) -> None:
-        """The container goes on: removes the filter, and announces the addresses of the container."""
-        if not self._network:
-            return
-        # A container that has ended already has no network any more.
-        with contextlib.suppress(OSError):
-            handle = os.open(self._network, os.O_RDONLY | os.O_CLOEXEC)
-            self._announcer = threading.Thread(target=self._announce, args=(handle,), daemon=True)
+        """The container goes on: announces its addresses, and removes the filter."""
+        if self._network is not None:
+            self._announcer = threading.Thread(target=self._announce, args=(self._network,), daemon=True)
             self._announcer.start()
 
     @staticmethod
-    def _announce(handle: int) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                namespace.inside(handle, filters.remove)
-                namespace.inside(handle, announcements.announce)
-                time.sleep(ANNOUNCE_AGAIN)
-                namespace.inside(handle, announcements.announce)
-        finally:
-            os.close(handle)
+    def _announce(network: int) -> None:
+        with contextlib.suppress(OSError):
+            namespace.inside(network, announcements.announce)
+            namespace.inside(network, filters.remove)
+            time.sleep(ANNOUNCE_AGAIN)
+            namespace.inside(network, announcements.announce)
 
     def end(self) -> None:
         """Returns when all is announced."""
         if self._announcer:
             self._announcer.join()
+        if self._network is not None:
+            os.close(self._network)
+            self._network = None

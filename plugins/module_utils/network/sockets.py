@@ -14,7 +14,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.network import netlink
@@ -141,6 +141,24 @@ def destroy(sock: Socket) -> None:
         # Its peer was faster.
         if not netlink.is_missing(exc):
             raise
+
+
+def close(condition: Callable[[Socket], bool]) -> None:
+    """Closes the connections in the caller's network namespace of which this is true, see C(destroy)."""
+    for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+        for sock in sockets(protocol):
+            if sock.is_connected and condition(sock):
+                destroy(sock)
+
+
+def close_all() -> None:
+    """Closes all connections in the caller's network namespace, whose packets a filter keeps from their peers.
+
+    What a process had not closed when it ended belongs to the kernel alone, which tries for minutes to tell the peer.
+    So long it keeps the network namespace, with what Docker may have left in it: an interface, and its address.
+    """
+    with contextlib.suppress(OSError):
+        close(lambda _each: True)
 
 
 def unix_sockets() -> dict[int, UnixSocket]:

@@ -82,11 +82,13 @@ class DockerStart(threading.Thread):
 
 @contextlib.contextmanager
 def _refused() -> Iterator[None]:
-    """What has been restored, no runtime knows any more."""
+    """What has been restored, no runtime knows any more, or its network stays closed."""
     try:
         yield
     except runc.FreezeError as exc:
         raise Refused(f"the container was restored, and has ended since ({exc})") from exc
+    except OSError as exc:
+        raise Refused(f"the container was restored, but its network could not be opened ({exc})") from exc
 
 
 class ArmedStart:
@@ -206,7 +208,7 @@ class ArmedStart:
         :raises Refused: when it does not.
         """
         with _refused():
-            stopped_restore.require_stopped(self.container)
+            self.network.find_connections(stopped_restore.require_stopped(self.container))
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
@@ -217,6 +219,7 @@ class ArmedStart:
         :raises Refused: when it does not.
         """
         with _refused():
+            self.network.let_through()
             stopped_restore.resume(self.container)
         self.network.announce()
 
@@ -259,6 +262,7 @@ class ArmedStart:
     def _end(self) -> None:
         self._close_fifos()
         runc.kill_restore(self.container)
+        self.network.close_connections()
         self.wait_for_docker(END_LIMIT)
 
     def _close_fifos(self) -> None:

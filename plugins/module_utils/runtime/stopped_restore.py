@@ -35,14 +35,17 @@ def configuration(path: str) -> dict[str, str]:
     return {runc.CRIU_CONFIGURATION: path}
 
 
-def require_stopped(container: str) -> None:
-    """Returns when all processes of a container that was restored have stopped.
+def require_stopped(container: str) -> list[int]:
+    """Returns the processes of a container that was restored when all of them have stopped.
 
     :raises Refused: when one of them runs.
     """
     deadline = time.monotonic() + STOP_LIMIT
     # A health check may have begun in it already.
-    while not all(map(procfs.is_stopped, runc.moving(container))):
+    while True:
+        processes = runc.moving(container)
+        if all(map(procfs.is_stopped, processes)):
+            return processes
         if time.monotonic() > deadline:
             raise Refused("the OCI runtime did not leave it stopped, so that it would run before Docker owns it")
         time.sleep(0.005)

@@ -13,10 +13,16 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.network import filters, namespace
+from ansible_collections.fog.migration.plugins.module_utils.network import (
+    filters,
+    namespace,
+    restore_network,
+    sockets,
+)
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 # What a socket has sent and nobody has acknowledged, in bytes (SIOCOUTQ).
@@ -62,34 +68,85 @@ def connect(network: str, address: tuple[str, int], seconds: float = 5) -> socke
     return namespace.inside(network, functools.partial(socket.create_connection, address, seconds))
 
 
-def test_what_comes_while_a_container_is_restored_is_not_acknowledged(networks):
-    """Neither data, however many, nor a new connection; what it has sent itself is."""
+@contextlib.contextmanager
+def connected(here: str, there: str) -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """A listening socket, and both ends of a connection that it has accepted."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(namespace.inside(here, functools.partial(socket.create_server, (HERE, 0))))
+        peer = stack.enter_context(connect(there, listener.getsockname()))
+        accepted = stack.enter_context(listener.accept()[0])
+        for one in (peer, accepted):
+            one.settimeout(10)
+        yield listener, accepted, peer
+
+
+def go_on(network: str) -> None:
+    """What is done when a container goes on: its connections are those of this process."""
+    namespace.inside(network, filters.let_all_pass)
+    restore_network.wake(restore_network.connections(network, [os.getpid()]))
+
+
+def test_nothing_comes_or_leaves_while_a_container_is_restored(networks):
+    """Neither data, however many, nor an end, nor a new connection; all of it does afterwards."""
     here, there = networks
-    listener = namespace.inside(here, functools.partial(socket.create_server, (HERE, 0)))
-    with listener, connect(there, listener.getsockname()) as peer:
-        accepted, _address = listener.accept()
-        with accepted:
-            namespace.inside(here, filters.hold_back_answers)
-            accepted.sendall(b"answer")
-            assert unacknowledged(accepted) == 0 and peer.recv(9) == b"answer"
-            peer.sendall(b"question")
-            assert unacknowledged(peer) == len(b"question")
-            peer.sendall(bytes(20000))
-            assert unacknowledged(peer) == len(b"question") + 20000
-            with pytest.raises(TimeoutError):
-                connect(there, listener.getsockname(), 0.5)
-            # A connection of its own to itself.
-            with connect(here, listener.getsockname()) as within:
-                within.sendall(b"question")
-                assert unacknowledged(within) == 0
-            assert namespace.inside(here, filters.remove) and not namespace.inside(here, filters.remove)
-            accepted.settimeout(10)
-            assert accepted.recv(8) == b"question"
+    with connected(here, there) as (listener, accepted, peer):
+        namespace.inside(here, filters.hold_connections)
+        accepted.sendall(b"answer")
+        accepted.shutdown(socket.SHUT_WR)
+        peer.sendall(b"question")
+        peer.sendall(bytes(20000))
+        assert unacknowledged(peer) == len(b"question") + 20000
+        assert unacknowledged(accepted) >= len(b"answer")
+        with pytest.raises(TimeoutError):
+            connect(there, listener.getsockname(), 0.5)
+        # A connection of its own to itself.
+        with connect(here, listener.getsockname()) as within:
+            within.sendall(b"question")
+            assert unacknowledged(within) == 0
+        go_on(here)
+        assert peer.recv(9) == b"answer" and peer.recv(9) == b""
+        assert accepted.recv(8) == b"question"
+
+
+def test_what_was_held_back_leaves_at_once(networks):
+    """The kernel by itself would try again three seconds later: each of its waits is twice as long as the last one."""
+    here, there = networks
+    with connected(here, there) as (_listener, accepted, peer):
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        namespace.inside(here, filters.hold_connections)
+        accepted.sendall(b"answer")
+        time.sleep(3.3)
+        go_on(here)
+        peer.settimeout(2)
+        assert peer.recv(9) == b"answer"
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 1
+        assert namespace.inside(here, filters.remove) and not namespace.inside(here, filters.remove)
+
+
+def test_what_is_taken_back_says_nothing_and_leaves_nothing(networks):
+    """The peer goes on with whoever else has the connection, and the network namespace ends with its last process."""
+    here, there = networks
+    with connected(here, there) as (listener, accepted, peer):
+        namespace.inside(here, filters.hold_connections)
+        accepted.sendall(b"answer")
+        for one in (accepted, listener):
+            one.close()
+        assert orphans(here) == 1
+        namespace.inside(here, sockets.close_all)
+        assert orphans(here) == 0
+        peer.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+
+
+def orphans(network: str) -> int:
+    """How many connections there are that no process has."""
+    return sum(one.is_connected and not one.inode for one in namespace.inside(network, sockets.sockets))
 
 
 def test_nobody_is_told_that_there_is_no_socket_yet(networks):
     here, there = networks
-    namespace.inside(here, filters.hold_back_answers)
+    namespace.inside(here, filters.hold_connections)
     with pytest.raises(TimeoutError):
         connect(there, (HERE, 9), 0.5)
     namespace.inside(here, filters.remove)

@@ -142,11 +142,13 @@ class Destination:
         """Handles SIGTERM. A container that misses pages is removed before its pager ends; one that is whole stays.
 
         :raises Refused: as for any other reason not to go on.
-        :raises SystemExit: where the container does not need this end any more.
+        :raises SystemExit: where the container does not need this end any more. Where it never had a pager, this end
+            has nothing to wait for, and ends by itself.
         """
-        if self.restore and self.restore.is_whole:
+        if not self.restore or not self.restore.is_whole:
+            raise Refused("it was told to end")
+        if self.memory.pager:
             raise SystemExit(1)
-        raise Refused("it was told to end")
 
     def _adopt(self, container: str) -> None:
         """The container with this ID is the one that is restored into."""

@@ -78,7 +78,8 @@ class Restore:
         self._reopening = reopening
         # What the source was told, for one that has opened the channel anew.
         self._said: list[dict[str, Any]] = []
-        # Whether the container runs here with all of its memory, so that it needs neither the source nor this program.
+        # Whether the container runs here with all of its memory, or is about to: it needs neither the source nor
+        # this program.
         self.is_whole = False
         self.images = os.path.join(settings.staging, "images")
         self.work = os.path.join(settings.staging, "work")
@@ -105,7 +106,6 @@ class Restore:
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
             self._send({"done": "running", "seconds": seconds, "statistics": statistics})
             self._note(stage="restored", owner="destination")
-            self.is_whole = not self._memory.pager
             self._hold_pages()
             self._complete()
         except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
@@ -238,10 +238,19 @@ class Restore:
         if self._settings.together:
             self._wait_for_others()
             # This server has it from now on, whatever happens.
-            with contextlib.suppress(Refused, OSError):
-                self._start.go_on()
+            with contextlib.suppress(Refused):
+                self._go_on_here()
         else:
+            self._go_on_here()
+
+    def _go_on_here(self) -> None:
+        # What a part of it has done cannot be taken back any more.
+        self.is_whole = not self._memory.pager
+        try:
             self._start.go_on()
+        except Refused:
+            self.is_whole = False
+            raise
 
     def _wait_for_others(self) -> None:
         """Returns when it may go on here together with the others.
