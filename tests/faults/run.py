@@ -73,26 +73,38 @@ class Trial:
         began = time.monotonic()
         self._clear()
         try:
-            self.subject.start(self.source)
-            faults.prepare(self.lab, self.plan, self.source, self.destination)
-            playbook = self._migrate()
-            faults.heal(self.lab)
-            recovered, recovery = self._recover()
-            problems = recovered + self._look()
-            outcome = "died with its server" if self.subject.died else self._outcome()
-            problems += self.subject.end(outcome)
+            problem = self._start()
+            done = self._not_begun(problem) if problem else self._strike()
         finally:
             self.subject.close()
         self._clear()
-        return {
-            **self.plan._asdict(),
-            "outcome": outcome,
-            "playbook": playbook,
-            "problems": problems,
-            "seconds": round(time.monotonic() - began, 1),
-            **self.subject.facts(),
-            "log": [*self.output[-60:], *recovery[-60:]] if problems else [],
-        }
+        seconds = round(time.monotonic() - began, 1)
+        return {**self.plan._asdict(), **done, "seconds": seconds, **self.subject.facts()}
+
+    def _start(self) -> str | None:
+        """Why what is to move does not start, if it does not: what an earlier fault has left may be in its way."""
+        try:
+            self.subject.start(self.source)
+        except AssertionError as error:
+            return str(error)
+        return None
+
+    @staticmethod
+    def _not_begun(problem: str) -> dict:
+        problems = [f"nothing could be migrated: {problem[-500:]}"]
+        return {"outcome": "not begun", "playbook": None, "problems": problems, "log": []}
+
+    def _strike(self) -> dict:
+        """A migration with the fault in it, and what came of it."""
+        faults.prepare(self.lab, self.plan, self.source, self.destination)
+        playbook = self._migrate()
+        faults.heal(self.lab)
+        recovered, recovery = self._recover()
+        problems = recovered + self._look()
+        outcome = "died with its server" if self.subject.died else self._outcome()
+        problems += self.subject.end(outcome)
+        log = [*self.output[-60:], *recovery[-60:]] if problems else []
+        return {"outcome": outcome, "playbook": playbook, "problems": problems, "log": log}
 
     def _clear(self) -> None:
         for node in self.lab.servers():
