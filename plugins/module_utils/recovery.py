@@ -44,15 +44,9 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.states impor
 from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome, policy_left
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
-from ansible_collections.fog.migration.plugins.module_utils.network import (
-    announcements,
-    filters,
-    namespace,
-    restore_network,
-    sockets,
-)
+from ansible_collections.fog.migration.plugins.module_utils.network import namespace, sockets
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start, orphaned_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -397,7 +391,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
     inspect = container_of(entry, client)
     identity = inspect["Id"] if inspect else entry.made.get("container")
     if identity:
-        _kill_restored(identity)
+        orphaned_restore.end(identity)
     if inspect:
         client.remove_container(inspect["Id"], v=True, force=True)
         armed_start.forget(inspect["Id"])
@@ -406,19 +400,6 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
     for folder in entry.made.get("folders", []):
         files.remove(folder)
     return Undone("nothing of it is left")
-
-
-def _kill_restored(container: str) -> None:
-    """Ends what was restored of a container, of which Docker may not know, and closes its connections."""
-    network = None
-    with contextlib.suppress(OSError):
-        for process in procfs.in_groups_of(container):
-            if network is None and namespace.is_own(process):
-                network = os.open(namespace.network_of(process), os.O_RDONLY | os.O_CLOEXEC)
-    runc.kill_restore(container)
-    if network is not None:
-        namespace.inside(network, sockets.close_all)
-        os.close(network)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -443,7 +424,7 @@ def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
     else:
         if inspect:
             _tell_group(entry)
-            _let_go_on(inspect)
+            orphaned_restore.let_go_on(inspect["Id"], inspect["State"].get("Pid", 0))
             policy = _restore_policy(entry, inspect, client)
             _restore_oom_score(inspect)
             said = _revived(inspect, policy, client)
@@ -458,25 +439,6 @@ def _tell_group(entry: Entry) -> None:
     """What moves together with it knows from now on that it goes on here."""
     for identity in entry.together:
         journal.note(identity, stage=State.RESTORED.stage, owner=State.RESTORED.owner)
-
-
-def _let_go_on(inspect: dict) -> None:
-    """What has restored it may have died before it could open its network, and let it go on."""
-    container = inspect["Id"]
-    process = inspect["State"].get("Pid")
-    waiting: list[int] = []
-    with contextlib.suppress(OSError, runc.FreezeError):
-        waiting = runc.processes(container) if stopped_restore.waits(container) else []
-    with contextlib.suppress(OSError):
-        if process and namespace.is_own(process):
-            network = namespace.network_of(process)
-            held = restore_network.connections(network, waiting) if waiting else []
-            if namespace.inside(network, filters.remove):
-                namespace.inside(network, announcements.announce)
-            restore_network.wake(held)
-    with contextlib.suppress(OSError, runc.FreezeError):
-        if waiting:
-            stopped_restore.resume(container)
 
 
 def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient) -> None:

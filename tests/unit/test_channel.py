@@ -31,10 +31,12 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_requests import Request
-from ansible_collections.fog.migration.plugins.module_utils.network import network_lock, restore_network
-from ansible_collections.fog.migration.plugins.module_utils.runtime import (
+from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
+from ansible_collections.fog.migration.plugins.module_utils.runtime import frozen_container
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     armed_start,
-    frozen_container,
+    bundle,
+    restore_network,
     stopped_restore,
 )
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -96,7 +98,7 @@ class Dump(threading.Thread):
 class Network:
     """The container's network at either end: what was done with it, in order."""
 
-    is_silent, has_hook, connected_later = False, True, False
+    is_silent, bundle = False, bundle.Bundle(has_hook=True)
 
     def __init__(self, done, where):
         self._done, self._where = done, where
@@ -262,7 +264,8 @@ def test_what_serves_lazy_pages_is_there_before_criu_connects_to_it(lazily, orde
     """Our hook, in which other restores wait for their pages, comes after that."""
     done = []
     start = types.SimpleNamespace(
-        network=types.SimpleNamespace(has_hook=True), restore=lambda _options: done.append("restore")
+        network=types.SimpleNamespace(bundle=bundle.Bundle(has_hook=True)),
+        restore=lambda _options: done.append("restore"),
     )
     settings = DestinationSettings(str(tmp_path), "/none.sock", "fog2")
     one = restore.Restore(None, settings, start, None, None)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # A runtime that does not ask how its CRIU has ended. As with runc, what is left of CRIU is the runtime's then

@@ -18,8 +18,12 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted
-from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
+    armed_start,
+    bundle,
+    restore_network,
+    stopped_restore,
+)
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/runtime/files/fog-runc.sh"
 ID = "c0ffee"
@@ -183,11 +187,11 @@ def test_a_restore(scene, config, later):
 
 
 def test_what_docker_connects_by_a_hook_is_not_waited_for(scene, monkeypatch):
-    monkeypatch.setattr(restore_network.ExternalKey, "set", lambda _self, _process: None)
+    monkeypatch.setattr(bundle.ExternalKey, "set", lambda _self, _process: None)
     here = scene({**LATER, "hooks": {"prestart": [SET_KEY]}}, later=False)
     assert here.restore() == "running"
     here.start.require_owned()
-    assert not here.start.network.connected_later and here.docker.codes == [0, 0]
+    assert not here.start.network.bundle.connected_later and here.docker.codes == [0, 0]
 
 
 def test_an_older_runtime_is_left_at_what_it_knows(scene):
@@ -196,7 +200,7 @@ def test_an_older_runtime_is_left_at_what_it_knows(scene):
     here.program("fog-runc", here.script.read_text().replace(': >"$prepared/connects"', ":"))
     assert here.restore() == "running"
     here.start.require_owned()
-    assert here.start.network.connected_later and here.noted("restored-with") == "nothing"
+    assert here.start.network.bundle.connected_later and here.noted("restored-with") == "nothing"
 
 
 @pytest.mark.parametrize(
@@ -274,4 +278,4 @@ def test_other_containers_have_nothing_to_do_with_it(tmp_path, scene):
     ],
 )
 def test_when_docker_connects_it(config, later):
-    assert restore_network.is_connected_later(config) == later
+    assert bundle.is_connected_later(config) == later

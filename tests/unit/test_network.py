@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
 import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils import errors
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 from ansible_collections.fog.migration.plugins.module_utils.network import (
     announcements,
@@ -26,7 +23,6 @@ from ansible_collections.fog.migration.plugins.module_utils.network import (
     namespace,
     netlink,
     probe_connections,
-    restore_network,
 )
 from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Interface
 from ansible_collections.fog.migration.plugins.module_utils.network.sockets import (
@@ -225,53 +221,6 @@ def test_netlink_messages():
     assert list(netlink.messages_of(data)) == [(18, 1, b"12345"), (2, 9, bytes(4))]
 
 
-def test_our_hook_comes_first_where_the_container_has_a_network_of_its_own():
-    docker = {"path": "/proc/1/exe", "args": ["libnetwork-setkey"]}
-    config = {"hooks": {"prestart": [docker]}, "linux": {"namespaces": [{"type": "mount"}, {"type": "network"}]}}
-    filtered, keys = restore_network.with_hook(config, "/run/x")
-    hooks = filtered["hooks"]["prestart"]
-    assert (hooks[0]["path"], hooks[0]["args"][-1], hooks[1:], keys) == ("/bin/sh", "/run/x", [docker], [])
-    shared = {"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}
-    for other in (shared, {"linux": {"namespaces": [{"type": "mount"}]}}):
-        assert restore_network.with_hook(other, "/run/x") == (other, [])
-
-
-class Daemon:
-    """Where dockerd waits to hear of a network namespace; it gives one answer."""
-
-    def __init__(self, folder, answer):
-        (folder / "libnetwork").mkdir()
-        words = ["libnetwork-setkey", f"-exec-root={folder}", "c" * 64, "abc"]
-        self.hook = {"path": "/proc/1/exe", "args": words}
-        self.heard = None
-        self._answer = answer
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(folder / "libnetwork" / "abc.sock"))
-        self._listener.listen()
-
-    def serve(self):
-        connection, _peer = self._listener.accept()
-        with connection:
-            self.heard = json.loads(connection.recv(1000))
-            connection.sendall(self._answer)
-        self._listener.close()
-
-
-@pytest.mark.parametrize(("answer", "problem"), [(b"success", None), (b"no such", "no such"), (b"", "no answer")])
-def test_what_dockers_hook_would_say_is_said_for_it(tmp_path, answer, problem):
-    daemon, other = Daemon(tmp_path, answer), {"path": "/bin/true", "args": ["true"]}
-    config = {"hooks": {"prestart": [daemon.hook, other]}, "linux": {"namespaces": [{"type": "network"}]}}
-    filtered, (key,) = restore_network.with_hook(config, "/run/x")
-    assert filtered["hooks"]["prestart"][1:] == [other]
-    serving = threading.Thread(target=daemon.serve)
-    serving.start()
-    expected = pytest.raises(errors.Refused, match=problem) if problem else contextlib.nullcontext()
-    with expected:
-        key.set(7)
-    serving.join()
-    assert daemon.heard == {"ContainerID": "c" * 64, "Key": "/proc/7/ns/net"}
-
-
 # CRIU's images
 
 
@@ -346,14 +295,3 @@ def test_an_image_that_is_cut_off(tmp_path, cut):
     (tmp_path / "files.img").write_bytes(image(entry(("192.0.2.5", 80), ("192.0.2.7", 40001)))[:-cut])
     with pytest.raises(image_sockets.SocketsError):
         image_sockets.detach(str(tmp_path), lambda _one, _all: True)
-
-
-def test_mounts_of_links_become_mounts_of_what_they_lead_to(tmp_path):
-    (tmp_path / "init").write_text("init")
-    (tmp_path / "link").symlink_to("init")
-    real, link = str(tmp_path.resolve() / "init"), str(tmp_path / "link")
-    other = {"type": "proc", "source": "proc", "destination": "/proc"}
-    bind = {"type": "bind", "destination": "/sbin/docker-init", "options": ["bind", "ro"]}
-    config = {"root": {}, "mounts": [other, {**bind, "source": link}]}
-    assert restore_network.with_real_sources(config) == {"root": {}, "mounts": [other, {**bind, "source": real}]}
-    assert restore_network.with_real_sources({})["mounts"] == []

@@ -278,31 +278,3 @@ def test_what_has_ended_goes_on_from_images_that_docker_has_written(
     said = recovery.rollback(entry, docker, PARAMS).said
     assert restored == ([str(images)] if resumes else [])
     assert said == ("was resumed and runs" if resumes else recovery.STARTED_ANEW)
-
-
-@pytest.mark.parametrize(("pid", "own", "expected"), [(7, True, ["/proc/7/ns/net"]), (7, False, []), (0, True, [])])
-def test_what_a_killed_restore_has_left_goes_on(monkeypatch, pid, own, expected):
-    """The filter is not looked for in the server's own network, and not where nothing runs."""
-    done, resumed, woken = [], [], []
-    monkeypatch.setattr(recovery.stopped_restore, "waits", lambda _container: pid)
-    monkeypatch.setattr(recovery.runc, "processes", lambda _container: [pid])
-    monkeypatch.setattr(recovery.restore_network, "connections", lambda _network, processes: processes)
-    monkeypatch.setattr(recovery.restore_network, "wake", woken.extend)
-    monkeypatch.setattr(recovery.stopped_restore, "resume", resumed.append)
-    monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: own)
-    # Each step finds something to do.
-    monkeypatch.setattr(recovery.namespace, "inside", lambda network, work: done.append((network, work)) or True)
-    recovery._let_go_on({"Id": "c1", "State": {"Pid": pid}})
-    steps = recovery.filters.remove, recovery.announcements.announce
-    assert done == [(network, step) for network in expected for step in steps]
-    assert resumed == (["c1"] if pid else [])
-    assert woken == ([pid] if expected else [])
-
-
-def test_what_had_no_filter_left_is_not_announced_again(monkeypatch):
-    done = []
-    monkeypatch.setattr(recovery.stopped_restore, "waits", lambda _container: False)
-    monkeypatch.setattr(recovery.namespace, "is_own", lambda _process: True)
-    monkeypatch.setattr(recovery.namespace, "inside", lambda _network, work: done.append(work))
-    recovery._let_go_on({"Id": "c1", "State": {"Pid": 7}})
-    assert done == [recovery.filters.remove]

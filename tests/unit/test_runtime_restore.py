@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import runtime_restore
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 
 LOG = "(0.1) 1: Error (criu/tty.c:7): no tty\n"
 

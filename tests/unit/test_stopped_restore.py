@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # A process and its child. It tells how its child was when it was told of it, which it never is.

@@ -16,8 +16,9 @@ import tempfile
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start, dump
-from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 
 
 def from_images(docker_socket: str, container_id: str, images: str, seconds: int) -> tuple[list[str], dict]:

@@ -20,9 +20,9 @@ import pytest
 from ansible_collections.fog.migration.plugins.module_utils.network import (
     filters,
     namespace,
-    restore_network,
     sockets,
 )
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import restore_network
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 # What a socket has sent and nobody has acknowledged, in bytes (SIOCOUTQ).

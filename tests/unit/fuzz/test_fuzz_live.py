@@ -38,7 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
-from ansible_collections.fog.migration.plugins.module_utils.runtime import armed_start
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
 from fuzz.made_up import any_stream, as_json, frame, hearing, like, like_talk, little_memory, odd_json, payloads, values

@@ -58,7 +58,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
-from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (

@@ -24,7 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
-from ansible_collections.fog.migration.plugins.module_utils.runtime.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -122,7 +122,7 @@ class Restore:
         lazily = ["--lazy-pages"] if request.get("lazily") else []
         # Where CRIU waits in our hook before it reads pages, these are made ready beside the runtime's start. To what
         # serves lazy pages it connects before it comes to the hook.
-        beside = self._start.network.has_hook and not lazily
+        beside = self._start.network.bundle.has_hook and not lazily
         if not beside:
             self._provide_pages(request)
         self._start.restore([*places, *lazily, *options])

@@ -21,8 +21,7 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.network import restore_network
-from ansible_collections.fog.migration.plugins.module_utils.runtime import stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import restore_network, stopped_restore
 from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
 RUNTIME = "/run/fog-migration/runtime"
@@ -138,7 +137,7 @@ class ArmedStart:
             raise Refused(self.why_ended("Docker did not come to the restore"))
         self.network.prepare(stopped_restore.configuration(os.path.join(self.folder, "criu.conf")))
         # A fog-runc that does not know these is older than this; then the network comes after the restore.
-        if self.network.connected_later and os.path.exists(os.path.join(self.folder, "connects")):
+        if self.network.bundle.connected_later and os.path.exists(os.path.join(self.folder, "connects")):
             self._fifos["connect"] = Fifo(os.path.join(self.folder, "connect"))
             os.mkfifo(os.path.join(self.folder, "ended"), 0o600)
 
