@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -24,6 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.lazy_pages im
     Request,
     layout_of,
 )
+from ansible_collections.fog.migration.plugins.module_utils.network import sockets
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 
 PAGE = pagemap.PAGE
@@ -196,11 +196,10 @@ def test_what_serves_pages_stays_open_when_the_program_dies(tmp_path):
     pager.hold(str(tmp_path / "holder"))
     holder = deploy.running(str(tmp_path / "holder"))
     assert holder
-    # And nothing else, once it has loaded its libraries: what CRIU closes, it must find closed.
-    limit = time.monotonic() + LIMIT
-    while len(os.listdir(f"/proc/{holder}/fd")) != 4 and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert len(os.listdir(f"/proc/{holder}/fd")) == 4
+    # And nothing else of what this process has open: what CRIU closes, it must find closed.
+    held = set(sockets.descriptors_of(holder).values())
+    connection = f"socket:[{os.fstat(pager._connection.fileno()).st_ino}]"
+    assert held & set(sockets.descriptors_of(os.getpid()).values()) - {os.devnull} == {connection}
     # This end goes, as it does when this process dies.
     pager._connection.close()
     theirs.settimeout(0.2)
