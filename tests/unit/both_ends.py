@@ -15,7 +15,8 @@ import threading
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Frozen, Rounds
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.frozen_memory import FrozenMemory
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Rounds
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import (
     DestinationSettings,
     SourceSettings,
@@ -53,7 +54,7 @@ class Ends:
 
     def freeze(self, images):
         """The last round, of what stands still."""
-        self.source.memory.frozen = Frozen(self.rounds, self.container, str(images))
+        self.source.memory.frozen = FrozenMemory(self.rounds, self.container, str(images))
         return self.source.memory.frozen
 
     def follow(self):

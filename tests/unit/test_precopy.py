@@ -24,6 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, process_memory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.frozen_memory import FrozenMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits, why_enough
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
@@ -455,7 +456,7 @@ def test_pages_can_be_read_after_the_rounds_were_lost(ends):
         process.tell(SHARE)
     both.stop()
     memory = both.dump()
-    resumed = precopy.Frozen(None, both.container, "")
+    resumed = FrozenMemory(None, both.container, "")
     for process in both.processes:
         left = {vaddr: page for vaddr, page in memory[process.name].items() if page[1] == LAZY}
         assert random.Random(3).randbytes(PAGE) in {data for data, _flags in left.values()}

@@ -23,7 +23,6 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Interr
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
-    precopy,
     reopening,
     restore,
     resumed_source,
@@ -261,7 +260,7 @@ class Memory:
 
 @pytest.fixture
 def resumed(tmp_path, monkeypatch):
-    monkeypatch.setattr(precopy, "Frozen", Memory)
+    monkeypatch.setattr(resumed_source, "FrozenMemory", Memory)
     monkeypatch.setattr(resumed_source, "_PAUSE", 0.05)
     settings = SourceSettings("c1", str(tmp_path / "staging"), "/none.sock", patience=1, lifetime=60)
     return lambda *command: resumed_source.ResumedSource(settings, list(command))

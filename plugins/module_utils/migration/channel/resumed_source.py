@@ -18,9 +18,9 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import (
     moving_container,
-    precopy,
     source_requests,
 )
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.frozen_memory import FrozenMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_link import SourceLink
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source_memory import SourceMemory
@@ -81,7 +81,7 @@ class ResumedSource:
         frames = Frames(connection.stdout.fileno(), connection.stdin.fileno())
         memory = SourceMemory(frames, self._settings, lambda _number: None)
         link = SourceLink(frames, memory.send_requested)
-        memory.frozen = precopy.Frozen(None, self._settings.container, "")
+        memory.frozen = FrozenMemory(None, self._settings.container, "")
         try:
             link.open()
             self._deadline = time.monotonic() + LIMIT

@@ -18,6 +18,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Refuse
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, soft_dirty, swapped
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import send_file
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.frozen_memory import FrozenMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression, listing
@@ -48,7 +49,7 @@ class SourceMemory:
     def __init__(self, frames: Frames, settings: SourceSettings, settled: Callable[[int], object]) -> None:
         self.pages = compression.PageStream(frames, settings.compression, settings.rate_limit)
         self.rounds: precopy.Rounds | None = None
-        self.frozen: precopy.Frozen | None = None
+        self.frozen: FrozenMemory | None = None
         self._frames = frames
         self._settings = settings
         self._settled = settled
@@ -107,7 +108,7 @@ class SourceMemory:
         """
         self._mode = mode
         memory = self.figures[-1]["bytes_memory"] if self.rounds else 0
-        self.frozen = precopy.Frozen(self.rounds, self._settings.container, images)
+        self.frozen = FrozenMemory(self.rounds, self._settings.container, images)
         # The preflight has refused the modes that have no choice.
         possible = self._settings.lazy_pages and (mode != "precopy" or dump.can_leave(memory, self.frozen.processes))
         self._lazy = is_lazy(mode, possible, memory)
