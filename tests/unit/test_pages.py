@@ -809,11 +809,11 @@ def test_shared_memory_that_ends_within_a_page(target):
     with MemoryOf(process.pid) as memory:
         found = memory.shared()
         (odd,) = (name for name, runs in found.items() if [run.pages for run in runs] == [1])
-        assert process_memory.rest_of(memory.shared_files[odd]) == (PAGE, b"o" * 56 + b"b" * (PAGE - 56))
-        whole = memory.shared_files.keys() - {odd}
-        assert [process_memory.rest_of(memory.shared_files[name]) for name in whole] == [None] * len(whole)
+        assert process_memory.rest_of(memory.shared_memory[odd]) == (PAGE, b"o" * 56 + b"b" * (PAGE - 56))
+        whole = memory.shared_memory.keys() - {odd}
+        assert [process_memory.rest_of(memory.shared_memory[name]) for name in whole] == [None] * len(whole)
         pieces = {_pagemap.shared_name(one) for one in process_memory.own_pieces(process.pid)}
-        assert pieces == memory.shared_files.keys() == found.keys()
+        assert pieces == memory.shared_memory.keys() == found.keys()
 
 
 def test_first_code_of_a_process(target):

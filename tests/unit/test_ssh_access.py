@@ -339,16 +339,15 @@ def test_openssh_reads_the_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "first"),
+    ("features", "first"),
     [
-        ("flags\t\t: fpu aes avx\n", "aes128-gcm@openssh.com"),
-        ("Features\t: fp asimd aes pmull\n", "aes128-gcm@openssh.com"),
-        ("Features\t: fp asimd evtstrm crc32 cpuid\n", "chacha20-poly1305@openssh.com"),
-        ("flags\t\t: fpu vaes-like\n", "chacha20-poly1305@openssh.com"),
+        (["aes", "avx", "fpu"], "aes128-gcm@openssh.com"),
+        (["crc32", "evtstrm", "fp"], "chacha20-poly1305@openssh.com"),
+        (["fpu", "vaes-like"], "chacha20-poly1305@openssh.com"),
     ],
 )
-def test_the_fastest_cipher_of_a_processor(cpuinfo, first):
-    wanted = ssh_access.ciphers(cpuinfo).split(",")
+def test_the_fastest_cipher_of_a_processor(features, first):
+    wanted = ssh_access.ciphers(features).split(",")
     assert wanted[0] == first
     known = subprocess.run(["ssh", "-Q", "cipher"], capture_output=True, text=True, check=True).stdout.split()
     assert set(wanted) <= set(known)

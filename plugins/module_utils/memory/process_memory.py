@@ -214,7 +214,7 @@ class MemoryOf:
         # Whether there is shared memory at which it may not look.
         self.hides_shared = False
         # What C(shared) has opened, by pagemap.
-        self.shared_files: dict[str, int] = {}
+        self.shared_memory: dict[str, int] = {}
         self._files: list[int] = []
         self._scans = True
         try:
@@ -298,7 +298,7 @@ class MemoryOf:
                 continue
             try:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                self.shared_files[name] = self._files[-1]
+                self.shared_memory[name] = self._files[-1]
                 found[name] = data_in(self._files[-1], self.page)
             except OSError as error:
                 # It may be gone, or not be allowed to be looked at.

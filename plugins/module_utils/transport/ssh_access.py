@@ -25,9 +25,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 HOST_ALIAS = "fog-migration-destination"
 # The first part of the names of control sockets.
@@ -131,22 +132,16 @@ def without_transfer(content: bytes, transfer_id: str | None, now: float | None 
     return b"".join(kept)
 
 
-def ciphers(cpuinfo: str) -> str:
+def ciphers(features: Collection[str]) -> str:
     """OpenSSH's ciphers that authenticate what they encrypt, the fastest first on this processor.
 
     AES in Galois counter mode is two to five times as fast as ChaCha20 where the processor has instructions for it, and
     slower where it has not, as a Raspberry Pi up to the 4.
 
-    :param cpuinfo: the text of C(/proc/cpuinfo).
+    :param features: those of the processor, see C(host.cpu_features).
     """
     aes, chacha = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"], ["chacha20-poly1305@openssh.com"]
-    fast = re.search(r"^(flags|Features)\s*:.*\baes\b", cpuinfo, re.MULTILINE)
-    return ",".join([*(aes + chacha if fast else chacha + aes), "aes128-ctr", "aes256-ctr"])
-
-
-def _cpuinfo() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
-        return stream.read()
+    return ",".join([*(aes + chacha if "aes" in features else chacha + aes), "aes128-ctr", "aes256-ctr"])
 
 
 def ssh_command(key: str, hosts_file: str, user: str, address: str, port: int, connect_timeout: int = 10) -> list[str]:
@@ -167,7 +162,7 @@ def ssh_command(key: str, hosts_file: str, user: str, address: str, port: int, c
         "ClearAllForwardings": "yes",
         "ForwardAgent": "no",
         "Compression": "no",
-        "Ciphers": ciphers(_cpuinfo()),
+        "Ciphers": ciphers(host.cpu_features()),
     }
     command = ["ssh", "-F", "/dev/null", "-T", "-v", "-i", key]
     for name in sorted(options):

@@ -88,7 +88,7 @@ class FrozenMemory:
         self._rounds.begin(found)
         for name, runs in found.items():
             self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name))
-        self._shared = {name: file for one in self._memories.values() for name, file in one.shared_files.items()}
+        self._shared = {name: file for one in self._memories.values() for name, file in one.shared_memory.items()}
         self._keep_rests()
         # The dump writes nothing else, but its first instruction may be in what is shared and can be executed.
         code = {name for memory in self._memories.values() for name in memory.executable_shared()}
