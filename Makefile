@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, test-programs, sanity, molecule, bench-downtime, bench-command and bench-programs.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, test-programs, sanity, molecule, bench-downtime, bench-command, bench-programs and bench-memory.'
 
 ##@ Run it
 
@@ -47,7 +47,7 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant fault-test pi-kernel-boot
+.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs bench-memory lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant fault-test pi-kernel-boot
 check: setup-dev ## lint, types and unit tests: minutes, no lab
 	@$(MAKE) lint
 	@$(call say,'Unit tests')
@@ -109,7 +109,7 @@ pi-kernel-boot: setup ## build the Pi's kernels and try CRIU on them in QEMU (ro
 	@$(call say,"The Pi's kernels in QEMU")
 	@tools/pi_kernel/boot.sh $(ARGS)
 
-bench: bench-provision bench-downtime bench-command bench-programs ## all benchmarks, whose figures are in benchmarks/
+bench: bench-provision bench-downtime bench-command bench-programs bench-memory ## all benchmarks, whose figures are in benchmarks/
 
 # On a lab of its own: its nodes have to be bare.
 bench-provision: export FOG_LAB_NAME := fog-bench
@@ -141,6 +141,14 @@ bench-programs: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
 bench-programs: setup-dev ## time moving real programs while clients use them, into benchmarks/programs.md: make bench-programs ARGS="--programs counter,redis"
 	@cd playbooks && $(LAB)
 	@python benchmarks/programs.py $(ARGS)
+	@cd playbooks && $(LAB) -e lab_state=down
+
+# And for this one.
+bench-memory: export FOG_LAB_NAME := fog-bench
+bench-memory: export FOG_LAB_DIR := $(HOME)/.local/state/fog-migration/bench
+bench-memory: setup-dev ## time moving shared memory beside private, and 4 GiB beside 1 GiB, into benchmarks/memory.md (half an hour, 18 GiB of memory)
+	@cd playbooks && $(LAB) -e lab_clients=0
+	@python benchmarks/memory.py $(ARGS)
 	@cd playbooks && $(LAB) -e lab_state=down
 
 lint: lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible ## ruff, mypy, import-linter, vermin, shellcheck, yamllint, antsibull-changelog, ansible-lint

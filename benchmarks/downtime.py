@@ -7,8 +7,6 @@ Runs from C(make bench-downtime), which makes the lab, and writes C(benchmarks/d
 C(benchmarks/downtime-run.json), and C(benchmarks/downtime.md) from both. One cell alone, somewhere else:
 
     python benchmarks/downtime.py --paths floor,precopy --sizes 64 --dirty 0 --repeat 1 --output /tmp/trial.json
-
-With C(--kind shared) the memory is such as processes share. Compare two runs, each with an C(--output) of its own.
 """
 
 from __future__ import annotations
@@ -145,10 +143,10 @@ apt-get purge -qq -y """
 class Servers:
     """The lab's two fog servers, made ready for all paths, and left as they were found."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self) -> None:
         self.lab = Lab()
-        # Of the memory that containers have here.
-        self.kind = kind
+        # Of the memory that the next container has: C(private), or C(shared) as processes share it.
+        self.kind = "private"
         self.address = self.lab.hostvars[DESTINATION]["ansible_host"]
         self.ssh = f"ssh -i {PLACE}/key -o UserKnownHostsFile={PLACE}/known_hosts root@{self.address}"
         self.new_packages: dict[str, set[str]] = {}
@@ -419,7 +417,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--paths", type=several(str), default=list(PATHS), help=f"of {','.join(PATHS)}")
     parser.add_argument("--sizes", type=several(int), default=list(SIZES), help="MiB of memory")
     parser.add_argument("--dirty", type=several(float), default=list(FRACTIONS), help="parts rewritten in a second")
-    parser.add_argument("--kind", choices=("private", "shared"), default="private", help="of memory")
     parser.add_argument("--repeat", type=int, default=5, help="measurements of each cell")
     parser.add_argument("--resume", action="store_true", help="keep what was measured already, and measure the rest")
     parser.add_argument("--page-only", action="store_true", help="only write the page from the data again")
@@ -436,7 +433,7 @@ def main() -> None:
     if not options.page_only:
         with_podman = any(path.startswith("podman") for path in options.paths)
         results = Results(options.output, options.resume, KEYS, "downtime_seconds", in_order)
-        servers = Servers(options.kind)
+        servers = Servers()
         grid = itertools.product(options.sizes, options.dirty, options.paths)
         cells = [(path, memory, fraction) for memory, fraction, path in grid]
         with servers.ready(with_podman):
