@@ -138,7 +138,7 @@ def done(tmp_path, monkeypatch):
     for name in ("keep_frozen", "kill_restore"):
         monkeypatch.setattr(runc, name, lambda _container, name=name: log.append(name))
     for name in ("require_stopped", "resume"):
-        monkeypatch.setattr(stopped_restore, name, lambda _container, name=name: log.append(name))
+        monkeypatch.setattr(stopped_restore, name, lambda _container, name=name: log.append(name) or [])
     monkeypatch.setattr(frozen_container.repair, "bring_back", bring_back)
     monkeypatch.setattr(config, "describe", lambda *_arguments: config.Description(config.Config(INSPECT), "/x", None))
     return log

@@ -121,7 +121,7 @@ class Scene:
         self.docker = Docker(self)
         monkeypatch.setattr(armed_start, "DockerStart", lambda *_arguments: self.docker)
         monkeypatch.setattr(engine, "call", lambda *_arguments: None)
-        monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: None)
+        monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: [])
         monkeypatch.setattr(
             restore_network.RestoreNetwork, "install_filter", lambda _self, state: json.loads(state)["pid"]
         )

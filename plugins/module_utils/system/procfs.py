@@ -37,7 +37,12 @@ def boot() -> str:
 
 def status(process: int) -> dict[str, str]:
     """The fields of C(/proc/PID/status), none when the process has ended."""
-    lines = (line.partition(":") for line in read(f"/proc/{process}/status").splitlines())
+    return fields(read(f"/proc/{process}/status"))
+
+
+def fields(text: str) -> dict[str, str]:
+    """The fields in the text of C(/proc/PID/status), or of C(/proc/PID/task/TID/status)."""
+    lines = (line.partition(":") for line in text.splitlines())
     return {key: value.strip() for key, _colon, value in lines}
 
 

@@ -21,7 +21,11 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import restore_network, stopped_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
+    privileges,
+    restore_network,
+    stopped_restore,
+)
 from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
 RUNTIME = "/run/fog-migration/runtime"
@@ -204,10 +208,12 @@ class ArmedStart:
     def require_owned(self) -> None:
         """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
-        :raises Refused: when it does not.
+        :raises Refused: when it does not, or when a process may do more than the container may.
         """
         with _refused():
-            self.network.find_connections(stopped_restore.require_stopped(self.container))
+            processes = stopped_restore.require_stopped(self.container)
+            privileges.require(self.network.bundle.config, processes)
+            self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")

@@ -117,6 +117,7 @@ def with_real_sources(config: dict) -> dict:
 class Bundle(NamedTuple):
     """What is to be done in a restore, by the container's OCI configuration."""
 
+    config: dict = {}
     # Whether the restore waits in our hook, before CRIU reads any page, until the network has its filter; and until
     # Docker has connected it, for which it has to be told of the process.
     has_hook: bool = False
@@ -143,7 +144,7 @@ def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
     os.rename(path + ".new", path)
     has_hook = config is not theirs
     sysctls = (config.get("linux") or {}).get("sysctl") or {}
-    return Bundle(has_hook, has_hook and is_connected_later(theirs), tuple(keys), sysctls)
+    return Bundle(theirs, has_hook, has_hook and is_connected_later(theirs), tuple(keys), sysctls)
 
 
 def _folder(prepared: str) -> str:
