@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a policy lets a container come: by what Docker at the source tells of it, in the form that makes it again.
+
+Pure functions all of them. What is not known is refused: a key that a later Docker has may mean anything.
+
+Private to the collection fog.migration. Installed on servers by C(deploy).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ansible_collections.fog.migration.plugins.module_utils.policy import known
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
+
+# What every Docker hides of the kernel from a container (DefaultLinuxSpec in moby's oci/defaults.go, at 17.09).
+_MASKED = frozenset(("/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware"))
+_NAMESPACES = {
+    "NetworkMode": "network",
+    "PidMode": "pid",
+    "IpcMode": "ipc",
+    "UTSMode": "uts",
+    "UsernsMode": "user",
+}
+# A runtime takes these as orders (potentiallyUnsafeConfigAnnotations in runc's features.go); no policy allows them.
+_ORDERS = ("bundle", "org.systemd.property.*", "org.criu.config")
+_STRENGTHENING = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", "label=*", "label:*")
+_WEAKENING = ("label=disable", "label:disable")
+_USUAL_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "fog-runc")
+
+
+class Refusal(NamedTuple):
+    """What a policy does not allow: a clause of what the container has, and the line that would allow it."""
+
+    problem: str
+    allow: str
+
+    def __str__(self) -> str:
+        return f"{self.problem} (allowed by {self.allow})" if self.allow else f"{self.problem} (nothing allows that)"
+
+
+def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: Iterable[str] = ()) -> list[Refusal]:
+    """All that a policy does not allow of a container.
+
+    :param inspect: its inspect data.
+    :param volumes: the inspect data of its named volumes.
+    :param sockets: those of its bind mounts that are sockets, by their paths at the destination.
+    """
+    host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
+    found = [_unknown(policy, inspect), _annotations(policy, host)]
+    if host.get("Privileged"):
+        # It can do whatever the rest would forbid.
+        found.append(_privileged(policy))
+    else:
+        found += [
+            _namespaces(policy, host),
+            _binds(policy, bind_sources(inspect), frozenset(sockets)),
+            _volumes(policy, volumes),
+            _devices(policy, host),
+            _capabilities(policy, host),
+            _security(policy, host),
+            _rest(policy, host),
+        ]
+    return [one for some in found for one in some]
+
+
+def refuses_source(policy: Policy, name: str) -> Refusal | None:
+    """Whether a server may not send, by its name in the inventory."""
+    return None if _matches(name, policy.sources) else Refusal(f"{name} may not send", f"sources: [{name}]")
+
+
+def _matches(text: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _privileged(policy: Policy) -> Iterator[Refusal]:
+    if not policy.privileged:
+        yield Refusal("it is privileged", "privileged: true")
+
+
+def _namespaces(policy: Policy, host: dict) -> Iterator[Refusal]:
+    for key, name in _NAMESPACES.items():
+        if host.get(key) == "host" and name not in policy.host_namespaces:
+            yield Refusal(f"it shares the server's {name} namespace", f"host_namespaces: [{name}]")
+
+
+def bind_sources(inspect: dict) -> list[str]:
+    """The paths of the server that are mounted into a container."""
+    host = inspect["HostConfig"]
+    binds = [one.split(":", 1)[0] for one in host.get("Binds") or []]
+    mounts = [one.get("Source", "") for one in host.get("Mounts") or [] if one.get("Type") == "bind"]
+    # What is no path is a volume's name.
+    return [path for path in [*binds, *mounts] if path.startswith("/")]
+
+
+def _binds(policy: Policy, paths: Iterable[str], sockets: frozenset[str]) -> Iterator[Refusal]:
+    for path in paths:
+        if path in sockets:
+            if not _matches(path, policy.sockets):
+                yield Refusal(f"it mounts the socket {path}", f"sockets: [{path}]")
+        elif not _is_below(path, policy.bind_folders):
+            yield Refusal(f"it mounts {path} of the server", f"bind_folders: [{path}]")
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of these folders, or in it. One with C(..) is not as it looks."""
+    plain = posixpath.normpath(path) == path.rstrip("/") or path == "/"
+    return plain and any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
+
+
+def _volumes(policy: Policy, volumes: Iterable[dict]) -> Iterator[Refusal]:
+    """Docker's own driver mounts anything that the options of a volume say."""
+    for volume in volumes:
+        options = volume.get("Options") or {}
+        kind, device = options.get("type", ""), options.get("device", "")
+        name = f"its volume {volume.get('Name')}"
+        if volume.get("Driver", "local") != "local" or not (kind or device or options.get("o")):
+            continue
+        if kind in ("", "none") or {"bind", "rbind"} & set(options.get("o", "").split(",")):
+            if not _is_below(device, policy.bind_folders):
+                yield Refusal(f"{name} is {device} of the server", f"bind_folders: [{device}]")
+        elif not _matches(kind, policy.volume_types):
+            yield Refusal(f"{name} is a mount of {device} as {kind}", f"volume_types: [{kind}]")
+
+
+def _devices(policy: Policy, host: dict) -> Iterator[Refusal]:
+    wanted = [one.get("PathOnHost", "") for one in host.get("Devices") or []]
+    wanted += [f"rule:{one}" for one in host.get("DeviceCgroupRules") or []]
+    wanted += [f"request:{one.get('Driver') or 'any'}" for one in host.get("DeviceRequests") or []]
+    for one in wanted:
+        if not _matches(one, policy.devices):
+            yield Refusal(f"it has the device {one}", f"devices: ['{one}']")
+
+
+def _capabilities(policy: Policy, host: dict) -> Iterator[Refusal]:
+    wanted = [*(host.get("CapAdd") or []), *(host.get("Capabilities") or [])]
+    for one in sorted({name.upper()[4:] if name.upper().startswith("CAP_") else name.upper() for name in wanted}):
+        if one not in known.CAPABILITIES and not _matches(one, policy.capabilities):
+            yield Refusal(f"it has the capability {one}", f"capabilities: [{one}]")
+
+
+def _security(policy: Policy, host: dict) -> Iterator[Refusal]:
+    allowed = (*_STRENGTHENING, *policy.security_options)
+    for one in host.get("SecurityOpt") or []:
+        # A profile is a whole file, of which nobody can say whether it weakens something.
+        short = one if len(one) < 80 else f"{one[:40]}..."
+        weakens = one in _WEAKENING and one not in policy.security_options
+        if weakens or not _matches(one, allowed):
+            yield Refusal(f"it has the security option {short}", f"security_options: ['{short}']")
+    masked = host.get("MaskedPaths")
+    if masked is not None and not set(masked) >= _MASKED and not _matches("systempaths=unconfined", allowed):
+        yield Refusal("it sees paths of the kernel that Docker hides", "security_options: [systempaths=unconfined]")
+
+
+def _rest(policy: Policy, host: dict) -> Iterator[Refusal]:
+    parent = host.get("CgroupParent", "")
+    if parent and not _matches(parent, policy.cgroup_parents):
+        yield Refusal(f"its control group is below {parent}", f"cgroup_parents: ['{parent}']")
+    runtime = host.get("Runtime", "")
+    if not _matches(runtime, (*_USUAL_RUNTIMES, *policy.runtimes)):
+        yield Refusal(f"it runs by the OCI runtime {runtime}", f"runtimes: [{runtime}]")
+
+
+def _annotations(policy: Policy, host: dict) -> Iterator[Refusal]:
+    for name in host.get("Annotations") or {}:
+        if _matches(name, _ORDERS):
+            yield Refusal(f"it has the annotation {name}, by which the OCI runtime is told what to do", "")
+        elif not _matches(name, policy.annotations):
+            yield Refusal(f"it has the annotation {name}", f"annotations: ['{name}']")
+
+
+def _unknown(policy: Policy, inspect: dict) -> Iterator[Refusal]:
+    parts = (("HostConfig", known.HARMLESS | known.JUDGED), ("Config", known.CONFIG))
+    for part, names in parts:
+        for key, value in inspect[part].items():
+            if key not in names and value not in (None, "", 0, False, [], {}) and not _matches(key, policy.options):
+                yield Refusal(f"it has the option {part}.{key}, which nobody knows here", f"options: [{key}]")

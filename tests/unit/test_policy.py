@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, fog.migration contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unit tests of a server's policy: its file, and what it lets come."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy, PolicyError
+
+MASKED = ["/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware"]
+# As Docker tells of a container for which nobody has asked for anything.
+USUAL = {
+    "Binds": None,
+    "NetworkMode": "default",
+    "RestartPolicy": {"Name": "no"},
+    "CapAdd": None,
+    "CgroupnsMode": "host",
+    "IpcMode": "private",
+    "Privileged": False,
+    "SecurityOpt": None,
+    "MaskedPaths": MASKED,
+    "Runtime": "runc",
+    "PidMode": "",
+    "Devices": [],
+    "CgroupParent": "",
+}
+
+
+def told(policy=None, volumes=(), sockets=(), config=None, **host):
+    inspect = {"HostConfig": {**USUAL, **host}, "Config": {"Image": "busybox", **(config or {})}}
+    return judge.refusals(policy or Policy(), inspect, volumes, sockets)
+
+
+def test_what_docker_gives_to_every_container_may_come():
+    assert told() == []
+    assert told(CapAdd=["CAP_NET_RAW", "chown"], SecurityOpt=["no-new-privileges", "label=level:s0:c1"]) == []
+    assert told(Runtime="fog-runc", Binds=["data:/data"]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem", "allowing"),
+    [
+        ({"Privileged": True}, "it is privileged", {"privileged": True}),
+        ({"NetworkMode": "host"}, "the server's network namespace", {"host_namespaces": ("network",)}),
+        ({"PidMode": "host"}, "the server's pid namespace", {"host_namespaces": ("pid",)}),
+        ({"UsernsMode": "host"}, "the server's user namespace", {"host_namespaces": ("user",)}),
+        ({"Binds": ["/srv/data:/data:ro"]}, "it mounts /srv/data", {"bind_folders": ("/srv",)}),
+        ({"Mounts": [{"Type": "bind", "Source": "/"}]}, "it mounts / of", {"bind_folders": ("/",)}),
+        ({"Devices": [{"PathOnHost": "/dev/fuse"}]}, "device /dev/fuse", {"devices": ("/dev/fuse",)}),
+        ({"DeviceCgroupRules": ["a *:* rwm"]}, "device rule:a", {"devices": ("rule:a [*]:[*] rwm",)}),
+        ({"DeviceRequests": [{"Driver": "nvidia"}]}, "request:nvidia", {"devices": ("request:*",)}),
+        ({"CapAdd": ["SYS_ADMIN"]}, "capability SYS_ADMIN", {"capabilities": ("SYS_*",)}),
+        ({"CapAdd": ["ALL"]}, "capability ALL", {"capabilities": ("ALL",)}),
+        (
+            {"SecurityOpt": ["seccomp=unconfined"]},
+            "option seccomp=unconfined",
+            {"security_options": ("seccomp=unconfined",)},
+        ),
+        ({"SecurityOpt": ["label=disable"]}, "option label=disable", {"security_options": ("label=disable",)}),
+        ({"MaskedPaths": []}, "paths of the kernel", {"security_options": ("systempaths=unconfined",)}),
+        ({"CgroupParent": "/system.slice"}, "below /system.slice", {"cgroup_parents": ("/system.slice",)}),
+        ({"Annotations": {"my.note": "x"}}, "annotation my.note", {"annotations": ("my.*",)}),
+        ({"Runtime": "kata"}, "runtime kata", {"runtimes": ("kata",)}),
+        ({"FutureOption": 7}, "HostConfig.FutureOption, which nobody knows", {"options": ("FutureOption",)}),
+        ({"config": {"FutureName": "x"}}, "Config.FutureName, which nobody knows", {"options": ("Future*",)}),
+    ],
+)
+def test_what_only_a_line_of_the_policy_allows(asked, problem, allowing):
+    (refusal,) = told(**asked)
+    assert problem in str(refusal) and next(iter(allowing)) in refusal.allow
+    assert told(Policy(**allowing), **asked) == []
+
+
+@pytest.mark.parametrize("name", ["org.criu.config", "bundle", "org.systemd.property.ExecStartPre"])
+def test_no_policy_allows_orders_to_the_runtime(name):
+    everything = Policy(privileged=True, annotations=("*",))
+    (refusal,) = told(everything, Privileged=True, Annotations={name: "x"})
+    assert str(refusal).endswith("(nothing allows that)")
+
+
+def test_a_socket_has_to_be_named():
+    asked = {"Binds": ["/run/docker.sock:/run/docker.sock"], "sockets": ["/run/docker.sock"]}
+    (refusal,) = told(Policy(bind_folders=("/",)), **asked)
+    assert "the socket /run/docker.sock" in refusal.problem
+    assert told(Policy(sockets=("/run/docker.sock",)), **asked) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [("/srv", True), ("/srv/a", True), ("/srv2", False), ("/srv/../etc", False), ("/srv//a", False), ("/srv/a/", True)],
+)
+def test_what_is_in_a_folder(path, inside):
+    assert (told(Policy(bind_folders=("/srv",)), Binds=[f"{path}:/x"]) == []) == inside
+
+
+@pytest.mark.parametrize(
+    ("options", "allowing"),
+    [
+        ({"type": "none", "o": "bind", "device": "/etc"}, {"bind_folders": ("/etc",)}),
+        ({"o": "rbind", "device": "/etc"}, {"bind_folders": ("/etc",)}),
+        ({"type": "nfs", "o": "ro,rbind", "device": "/etc"}, {"bind_folders": ("/etc",)}),
+        ({"type": "ext4", "o": "bind,ro", "device": "/etc"}, {"bind_folders": ("/etc",)}),
+        ({"type": "ext4", "device": "/dev/sda1"}, {"volume_types": ("ext4",)}),
+        ({"type": "overlay", "o": "lowerdir=/etc"}, {"volume_types": ("overlay",)}),
+    ],
+)
+def test_a_volume_may_be_a_mount_of_anything(options, allowing):
+    volume = {"Name": "v", "Driver": "local", "Options": options}
+    (refusal,) = told(volumes=[volume])
+    assert "its volume v is" in refusal.problem
+    assert told(Policy(**allowing), volumes=[volume]) == []
+
+
+def test_usual_volumes_may_come():
+    usual = [
+        {"Name": "v", "Driver": "local", "Options": None},
+        {"Name": "w", "Driver": "rexray", "Options": {"a": "b"}},
+    ]
+    remote = {"Name": "n", "Driver": "local", "Options": {"type": "nfs", "o": "addr=192.0.2.1", "device": ":/export"}}
+    assert told(volumes=[*usual, remote]) == []
+
+
+def test_who_may_send():
+    assert judge.refuses_source(Policy(), "fog1") is None
+    assert judge.refuses_source(Policy(sources=("fog*",)), "fog1") is None
+    assert "fog9 may not send" in str(judge.refuses_source(Policy(sources=("fog1",)), "fog9"))
+
+
+# The file
+
+
+def test_a_policy_from_its_file(tmp_path):
+    path = tmp_path / "policy.json"
+    assert rules.read(str(path)) == Policy()
+    path.write_text(json.dumps({"bind_folders": ["/srv"], "privileged": True}), encoding="utf-8")
+    path.chmod(0o644)
+    if os.geteuid():
+        pytest.skip("NOT TESTED: this needs root")
+    assert rules.read(str(path)) == Policy(bind_folders=("/srv",), privileged=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        ('{"privilegd": true}', "has privilegd, which nobody knows"),
+        ('{"privileged": "no"}', "neither true nor false"),
+        ('{"devices": "/dev/fuse"}', "devices is not a list"),
+        ('{"devices": [7]}', "devices is not a list"),
+    ],
+)
+def test_a_policy_that_is_not_understood_is_none(text, why):
+    with pytest.raises(PolicyError, match=why):
+        rules.parse(text)
+
+
+@pytest.mark.parametrize("way", ["group", "others", "owner", "link", "folder"])
+def test_a_policy_that_others_than_root_could_have_written_is_none(tmp_path, way):
+    if os.geteuid():
+        pytest.skip("NOT TESTED: this needs root")
+    path, real = tmp_path / "policy.json", tmp_path / "real.json"
+    real.write_text("{}", encoding="utf-8")
+    real.chmod({"group": 0o664, "others": 0o646}.get(way, 0o644))
+    if way == "owner":
+        os.chown(real, 65534, 0)
+    if way == "link":
+        path.symlink_to(real)
+    elif way == "folder":
+        path.mkdir()
+    else:
+        real.rename(path)
+    with pytest.raises(PolicyError, match="policy"):
+        rules.read(str(path))
