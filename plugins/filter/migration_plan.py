@@ -189,6 +189,7 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         mounts=mounts,
         mode=choice["mode"],
         alone=not group,
+        sender=options["source_name"],
         **said("networks", "log", "ignore"),
     )
     lacking = [one for one in container["networks"] if one not in destination["networks"]]

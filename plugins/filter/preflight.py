@@ -57,6 +57,10 @@ options:
     type: list
     elements: str
     default: []
+  sender:
+    description: Name of the source in the inventory, as the destination's policy has it.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -86,6 +90,8 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem.container
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
 from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import PolicyError
 from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
@@ -218,6 +224,24 @@ def _platform(source: dict, destination: dict) -> list[dict]:
             warning=old[:1] <= new[:1],
         ),
     ]
+
+
+def _policy(source: dict, destination: dict, sender: str) -> dict:
+    """Whether the destination lets it come."""
+    asks = source["container"]["asks"]
+    try:
+        policy = rules.from_facts(destination["policy"])
+        found = [judge.refuses_source(policy, sender), *judge.refusals(policy, **asks)]
+        problem = "; ".join(str(one) for one in found if one)
+        problem = f"the destination's policy does not let it come: {problem}" if problem else ""
+    except PolicyError as error:
+        problem = f"at the destination, {error}"
+    return _check(
+        "policy",
+        problem,
+        "the destination's policy lets it come",
+        f"change {rules.FILE} there, by the role fog.migration.policy, if it is to come",
+    )
 
 
 def _names(source: dict, destination: dict, name: str) -> list[dict]:
@@ -620,11 +644,13 @@ def preflight(
     log: bool = False,
     alone: bool = True,
     ignore=(),
+    sender: str = "",
 ) -> list[dict]:
     """See DOCUMENTATION."""
     checks = [
         *([] if alone else [_group(mode)]),
         _container(source, mode),
+        _policy(source, destination, sender),
         _open_migration(source, destination, name),
         *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _sdk(source, destination),

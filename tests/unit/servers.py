@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
+
 SERVER = {
     "host": {
         "hostname": "fog1",
@@ -43,6 +45,7 @@ SERVER = {
     "segments": {},
     "volumes": [],
     "migrations": [],
+    "policy": rules.facts_of(rules.Policy()),
     "container": {
         "id": "4f9d",
         "name": "looper100",
@@ -60,6 +63,7 @@ SERVER = {
         "unknown": [],
         "deleted": {"/x": 2**20},
         "sessions": [],
+        "asks": {"inspect": {"HostConfig": {}, "Config": {}}, "volumes": [], "sockets": []},
         "mounts": [],
         "log_driver": "json-file",
         "shares": [],

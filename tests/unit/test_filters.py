@@ -140,6 +140,7 @@ NO_LAZY_PAGES = {
 }
 
 # 8 TiB and 1 TiB of address space.
+PRIVILEGED = {"inspect": {"HostConfig": {"Privileged": True}, "Config": {}}, "volumes": [], "sockets": []}
 MARIADB = {"container.address_space": 2**43, "container.dump_lists": 2**35}
 HASKELL = {"container.address_space": 2**40, "container.dump_lists": 2**32}
 
@@ -226,6 +227,11 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         ({}, {"host.kernel": "6.18.0"}, {}, []),
         ({}, {"containers": {"looper100": {"state": "exited"}}}, {}, ["name"]),
         ({}, {"listening": ["22/tcp", "8080/tcp"]}, {}, ["ports"]),
+        ({"container.asks": PRIVILEGED}, {}, {}, ["policy"]),
+        ({"container.asks": PRIVILEGED}, {"policy.privileged": True}, {}, []),
+        ({}, {"policy": {"problem": "the policy cannot be used"}}, {}, ["policy"]),
+        ({}, {"policy.sources": ["fog7"]}, {"sender": "fog1"}, ["policy"]),
+        ({}, {"policy.sources": ["fog?"]}, {"sender": "fog1"}, []),
         ({"container.networks": ["lan"]}, {}, {}, ["networks"]),
         ({"migrations": [{**OPEN, "role": "source"}]}, {}, {}, ["journal"]),
         ({"migrations": [{**OPEN, "role": "destination"}]}, {}, {}, []),

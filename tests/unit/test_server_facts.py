@@ -157,7 +157,7 @@ def test_everything():
     assert set(facts) == {
         *("containers", "host", "docker", "criu", "free", "listening", "images", "layers", "networks"),
         *("network_settings", "segments", "interfaces", "volumes", "paths", "migrations", "peer"),
-        *("container", "described"),
+        *("container", "described", "policy"),
     }
     assert facts["container"] is None and facts["described"] == {} and facts["peer"] == {"problem": None}
     assert facts["images"] == ["sha256:a", "sha256:b"] and facts["volumes"] == ["a", "data"]
@@ -192,6 +192,7 @@ def test_everything():
                 ("paths", "paths"),
                 ("journal", "migrations"),
                 ("peer", "peer"),
+                ("policy", "policy"),
             )
         ),
     ],

@@ -18,6 +18,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent import process
 from ansible_collections.fog.migration.plugins.module_utils.agent.each import each
 from ansible_collections.fog.migration.plugins.module_utils.agent.migration import Migration, of_request
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import recreate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -183,6 +184,7 @@ def _make_container(identity: str, name: str, path: str) -> str:
         config.volumes,
         config.moving,
         config.single_files,
+        recreate.policy_here(),
         functools.partial(journal.note, identity),
     )
     try:

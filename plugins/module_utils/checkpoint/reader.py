@@ -22,6 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     docker_restore,
     encryption,
     manifest,
+    recreate,
     restore_notes,
     runtime_restore,
 )
@@ -313,6 +314,8 @@ class Restore:
             self.files.volumes(),
             self.manifest.mounts or {},
             self.manifest.files_alone or [],
+            # What takes the place of a container that was stopped here is this server's own.
+            None if place else recreate.policy_here(),
             note=functools.partial(journal.note, self.params["migration"]),
         )
         try:

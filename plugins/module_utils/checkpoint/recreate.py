@@ -18,11 +18,24 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import api, m
 from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import makes_in_several_networks
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
 
 def _note_nothing(**_facts: object) -> None:
     """For a container that belongs to no migration."""
+
+
+def policy_here() -> Policy:
+    """What this server lets come from others.
+
+    :raises MigrationError: when that cannot be known.
+    """
+    try:
+        return rules.read()
+    except rules.PolicyError as error:
+        raise MigrationError(str(error)) from error
 
 
 class Recreation:
@@ -34,6 +47,7 @@ class Recreation:
     :param moving_mounts: the mount points in the container whose content moves with it. Folders and files of the host
         are made for these only.
     :param single_files: which of them are bind mounts of a single file.
+    :param policy: what this server lets come from others; None where the container is its own.
     :param note: is called with C(made={...}) for everything that is made: for volumes and folders before they are
         made, for the container right after. The journal can undo it from that.
     """
@@ -46,6 +60,7 @@ class Recreation:
         volumes: list[dict],
         moving_mounts: Iterable[str] = (),
         single_files: Iterable[str] = (),
+        policy: Policy | None = None,
         note: Callable[..., object] = _note_nothing,
     ) -> None:
         self.client = client
@@ -54,6 +69,7 @@ class Recreation:
         self.volumes = volumes
         self.moving_mounts = frozenset(moving_mounts)
         self.single_files = frozenset(single_files)
+        self.policy = policy
         self.note = note
         self.container_id = ""
         self.made_volumes: list[str] = []
@@ -98,8 +114,9 @@ class Recreation:
         :param same_addresses: whether it gets the addresses again that Docker chose for it. Only where the container
             does not run at the source any more once this one starts.
         :returns: its ID.
-        :raises MigrationError: when the inspect data describe no container.
+        :raises MigrationError: when the inspect data describe no container, or one that may not come.
         """
+        self._require_allowed()
         body, more_networks = self._body(armed, same_addresses)
         self.make_mounts()
         self.container_id = self.client.create_from_body(self.name, body)
@@ -107,6 +124,19 @@ class Recreation:
         for network, endpoint in more_networks.items():
             self.client.connect_endpoint(network, self.container_id, endpoint)
         return self.container_id
+
+    def _require_allowed(self) -> None:
+        """The last look before Docker is asked: what the preflight has judged is not what makes the container."""
+        if not self.policy:
+            return
+        sockets = filter(files.is_socket, judge.bind_sources(self.inspect))
+        found = judge.refusals(self.policy, self.inspect, self.volumes, sockets)
+        if found:
+            raise MigrationError(
+                f"the policy of this server does not let it come: {'; '.join(map(str, found))}",
+                "nothing was made of it",
+                f"change {rules.FILE} here, by the role fog.migration.policy, if it is to come",
+            )
 
     def _body(self, armed: bool, same_addresses: bool) -> tuple[dict, dict]:
         """The body of the request that creates it, and the endpoints of further networks."""

@@ -70,6 +70,19 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
     return [one for some in found for one in some]
 
 
+def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict:
+    """What C(refusals) needs of a container, without what is nobody's business, such as its environment."""
+
+    def part(name: str, carried: frozenset[str]) -> dict:
+        return {key: value for key, value in inspect[name].items() if key not in carried}
+
+    return {
+        "inspect": {"HostConfig": part("HostConfig", known.HARMLESS), "Config": part("Config", known.CONFIG)},
+        "volumes": [{key: one.get(key) for key in ("Name", "Driver", "Options")} for one in volumes],
+        "sockets": sorted(sockets),
+    }
+
+
 def refuses_source(policy: Policy, name: str) -> Refusal | None:
     """Whether a server may not send, by its name in the inventory."""
     return None if _matches(name, policy.sources) else Refusal(f"{name} may not send", f"sources: [{name}]")

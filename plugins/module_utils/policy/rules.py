@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.validate import are_texts
@@ -97,7 +97,12 @@ def parse(text: str) -> Policy:
         raise PolicyError(f"{wrong[0]} is not a list of texts")
     if not isinstance(told.get("privileged", False), bool):
         raise PolicyError("privileged is neither true nor false")
-    return Policy(**{name: tuple(value) if name in _LISTS else value for name, value in told.items()})
+    return _policy(told)
+
+
+def _policy(told: dict[str, Any]) -> Policy:
+    values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in told.items()}
+    return Policy(**values)
 
 
 def read(path: str = FILE) -> Policy:
@@ -115,6 +120,29 @@ def read(path: str = FILE) -> Policy:
         raise PolicyError(f"the policy in {path} cannot be read ({error})") from error
     except PolicyError as error:
         raise PolicyError(f"the policy in {path} cannot be used: {error}") from error
+
+
+def from_facts(told: dict) -> Policy:
+    """The policy from what C(server_info) tells of a server.
+
+    :raises PolicyError: when that server has none that can be used.
+    """
+    if told.get("problem"):
+        raise PolicyError(told["problem"])
+    return _policy(told)
+
+
+def facts_of(policy: Policy) -> dict[str, Any]:
+    """A policy as C(from_facts) takes it."""
+    return {name: list(value) if name in _LISTS else value for name, value in policy._asdict().items()}
+
+
+def facts() -> dict[str, Any]:
+    """The policy of this server, as C(from_facts) takes it."""
+    try:
+        return facts_of(read())
+    except PolicyError as error:
+        return {"problem": str(error)}
 
 
 def _require_root(found: os.stat_result) -> None:

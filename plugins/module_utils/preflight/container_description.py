@@ -30,6 +30,7 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import sn
 from ansible_collections.fog.migration.plugins.module_utils.memory import footprint, swapped
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge
 from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, procfs
 
 # Of a larger file no checksum is made.
@@ -44,6 +45,9 @@ class Client(Protocol):
 
     def find_image(self, reference: str) -> dict[str, Any] | None:
         """The inspect data of an image."""
+
+    def volumes(self) -> dict[str, Any]:
+        """All volumes, as Docker lists them."""
 
 
 class Describer:
@@ -63,6 +67,7 @@ class Describer:
         self.criu_version = criu_version
         self.everyone = everyone
         self._described: dict[str, dict[str, Any]] = {}
+        self._volumes = functools.lru_cache(maxsize=None)(lambda: client.volumes().get("Volumes") or [])
         self._image = functools.lru_cache(maxsize=None)(client.find_image)
         self._path = functools.lru_cache(maxsize=None)(path_of_mount)
         self._bytes = functools.lru_cache(maxsize=None)(files.folder_bytes)
@@ -94,6 +99,7 @@ class Describer:
             **dump_facts(memory, limits.largest_pipe(), self._scans),
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
             "fixed_addresses": fixed,
+            "asks": self._asks(inspect),
             "mounts": self._mounts(inspect, others),
             "shares": container_facts.shared_namespaces(inspect, others),
             "shm_outside": files.folder_bytes(shm)
@@ -105,6 +111,12 @@ class Describer:
                 inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
             ),
         }
+
+    def _asks(self, inspect: dict[str, Any]) -> dict[str, Any]:
+        """What the policy of a destination has to allow."""
+        its = {mount["name"] for mount in mounts.of_container(inspect) if mount["type"] == "volume"}
+        volumes = [one for one in self._volumes() if one["Name"] in its]
+        return judge.asks(inspect, volumes, filter(files.is_socket, judge.bind_sources(inspect)))
 
     def _image_facts(self, identity: str) -> dict[str, Any]:
         image = self._image(identity) or {}

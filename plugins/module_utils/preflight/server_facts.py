@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
 # What is gathered unless it is excluded by its name.
 MINIMUM = ("containers",)
 # These are looked for without Docker.
-WITHOUT_DOCKER = ("host", "criu", "ports", "paths", "journal", "peer")
+WITHOUT_DOCKER = ("host", "criu", "ports", "paths", "journal", "peer", "policy")
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
@@ -322,6 +322,12 @@ def _journal(_server: Server) -> dict[str, Any]:
     return {"migrations": [entry.to_json() for entry in journal.entries()]}
 
 
+def _policy(_server: Server) -> dict[str, Any]:
+    from ansible_collections.fog.migration.plugins.module_utils.policy import rules
+
+    return {"policy": rules.facts()}
+
+
 def _peer(server: Server) -> dict[str, Any]:
     address = server.params["peer_address"]
     return {"peer": {"problem": address and host.unreachable(address, server.params["peer_port"])}}
@@ -351,5 +357,6 @@ SUBSETS = {
     "paths": _paths,
     "journal": _journal,
     "peer": _peer,
+    "policy": _policy,
     "container": _container,
 }

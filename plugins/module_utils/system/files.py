@@ -15,6 +15,7 @@ import os
 import re
 import select
 import shutil
+import stat
 from typing import Union
 
 from ansible_collections.fog.migration.plugins.module_utils.system.procfs import read
@@ -120,6 +121,14 @@ def file_system(path: str, mounts: list[tuple[str, str, str]]) -> dict[str, str]
         if inside and len(place) >= longest:
             found, longest = {"type": kind, "device": device}, len(place)
     return found
+
+
+def is_socket(path: str) -> bool:
+    """Whether there is a socket at a path, or behind a link there."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def path_facts(path: str) -> dict:
