@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support import daemons, programs
+from support import daemons, policy, programs
 from support.lab import failure, wait_for
 
 pytestmark = pytest.mark.lab
@@ -145,7 +145,8 @@ def test_in_cold_mode(lab, kind):
 @pytest.mark.parametrize("mode", ["precopy", *slowly(*MODES[1:])])
 def test_locked_memory(lab, mode):
     start(lab, programs.checker("locked", 48, shared=False), "--cap-add", "IPC_LOCK")
-    lab.migrate("mover", migration_mode=mode)
+    with policy.allowed(lab, "fog2", capabilities=["IPC_LOCK"]):
+        lab.migrate("mover", migration_mode=mode)
     pid = lab.inspect("fog2", "mover")["State"]["Pid"]
     status = lab.sh("fog2", f"cat /proc/{pid}/status")
     assert int(re.search(r"VmLck:\s+(\d+) kB", status).group(1)) >= 48 * 1024

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support import policy
 from support.lab import IMAGE, wait_for
 
 pytestmark = pytest.mark.lab
@@ -43,6 +45,14 @@ lines' --label fog.test=a=b --label empty= --annotation fog.test/note=kept
     --network front --ip 198.51.100.7 --network-alias web --network-alias shop --mac-address 02:f0:90:00:00:07
     --entrypoint /bin/busybox
 """
+# What of this Docker does not give to every container.
+ALLOWED = {
+    "annotations": ["fog.test/note"],
+    "capabilities": ["NET_ADMIN", "SYS_PTRACE"],
+    "cgroup_parents": ["/fog-parent"],
+    "devices": ["/dev/zero", "rule:c 10:200 rwm"],
+    "security_options": ["seccomp=unconfined", "systempaths=unconfined"],
+}
 READ_ONLY = "--read-only --tmpfs /scratch --tmpfs /more --cgroupns host --no-healthcheck --network none --interactive"
 KNOWN = "mkdir -p /scratch /more; for f in /scratch /more /dev/shm; do head -c 100000 /dev/urandom >$f/known; done"
 
@@ -118,8 +128,15 @@ def test_only_what_has_to_differ_is_dropped():
 
 @pytest.fixture
 def surroundings(lab) -> Iterator[None]:
-    """What the container uses of its servers: a network, a folder and a volume."""
+    """What the container uses of its servers, and that they allow it: a network, a folder and a volume."""
     lab.copy_image()
+    with contextlib.ExitStack() as stack:
+        for node in lab.servers():
+            stack.enter_context(policy.allowed(lab, node, **ALLOWED))
+        yield from _used(lab)
+
+
+def _used(lab) -> Iterator[None]:
     for node in lab.servers():
         lab.sh(node, "docker network create --subnet 198.51.100.0/24 front; docker volume create fog-test-volume")
     yield
