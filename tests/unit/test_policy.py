@@ -84,6 +84,13 @@ def test_no_policy_allows_orders_to_the_runtime(name):
     assert str(refusal).endswith("(nothing allows that)")
 
 
+def test_what_is_told_of_a_container_is_judged_in_the_same_way():
+    inspect = {"HostConfig": {**USUAL, "MaskedPaths": [], "PidMode": "host"}, "Config": {"Env": ["PASSWORD=x"]}}
+    asked = judge.asks(inspect, [{"Name": "v", "Labels": {}}], ["/run/x.sock"])
+    assert "PASSWORD" not in str(asked) and "PidMode" in str(asked)
+    assert judge.refusals(Policy(), **asked) == judge.refusals(Policy(), inspect, []) != []
+
+
 def test_a_socket_has_to_be_named():
     asked = {"Binds": ["/run/docker.sock:/run/docker.sock"], "sockets": ["/run/docker.sock"]}
     (refusal,) = told(Policy(bind_folders=("/",)), **asked)

@@ -74,7 +74,9 @@ def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict
     """What C(refusals) needs of a container, without what is nobody's business, such as its environment."""
 
     def part(name: str, carried: frozenset[str]) -> dict:
-        return {key: value for key, value in inspect[name].items() if key not in carried}
+        # That nothing is masked means something.
+        said = {key: value for key, value in inspect[name].items() if value or (key == "MaskedPaths" and value == [])}
+        return {key: value for key, value in said.items() if key not in carried}
 
     return {
         "inspect": {"HostConfig": part("HostConfig", known.HARMLESS), "Config": part("Config", known.CONFIG)},
