@@ -60,7 +60,7 @@ _ARMOR = re.compile(
     re.DOTALL,
 )
 _SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 6, 13, 14, 17
-# What a public key consists of (RFC 4880, 11.1). Others may hold keys as well: secret ones, or ones that are compressed.
+# What a public key consists of (RFC 4880, 11.1). Others may hold keys as well: secret ones, or compressed ones.
 _PARTS = {_SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE}
 _COLUMNS = 64
 

@@ -68,8 +68,10 @@ def test_a_docker_that_is_out_of_support_is_told():
     results = {name: server({"cold": None}) for name in dockers}
     for name, version in dockers.items():
         results[name]["info"]["docker"]["version"] = version
-    assert fleet_report(results)["table"][6:] == [
+    (line,) = fleet_report(results)["table"][6:]
+    assert line == (
         "warning: Docker 17.09.1-ce (fog1, fog3) and 20.10.8 (fog4) may let a container become root of its server, by "
-        "published holes that are not mended in versions before 20.10.9; docker_channel: distro gives a server one that is."
-    ]
+        "published holes that are not mended in versions before 20.10.9; docker_channel: distro gives a server one "
+        "that is."
+    )
     assert fleet_report(results)["problems"] == []
