@@ -54,14 +54,16 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-_BEGIN, _END = (f"-----{word} PGP PUBLIC KEY BLOCK-----" for word in ("BEGIN", "END"))
+_BEGIN = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+_END = "-----END PGP PUBLIC KEY BLOCK-----"
 _ARMOR = re.compile(
     rf"{_BEGIN}\s*?\n(?:[^\n:]+: [^\n]*\n)*\s*?\n(.*?)\n(?:=([A-Za-z0-9+/]{{4}})\s*\n)?{_END}",
     re.DOTALL,
 )
-_SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE = 2, 6, 13, 14, 17
-# What a public key consists of (RFC 4880, 11.1). Others may hold keys as well: secret ones, or compressed ones.
-_PARTS = {_SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY, _USER_ATTRIBUTE}
+_PUBLIC_KEY = 6
+# What a public key consists of (RFC 4880, 11.1): signatures, the key itself, user IDs, subkeys, user attributes. Other
+# packets may hold keys as well, secret or compressed ones.
+_PARTS = {2, _PUBLIC_KEY, 13, 14, 17}
 _COLUMNS = 64
 
 
