@@ -32,13 +32,16 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(table), the lines of the table and, below it, why a mode of migration is not possible.
+    - C(table), the lines of the table and, below it, why a mode of migration is not possible, and which servers have
+      a Docker that is out of support with known holes.
     - C(problems), one sentence for each server that is no fog server now.
   type: dict
   sample:
     table: ["server  platform          kernel         Docker  CRIU   modes"]
     problems: []
 """
+
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import dangers
 
 HEAD = ("server", "platform", "kernel", "Docker", "CRIU", "modes of migration")
 NOTHING = "-"
@@ -98,11 +101,21 @@ def _reasons(results: dict) -> list[str]:
     return lines
 
 
+def _dangers(results: dict) -> list[str]:
+    """What to know of the servers' Dockers, in a sentence."""
+    infos = {server: result.get("info") or {} for server, result in results.items()}
+    found = dangers({server: info.get("docker", {}).get("version") or "" for server, info in infos.items()})
+    return [f"warning: {found}; docker_channel: distro gives a server one that is."] if found else []
+
+
 def fleet_report(results: dict) -> dict:
     """See DOCUMENTATION."""
     rows = [HEAD, *(row(server, result) for server, result in results.items())]
     sentences = (problem(server, result) for server, result in results.items())
-    return {"table": _lines(rows) + _reasons(results), "problems": [sentence for sentence in sentences if sentence]}
+    return {
+        "table": _lines(rows) + _reasons(results) + _dangers(results),
+        "problems": [sentence for sentence in sentences if sentence],
+    }
 
 
 class FilterModule:

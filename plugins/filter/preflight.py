@@ -86,6 +86,7 @@ import re
 from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS, by_containerd
+from ansible_collections.fog.migration.plugins.module_utils.docker.version import dangers
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
@@ -170,6 +171,18 @@ def _cold(source: dict, destination: dict) -> list[dict]:
             "migrate between two Dockers that are both older or both newer than 17.12",
         ),
     ]
+
+
+def _holes(source: dict, destination: dict) -> dict:
+    """No migration fails of a Docker with known holes, but nobody should have one without knowing."""
+    sides = {"source": source, "destination": destination}
+    return _check(
+        "docker_holes",
+        dangers({side: server["docker"]["version"] for side, server in sides.items()}),
+        "neither server has a Docker that is out of support with known holes",
+        "run provision.yml with docker_channel: distro there",
+        warning=True,
+    )
 
 
 def _criu(side: str, server: dict) -> dict:
@@ -654,6 +667,7 @@ def preflight(
         _open_migration(source, destination, name),
         *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _sdk(source, destination),
+        _holes(source, destination),
         _criu("source", source),
         _criu("destination", destination),
         _cgroups(destination),

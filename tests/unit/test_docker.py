@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import subprocess
 
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.docker_daemon import docker_daemon
 from ansible_collections.fog.migration.plugins.filter.docker_plan import docker_plan
-from ansible_collections.fog.migration.plugins.filter.openpgp_fingerprints import openpgp_fingerprints
+from ansible_collections.fog.migration.plugins.filter.openpgp_keys import openpgp_keys
 
 # Made by GnuPG 2.2, which said the fingerprints.
 ED25519 = """
@@ -278,12 +280,95 @@ def test_a_broken_file_is_named(text):
     assert docker_daemon(text, THESIS, "17.09.1-ce")["error"].startswith("it is no JSON")
 
 
+# How apt-key of Debian 12 reads an armored keyring.
+APT = """/^-----BEGIN/{ x = 1; }
+/^$/{ if (x == 1) { x = 2; }; }
+/^[^=-]/{ if (x == 2) { print $0; }; }
+/^-----END/{ x = 0; }"""
+
+
+def apt_reads(text: str) -> bytes:
+    """The keys that apt trusts when this is the file that it is told to trust."""
+    lines = subprocess.run(["awk", APT], input=text.encode(), capture_output=True, check=True)
+    return subprocess.run(["base64", "-d"], input=lines.stdout, capture_output=True, check=True).stdout
+
+
+def packets(block: str) -> bytes:
+    """What is in an armored block, as GnuPG has made it."""
+    return base64.b64decode(block.split("\n\n")[1].partition("\n=")[0])
+
+
+def other_block(word: str) -> str:
+    """A key under another heading."""
+    return RSA.replace("PGP PUBLIC KEY BLOCK", word)
+
+
+def fingerprints(text: str) -> list[str]:
+    return [key["fingerprint"] for key in openpgp_keys(text)]
+
+
 def test_fingerprints():
-    assert openpgp_fingerprints(ED25519) == [ED25519_FINGERPRINT]
-    assert openpgp_fingerprints(RSA.replace("\n", "\r\n")) == [RSA_FINGERPRINT]
-    assert openpgp_fingerprints("Here they are:\n" + RSA + ED25519) == [RSA_FINGERPRINT, ED25519_FINGERPRINT]
+    assert fingerprints(ED25519) == [ED25519_FINGERPRINT]
+    assert fingerprints(RSA.replace("\n", "\r\n")) == [RSA_FINGERPRINT]
+    assert fingerprints("Here they are:\n" + RSA + ED25519) == [RSA_FINGERPRINT, ED25519_FINGERPRINT]
 
 
-@pytest.mark.parametrize("text", ["", "<html>not found</html>", ED25519.replace("mDMEawFQ", "mDMEa"), RSA[:300]])
+@pytest.mark.parametrize("block", [ED25519, RSA])
+def test_a_key_is_armored_as_gnupg_does_it(block):
+    commented = block.replace("BLOCK-----\n\n", "BLOCK-----\nVersion: GnuPG v2\nComment: ours\n\n", 1)
+    for text in (block, commented, block.strip(), block.replace("\n", "\r\n")):
+        assert [key["armored"] for key in openpgp_keys(text)] == [block.lstrip()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ED25519 + other_block("X"),
+        other_block("PGP MESSAGE") + ED25519,
+        ED25519 + RSA.replace("-----END PGP PUBLIC KEY BLOCK-----", ""),
+        RSA.replace("-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----BEGIN-----") + ED25519,
+    ],
+)
+def test_apt_reads_the_key_that_was_verified_and_no_other(text):
+    """Of the text itself it would read another key, too."""
+    assert packets(RSA) in apt_reads(text)
+    (key,) = openpgp_keys(text)
+    assert key["fingerprint"] == ED25519_FINGERPRINT
+    assert apt_reads(key["armored"]) == packets(ED25519)
+
+
+def test_each_key_of_a_block_is_apart():
+    body = base64.b64encode(packets(ED25519) + packets(RSA)).decode()
+    keys = openpgp_keys(f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{body}\n-----END PGP PUBLIC KEY BLOCK-----\n")
+    assert [key["fingerprint"] for key in keys] == [ED25519_FINGERPRINT, RSA_FINGERPRINT]
+    assert [apt_reads(key["armored"]) for key in keys] == [packets(ED25519), packets(RSA)]
+
+
+def with_packets(more: bytes) -> str:
+    """A block with a key and something else, without a checksum."""
+    body = base64.b64encode(packets(ED25519) + more).decode()
+    return f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{body}\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<html>not found</html>",
+        ED25519.replace("mDMEawFQ", "mDMEa"),
+        RSA[:300],
+        ED25519.replace("=Mdr1", "=Mdr2"),
+        ED25519.replace("SnAF", "SnAF-----"),
+        # A secret key, something compressed, and packets that no key comes before.
+        with_packets(b"\xc5\x01\x04"),
+        with_packets(b"\xc8\x01\x00"),
+        with_packets(b"").replace(base64.b64encode(packets(ED25519)).decode(), base64.b64encode(b"\xcd\x01a").decode()),
+    ],
+)
 def test_what_is_no_key_has_no_fingerprint(text):
-    assert openpgp_fingerprints(text) == []
+    assert openpgp_keys(text) == []
+
+
+def test_a_public_key_may_have_what_belongs_to_it():
+    """The other half of the test above: a user ID more is fine."""
+    assert fingerprints(with_packets(b"\xcd\x01a")) == [ED25519_FINGERPRINT]

@@ -410,6 +410,23 @@ def test_memory_is_told(source, mode, name, status, told):
     assert told in found["line"]
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "concerned"),
+    [
+        ("26.1.5+dfsg1", "20.10.9", None),
+        ("17.09.1-ce", "26.1.5", "Docker 17.09.1-ce (source)"),
+        ("20.10.24+dfsg1", "20.10.8", "Docker 20.10.8 (destination)"),
+        ("19.03.15", "19.03.15", "Docker 19.03.15 (source, destination)"),
+        ("19.03.15", "18.09.1", "Docker 19.03.15 (source) and 18.09.1 (destination)"),
+    ],
+)
+def test_a_docker_with_known_holes_is_told(source, destination, concerned):
+    servers = (changed({"docker.version": version}) for version in (source, destination))
+    (told,) = (one for one in preflight(*servers, "looper100", [], mode="cold") if one["check"] == "docker_holes")
+    assert told["status"] == ("warning" if concerned else "ok")
+    assert not concerned or told["detail"].startswith(f"{concerned} may let a container become root of its server")
+
+
 def test_what_to_do_about_a_reservation():
     checks = preflight(changed(MARIADB), changed(None), "looper100", [], mode="postcopy")
     (found,) = (one for one in checks if one["check"] == "address_space")

@@ -61,3 +61,17 @@ def test_a_server_of_which_nothing_is_known_yet():
     report = fleet_report({"fog1": {"facts": server({})["facts"], "info": {}}})
     assert report["problems"] == []
     assert report["table"][1].split() == ["fog1", "Debian", "13", "x86_64", "6.12.0", "-", "-", "-"]
+
+
+def test_a_docker_that_is_out_of_support_is_told():
+    dockers = {"fog1": "17.09.1-ce", "fog2": "20.10.9", "fog3": "17.09.1-ce", "fog4": "20.10.8", "fog5": ""}
+    results = {name: server({"cold": None}) for name in dockers}
+    for name, version in dockers.items():
+        results[name]["info"]["docker"]["version"] = version
+    (line,) = fleet_report(results)["table"][6:]
+    assert line == (
+        "warning: Docker 17.09.1-ce (fog1, fog3) and 20.10.8 (fog4) may let a container become root of its server, by "
+        "published holes that are not mended in versions before 20.10.9; docker_channel: distro gives a server one "
+        "that is."
+    )
+    assert fleet_report(results)["problems"] == []

@@ -10,12 +10,37 @@ import re
 
 # The runc of older ones does not hand CRIU its configuration, and knows no lazy pages.
 OLDEST_LIVE = (19, 3)
+# What is older is out of support, with CVE-2019-5736, CVE-2020-15257, CVE-2021-41091 or others of their kind.
+OLDEST_SAFE = (20, 10, 9)
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
     """V(17.09.1-ce) -> (17, 9, 1); an unknown version is taken for a new one."""
     numbers = re.match(r"^(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(number or 0) for number in numbers.groups()) if numbers else (999,)
+
+
+def has_known_holes(version: str) -> bool:
+    """Whether there are published ways to become root of a server that has this Docker."""
+    return version_tuple(version) < OLDEST_SAFE
+
+
+def dangers(servers: dict[str, str]) -> str:
+    """What speaks against the Dockers of these servers, as a clause; empty where nothing does.
+
+    :param servers: the version of Docker that each has; one that has none is left out, or empty.
+    """
+    concerned: dict[str, list[str]] = {}
+    for server, version in servers.items():
+        if version and has_known_holes(version):
+            concerned.setdefault(version, []).append(server)
+    if not concerned:
+        return ""
+    which = " and ".join(f"{version} ({', '.join(names)})" for version, names in concerned.items())
+    return (
+        f"Docker {which} may let a container become root of its server, by published holes that are not mended in "
+        f"versions before {'.'.join(map(str, OLDEST_SAFE))}"
+    )
 
 
 def makes_in_several_networks(api_version: str) -> bool:

@@ -4,9 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Builds CRIU for a release and an architecture of Debian, in a root file system of its own, so that this host stays as it is.
-# FOG_RELEASE, FOG_ARCHITECTURE: what it is built for. FOG_SOURCE: a tarball here, or "suite:RELEASE" for Debian's source of that release.
-# FOG_RESULT: the tarball to make, with the folder criu/ in it. FOG_IDENTITY is written into it. Where it is there already, nothing is done.
-# "fog:error:" stands before the reason when it fails; the whole log is then in FOG_RESULT.log.
+# FOG_RELEASE, FOG_ARCHITECTURE: what it is built for. FOG_SOURCE: a tarball here, whose SHA-256 is FOG_CHECKSUM, or "suite:RELEASE" for
+# Debian's source of that release. FOG_RESULT: the tarball to make, with the folder criu/ in it. FOG_IDENTITY is written into it. Where it is
+# there already, nothing is done. Answers "fog:sha256:SHA256", that of the tarball, or "fog:error:WHY"; then, the whole log is in
+# FOG_RESULT.log. Only root may be able to write where the two tarballs lie.
 set -u
 umask 022
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
@@ -45,6 +46,14 @@ find_mirror() {
     done
     [ -n "$mirror" ] || give_up "no mirror of Debian is known to apt here; run 'apt-get update' on the build host"
     [ "$origin" = Ubuntu ] && components=main,universe || components=main
+    # The lists of Debian's archive have expired for good. Elsewhere one that has expired may be an old one that somebody sends again, so apt
+    # refuses it, but where apt is told not to on this host.
+    case $mirror in
+        *//archive.debian.org/* | *//snapshot.debian.org/* | */debian-archive/*) check_expiry=false ;;
+        *)
+            check_expiry=true
+            eval "$(apt-config shell check_expiry Acquire::Check-Valid-Until/b)" ;;
+    esac
 }
 
 make_root() {
@@ -65,8 +74,21 @@ make_root() {
         give_up "the packages that it is built with could not be unpacked ($(tail_of_log))"
 }
 
+# What is in it is run by root on other servers.
+make_folder() {
+    folder=$(dirname "$FOG_RESULT")
+    # shellcheck disable=SC2174  # whoever may enter its parents
+    said=$(mkdir -p -m 0700 "$folder" 2>&1) || give_up "$folder cannot be made ($said)"
+    [ -n "$(find -H "$folder" -maxdepth 0 -type d -user "$(id -u)" ! -perm /022)" ] ||
+        give_up "others than root can write to $folder; make it root's with mode 0700, or name another one as criu_build_cache"
+}
+
+tell() { echo "fog:sha256:$(sha256sum <"$FOG_RESULT" | cut -d ' ' -f 1)"; }
+
 check_source() {
     case $FOG_SOURCE in suite:*) return ;; esac
+    sum=$(sha256sum <"$FOG_SOURCE" | cut -d ' ' -f 1)
+    [ "$sum" = "$FOG_CHECKSUM" ] || give_up "the source has the SHA-256 $sum there, not $FOG_CHECKSUM, as criu_source_checksum says"
     tar -tf "$FOG_SOURCE" 2>>"$log" | grep -q '^[^/]*/Makefile.versions$' || give_up "the source is no tarball of CRIU's ($(tail_of_log))"
 }
 
@@ -76,8 +98,8 @@ get_source() {
         suite:*)
             [ "$origin" != Ubuntu ] || give_up "apt has no mirror of Debian here, only one of Ubuntu; give criu_source_url or criu_source_archive"
             echo "deb-src $mirror ${FOG_SOURCE#suite:} main" >"$root/etc/apt/sources.list.d/source.list"
-            step inside apt-get -qq update -o Acquire::Check-Valid-Until=false -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/source.list \
-                -o Dir::Etc::sourceparts=- ||
+            step inside apt-get -qq update -o Acquire::Check-Valid-Until="$check_expiry" \
+                -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/source.list -o Dir::Etc::sourceparts=- ||
                 give_up "apt cannot use the sources of ${FOG_SOURCE#suite:} ($(tail_of_log))"
             step inside sh -c 'mkdir /build && cd /build && apt-get -qq source --download-only --tar-only criu' ||
                 give_up "CRIU's source could not be downloaded from ${FOG_SOURCE#suite:} ($(tail_of_log))"
@@ -116,8 +138,8 @@ pack() {
 
 # Mounts are this process' own and go with it.
 [ "${1:-}" = private ] || exec unshare --mount --propagation private -- sh "$0" private
-mkdir -p "$(dirname "$FOG_RESULT")" || give_up "$(dirname "$FOG_RESULT") cannot be made"
-[ ! -f "$FOG_RESULT" ] || exit 0
+make_folder
+[ ! -f "$FOG_RESULT" ] || { tell; exit 0; }
 : >"$log" || give_up "$log cannot be written"
 root=$(mktemp -d /var/tmp/fog-migration-criu.XXXXXX) || give_up 'there is no space in /var/tmp'
 trap 'umount "$root/proc" 2>/dev/null; rm -rf --one-file-system "$root"' EXIT
@@ -131,3 +153,4 @@ make_root
 get_source
 compile
 pack
+tell

@@ -3,8 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Puts a CRIU that was built (FOG_ARCHIVE, the tarball of build.sh) in its place: FOG_PREFIX, with FOG_LINK as a link to it. It is seen
-# working first; if it does not, everything is as it was, and "fog:error:" stands before the reason.
+# Puts a CRIU that was built (FOG_ARCHIVE, the tarball of build.sh, whose SHA-256 is FOG_CHECKSUM) in its place: FOG_PREFIX, with FOG_LINK
+# as a link to it. It is verified before anything of it is run, and seen working first; if it does not, everything is as it was, and
+# "fog:error:" stands before the reason. Only root may be able to write where the archive lies.
 set -u
 umask 022
 export LC_ALL=C
@@ -21,8 +22,11 @@ give_up() {
 why() { printf '%s\n' "$said" | grep -v RLIMIT_NOFILE | grep -E 'Error|error|cannot' | sed 's/^.*Error *//; s/[[:space:]][[:space:]]*/ /g; s/[. ]*$//' | head -n 1; }
 
 trap 'rm -f "$FOG_ARCHIVE"' EXIT
+sum=$(sha256sum <"$FOG_ARCHIVE" | cut -d ' ' -f 1)
+[ "$sum" = "$FOG_CHECKSUM" ] || give_up "the archive has the SHA-256 $sum there, not $FOG_CHECKSUM, as it has on the controller"
 rm -rf "$work" "$old"
-said=$(mkdir -p "$work" 2>&1 && tar -C "$work" --strip-components 1 -xzf "$FOG_ARCHIVE" 2>&1) || give_up "it cannot be unpacked in $work ($said)"
+said=$(mkdir -p "$work" 2>&1 && tar -C "$work" --strip-components 1 -xzf "$FOG_ARCHIVE" 2>&1 &&
+    echo "$FOG_CHECKSUM" >"$work/.sha256") || give_up "it cannot be unpacked in $work ($said)"
 said=$("$work/sbin/criu" --version 2>&1) || give_up "it does not run there ($(why))"
 said=$(timeout 60 "$work/sbin/criu" check 2>&1) || give_up "it does not work on this kernel ($(why))"
 [ ! -e "$FOG_PREFIX" ] || mv -T "$FOG_PREFIX" "$old" || give_up "$FOG_PREFIX cannot be renamed"

@@ -36,8 +36,14 @@ main() {
     mirror=${target%%|*}
     key=${target#*|}
     case $key in /*) key=" signed-by=$key" ;; *) key='' ;; esac
+    # The lists of Debian's archive have expired for good. Elsewhere one that has expired may be an old one that somebody sends again, so apt
+    # refuses it, but where apt is told not to on this host.
+    case $mirror in
+        *//archive.debian.org/* | *//snapshot.debian.org/* | */debian-archive/*) options="check-valid-until=no$key" ;;
+        *) options=${key# } ;;
+    esac
     list="# Only for CRIU, see $FOG_PIN.
-deb [check-valid-until=no$key] $mirror $FOG_SUITE main"
+deb ${options:+[$options] }$mirror $FOG_SUITE main"
     pin="# Nothing of $FOG_SUITE is installed by itself; CRIU came from there, with libraries that it needs.
 Package: *
 Pin: release n=$FOG_SUITE

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
 import re
 import subprocess
 
@@ -16,6 +18,13 @@ from support import lab as lab_module
 from support.role_on_server import RoleOnServer
 
 pytestmark = pytest.mark.lab
+
+
+# What any user could make beforehand, when names in /var/tmp could be known.
+PRE_MADE = """
+setpriv --reuid nobody --clear-groups sh -c 'for file in {name} {name}.source; do echo mine >/var/tmp/$file; done'
+"""
+THEIRS = "find /var/tmp -user nobody -printf '%f %s %T@ ' | sort"
 
 
 class CriuOnServer(RoleOnServer):
@@ -110,8 +119,20 @@ def test_debian_12_builds_it(bare, tmp_path):
     assert server.sh("readlink -f $(command -v criu)") == "/opt/fog-migration/criu/sbin/criu"
     assert server.change(source="source") == 0
 
-    # What was built is used for the next server.
+    # What was built is used for the next server, as long as it is what was built. Where root's files once lay, another
+    # user has made files of these names: they stay what they are.
+    (product,) = tmp_path.glob("criu-bookworm-*.tar.gz")
+    assert server.sh("cat /opt/fog-migration/criu/.sha256") == hashlib.sha256(product.read_bytes()).hexdigest()
     server.sh("rm -rf /opt/fog-migration /usr/local/sbin/criu /var/cache/fog-migration")
+    server.sh(PRE_MADE.format(name=product.name))
+    pre_made = server.sh(THEIRS)
+    with product.open("ab") as file:
+        file.write(b"more")
+    assert "so it may not be what was built" in server.refusal(source="source")
+    os.truncate(product, product.stat().st_size - len(b"more"))
+
     done = server.run(source="source", build_host=server.lab.servers()[0])
     assert server.works()
     assert re.search(r"Build it, which takes some minutes, on [a-z0-9]+\] \**\nskipping:", done.stdout), done.stdout
+    assert f"built by {node}, SHA-256 " in done.stdout
+    assert server.sh(THEIRS) == pre_made and pre_made.count(product.name) == 2

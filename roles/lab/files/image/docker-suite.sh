@@ -9,14 +9,13 @@
 # shellcheck disable=SC2016  # apt's own variables
 target=$(apt-get indextargets --format '$(REPO_URI)|$(SIGNED_BY)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
 mirror=${target%%|*} key=${target#*|}
-case $key in /*) key=" signed-by=$key" ;; *) key='' ;; esac
+case $key in /*) options="[signed-by=$key] " ;; *) options='' ;; esac
 if [ -z "$mirror" ]; then
     echo 'there is no mirror of Debian among the sources of apt in the node' >&2
     exit 1
 fi
-# A release that is not out yet is signed for some days only.
 # shellcheck disable=SC2154  # it is written before this script
-echo "deb [check-valid-until=no$key] $mirror $docker_suite main" >/etc/apt/sources.list.d/lab-docker.list
+echo "deb $options$mirror $docker_suite main" >/etc/apt/sources.list.d/lab-docker.list
 cat >/etc/apt/preferences.d/lab-docker <<END
 Package: *
 Pin: release n=$docker_suite
