@@ -456,6 +456,9 @@ SENT = {"way": "sent", "bytes_sent": 2048, "layers": 3, "layers_left_out": 2}
         ({"way": "pulled"}, "image: pulled from its registry"),
         (SENT, "2.0 KiB sent, 2 of 3 layers were there"),
         ({**SENT, "why_not_pulled": "no answer"}, "2 of 3 layers were there; not pulled: no answer"),
+        ({**SENT, "tags_kept": []}, "2 of 3 layers were there"),
+        ({**SENT, "tags_kept": ["a:1", "b:1"]}, "were there; a:1, b:1 is another image there, and was left so"),
+        ({"way": "pulled", "tags_kept": ["a:1"]}, "its registry; a:1 is another image there, and was left so"),
     ],
 )
 def test_report_tells_how_the_image_came(image, note):
