@@ -189,6 +189,7 @@ def failed(change_source=None, change_destination=None, **options):
 BY_DOCKER = {"docker.runtimes": ["runc"]}
 MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
 OPEN = Entry("looper100-1", "source", "4f9d", "looper100", "a", "b", "precopy", "/var/lib/checkpoints").to_json()
+LINKED = {"container.links": ["db"], "containers": {"db": {"state": "running", "image": "sha256:a"}}}
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 
@@ -237,6 +238,8 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         ({"container.links": ["db"]}, {}, {}, ["links"]),
         ({"container.links": ["db"]}, {"containers": {"db": {"state": "exited"}}}, {}, ["links"]),
         ({"container.links": ["db"]}, {"containers": {"db": {"state": "running"}}}, {}, []),
+        (LINKED, {"containers": {"db": {"state": "running", "image": "sha256:a"}}}, {}, []),
+        (LINKED, {"containers": {"db": {"state": "running", "image": "sha256:b"}}}, {}, ["links"]),
         ({"container.log_driver": "journald"}, {}, {}, []),
         ({"container.log_driver": "journald"}, {}, {"log": True}, ["log"]),
         ({}, {}, {"log": True}, []),
