@@ -161,21 +161,17 @@ def test_what_is_undone_leaves_no_volume(lab, writer):
 
 @pytest.fixture
 def lent(lab):
-    """A container on fog1 that has a volume of one that is gone by now; fog2 has another container of that one's name."""
+    """A container on fog1 with a volume of one that is gone by now; fog2 has another container of that one's name."""
 
     def clear() -> None:
         for node in lab.servers():
             lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; docker volume ls -q | xargs -r docker volume rm")
 
     clear()
+    lab.copy_image()
     lab.start("fog1", "lender", "sleep 1000", "-v", "named:/data")
-    lab.start(
-        "fog1",
-        "mover",
-        "n=0; while :; do echo $n >>/data/log; n=$((n+1)); sleep 0.05; done",
-        "--volumes-from",
-        "lender",
-    )
+    counter = "n=0; while :; do echo $n >>/data/log; n=$((n+1)); sleep 0.05; done"
+    lab.start("fog1", "mover", counter, "--volumes-from", "lender")
     lab.docker("fog1", "rm", "-f", "lender")
     lab.start("fog2", "lender", "sleep 1000", "-v", "others:/data")
     wait_for(lambda: len(lab.numbers("fog1", "mover", "/data/log")) > 5, "the first numbers")
