@@ -397,12 +397,20 @@ def _namespaces(source: dict) -> dict:
 
 
 def _links(source: dict, destination: dict) -> dict:
-    """Docker starts a container with links of this old kind only where the others run already."""
-    there = {name for name, one in destination["containers"].items() if one["state"] == "running"}
-    missing = [name for name in source["container"]["links"] if name not in there]
+    """Docker starts a container with links of this old kind only where the others run already.
+
+    They are known by their names alone: one that has another image than at the source is another container.
+    """
+    linked, here, there = source["container"]["links"], source["containers"], destination["containers"]
+    missing = [name for name in linked if there.get(name, {}).get("state") != "running"]
+    images = {name: (here.get(name, {}).get("image"), there.get(name, {}).get("image")) for name in linked}
+    others = [name for name, (one, other) in images.items() if one and other and one != other]
+    problem = f"it is linked to {', '.join(missing)} (--link), which does not run at the destination" if missing else ""
+    if others and not missing:
+        problem = f"it is linked to {', '.join(others)} (--link), which has another image at the destination"
     return _check(
         "links",
-        f"it is linked to {', '.join(missing)} (--link), which does not run at the destination" if missing else "",
+        problem,
         "it has no link on Docker's default network that leads to nowhere",
         "put them into a network of their own, in which they know each other by name",
     )

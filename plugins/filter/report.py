@@ -21,7 +21,8 @@ options:
         C(start).
       - C(checkpoint), C(transfer) and C(restore) are the results of the three modules.
       - C(image) tells how the image came to the destination, with C(way) (V(there), V(sent) or V(pulled)),
-        C(bytes_sent), its C(layers) and C(layers_left_out), and C(why_not_pulled) where it was to be pulled.
+        C(bytes_sent), its C(layers) and C(layers_left_out), C(why_not_pulled) where it was to be pulled, and
+        C(tags_kept), those of its names that another image has at the destination.
       - C(left) holds the results of the removals at the end, by what they remove; C(unencrypted), if it is there,
         those of the encryption of the checkpoints that are kept, by where that is.
     type: dict
@@ -167,11 +168,13 @@ def _rounds_line(transfer: dict) -> str:
 
 def image_note(image: dict) -> str:
     """How the image came to the destination."""
+    kept = ", ".join(image.get("tags_kept") or [])
+    names = f"; {kept} is another image there, and was left so" if kept else ""
     if image["way"] != "sent":
-        return {"there": "the image was there", "pulled": "image: pulled from its registry"}[image["way"]]
+        return {"there": "the image was there", "pulled": "image: pulled from its registry"}[image["way"]] + names
     there, of = image["layers_left_out"], image["layers"]
     pulled = f"; not pulled: {image['why_not_pulled']}" if image.get("why_not_pulled") else ""
-    return f"image: {readable_bytes(image['bytes_sent'])} sent, {there} of {of} layers were there{pulled}"
+    return f"image: {readable_bytes(image['bytes_sent'])} sent, {there} of {of} layers were there{pulled}{names}"
 
 
 def _downtime(clock: dict, checkpoint: dict) -> tuple[float, str]:

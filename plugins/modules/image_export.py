@@ -10,9 +10,9 @@ module: image_export
 short_description: Save a Docker image without the layers that another server has
 version_added: 0.2.0
 description:
-  - Writes an image with its tags into an archive, as C(docker save) does, but without the files of those layers that
-    the server has that it is for. M(community.docker.docker_image_load) loads it there, since Docker opens no file of a
-    layer that it has.
+  - Writes an image into an archive, as C(docker save) does, but without its tags, and without the files of those layers
+    that the server has that it is for. M(fog.migration.image_load) loads it there, since Docker opens no file of a
+    layer that it has, and gives it its tags.
 author:
   - fog.migration contributors (@fog-migration)
 extends_documentation_fragment:
@@ -28,7 +28,7 @@ attributes:
     description: An archive has no text to compare.
   idempotent:
     support: full
-    description: An archive with the same image, tags and layers is left as it is.
+    description: An archive with the same image and layers is left as it is.
 options:
   image:
     description:
@@ -52,7 +52,7 @@ notes:
 seealso:
   - module: fog.migration.server_info
   - module: community.docker.docker_image_export
-  - module: community.docker.docker_image_load
+  - module: fog.migration.image_load
 """
 
 EXAMPLES = r"""

@@ -212,11 +212,11 @@ listening:
   sample: [22/tcp]
 containers:
   description:
-    - All containers by name, with their C(id), C(state) and C(labels), and what their health check says (C(health);
-      V(none) where there is no such check).
+    - All containers by name, with their C(id), C(state) and C(labels), the ID of their C(image), and what their health
+      check says (C(health); V(none) where there is no such check).
   returned: when the subset V(containers) is gathered
   type: dict
-  sample: {looper100: {id: 4f9d..., state: running, health: none, labels: {}}}
+  sample: {looper100: {id: 4f9d..., state: running, health: none, labels: {}, image: "sha256:1c35..."}}
 images:
   description: IDs of all images.
   returned: when the subset V(images) is gathered
@@ -455,7 +455,8 @@ container:
     mounts:
       description:
         - Volumes and bind mounts, with C(type), C(name), C(driver), C(source) and C(destination), whether it is
-          C(anonymous) and whether it C(is_folder) or C(is_file), its C(file_system) (C(type) and C(device)), the
+          C(anonymous), whether another container has C(lent) it (C(--volumes-from)), whether it C(is_folder) or
+          C(is_file), its C(file_system) (C(type) and C(device)), the
           C(bytes) of a volume, the C(checksum) (SHA-256) of a file of up to 64 MiB, whether the container has another
           file than the one that has this path by now (C(replaced)), and the other containers that have it (C(users)).
       type: list

@@ -17,11 +17,13 @@ ALONE = {
     "container_checkpoint": {"container": "looper", "name": "c1"},
     "container_restore": {"path": "/nowhere"},
     "image_export": {"image": "looper:1.0", "path": "/nowhere/looper.tar"},
+    "image_load": {"image": "sha256:a", "path": "/nowhere/looper.tar"},
 }
 BY_AGENTS = {
     "container_checkpoint": {"migrations": [{"id": "looper-1"}], "agents": {"fog1": {}}},
     "container_restore": {"migrations": [{"id": "looper-1"}]},
     "image_export": {"agents": {"fog1": {}}},
+    "image_load": {"agents": {"fog1": {}}},
 }
 
 

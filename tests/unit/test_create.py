@@ -139,3 +139,12 @@ def test_every_network_is_joined(mode, mode_then, first, more):
     assert body["HostConfig"]["NetworkMode"] == mode_then
     assert list(body.get("NetworkingConfig", {}).get("EndpointsConfig", {})) == ([first] if first else [])
     assert list(further) == more
+
+
+def test_no_container_of_the_destination_lends_it_volumes():
+    """One of that name may be there by chance."""
+    body, _more = create.creation_body(changed("HostConfig.VolumesFrom", ["data"]), "i")
+    assert "VolumesFrom" not in body["HostConfig"]
+    assert [(one["Target"], one["Source"]) for one in body["HostConfig"]["Mounts"] if one["Type"] == "volume"] == [
+        ("/data", "data")
+    ]

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
+from runtimes import NEEDS_ROOT, environment, runc_of
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
@@ -31,14 +31,18 @@ time.sleep(60)
 """
 
 
+# Only what is root's counts as a runtime.
+pytestmark = NEEDS_ROOT
+
+
 @pytest.fixture
-def runtime(monkeypatch):
+def runtime(tmp_path, monkeypatch):
     """C(runtime(end)) starts it, with what its CRIU does at last; the PIDs of CRIU and of what it has begun."""
     started = []
 
     def runtime(end):
-        words = [sys.executable, "-c", RUNTIME.format(end=end), "restore", "abc"]
-        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        words = [runc_of(tmp_path), "-c", RUNTIME.format(end=end), "restore", "abc"]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()))
         return [int(word) for word in started[-1].stdout.readline().split()]
 
     yield runtime

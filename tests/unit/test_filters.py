@@ -190,6 +190,7 @@ def failed(change_source=None, change_destination=None, **options):
 BY_DOCKER = {"docker.runtimes": ["runc"]}
 MOUNT = {"type": "volume", "name": "data", "source": "/x", "destination": "/data", "bytes": 2**20}
 OPEN = Entry("looper100-1", "source", "4f9d", "looper100", "a", "b", "precopy", "/var/lib/checkpoints").to_json()
+LINKED = {"container.links": ["db"], "containers": {"db": {"state": "running", "image": "sha256:a"}}}
 MOVES = {**MOUNT, "way": "moves", "problem": "", "remedy": ""}
 STAYS = {**MOUNT, "way": "stays", "problem": "it is not there", "remedy": "put it there"}
 
@@ -243,6 +244,8 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         ({"container.links": ["db"]}, {}, {}, ["links"]),
         ({"container.links": ["db"]}, {"containers": {"db": {"state": "exited"}}}, {}, ["links"]),
         ({"container.links": ["db"]}, {"containers": {"db": {"state": "running"}}}, {}, []),
+        (LINKED, {"containers": {"db": {"state": "running", "image": "sha256:a"}}}, {}, []),
+        (LINKED, {"containers": {"db": {"state": "running", "image": "sha256:b"}}}, {}, ["links"]),
         ({"container.log_driver": "journald"}, {}, {}, []),
         ({"container.log_driver": "journald"}, {}, {"log": True}, ["log"]),
         ({}, {}, {"log": True}, []),
@@ -479,6 +482,9 @@ SENT = {"way": "sent", "bytes_sent": 2048, "layers": 3, "layers_left_out": 2}
         ({"way": "pulled"}, "image: pulled from its registry"),
         (SENT, "2.0 KiB sent, 2 of 3 layers were there"),
         ({**SENT, "why_not_pulled": "no answer"}, "2 of 3 layers were there; not pulled: no answer"),
+        ({**SENT, "tags_kept": []}, "2 of 3 layers were there"),
+        ({**SENT, "tags_kept": ["a:1", "b:1"]}, "were there; a:1, b:1 is another image there, and was left so"),
+        ({"way": "pulled", "tags_kept": ["a:1"]}, "its registry; a:1 is another image there, and was left so"),
     ],
 )
 def test_report_tells_how_the_image_came(image, note):

@@ -65,12 +65,12 @@ CONFIG = json.dumps({"rootfs": {"type": "layers", "diff_ids": [A, B, A]}}).encod
 ID = hashlib.sha256(CONFIG).hexdigest()
 
 
-def archive(path, config, layers, links, tags) -> str:
-    """An archive as Docker writes it, with a few bytes for each layer."""
+def archive(path, config, layers, links, tags, **more) -> str:
+    """An archive as Docker writes it, with a few bytes for each layer, and with further files."""
     manifest = json.dumps([{"Config": config, "RepoTags": tags, "Layers": layers}]).encode()
     contents = {config: CONFIG, **{name: name.encode() * 99 for name in layers if name not in links}}
     with tarfile.open(path, "w") as tar:
-        for name, content in {**contents, "manifest.json": manifest}.items():
+        for name, content in {**contents, "manifest.json": manifest, **more}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -117,3 +117,116 @@ def test_no_archive(tmp_path):
     for name in ("text", "empty"):
         with pytest.raises(ValueError, match="it is not an archive of one image"):
             images.Archive(str(tmp_path / name))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What comes from another server
+
+
+DIGEST = "sha256:" + "d" * 64
+
+
+def index_of(*listed) -> dict[str, bytes]:
+    return {"index.json": json.dumps({"manifests": listed}).encode(), "oci-layout": b"{}"}
+
+
+def descriptor(digest=DIGEST, **annotations):
+    told = {"annotations": annotations} if annotations else {}
+    return {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 7, **told}
+
+
+def test_the_archive_of_an_image_store_of_containerds(tmp_path):
+    """There, an image has the ID of its manifest."""
+    read = images.Archive(archive(tmp_path / "whole", *FROM_25, None, **index_of(descriptor())))
+    assert (read.id, read.manifest_id, read.tags) == (f"sha256:{ID}", DIGEST, [])
+    assert not read.strangeness(DIGEST) and not read.strangeness(f"sha256:{ID}")
+    assert read.strangeness(A) == f"it holds the image sha256:{ID}"
+
+
+def test_the_id_is_that_of_the_content(tmp_path):
+    """Whatever the file is called."""
+    read = images.Archive(archive(tmp_path / "whole", f"{'a' * 64}.json", *BEFORE_25[1:], None))
+    assert read.id == f"sha256:{ID}"
+
+
+@pytest.mark.parametrize(
+    ("tags", "annotations", "names"),
+    [
+        (["debian:12"], {}, "debian:12"),
+        (None, {"io.containerd.image.name": "docker.io/library/debian:12"}, "docker.io/library/debian:12"),
+        (None, {"org.opencontainers.image.ref.name": "12"}, "12"),
+        (["a:1"], {"io.containerd.image.name": "b:1"}, "a:1, b:1"),
+    ],
+)
+def test_names_in_the_archive(tmp_path, tags, annotations, names):
+    """Whoever loads it would take them from the images that have them."""
+    read = images.Archive(archive(tmp_path / "whole", *FROM_25, tags, **index_of(descriptor(**annotations))))
+    assert read.strangeness(DIGEST) == f"it would give the image the names {names}"
+
+
+def test_several_images(tmp_path):
+    more = index_of(descriptor(), descriptor("sha256:" + "e" * 64))
+    with pytest.raises(ValueError, match=r"not an archive of one image \(index.json lists 2\)"):
+        images.Archive(archive(tmp_path / "index", *FROM_25, None, **more))
+    two = json.dumps([{"Config": f"{ID}.json", "Layers": []}] * 2).encode()
+    with pytest.raises(ValueError, match="not an archive of one image"):
+        images.Archive(archive(tmp_path / "manifest", *BEFORE_25, None, **{"manifest.json": two}))
+    # One by all its names.
+    images.Archive(archive(tmp_path / "names", *FROM_25, None, **index_of(descriptor(), descriptor(a="b"))))
+
+
+def made_anew(read: images.Archive, tmp_path) -> tuple[images.Archive, dict[str, bytes]]:
+    """The archive with its image alone, and what is in its files."""
+    target = tmp_path / "alone"
+    target.write_bytes(b"".join(read.alone()))
+    with tarfile.open(target) as tar:
+        members = tar.getmembers()
+        assert all(member.isreg() for member in members)
+        assert len({member.name for member in members}) == len(members)
+        return images.Archive(str(target)), {one.name: tar.extractfile(one).read() for one in members}
+
+
+@pytest.mark.parametrize("form", [BEFORE_25, FROM_25])
+@pytest.mark.parametrize("there", [[], [A, chain(A, B)]])
+def test_an_archive_with_the_image_alone(tmp_path, form, there):
+    whole = images.Archive(archive(tmp_path / "whole", *form, ["a:b"], repositories=b"{}"))
+    short = str(tmp_path / "short")
+    images.copy_without(whole.path, short, whole.to_leave_out(there))
+    alone, contents = made_anew(images.Archive(short), tmp_path)
+    assert (alone.id, alone.tags, alone.diff_ids) == (whole.id, [], whole.diff_ids)
+    # The file of the first layer is that of the third one as well.
+    assert alone.files[0] == alone.files[2] == form[1][0]
+    expected = {form[0], *form[1]} - set(form[2]) - whole.to_leave_out(there)
+    assert set(contents) == {*expected, "manifest.json"}
+    assert contents[form[1][0]] == form[1][0].encode() * 99 and contents[form[0]] == CONFIG
+    assert json.loads(contents["manifest.json"])[0]["RepoTags"] is None
+
+
+def test_an_index_made_anew(tmp_path):
+    manifest = f"blobs/sha256/{'d' * 64}"
+    told = descriptor(**{"io.containerd.image.name": "debian:12"})
+    read = images.Archive(archive(tmp_path / "whole", *FROM_25, None, **index_of(told), **{manifest: b"{}", "x": b"x"}))
+    alone, contents = made_anew(read, tmp_path)
+    assert (alone.manifest_id, alone.tags) == (DIGEST, [])
+    assert json.loads(contents["index.json"])["manifests"] == [descriptor()]
+    assert contents[manifest] == b"{}" and "oci-layout" in contents and "x" not in contents
+
+
+HOSTILE = json.dumps([{"Config": f"{ID}.json", "RepoTags": ["debian:12"], "Layers": BEFORE_25[1]}]).encode()
+
+
+@pytest.mark.parametrize("name", ["./manifest.json", "here/manifest.json", "x/../manifest.json"])
+def test_what_another_program_would_read_differently_is_not_handed_on(tmp_path, name):
+    """Docker unpacks the archive: a file by another spelling, or through a link, is the list of images in the end."""
+    path = archive(tmp_path / "whole", *BEFORE_25[:2], {**BEFORE_25[2], "here": "."}, None, **{name: HOSTILE})
+    alone, contents = made_anew(images.Archive(path), tmp_path)
+    assert b"debian" not in b"".join(contents.values())
+    assert {"manifest.json"} == {one for one in contents if one.endswith("manifest.json")}
+    assert alone.tags == []
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../layer.tar", "a/../../b"])
+def test_names_that_lead_out(tmp_path, name):
+    path = archive(tmp_path / "whole", f"{ID}.json", [name], {}, None)
+    with pytest.raises(ValueError, match="is not a file in it"):
+        list(images.Archive(path).alone())

@@ -8,7 +8,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
-from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import volume_arguments, with_volumes_of
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import (
+    of_container,
+    volume_arguments,
+    with_lent_mounts,
+    with_volumes_of,
+)
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
@@ -31,6 +36,7 @@ VOLUME = {
 BIND = {**VOLUME, "type": "bind", "name": "", "driver": "", "source": "/srv", "destination": "/srv"}
 FILE = {"is_folder": False, "is_file": True, "checksum": "1a"}
 THERE = {"exists": True, "empty": False, "file_system": EXT4}
+LENT = {"anonymous": True, "lent": True}
 EMPTY = {**THERE, "empty": True}
 
 
@@ -58,6 +64,16 @@ def plan(mount, paths=None, there=(), **options):
         ({"users": ["web"]}, {"together": ["mover", "web"]}, "moves", ""),
         ({"users": ["web", "zoo"]}, {"together": ["mover", "web"]}, "moves", "the volume data is used by zoo as well"),
         ({"driver": "rexray"}, {}, "shared", ""),
+        # Each of them would get a volume of its own.
+        (
+            {**LENT, "users": ["web"]},
+            {"together": ["mover", "web"]},
+            "stays",
+            "was lent to it by a container that moves",
+        ),
+        ({**LENT, "users": ["db"]}, {"together": ["mover", "db"]}, "stays", "was lent to it by a container that moves"),
+        (LENT, {}, "moves", ""),
+        ({"lent": True, "users": ["db"]}, {"together": ["mover", "db"]}, "shared", ""),
         ({"file_system": NFS}, {}, "shared", ""),
         ({"file_system": {"type": "fuse.sshfs", "device": "x"}}, {"volumes": "refuse"}, "shared", ""),
     ],
@@ -157,3 +173,55 @@ def test_mapped_files_below_a_mount():
     names = {b"data/file", b"data2/file", b"file"}
     assert snapshot.below(b"/data", names) == {b"file"}
     assert snapshot.below(b"", names) == names
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# --volumes-from
+
+
+def lending(mounts, config=None, **host):
+    """A container that has volumes of a container called data."""
+    return {"HostConfig": {"VolumesFrom": ["data"], **host}, "Config": {"Volumes": config}, "Mounts": mounts}
+
+
+NO_COPY = {"VolumeOptions": {"NoCopy": True}}
+BOUND = {"Type": "bind", "Source": "/srv/a:b", "Destination": "/bound", "RW": False, "Propagation": "rslave"}
+
+
+@pytest.mark.parametrize(
+    ("mount", "made"),
+    [
+        (NAMED, {"Type": "volume", "Source": "named", "ReadOnly": False, **NO_COPY}),
+        ({**NAMED, "RW": False}, {"Type": "volume", "Source": "named", "ReadOnly": True, **NO_COPY}),
+        (ANONYMOUS, {"Type": "volume", "ReadOnly": False}),
+        (BOUND, {"Type": "bind", "Source": "/srv/a:b", "ReadOnly": True, "BindOptions": {"Propagation": "rslave"}}),
+        ({"Type": "tmpfs", "Destination": "/tmp"}, {"Type": "tmpfs", "ReadOnly": False}),
+    ],
+)
+def test_what_another_container_has_lent_is_its_own(mount, made):
+    """By the container's name it would be what a container of that name has at the destination."""
+    inspect = lending([mount])
+    assert with_lent_mounts(inspect) == {"Mounts": [{**made, "Target": mount["Destination"]}]}
+    assert [one["lent"] for one in of_container(inspect)] == ([True] if mount["Type"] != "tmpfs" else [])
+
+
+@pytest.mark.parametrize(
+    "inspect",
+    [
+        lending([NAMED], Binds=["named:/srv/:ro"]),
+        lending([NAMED], Mounts=[{"Type": "volume", "Target": "/srv", "Source": "named"}]),
+        lending([{"Type": "tmpfs", "Destination": "/srv"}], Tmpfs={"/srv": ""}),
+        # As its image wants it.
+        lending([ANONYMOUS], config={"/data": {}}),
+        {"HostConfig": {"VolumesFrom": None}, "Mounts": [NAMED, ANONYMOUS]},
+    ],
+)
+def test_what_is_its_own_is_not_mounted_twice(inspect):
+    expected = {key: value for key, value in inspect["HostConfig"].items() if key != "VolumesFrom"}
+    assert with_lent_mounts(inspect) == expected
+    assert not any(one["lent"] for one in of_container(inspect))
+
+
+def test_an_anonymous_volume_of_the_image_may_have_been_exchanged_for_a_named_one():
+    inspect = lending([{**NAMED, "Destination": "/data"}], config={"/data": {}})
+    assert [one["Source"] for one in with_lent_mounts(inspect)["Mounts"]] == ["named"]

@@ -57,6 +57,7 @@ ACCEPTED = [
     ("migration_journal", OPENING),
     ("migration_journal", {**JOURNAL, "made": {"volumes": ["data"]}}),
     ("image_export", {"image": "looper:1.0", "path": "/root/looper.tar"}),
+    ("image_load", {"image": "sha256:a", "path": "/root/looper.tar", "tags": ["looper:1.0"]}),
     ("server_info", {}),
     ("server_info", {"gather_subset": ["!all"], "containers": ["looper"], "peer_address": "10.0.0.2"}),
 ]
@@ -75,6 +76,7 @@ REFUSED = [
     ("migration_journal", {name: value for name, value in OPENING.items() if name != "mode"}),
     ("migration_journal", {**JOURNAL, "owner": "nobody"}),
     ("image_export", {"path": "/root/looper.tar"}),
+    ("image_load", {"path": "/root/looper.tar"}),
     ("server_info", {"peer_port": "ssh"}),
 ]
 

@@ -89,6 +89,7 @@ class Docker:
                 "State": one["State"]["Status"],
                 "Status": one["told"],
                 "Labels": one["Config"]["Labels"],
+                "ImageID": one["Image"],
             }
             for one in self.all.values()
         ]
@@ -222,6 +223,7 @@ def test_the_list():
         "state": "running",
         "health": "healthy",
         "labels": {"app": "shop", "name": "web"},
+        "image": "sha256:a",
     }
 
 

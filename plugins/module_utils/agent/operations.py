@@ -53,6 +53,12 @@ def _image_export() -> Operation:
     return image_export.OPERATION
 
 
+def _image_load() -> Operation:
+    from ansible_collections.fog.migration.plugins.module_utils.operations import image_load
+
+    return image_load.OPERATION
+
+
 def _server_info() -> Operation:
     from ansible_collections.fog.migration.plugins.module_utils.operations import server_info
 
@@ -66,6 +72,7 @@ OPERATIONS: dict[str, Callable[[], Operation]] = {
     "checkpoint_transfer": _checkpoint_transfer,
     "migration_journal": _migration_journal,
     "image_export": _image_export,
+    "image_load": _image_load,
     "server_info": _server_info,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
@@ -102,6 +103,17 @@ class CheckpointClient(APIClient):
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             for block in answer.iter_content(_BLOCK):
                 stream.write(block)
+
+    def load_archive(self, blocks: Iterable[bytes]) -> None:
+        """C(POST /images/load): loads what is in an archive, which takes as long as it takes.
+
+        :raises MigrationError: when Docker tells in its answer that it could not.
+        """
+        answer = self._post(self._url("/images/load"), data=blocks, stream=True, timeout=None)
+        self._raise_for_status(answer)
+        for line in self._stream_helper(answer, decode=True):
+            if "error" in line:
+                raise MigrationError(f"Docker did not load the image ({daemon.message(line['error'])})")
 
 
 def _tls(params: dict) -> Any:

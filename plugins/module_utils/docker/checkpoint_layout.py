@@ -14,6 +14,7 @@ import glob
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -41,42 +42,61 @@ _TELLING = 65536
 def remove_copies(checkpoint: str, folders: Iterable[str], since: float) -> list[str]:
     """Removes the copies of I(checkpoint) that containerd has made for a restore, whole or not; what was removed.
 
-    containerd leaves them, with all of the container's memory in them (services/tasks/local.go of 1.4 to 2.1).
+    containerd leaves them, with all of the container's memory in them (services/tasks/local.go of 1.4 to 2.1), in
+    folders that are root's alone. Anybody may make one of such a name, with anything in it; that is not looked at.
 
     :param folders: see C(containerd.temporary_folders).
     :param since: seconds since the epoch; what is older is another restore's.
     """
     found = [copy for folder in folders for copy in glob.glob(os.path.join(glob.escape(folder), "ctrd-checkpoint*"))]
-    copies = [copy for copy in found if _changed(copy) >= since and _is_copy(copy, checkpoint)]
+    copies = [copy for copy in found if _is_copy(copy, checkpoint, since)]
     for copy in copies:
         shutil.rmtree(copy, ignore_errors=True)
     return copies
 
 
-def _changed(path: str) -> float:
+def _is_copy(copy: str, checkpoint: str, since: float) -> bool:
+    """Whether this folder is ours alone, not older than that, and has files which all begin as the checkpoint's do."""
     try:
-        return os.stat(path).st_ctime
+        folder = os.open(copy, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return 0
+        return False
+    try:
+        known = os.fstat(folder)
+        is_ours = known.st_uid == os.geteuid() and stat.S_IMODE(known.st_mode) == 0o700
+        return is_ours and known.st_ctime >= since and _begins_as(folder, checkpoint)
+    finally:
+        os.close(folder)
 
 
-def _is_copy(copy: str, checkpoint: str) -> bool:
-    """Whether there is something in this folder, and all its files begin as those of the checkpoint do."""
+def _begins_as(folder: int, checkpoint: str) -> bool:
+    """Whether there are files in this folder, regular ones all of them, which begin as those of the checkpoint."""
     heads = {
-        os.path.relpath(os.path.join(base, name), copy): _head(os.path.join(base, name))
-        for base, _folders, names in os.walk(copy)
+        os.path.join(base, name): _head(name, inside)
+        for base, _folders, names, inside in os.fwalk(".", dir_fd=folder)
         for name in names
     }
-    same = all(_head(os.path.join(checkpoint, name)).startswith(head) for name, head in heads.items())
-    return same and any(heads.values())
+    return any(heads.values()) and all(
+        head is not None and (_head(os.path.join(checkpoint, name)) or b"").startswith(head)
+        for name, head in heads.items()
+    )
 
 
-def _head(path: str) -> bytes:
+def _head(path: str, folder: int | None = None) -> bytes | None:
+    """How a file begins, empty where it cannot be read; None for what is no regular file, which is not opened."""
     try:
-        with open(path, "rb") as stream:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            return None
+        with open(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             return stream.read(_TELLING)
     except OSError:
         return b""
+    finally:
+        os.close(found)
 
 
 def written_checkpoint(directory: str, container_id: str, name: str) -> str:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import uuid
+from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
@@ -21,15 +24,17 @@ _SOCKETS = (
     "/run/docker/containerd/containerd.sock",
     "/run/docker/containerd/docker-containerd.sock",
 )
+# What containerd's program is called, and Docker's, which once had it start containerd.
+_PROGRAMS = ("containerd", "docker-containerd", "dockerd")
 
 
 def ctr(*words: str) -> str:
     """What containerd's own client says in Docker's namespace; empty where there is none or it fails."""
     program = shutil.which("ctr") or shutil.which("docker-containerd-ctr")
-    socket = next((place for place in _SOCKETS if os.path.exists(place)), None)
-    if not program or not socket:
+    address = next((place for place in _SOCKETS if os.path.exists(place)), None)
+    if not program or not address:
         return ""
-    command = [program, "--address", socket, "--namespace", "moby", *words]
+    command = [program, "--address", address, "--namespace", "moby", *words]
     try:
         done = subprocess.run(
             command, timeout=30, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -42,12 +47,36 @@ def ctr(*words: str) -> str:
 def temporary_folders() -> set[str]:
     """Where containerd unpacks a checkpoint for its restore: its folder for temporary files, as it sees it."""
     found = set()
-    for number in procfs.all_processes():
-        if procfs.program(number) in ("containerd", "dockerd"):
-            variables = dict(line.partition("=")[::2] for line in procfs.read(f"/proc/{number}/environ").split("\0"))
-            place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
-            found.add(f"/proc/{number}/root{place}")
+    for number in daemons():
+        variables = dict(line.partition("=")[::2] for line in procfs.read(f"/proc/{number}/environ").split("\0"))
+        place = variables.get("XDG_RUNTIME_DIR") or variables.get("TMPDIR") or "/tmp"
+        found.add(f"/proc/{number}/root{place}")
     return found
+
+
+def daemons(places: Iterable[str] = _SOCKETS) -> set[int]:
+    """The processes of this server that are containerd: those that listen at its sockets, and those of its program.
+
+    A process can have any name and any environment. What is root's and in no container has those that root gave it, but
+    for a program such as sudo, which has its user's until it has asked for a password; so the program counts.
+    """
+    running = {one for one in procfs.all_processes() if os.path.basename(procfs.executable(one) or "") in _PROGRAMS}
+    return {one for one in running.union(map(_listener, places)) if one and procfs.is_of_server(one)}
+
+
+def _listener(path: str) -> int:
+    """The process that has begun to listen at a socket; 0 where there is none in this PID namespace."""
+    credentials = struct.Struct("3i")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(5)
+        try:
+            connection.connect(path)
+        except OSError:
+            return 0
+        read = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+        process: int = credentials.unpack(read)[0]
+    # systemd listens in place of a program that it starts when it is wanted.
+    return process if process != 1 else 0
 
 
 def collect_garbage() -> None:

@@ -10,6 +10,7 @@ Pure functions all of them.
 from __future__ import annotations
 
 from ansible_collections.fog.migration.plugins.module_utils.docker.container_facts import endpoints
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import with_lent_mounts
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import MOVABLE_DRIVERS
 from ansible_collections.fog.migration.plugins.module_utils.docker.ways import RUNTIME
 
@@ -44,7 +45,7 @@ def creation_body(
         its first start does not get the MAC that it was to have there.
     :returns: the body, and the endpoints of further networks, which older daemons take one by one after creation.
     """
-    host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
+    host = {key: value for key, value in with_lent_mounts(inspect).items() if value is not None}
     host["RestartPolicy"] = {"Name": "no"}
     host["Links"] = _links(host.get("Links"))
     host.pop("ContainerIDFile", None)

@@ -46,16 +46,15 @@ def _is_there(path: str, image: dict, layers: set[str]) -> bool:
         archive = images.Archive(path)
     except (OSError, ValueError):
         return False
-    tags = sorted(image.get("RepoTags") or [])
-    return (archive.id, archive.tags) == (image["Id"], tags) and archive.serves(layers)
+    return not archive.strangeness(image["Id"]) and archive.serves(layers)
 
 
 def _save(client: api.CheckpointClient, image: dict, path: str, layers: set[str]) -> None:
     """Docker's archive of the image, then without what is not wanted; I(path) is there when it is complete."""
     whole, partial = f"{path}.whole", f"{path}.partial"
     try:
-        # Saved by its ID, an image has no tags in the archive.
-        client.save_images(image.get("RepoTags") or [image["Id"]], whole)
+        # Saved by its ID, an image has no tags in the archive, which would be taken from another one by docker load.
+        client.save_images([image["Id"]], whole)
         left_out = images.Archive(whole).to_leave_out(layers)
         if left_out:
             images.copy_without(whole, partial, left_out)

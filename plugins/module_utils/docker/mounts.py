@@ -10,6 +10,7 @@ Pure functions all of them but C(is_file).
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
 
@@ -23,8 +24,10 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 def of_container(inspect: dict) -> list[dict]:
     """Volumes and bind mounts, whose content lies outside the root file system.
 
-    :returns: C(type), C(name), C(driver), C(source), C(destination) of each, and whether it is C(anonymous).
+    :returns: C(type), C(name), C(driver), C(source), C(destination) of each, whether it is C(anonymous), and whether
+        it was C(lent) by another container (C(--volumes-from)).
     """
+    lent = {one["Destination"] for one in _lent(inspect)}
     return [
         {
             "type": mount["Type"],
@@ -33,10 +36,55 @@ def of_container(inspect: dict) -> list[dict]:
             "source": mount.get("Source", ""),
             "destination": mount["Destination"],
             "anonymous": bool(_ANONYMOUS.fullmatch(mount.get("Name", ""))),
+            "lent": mount["Destination"] in lent,
         }
         for mount in inspect.get("Mounts") or []
         if mount.get("Type") in ("volume", "bind")
     ]
+
+
+def _lent(inspect: dict) -> list[dict]:
+    """What a container has mounted that nothing but C(VolumesFrom) tells of, as Docker tells of what is mounted.
+
+    An anonymous volume where its image wants one may be its own.
+    """
+    host, config = inspect.get("HostConfig") or {}, inspect.get("Config") or {}
+    if not host.get("VolumesFrom"):
+        return []
+    told = [
+        *(bind.split(":")[1] for bind in host.get("Binds") or [] if ":" in bind),
+        *(one["Target"] for one in host.get("Mounts") or []),
+        *(host.get("Tmpfs") or {}),
+    ]
+    own = {posixpath.normpath(place) for place in told}
+    wanted = {posixpath.normpath(place) for place in config.get("Volumes") or {}}
+    return [
+        one
+        for one in inspect.get("Mounts") or []
+        if one["Destination"] not in own
+        and not (one["Destination"] in wanted and _ANONYMOUS.fullmatch(one.get("Name", "")))
+    ]
+
+
+def with_lent_mounts(inspect: dict) -> dict:
+    """A container's HostConfig with what other containers have lent it as mounts of its own, without their names.
+
+    A container of that name at the destination may be another one, which would lend what it has.
+    """
+    host = {key: value for key, value in inspect["HostConfig"].items() if key != "VolumesFrom"}
+    lent = [_mount_of(one) for one in _lent(inspect) if one.get("Type") in ("volume", "bind", "tmpfs")]
+    return dict(host, Mounts=[*(host.get("Mounts") or []), *lent]) if lent else host
+
+
+def _mount_of(mount: dict) -> dict:
+    """What makes this mount again, as C(create) wants it; a new anonymous volume for an anonymous one."""
+    made = {"Type": mount["Type"], "Target": mount["Destination"], "ReadOnly": not mount.get("RW", True)}
+    if mount["Type"] == "bind":
+        made.update(Source=mount["Source"], BindOptions={"Propagation": mount.get("Propagation") or "rprivate"})
+    elif mount["Type"] == "volume" and not _ANONYMOUS.fullmatch(mount["Name"]):
+        # The volume was there already, with what it had.
+        made.update(Source=mount["Name"], VolumeOptions={"NoCopy": True})
+    return made
 
 
 def sources(inspect: dict) -> dict[str, str]:
@@ -81,11 +129,13 @@ def of_group(mount: dict, name: str, together: list[str]) -> dict:
     """A mount of a container that moves together with others: what they have in common, the first one of them moves.
 
     :param mount: as C(plan) wants it.
-    :returns: the same with C(users) without those that move as well, and whether another one moves it (C(elsewhere)).
+    :returns: the same with C(users) without those that move as well, whether another one moves it (C(elsewhere)), and
+        whether they would not have it in common any more (C(parted)).
     """
     users = [one for one in mount["users"] if one in together]
     others = [one for one in mount["users"] if one not in together]
-    return dict(mount, users=others, elsewhere=bool(users) and min(users) < name)
+    parted = bool(users) and mount["anonymous"] and mount.get("lent", False)
+    return dict(mount, users=others, elsewhere=bool(users) and min(users) < name, parted=parted)
 
 
 def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) -> dict:
@@ -93,7 +143,8 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
 
     :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), C(is_file), the
         C(checksum) of a file, whether the container has another file than the one that has this path by now
-        (C(replaced)), and C(users), the other containers at the source that have it; and C(elsewhere), see C(of_group).
+        (C(replaced)), and C(users), the other containers at the source that have it; and C(elsewhere) and C(parted),
+        see C(of_group).
     :param there: what the destination has: C(volumes), the names of its volumes, and C(paths), by path whether it
         C(exists), is C(empty), its C(file_system) and C(checksum).
     :param volumes: V(move), V(shared) or V(refuse).
@@ -126,6 +177,10 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
 
 
 def _volume_plan(mount: dict, there: dict, volumes: str, what: str) -> dict:
+    if mount.get("parted"):
+        # Each of them gets a new one.
+        problem = f"the {what} has no name, and was lent to it by a container that moves with it (--volumes-from)"
+        return _way("stays", problem, "give them a volume with a name")
     if volumes == "shared" or mount["driver"] != "local" or mount.get("elsewhere"):
         return _way("shared")
     if volumes == "refuse":

@@ -12,6 +12,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -21,6 +22,12 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Where Docker's runtimes keep what they know of a container: 26 and others with containerd's shim, 17.09.
 RUNTIME_ROOTS = ("/run/docker/runtime-*/moby", "/run/docker/runtime-*", "/run/runc", "/run/containerd/runc/moby")
+
+# A program that is an OCI runtime, by its name: "runc", "docker-runc", "runc_cloned" in memory, "fog-runc", and what
+# runs one of them in its place.
+_RUNTIME = re.compile(r"(?<![a-z])(?:runc|runsc|crun|youki|runtime)(?![a-z])")
+# What runs a runtime that is a script, such as fog-runc.
+_INTERPRETER = re.compile(r"(?:ba|da|a|k|z)?sh|busybox|python[0-9.]*|perl[0-9.]*")
 
 # What CRIU's processes are called, and the seconds that one gets to let go of a container when its runtime was killed.
 CRIU, CRIU_LIMIT = "criu", 60
@@ -145,17 +152,55 @@ def kill(container: str) -> None:
 
 def at_work(container: str) -> bool:
     """Whether the OCI runtime is just dumping or restoring this container, or CRIU without a runtime that has died."""
+    return bool(_runtimes(container, "checkpoint", "restore")) or bool(held_by_criu(container))
+
+
+def _runtimes(container: str, *verbs: str) -> list[int]:
+    """The OCI runtimes of this server that do one of these things with a container.
+
+    Anybody can start a program with such words, which tells nothing unless the program is a runtime of root's, and not
+    in a container. Who cannot be told from one counts as one: nobody may disturb it.
+    """
+    found = []
     for process in procfs.all_processes():
         words = procfs.command_line(process)
-        if container in words and ("checkpoint" in words or "restore" in words):
-            return True
-    return bool(held_by_criu(container))
+        if container in words and any(verb in words for verb in verbs) and _is_runtime(process, words):
+            found.append(process)
+    return found
+
+
+def _is_runtime(process: int, words: list[str]) -> bool:
+    """Whether this process of these words is an OCI runtime of this server's."""
+    if not procfs.is_of_server(process):
+        return False
+    program = procfs.executable(process)
+    return program is None or names_runtime(program, words) or _is_same_file(f"/proc/{process}/exe", runc_program())
+
+
+def names_runtime(program: str, words: list[str]) -> bool:
+    """Whether a program is an OCI runtime, by its path (see C(procfs.executable)) and the words it was started with."""
+    # runc may run from a copy in memory, whose name has slashes in it.
+    name = program if program.startswith("/memfd:") else os.path.basename(program)
+    if _INTERPRETER.fullmatch(name):
+        name = os.path.basename(words[1]) if len(words) > 1 else ""
+    return bool(_RUNTIME.search(name))
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def held_by_criu(container: str) -> list[int]:
-    """The processes of a container that CRIU holds, as it does while it dumps them; none where no runtime knows it."""
+    """The processes of a container that CRIU holds, as it does while it dumps them; none where no runtime knows it.
+
+    A container may trace its own processes, by a program of any name.
+    """
     with contextlib.suppress(OSError, FreezeError):
-        return [one for one in processes(container) if procfs.program(procfs.tracer(one)) == CRIU]
+        tracers = {one: procfs.tracer(one) for one in processes(container)}
+        return [one for one, by in tracers.items() if procfs.program(by) == CRIU and procfs.is_of_server(by)]
     return []
 
 
@@ -172,10 +217,9 @@ def wait_for_criu(container: str) -> None:
 def restoring(container: str) -> set[int]:
     """The runtime that restores this container and everything below it: CRIU, and what it has restored so far."""
     found: set[int] = set()
-    for number in procfs.all_processes():
-        words = procfs.command_line(number) if number != os.getpid() else []
-        if "restore" in words and container in words:
-            found |= procfs.processes_below(number)
+    for runtime in _runtimes(container, "restore"):
+        if runtime != os.getpid():
+            found |= procfs.processes_below(runtime)
     return found
 
 

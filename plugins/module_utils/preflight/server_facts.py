@@ -240,6 +240,7 @@ def _containers(server: Server) -> dict[str, Any]:
                 "state": one["State"],
                 "health": health(one.get("Status") or ""),
                 "labels": one.get("Labels") or {},
+                "image": one.get("ImageID", ""),
             }
             for one in server.listed
             for name in names_of(one)

@@ -131,8 +131,54 @@ def command_line(process: int) -> list[str]:
 
 
 def program(process: int) -> str:
-    """The name of a process, at most 15 characters."""
+    """The name of a process, at most 15 characters. It may give itself any."""
     return read(f"/proc/{process}/comm").rstrip("\n")
+
+
+def executable(process: int) -> str | None:
+    """The path of the program that a process runs, also of one that was deleted; None where the kernel does not tell.
+
+    Of one in memory it is what this was called, as in C(/memfd:runc_cloned:/proc/self/exe).
+    """
+    found = _link(f"/proc/{process}/exe")
+    return found.partition(" (deleted)")[0] if found else None
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+# What a container's control group is called, whoever made it: its ID, or C(docker-ID.scope).
+_CONTAINERS_GROUP = re.compile(r"(?:\w+-)*[0-9a-f]{64}(?:\.scope)?")
+
+
+def is_of_server(process: int) -> bool:
+    """Whether a process is root's and one of this server, not of a container on it, whatever it says of itself.
+
+    It is in this program's PID namespace. It may have a mount namespace of its own, as a service has, or as CRIU has in
+    the midst of a dump; but then it is in no container's control group, so that it is not in a container that shares
+    the server's PID namespace. What the kernel does not tell is taken for this program's own.
+    """
+    if status(process).get("Uid", "").split() != ["0"] * 4:
+        return False
+    if not _shares_namespace(process, "pid"):
+        return False
+    strange = _group_names(process) - _group_names(os.getpid())
+    return _shares_namespace(process, "mnt") or not any(map(_CONTAINERS_GROUP.fullmatch, strange))
+
+
+def _shares_namespace(process: int, kind: str) -> bool:
+    its = _link(f"/proc/{process}/ns/{kind}")
+    return its is None or its == _link(f"/proc/self/ns/{kind}")
+
+
+def _group_names(process: int) -> set[str]:
+    """What the control groups of a process are called, and those above them."""
+    lines = read(f"/proc/{process}/cgroup").splitlines()
+    return {name for line in lines for name in line.rpartition(":")[2].split("/")}
 
 
 def is_stopped(process: int) -> bool:

@@ -157,3 +157,38 @@ def test_what_is_undone_leaves_no_volume(lab, writer):
     for numbers in written(lab, "fog1"):
         assert numbers == list(range(len(numbers)))
     lab.require_no_traces()
+
+
+@pytest.fixture
+def lent(lab):
+    """A container on fog1 with a volume of one that is gone by now; fog2 has another container of that one's name."""
+
+    def clear() -> None:
+        for node in lab.servers():
+            lab.sh(node, "docker ps -aq | xargs -r docker rm -fv; docker volume ls -q | xargs -r docker volume rm")
+
+    clear()
+    lab.copy_image()
+    lab.start("fog1", "lender", "sleep 1000", "-v", "named:/data")
+    counter = "n=0; while :; do echo $n >>/data/log; n=$((n+1)); sleep 0.05; done"
+    lab.start("fog1", "mover", counter, "--volumes-from", "lender")
+    lab.docker("fog1", "rm", "-f", "lender")
+    lab.start("fog2", "lender", "sleep 1000", "-v", "others:/data")
+    wait_for(lambda: len(lab.numbers("fog1", "mover", "/data/log")) > 5, "the first numbers")
+    yield
+    clear()
+
+
+@pytest.mark.parametrize("mode", ["precopy", "cold"])
+def test_nobody_else_lends_it_volumes(lab, lent, mode):
+    """By name, the container would have got what the destination's container of that name has."""
+    lab.migrate("mover", migration_mode=mode)
+    assert "mover" in lab.docker("fog2", "ps", "--format", "{{.Names}}").split()
+    inspect = lab.inspect("fog2", "mover")
+    assert [(one["Name"], one["Destination"]) for one in inspect["Mounts"]] == [("named", "/data")]
+    assert not inspect["HostConfig"].get("VolumesFrom")
+    lab.docker("fog2", "pause", "mover")
+    numbers = lab.numbers("fog2", "mover", "/data/log")
+    assert numbers == list(range(len(numbers))) and len(numbers) > 5
+    lab.docker("fog2", "unpause", "mover")
+    assert lab.docker("fog2", "exec", "lender", "ls", "/data") == ""

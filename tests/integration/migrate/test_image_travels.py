@@ -45,7 +45,7 @@ def layered(lab) -> Iterator[Callable[[str], str]]:
 
     yield layered
     for node in lab.servers():
-        lab.sh(node, f"docker ps -aq | xargs -r docker rm -f; rm -f {ARCHIVE}")
+        lab.sh(node, f"docker ps -aq | xargs -r docker rm -f; rm -f {ARCHIVE}*")
         lab.sh(node, f"docker rmi -f {' '.join(made)}; docker image prune -f", check=False)
         assert lab.docker(node, "image", "inspect", "--format", "{{.Id}}", IMAGE) == base
 
@@ -95,6 +95,58 @@ def test_the_archive(lab, layered):
     assert lab.sh("fog1", f"ls {ARCHIVE}*").split() == [ARCHIVE]
     missing = lab.module("fog1", "image_export", image="fog-test/none", path=ARCHIVE)
     assert missing["failed"] and "there is no image fog-test/none" in missing["msg"]
+
+
+@pytest.fixture
+def taken(lab, layered) -> Iterator[Callable[[str], str]]:
+    """C(taken(TAG)) gives fog2's own image a name by which the container's image is known on fog1; the ID of fog2's."""
+    names = []
+
+    def taken(tag: str) -> str:
+        lab.docker("fog2", "tag", IMAGE, tag)
+        names.append(tag)
+        return lab.docker("fog2", "image", "inspect", "--format", "{{.Id}}", tag)
+
+    yield taken
+    for tag in names:
+        lab.docker("fog2", "rmi", tag)
+
+
+def require_kept(lab, tag: str, image: str, before: str, told: str) -> None:
+    """The container runs from its image, and the name means at the destination what it meant before."""
+    assert lab.running_on("mover") == ["fog2"]
+    assert lab.inspect("fog2", "mover")["Image"] == image
+    assert lab.docker("fog2", "exec", "mover", "cat", "/hello") == "hello"
+    assert lab.docker("fog2", "image", "inspect", "--format", "{{.Id}}", tag) == before
+    assert f"{tag} is another image there, and was left so" in told
+
+
+def test_a_name_that_another_image_has_is_kept(lab, layered, taken):
+    """Whoever starts a container by it at the destination gets what he has got before."""
+    image, before = layered(TAG), taken(TAG)
+    lab.docker("fog1", "tag", image, f"{TAG}-free")
+    start(lab, TAG)
+    done = lab.migrate("mover")
+    require_kept(lab, TAG, image, before, done.stdout)
+    assert lab.docker("fog2", "image", "inspect", "--format", "{{.Id}}", f"{TAG}-free") == image
+
+
+def test_an_archive_with_names_is_not_loaded(lab, layered):
+    """One that docker save has made by a name is refused, one of the image alone is loaded, in either image store."""
+    image = layered(TAG)
+    lab.docker("fog1", "save", "--output", f"{ARCHIVE}.named", TAG)
+    lab.module("fog1", "image_export", image=TAG, path=ARCHIVE)
+    lab.docker("fog1", "rmi", TAG)
+    refused = lab.module("fog1", "image_load", image=image, path=f"{ARCHIVE}.named")
+    assert refused["failed"] and "it would give the image the names" in refused["msg"]
+    assert image not in lab.docker("fog1", "images", "-q", "--no-trunc")
+    strange = lab.module("fog1", "image_load", image=f"sha256:{'1' * 64}", path=ARCHIVE)
+    assert strange["failed"] and "it holds the image" in strange["msg"]
+    done = lab.module("fog1", "image_load", image=image, path=ARCHIVE, tags=[TAG, IMAGE])
+    assert (done["changed"], done["tagged"], done["kept"]) == (True, [TAG], [IMAGE])
+    assert lab.docker("fog1", "run", "--rm", TAG, "cat", "/hello") == "hello"
+    again = lab.module("fog1", "image_load", image=image, path=ARCHIVE, tags=[TAG, IMAGE])
+    assert (again["changed"], again["kept"]) == (False, [IMAGE])
 
 
 def test_layers_that_are_gone(lab, layered):
@@ -165,6 +217,16 @@ def test_pull(lab, registry):
     assert lab.docker("fog2", "image", "inspect", "--format", digests, registry) == names
     assert lab.docker("fog2", "exec", "mover", "cat", "/hello") == "hello"
     assert lab.inspect("fog2", "mover")["Config"]["Image"] == registry
+
+
+@pytest.mark.slow
+def test_a_name_that_another_image_has_is_kept_in_a_pull(lab, registry, taken):
+    image = lab.docker("fog1", "image", "inspect", "--format", "{{.Id}}", registry)
+    before = taken(registry)
+    start(lab, registry)
+    done = lab.migrate("mover", migration_image="pull")
+    assert "image: pulled from its registry" in done.stdout
+    require_kept(lab, registry, image, before, done.stdout)
 
 
 @pytest.mark.slow
