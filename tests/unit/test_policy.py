@@ -32,8 +32,8 @@ USUAL = {
 }
 
 
-def told(policy=None, volumes=(), sockets=(), config=None, **host):
-    inspect = {"HostConfig": {**USUAL, **host}, "Config": {"Image": "busybox", **(config or {})}}
+def told(policy=None, volumes=(), sockets=(), config=None, mounted=(), **host):
+    inspect = {"HostConfig": {**USUAL, **host}, "Config": {"Image": "busybox", **(config or {})}, "Mounts": mounted}
     return judge.refusals(policy or Policy(), inspect, volumes, sockets)
 
 
@@ -52,6 +52,12 @@ def test_what_docker_gives_to_every_container_may_come():
         ({"UsernsMode": "host"}, "the server's user namespace", {"host_namespaces": ("user",)}),
         ({"Binds": ["/srv/data:/data:ro"]}, "it mounts /srv/data", {"bind_folders": ("/srv",)}),
         ({"Mounts": [{"Type": "bind", "Source": "/"}]}, "it mounts / of", {"bind_folders": ("/",)}),
+        # Another container has lent it.
+        (
+            {"mounted": [{"Type": "bind", "Source": "/opt/a"}, {"Type": "volume", "Source": "/var/lib/docker/v"}]},
+            "it mounts /opt/a of",
+            {"bind_folders": ("/opt",)},
+        ),
         ({"Devices": [{"PathOnHost": "/dev/fuse"}]}, "device /dev/fuse", {"devices": ("/dev/fuse",)}),
         ({"DeviceCgroupRules": ["a *:* rwm"]}, "device rule:a", {"devices": ("rule:a [*]:[*] rwm",)}),
         ({"DeviceRequests": [{"Driver": "nvidia"}]}, "request:nvidia", {"devices": ("request:*",)}),

@@ -79,7 +79,11 @@ def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict
         return {key: value for key, value in said.items() if key not in carried}
 
     return {
-        "inspect": {"HostConfig": part("HostConfig", known.HARMLESS), "Config": part("Config", known.CONFIG)},
+        "inspect": {
+            "HostConfig": part("HostConfig", known.HARMLESS),
+            "Config": part("Config", known.CONFIG),
+            "Mounts": [{"Type": "bind", "Source": one} for one in bind_sources(inspect)],
+        },
         "volumes": [{key: one.get(key) for key in ("Name", "Driver", "Options")} for one in volumes],
         "sockets": sorted(sockets),
     }
@@ -106,12 +110,13 @@ def _namespaces(policy: Policy, host: dict) -> Iterator[Refusal]:
 
 
 def bind_sources(inspect: dict) -> list[str]:
-    """The paths of the server that are mounted into a container."""
+    """The paths of the server that are mounted into a container: that were asked for, or lent by another container."""
     host = inspect["HostConfig"]
     binds = [one.split(":", 1)[0] for one in host.get("Binds") or []]
-    mounts = [one.get("Source", "") for one in host.get("Mounts") or [] if one.get("Type") == "bind"]
+    mounts = [*(host.get("Mounts") or []), *(inspect.get("Mounts") or [])]
+    mounted = [one.get("Source", "") for one in mounts if one.get("Type") == "bind"]
     # What is no path is a volume's name.
-    return [path for path in [*binds, *mounts] if path.startswith("/")]
+    return list(dict.fromkeys(path for path in [*binds, *mounted] if path.startswith("/")))
 
 
 def _binds(policy: Policy, paths: Iterable[str], sockets: frozenset[str]) -> Iterator[Refusal]:
