@@ -184,8 +184,8 @@ def _make_container(identity: str, name: str, path: str) -> str:
         config.volumes,
         config.moving,
         config.single_files,
-        recreate.policy_here(),
         functools.partial(journal.note, identity),
+        recreate.policy_here(),
     )
     try:
         held = restart_policy.to_hold(config.inspect, leave_running=False)

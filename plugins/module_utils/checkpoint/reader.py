@@ -314,9 +314,9 @@ class Restore:
             self.files.volumes(),
             self.manifest.mounts or {},
             self.manifest.files_alone or [],
-            # What takes the place of a container that was stopped here is this server's own.
-            None if place else recreate.policy_here(),
             note=functools.partial(journal.note, self.params["migration"]),
+            # What takes the place of a container that was stopped here is this server's own.
+            policy=None if place else recreate.policy_here(),
         )
         try:
             make(made)

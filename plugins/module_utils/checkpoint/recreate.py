@@ -47,9 +47,9 @@ class Recreation:
     :param moving_mounts: the mount points in the container whose content moves with it. Folders and files of the host
         are made for these only.
     :param single_files: which of them are bind mounts of a single file.
-    :param policy: what this server lets come from others; None where the container is its own.
     :param note: is called with C(made={...}) for everything that is made: for volumes and folders before they are
         made, for the container right after. The journal can undo it from that.
+    :param policy: what this server lets come from others; None where the container is its own.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Recreation:
         volumes: list[dict],
         moving_mounts: Iterable[str] = (),
         single_files: Iterable[str] = (),
-        policy: Policy | None = None,
         note: Callable[..., object] = _note_nothing,
+        policy: Policy | None = None,
     ) -> None:
         self.client = client
         self.name = name
