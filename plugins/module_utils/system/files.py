@@ -78,9 +78,9 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-# Bytes that stay free on a file system, or a part of it where that is less: the server, Docker and the journal need
-# some.
-_FLOOR, _PART = 256 << 20, 50
+# Bytes, and files, that stay free on a file system, or a part of it where that is less: the server, Docker and the
+# journal need some.
+_FLOOR, _FLOOR_FILES, _PART = 256 << 20, 10_000, 50
 # Bytes that are written at the most before one looks again, and those that anything with a name takes.
 _LOOK_AFTER, LEAST = 16 << 20, 4096
 _FULL = "No space left on device, but what stays free for the server itself"
@@ -111,9 +111,13 @@ class Space:
 
     def _spare(self) -> int:
         status = os.statvfs(self._path)
-        # Some do not tell their size.
-        size = status.f_blocks * status.f_frsize
-        return status.f_bfree * status.f_frsize - floor(size) if size else 2 * _LOOK_AFTER
+        spare = 2 * _LOOK_AFTER
+        # Some do not tell their size, or have no table of files that could be full.
+        if status.f_blocks:
+            spare = status.f_bfree * status.f_frsize - floor(status.f_blocks * status.f_frsize)
+        if status.f_files:
+            spare = min(spare, LEAST * (status.f_ffree - min(_FLOOR_FILES, status.f_files // _PART)))
+        return spare
 
 
 def floor(size: int) -> int:
