@@ -140,3 +140,16 @@ def test_names_take_room_as_well(mounted):
     with pytest.raises(archive.Refused, match="stays free"):
         archive.Unpacker(str(mounted), io.BytesIO(heads + bytes(4)).read).unpack()
     assert 20 <= os.statvfs(mounted).f_ffree < 40
+
+
+def test_how_much_there_is_in_a_folder(deep, tmp_path):
+    """However deep it is; what must be holes is nothing."""
+    assert files.folder_bytes(deep) == 0
+    (tmp_path / "small").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("small")
+    (tmp_path / "large").write_bytes(bytes(MIB))
+    with open(tmp_path / "sparse", "wb") as stream:
+        stream.truncate(1 << 43)
+        os.pwrite(stream.fileno(), b"x", 1 << 42)
+    assert MIB + 10 < files.folder_bytes(str(tmp_path)) < 2 * MIB
+    assert files.folder_bytes(str(tmp_path / "nothing")) == 0

@@ -24,6 +24,12 @@ from ansible_collections.fog.migration.plugins.module_utils.system.procfs import
 CHUNK = 256 * 1024
 # What holds bytes.
 Data = Union[bytes, bytearray, memoryview]
+# Bytes, and files, that stay free on a file system, or a part of it where that is less: the server, Docker and the
+# journal need some.
+_FLOOR, _FLOOR_FILES, _PART = 256 << 20, 10_000, 50
+# Bytes that are written at the most before one looks again, and those that anything with a name takes.
+_LOOK_AFTER, LEAST = 16 << 20, 4096
+_FULL = "No space left on device, but what stays free for the server itself"
 
 
 def memory_file() -> int:
@@ -56,17 +62,22 @@ def free_bytes(path: str) -> int:
 
 
 def folder_bytes(path: str) -> int:
-    """Bytes of the plain files below I(path)."""
-    places = (os.path.join(base, name) for base, _folders, names in os.walk(path) for name in names)
-    return sum(map(_size, places))
+    """Bytes of the files below I(path), however deep, without what must be holes in them."""
+    total, folders = 0, [path]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    total += _size(entry.stat(follow_symlinks=False))
+    return total
 
 
-def _size(path: str) -> int:
-    """Bytes of a file, 0 when it has gone."""
-    try:
-        return os.lstat(path).st_size
-    except FileNotFoundError:
-        return 0
+def _size(facts: os.stat_result) -> int:
+    """Bytes of a file. It may be compressed, to a 32nd part at the best, or a small one be kept with its name."""
+    return min(facts.st_size, facts.st_blocks * 512 * 32 + LEAST)
 
 
 def lock(descriptor: int) -> bool:
@@ -76,14 +87,6 @@ def lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-# Bytes, and files, that stay free on a file system, or a part of it where that is less: the server, Docker and the
-# journal need some.
-_FLOOR, _FLOOR_FILES, _PART = 256 << 20, 10_000, 50
-# Bytes that are written at the most before one looks again, and those that anything with a name takes.
-_LOOK_AFTER, LEAST = 16 << 20, 4096
-_FULL = "No space left on device, but what stays free for the server itself"
 
 
 class Space:

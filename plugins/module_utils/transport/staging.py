@@ -60,6 +60,7 @@ class Room:
         self._taken = 0
         self._files: dict[str, int] = {}
         self._space: files.Space | None = None
+        self._is_on_disk: bool | None = None
 
     def take(self, count: int, keep_free: bool = True) -> None:
         """So many bytes are about to come, or have gone.
@@ -72,7 +73,9 @@ class Room:
             raise Refused(
                 f"the source sent more memory and images than the {self._most // MIB} MiB for which there is room"
             )
-        if keep_free and count > 0 and os.path.islink(self._path):
+        if self._is_on_disk is None:
+            self._is_on_disk = os.path.islink(self._path)
+        if keep_free and count > 0 and self._is_on_disk:
             self._space = self._space or files.Space(self._path)
             self._space.take(count)
         self._taken += count
