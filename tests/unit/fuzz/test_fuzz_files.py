@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import os
+import select
 import stat
 import struct
 import tempfile
@@ -177,6 +178,55 @@ def test_the_files_of_a_container(stream, way):
         with little_memory(ENOUGH):
             unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), way)
         assert outside(base) == before
+        os.system(f"rm -rf {folder}/root")
+
+
+# Most of what comes is in order, so that what is not comes behind something that has been done.
+few = st.sampled_from([*["a"] * 6, "new", "pipe", "link", "folder", "link/a", "../canary"])
+sizes = st.sampled_from([*[2**20] * 6, *SIZES])
+some_blocks = st.lists(
+    st.one_of(
+        st.builds(block, st.integers(0, 2**20 - 5000), st.none(), st.sampled_from([CONTENT, b"x" * 5000])),
+        st.builds(block, st.sampled_from([0, *[5] * 5, 2**20 - 7, 2**63 - 1, 2**64 - 1]), st.none(), st.just(CONTENT)),
+    ),
+    max_size=3,
+).map(b"".join)
+changes = st.builds(
+    lambda name, patch, size, parts: (
+        record(as_json(head(MODES[0], name=name, blocks=True, patch=patch, size=size))) + parts + bytes(12)
+    ),
+    few,
+    st.sampled_from([True, True, False]),
+    sizes,
+    some_blocks,
+)
+
+
+@given(st.lists(st.one_of(changes, changes, large_records(), heads.map(record)), min_size=1, max_size=4), st.booleans())
+def test_changes_of_large_files(parts, layer):
+    """Of a file, and of what is none: a pipe at which somebody listens, a link out of the tree, a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, root = Path(folder), Path(folder, "root")
+        for made in (base / "home", root, root / "folder"):
+            made.mkdir()
+        for name in ("canary", "home/secret"):
+            (base / name).write_text("sings")
+        (root / "a").write_bytes(CONTENT)
+        (root / "link").symlink_to("../canary")
+        os.mkfifo(root / "pipe")
+        listens, listener = select.poll(), os.open(root / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        listens.register(listener, select.POLLHUP)
+        before = outside(base)
+        with little_memory(ENOUGH):
+            unpack(
+                base,
+                b"".join(parts).replace(BASE.encode(), os.fsencode(folder)) + bytes(4),
+                "layer" if layer else "folder",
+            )
+        assert outside(base) == before
+        assert listens.poll(0) == []
+        os.close(listener)
+        assert sum(found.stat().st_blocks for found in root.rglob("*") if found.is_file()) * 512 < ENOUGH
         os.system(f"rm -rf {folder}/root")
 
 
