@@ -9,9 +9,11 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import TypeGuard  # novm
@@ -20,6 +22,29 @@ if TYPE_CHECKING:
 NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$")
 # Levels of folders. What goes down into them goes so deep in itself.
 DEEPEST = 200
+
+
+# Digits of the longest number in what another server says; and of the longest one that Python itself takes for a number
+# (from 3.8.14, 3.9.14, 3.10.7 and 3.11 on, where nobody has changed that).
+_DIGITS = 4300
+
+
+def load_json(text: str) -> Any:
+    """The value of JSON that another server says.
+
+    A Python without a limit for the digits of a number takes minutes for one of some megabytes.
+
+    :raises ValueError: when it is none, or has too long a number.
+    :raises RecursionError: when it goes too deep.
+    """
+    limit = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else 0
+    return json.loads(text, parse_int=None if 0 < limit <= _DIGITS else _short_number)
+
+
+def _short_number(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def is_whole(value: object) -> TypeGuard[int]:

@@ -9,6 +9,7 @@ import io
 import json
 import mmap
 import os
+import signal
 import stat
 import struct
 import subprocess
@@ -583,6 +584,60 @@ def test_what_changes_while_it_stands_still_is_refused(trees, tmp_path, monkeypa
             follower.send()
 
 
+HOLDER = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, lambda *_words: fcntl.fcntl(file, 1024, fcntl.F_UNLCK))
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(file, 1024, fcntl.F_WRLCK)
+print(flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def holder(trees):
+    """A process that holds a lease for writing on the file C(leased), and stands still; with C(SIGCONT) it goes on."""
+    (trees[0] / "leased").write_bytes(b"content" * 200_000)
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, trees[0] / "leased"], stdout=subprocess.PIPE)
+    if not process.stdout.readline():
+        pytest.skip("no leases here")
+    process.send_signal(signal.SIGSTOP)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_nobody_waits_for_a_lease_that_stands_still(trees, holder, tmp_path):
+    here, there = trees
+    (here / "other").write_text("other")
+    assert _archive.block_states(str(here), [b"leased"]) == {}
+    follower = following(here, there, tmp_path / "kept")
+    follower.look()
+    with pytest.raises(runc.FreezeError, match="holds a lease on /leased, and cannot give it back"):
+        follower.send()
+    with pytest.raises(OSError, match="a process of the container holds a lease on /leased"):
+        _archive.save(str(here), str(tmp_path / "archive"), [b"leased", b"other"])
+
+
+def test_a_lease_that_is_held_by_who_runs_is_given_back(trees, holder, tmp_path, monkeypatch):
+    """It is asked for in the one round, and its file goes along in a later one."""
+    here, there = trees
+    monkeypatch.setattr(runc, "processes", lambda _container: [])
+    seen = _archive.save(str(here), str(tmp_path / "archive"), [b".", b"leased"], runs=True)
+    assert list(seen) == [b"."]
+    follower = following(here, there, tmp_path / "kept")
+    follower.catch_up()
+    assert not (there / "leased").exists()
+    holder.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while not (there / "leased").exists() and time.monotonic() < deadline:
+        follower.catch_up()
+    follower.look()
+    follower.send()
+    assert tree_of(there) == tree_of(here)
+
+
 def test_folders_that_criu_makes_for_a_dump_do_not_travel(trees, tmp_path):
     here, there = trees
     folders = [here / "tmp" / "cr-tmpfs.1", here / "tmp" / ".criu.mntns.2", here / "crtools-3"]
@@ -700,6 +755,29 @@ def test_a_head_that_is_too_long_is_refused(trees):
         _archive.Unpacker(str(trees[1]), io.BytesIO(b"\xff\xff\xff\xff").read).unpack()
 
 
+def test_folders_without_end_are_refused(trees, monkeypatch):
+    monkeypatch.setattr(_archive, "_MOST_REMEMBERED", 10 * 310)
+    one = [head("d", FOLDER, times=[number, 5]) for number in range(100)]
+    _archive.Unpacker(str(trees[1]), stream_of(*one).read).unpack()
+    assert (trees[1] / "d").stat().st_mtime_ns == 5
+    several = [head(f"d{number:08}", FOLDER) for number in range(100)]
+    with pytest.raises(Refused, match="more folders than this server can remember"):
+        _archive.Unpacker(str(trees[1]), stream_of(*several).read).unpack()
+    hides = [head(f"h{number:08}", stat.S_IFCHR, device=[0, 0]) for number in range(100)]
+    with pytest.raises(Refused, match="more folders than this server can remember"):
+        _archive.Merger(str(trees[1]), stream_of(*hides).read).unpack()
+
+
+def test_more_names_than_there_is_memory_for(tmp_path, monkeypatch):
+    for number in range(10):
+        (tmp_path / str(number)).touch()
+    monkeypatch.setattr(snapshot, "_NAMES", 5)
+    assert len(snapshot.snapshot(str(tmp_path))) == 11
+    monkeypatch.setattr(snapshot, "_SPARE_MEMORY", 1 << 60)
+    with pytest.raises(MigrationError, match="more files than there is memory to remember their names"):
+        snapshot.snapshot(str(tmp_path))
+
+
 @pytest.fixture
 def full_disk(tmp_path):
     """A folder in which a file can be made, but nothing written."""
@@ -715,5 +793,5 @@ def full_disk(tmp_path):
 def test_a_full_disk_is_told(trees, full_disk):
     here, _there = trees
     (here / "f").write_bytes(b"x" * 100)
-    with pytest.raises(Refused, match=r"/f could not be written at the destination \(No space left on device\)"):
+    with pytest.raises(Refused, match=r"/f could not be written at the destination \(No space left on device, but"):
         carry(here, full_disk, [], [b"f"])

@@ -602,6 +602,14 @@ def small_disk(tmp_path):
     subprocess.run(["umount", where], check=True)
 
 
+def test_a_disk_of_which_too_little_would_stay_free(tmp_path, small_disk):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(bytes(4 * MIB - 50_000))
+    sent, _received, _sender = transfer(tmp_path / "source", small_disk / "there")
+    assert "are free besides what stays free for the server itself; nothing was sent" in str(sent)
+    assert os.listdir(small_disk) == []
+
+
 def test_a_disk_that_is_too_small_is_noticed_before_anything_is_sent(checkpoint, small_disk):
     sent, _received, sender = transfer(checkpoint, small_disk / "there")
     assert "No space left on device at fog2:" in str(sent)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import struct
+import subprocess
 import threading
 
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_frames
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_frames, file_sync
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -96,3 +98,30 @@ def test_a_link_that_waits_in_staging_is_not_followed(ends, tmp_path):
     with pytest.raises(OSError, match="symbolic links"):
         receive(there, tmp_path / "staging")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_log_leaves_room(ends, tmp_path):
+    """What the source sends of it ends before the disk is full, on which Docker and others write as well."""
+    here, there = ends
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+
+    def send():
+        out = file_sync.Outgoing(here, 0)
+        for _piece in range(64):
+            out.write(struct.pack(">I", 200_000) + bytes(200_000))
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    try:
+        with pytest.raises(OSError, match="stays free for the server itself"):
+            file_sync.append(there, str(disk / "log"))
+        assert files.free_bytes(str(disk)) >= files.floor(8 << 20)
+        # The rest is taken, so that who sends it does not wait.
+        while sending.is_alive():
+            if files.is_readable(there.fd_in, 0.1):
+                os.read(there.fd_in, 1 << 20)
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -582,6 +582,51 @@ def test_room_that_became_free_is_used_again(tmp_path):
             assert sum(path.stat().st_size for path in (tmp_path / directory).iterdir()) <= 200 * PAGE
 
 
+def test_a_store_tells_how_it_grows(tmp_path):
+    """What became free is used again, and what is dropped is given back."""
+    changes = []
+    with Store(str(tmp_path / "store"), grow=changes.append) as store:
+        store.put(ONE, 0, bytes(4 * PAGE))
+        store.settle(ONE, [(2 * PAGE, 2)])
+        store.put(ONE, 8 * PAGE, bytes(3 * PAGE))
+        assert changes == [4 * PAGE, PAGE]
+        assert store.pages(ONE) == 5
+        assert store.pages("pagemap-77.img") == 0
+    assert sum(changes) == 0
+
+
+def test_a_store_that_may_not_grow(tmp_path):
+    def refuse(count):
+        if count > 0:
+            raise PagesError("no room")
+
+    with Store(str(tmp_path / "store"), grow=refuse) as store, pytest.raises(PagesError, match="no room"):
+        store.put(ONE, 0, bytes(PAGE))
+
+
+def test_more_runs_than_there_are_pages(tmp_path):
+    """A pagemap is not even read that has more of them than what is here, or than any process."""
+    images = tmp_path / "images"
+    images.mkdir()
+    runs = [Run(number * 2 * PAGE, 1, 4, -1, 0) for number in range(200_000)]
+    (images / ONE).write_bytes(_pagemap.encode_pagemap(1, runs))
+    with Store(str(tmp_path / "store")) as store:
+        store.put(ONE, 0, bytes(PAGE))
+        store.settle(ONE, [(0, 1)])
+        with pytest.raises(PagesError, match="more than 4097 runs of pages can have"):
+            complete(str(images), store, lazily=False)
+    data = _pagemap.encode_pagemap(1, runs[:5])
+    assert len(_pagemap.decode_pagemap(data, "it", most=5)[1]) == 5
+    with pytest.raises(PagesError, match="it has more than 4 runs of pages"):
+        _pagemap.decode_pagemap(data, "it", most=4)
+
+
+def test_no_run_is_longer_than_that():
+    longest = Run((1 << 64) - PAGE, 1, 7, -1, 0)
+    assert len(_pagemap.encode_pagemap((1 << 32) - 1, [longest] * 50)) <= _pagemap.most_bytes(50)
+    assert _pagemap.LONGEST_RUN >= 4 + 5 * 1 + 10 + 5 + 1 + 5 + 10
+
+
 def test_a_round_that_was_not_finished(tmp_path):
     full = write_set(tmp_path / "full", {ONE: {HEAP + n * 2 * PAGE: (content(n), 0) for n in range(9)}})
     store = Store(str(tmp_path / "store"))
@@ -841,6 +886,44 @@ def test_both_ways_to_look_agree(target, monkeypatch):
     second = pages_of(process.pid)
     assert {vaddr: second.get(vaddr) for vaddr in first} == first
     assert not any(any(second[vaddr]) for vaddr in second.keys() - first.keys())
+
+
+SMAPS = """\
+10000-20000 ---p 00000000 00:00 0
+Size:                 64 kB
+Rss:                   0 kB
+Swap:                  0 kB
+20000-30000 rw-p 00000000 00:00 0    [heap]
+Rss:                   4 kB
+Swap:                  0 kB
+30000-40000 rw-p 00000000 00:00 0
+Rss:                   0 kB
+Swap:                 64 kB
+40000-50000 rw-p 00000000 00:0e 5    /anon_hugepage (deleted)
+Rss:                   0 kB
+Shared_Hugetlb:        0 kB
+Private_Hugetlb:    2048 kB
+Swap:                  0 kB
+VmFlags: rd wr mr mw me de ht sd
+50000-60000 rw-p 00000000 00:00 0
+Rss:                   0 kB
+"""
+
+
+def test_mappings_without_memory():
+    assert process_memory.parse_empty(SMAPS) == {0x10000, 0x50000}
+
+
+def test_terabytes_of_addresses_are_not_walked_through(target, monkeypatch):
+    """Where the kernel does not look for pages itself."""
+    process, tell = target
+    monkeypatch.setattr(process_memory, "_PAGEMAP_SCAN", 0xC0606611)
+    tell("import mmap; reserved = mmap.mmap(-1, 1 << 44, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, 0)")
+    read, sizes = os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *words: (sizes.append(words[1]), read(*words))[1])
+    with MemoryOf(process.pid) as memory:
+        assert memory.runs()
+    assert sum(sizes) < 64 << 20
 
 
 def test_rounds_of_a_process(target, tmp_path):

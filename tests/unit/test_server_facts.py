@@ -315,12 +315,12 @@ def test_paths(tmp_path):
 def test_what_is_shared_is_looked_at_once(tmp_path, monkeypatch):
     (tmp_path / "big").write_bytes(b"x" * 100)
     looked = []
-    walk = os.walk
-    monkeypatch.setattr(os, "walk", lambda path: looked.append(path) or walk(path))
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scan(path))
     docker = Docker(container("web", mounts=[str(tmp_path)]), container("db", mounts=[str(tmp_path)]))
     found = gather(docker, "container", containers=["web", "db"])["described"]
     assert [one["mounts"][0]["bytes"] for one in found.values()] == [100, 100]
-    assert looked == [str(tmp_path)]
+    assert looked.count(str(tmp_path)) == 1
 
 
 def test_a_file_that_is_too_large_has_no_checksum(tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ import stat
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging, transfer
 from ansible_collections.fog.migration.plugins.module_utils.transport.staging import MIB
 
@@ -115,3 +116,39 @@ def test_which_memory_is_copied_while_the_container_runs(mode, shared, memory, o
 
 def test_this_machine_tells_what_is_free():
     assert host.available_memory() > 0
+
+
+def test_no_more_than_there_is_room_for(tmp_path):
+    room = staging.Room(str(tmp_path), 10 * MIB)
+    room.take_file("a", 4 * MIB)
+    room.take(5 * MIB)
+    # One that comes again takes the place of the first one.
+    room.take_file("a", 5 * MIB)
+    for more in (lambda: room.take(1), lambda: room.take_file("b", 1), lambda: room.take_file("a", 5 * MIB + 1)):
+        with pytest.raises(Refused, match="more memory and images than the 10 MiB"):
+            more()
+    room.take(-MIB)
+    room.take(MIB)
+    staging.Room(str(tmp_path), 0).take(1 << 60)
+
+
+def test_files_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "MOST_FILES", 2)
+    room = staging.Room(str(tmp_path), 0)
+    for name in ("a", "b", "a"):
+        room.take_file(name, 0)
+    with pytest.raises(Refused, match="more than 2 files"):
+        room.take_file("c", 0)
+
+
+def test_staging_on_disk_leaves_room(tmp_path):
+    """Unless a container that runs here already needs what comes."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    free = files.free_bytes(str(tmp_path))
+    room = staging.Room(str(tmp_path / "link"), 0)
+    with pytest.raises(OSError, match="stays free for the server itself"):
+        room.take(free)
+    room.take(free, keep_free=False)
+    # One in memory has its own size.
+    staging.Room(str(tmp_path / "disk"), 0).take(free)

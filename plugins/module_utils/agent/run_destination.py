@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, reopening, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
-from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, staging, transfer
 
 # What can go wrong while a container is made.
 _MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
@@ -62,6 +62,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             together=migration.together,
             mounts=migration.mounts,
             log=migration.log,
+            room=staging.size_for(room[0]),
         )
         reserved = reservation.ReservedDestination(directory, migration.name, keeps_key, own)
         reservation.store(folder, migration.id, reserved)

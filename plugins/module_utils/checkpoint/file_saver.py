@@ -107,7 +107,7 @@ class FileSaver:
         storage = self.target.storage
         if storage:
             processes = self.target.processes("be moved live", "move it in cold mode")
-            held = self._save_storage(storage, _snapshot.snapshot(storage.folder, processes))
+            held = self._save_storage(storage, _snapshot.snapshot(storage.folder, processes), runs=True)
             _snapshot.store(storage.folder, held, os.path.join(self.folder, _snapshot.SNAPSHOT))
 
     def save_running_mounts(self) -> dict[str, str]:
@@ -125,7 +125,8 @@ class FileSaver:
             archive, blocks = f"mount-{len(saved)}.diff", _blocks.Blocks()
             processes = self.target.processes("be saved while it runs", "make a whole checkpoint of it")
             before = _snapshot.snapshot(source, processes, place)
-            held = _snapshot.held(before, self._save(_archive.split(source)[0], before, archive, blocks=blocks))
+            seen = self._save(_archive.split(source)[0], before, archive, blocks=blocks, runs=True)
+            held = _snapshot.held(before, seen)
             snapshot, checksums = self._beside(self.folder, archive)
             _snapshot.store(source, held, snapshot)
             blocks.store(checksums)
@@ -133,16 +134,17 @@ class FileSaver:
         return saved
 
     def _save_storage(
-        self, storage: storage_drivers.Storage, entries: dict[bytes, _snapshot.Entry]
+        self, storage: storage_drivers.Storage, entries: dict[bytes, _snapshot.Entry], runs: bool = False
     ) -> dict[bytes, _snapshot.Entry]:
         """Saves what differs from the image; what the destination has then.
 
         :param entries: a snapshot from before.
+        :param runs: whether the container goes on meanwhile.
         """
         if storage.is_layer:
-            return _snapshot.held(entries, self._save(storage.folder, entries))
+            return _snapshot.held(entries, self._save(storage.folder, entries, runs=runs))
         changes = storage_drivers.changes(entries, self.client.diff(self.target.id) or [])
-        seen = self._save(storage.folder, changes.names, layer=False, hidden=changes.hidden)
+        seen = self._save(storage.folder, changes.names, layer=False, hidden=changes.hidden, runs=runs)
         as_in_image = {name: entry for name, entry in entries.items() if name not in changes.names}
         return {**as_in_image, **_snapshot.held(entries, seen)}
 

@@ -22,12 +22,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import itertools
 import json
 import os
-import shutil
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
@@ -38,12 +38,22 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot 
     parent_of,
     text,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
-from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, load_json
 
 _LENGTH = struct.Struct(">I")
 _BLOCK = struct.Struct(">QI")
 _LONGEST_HEAD = 16 * 1024 * 1024
+# Pieces of data between holes that are named in the head of a file. One that has more comes in blocks.
+_MOST_EXTENTS = 10_000
+# Where the last page begins that a file can have.
+_LAST_PAGE = (1 << 63) - 4096
+# Bytes, and how many times less of them a disk holds, of a file that a file system says to have no holes: to read all
+# of it would take hours. What is compressed well holds a 32nd part.
+_ENDLESS, _SPARSE = 1 << 40, 1 << 10
+# Bytes that the names of folders, and of what hides something, may take while a stream is read: some millions.
+_MOST_REMEMBERED, _REMEMBERED = 1 << 30, 300
 # A name that is gone, or has become something else in the middle.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ATTRIBUTES = ("user.", "trusted.", "security.capability", "system.posix_acl_")
@@ -54,7 +64,9 @@ _OPAQUE, _REDIRECT, _METACOPY = (_OVERLAY + name for name in ("opaque", "redirec
 # What hides a name of the layers below.
 _WHITEOUT = {"mode": stat.S_IFCHR, "owner": [0, 0], "times": [0, 0], "attributes": {}, "device": [0, 0]}
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Neither waits: not for who holds a lease on a file, and not for the other end of a pipe.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_OLD = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -133,6 +145,7 @@ def save(
     hidden: Iterable[bytes] = (),
     removed: Iterable[bytes] = (),
     blocks: _blocks.Blocks | None = None,
+    runs: bool = False,
 ) -> dict[bytes, os.stat_result]:
     """Writes these names of a layer to a file that only root can read; the facts of what was there, by name.
 
@@ -140,10 +153,21 @@ def save(
     :param hidden: what was deleted; a layer has whiteouts of its own.
     :param removed: names to remove where this is applied.
     :param blocks: what there is of large files where this is applied, see C(Packer).
+    :param runs: whether who uses the files goes on: then one that cannot be opened now is as one that is gone.
+    :raises OSError: when something cannot be read.
     """
     descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb", buffering=CHUNK) as stream:
-        return Packer(root, stream.write, layer=layer, blocks=blocks).pack(removed, sorted(names), sorted(hidden))
+        packer = Packer(root, stream.write, layer=layer, blocks=blocks)
+        seen = packer.pack(removed, sorted(names), sorted(hidden))
+    if packer.leased and not runs:
+        raise OSError(errno.EWOULDBLOCK, leased(packer.leased))
+    return seen
+
+
+def leased(names: list[bytes]) -> str:
+    """Why these files could not be opened, as a clause."""
+    return f"a process of the container holds a lease on /{names[0].decode('utf-8', 'backslashreplace')}"
 
 
 def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None) -> None:
@@ -171,12 +195,7 @@ def split(path: str) -> tuple[str, bytes | None]:
 
 def empty(folder: str) -> None:
     """Removes all that is in a folder, such as what an image has put into a new volume."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+    files.empty_folder(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,6 +209,10 @@ class Packer:
     :param layer: whether I(root) is a layer.
     :param blocks: what the destination has of large files, see C(blocks); None where it has nothing.
     :param states: the checksums of large files, where they are known already, see C(block_states).
+
+    A file on which somebody holds a lease for writing is asked for, left out, and among C(leased). The kernel has told
+    the holder to give it back then, and takes it away after some time (C(/proc/sys/fs/lease-break-time)): one that runs
+    can answer, one that stands still cannot.
     """
 
     def __init__(
@@ -198,8 +221,9 @@ class Packer:
         write: Callable[[bytes], object],
         layer: bool = False,
         blocks: _blocks.Blocks | None = None,
-        states: dict[bytes, bytes] | None = None,
+        states: dict[bytes, _blocks.State] | None = None,
     ) -> None:
+        self.leased: list[bytes] = []
         self._root = root
         self._write = write
         self._layer = layer
@@ -228,6 +252,8 @@ class Packer:
                     continue
                 try:
                     seen[name] = self._one(tree, name)
+                except BlockingIOError:
+                    self.leased.append(name)
                 except OSError as exc:
                     if exc.errno not in _GONE:
                         raise
@@ -277,28 +303,41 @@ class Packer:
             self._links[facts.st_ino] = name
 
     def _file(self, head: dict, descriptor: int, size: int) -> None:
-        # Only now that it is known to be a file: opening a device may already do something.
-        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
-            extents = extents_of(stream.fileno(), size)
+        with _reading(descriptor) as file:
+            found = extents_of(file, size)
+            extents = list(itertools.islice(found, _MOST_EXTENTS + 1))
+            if len(extents) > _MOST_EXTENTS:
+                self._head(dict(head, size=size, blocks=True, patch=False))
+                self._in_blocks(file, itertools.chain(extents, found))
+                return
             self._head(dict(head, size=size, extents=extents))
             for offset, length in extents:
-                self._content(stream.fileno(), offset, length)
+                self._content(file, offset, length)
+
+    def _in_blocks(self, file: int, extents: Iterable[tuple[int, int]]) -> None:
+        for offset, length in extents:
+            for begin in range(offset, offset + length, CHUNK):
+                part = min(CHUNK, offset + length - begin)
+                self._write(_BLOCK.pack(begin, part))
+                self._content(file, begin, part)
+        self._write(_BLOCK.pack(0, 0))
 
     def _large_file(
         self, head: dict, name: bytes, descriptor: int, facts: os.stat_result, blocks: _blocks.Blocks
     ) -> None:
         """The blocks of it that the destination does not have. What it has then is remembered."""
         before = blocks.state(name, facts.st_ino)
-        self._head(dict(head, size=facts.st_size, blocks=True, patch=before is not None))
-        state = bytearray()
-        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
-            extents = extents_of(stream.fileno(), facts.st_size)
-            given = self._states.get(name)
-            for offset, block, digest in _blocks.read(stream.fileno(), extents, facts.st_size, before, given):
-                if block is not None:
-                    self._write(_BLOCK.pack(offset, len(block)))
-                    self._write(block)
-                state += digest
+        given = self._states.get(name)
+        state = _blocks.State() if given is None else given
+        with _reading(descriptor) as file:
+            extents = extents_of(file, facts.st_size)
+            self._head(dict(head, size=facts.st_size, blocks=True, patch=before is not None))
+            for block in _blocks.read(file, extents, facts.st_size, before, given):
+                for offset, part in block.parts:
+                    self._write(_BLOCK.pack(offset, len(part)))
+                    self._write(part)
+                if given is None and block.digest is not None and len(state) <= _blocks.MOST_OF_FILE:
+                    state.add(block.number, block.digest)
         self._write(_BLOCK.pack(0, 0))
         blocks.note(name, facts.st_ino, state)
 
@@ -311,34 +350,54 @@ class Packer:
             offset, length = offset + len(part), length - len(part)
 
 
-def block_states(root: str, names: Iterable[bytes]) -> dict[bytes, bytes]:
+def block_states(root: str, names: Iterable[bytes]) -> dict[bytes, _blocks.State]:
     """The checksums of the blocks of those of these files that are large, which nobody writes meanwhile."""
-    found = {}
+    found: dict[bytes, _blocks.State] = {}
+    left = _blocks.MOST
     with Tree(root) as tree:
         for name in names:
             with contextlib.suppress(OSError):
                 folder, last = tree.place(name)
                 state = _state_of(os.open(last, _PATH, dir_fd=folder))
-                found.update({name: state} if state else {})
+                if state is not None and len(state) <= left:
+                    found[name] = state
+                    left -= len(state)
     return found
 
 
-def _state_of(descriptor: int) -> bytes:
-    """The checksums of one file, which is closed then; none of one that is not large, or not a file."""
+def _state_of(descriptor: int) -> _blocks.State | None:
+    """The checksums of one file, which is closed then; None of one that is not large, not a file, or has too many."""
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size < _blocks.LARGE:
-            return b""
-        with open(f"/proc/self/fd/{descriptor}", "rb", buffering=0) as stream:
-            extents = extents_of(stream.fileno(), facts.st_size)
-            return b"".join(digest for *_others, digest in _blocks.read(stream.fileno(), extents, facts.st_size))
+            return None
+        with _reading(descriptor) as file:
+            return _blocks.checksums(file, extents_of(file, facts.st_size), facts.st_size)
     finally:
         os.close(descriptor)
 
 
-def extents_of(descriptor: int, size: int) -> list[list[int]]:
-    """Where a file of this size has data, as offsets and lengths; the rest is holes."""
-    found, position = [], 0
+@contextlib.contextmanager
+def _reading(descriptor: int) -> Iterator[int]:
+    """The file of which this is a place, open for reading.
+
+    Only now that it is known to be a file: opening a device may already do something.
+
+    :raises BlockingIOError: when somebody holds a lease on it.
+    """
+    file = os.open(f"/proc/self/fd/{descriptor}", _READ)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def extents_of(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a file of this size has data, as offsets and lengths; the rest is holes.
+
+    :raises OSError: when its file system does not tell, and there must be holes almost everywhere.
+    """
+    position = 0
     while position < size:
         try:
             begin = os.lseek(descriptor, position, os.SEEK_DATA)
@@ -346,13 +405,26 @@ def extents_of(descriptor: int, size: int) -> list[list[int]]:
         except OSError as exc:
             if exc.errno == errno.ENXIO:
                 break
-            if exc.errno == errno.EINVAL:
-                return [[0, size]]
-            raise
+            if exc.errno != errno.EINVAL:
+                raise
+            begin, end = position, size
+        if end - begin >= _ENDLESS:
+            _require_data(end - begin, os.fstat(descriptor).st_blocks * 512)
         if begin < end:
-            found.append([begin, end - begin])
+            yield begin, end - begin
         position = max(end, begin + 1)
-    return found
+    if position <= _LAST_PAGE < size:
+        # The kernel does not find what is there.
+        yield _LAST_PAGE, size - _LAST_PAGE
+
+
+def _require_data(length: int, held: int) -> None:
+    """A file system that knows no holes says that everything is data."""
+    if held * _SPARSE < length:
+        raise OSError(
+            errno.EFBIG,
+            f"a file has {length} bytes, of which {held} are on its disk, and its file system does not tell which",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -374,7 +446,9 @@ class Unpacker:
         self._read = read
         self._layer = layer
         self._only = only
-        self._folders: list[dict] = []
+        self._folders: dict[str, list[int]] = {}
+        self._remembered = 0
+        self._space = files.Space(root)
 
     def unpack(self) -> int:
         """Everything; how many names were removed or made.
@@ -387,9 +461,18 @@ class Unpacker:
                 self._guarded(self._obey, tree, head)
                 count += 1
             # What was made in them has changed their times.
-            for folder in reversed(self._folders):
-                self._guarded(self._set_times, tree, folder)
+            for name, times in self._folders.items():
+                self._guarded(self._set_times, tree, {"name": name, "times": times})
         return count
+
+    def _remember(self, name: str) -> None:
+        """Counts what is kept of a name up to the end of the stream.
+
+        :raises Refused: when it is more than fits into memory for sure.
+        """
+        self._remembered += len(name) + _REMEMBERED
+        if self._remembered > _MOST_REMEMBERED:
+            raise Refused("the source sent more folders than this server can remember")
 
     @staticmethod
     def _guarded(work: Callable[[Tree, dict], None], tree: Tree, head: dict) -> None:
@@ -413,7 +496,7 @@ class Unpacker:
         if length > _LONGEST_HEAD:
             raise Refused(f"the source sent the description of a file of {length} bytes, which is too long")
         try:
-            head = json.loads(self._read(length).decode("ascii")) if length else None
+            head = load_json(self._read(length).decode("ascii")) if length else None
         except (ValueError, RecursionError) as exc:
             raise Refused("the source sent the description of a file that is not a JSON object") from exc
         if length and not isinstance(head, dict):
@@ -429,12 +512,16 @@ class Unpacker:
                 self._remove(tree, data(head["remove"]))
             return
         name = data(head["name"])
+        # What it is called and described by takes room as well.
+        self._space.take(files.LEAST)
         if "link" in head:
             self._link(tree, name, data(head["link"]))
         elif stat.S_ISDIR(head["mode"]):
             self._folder(tree, name)
             self._describe(*tree.place(name), head)
-            self._folders.append({key: head[key] for key in ("name", "times")})
+            if head["name"] not in self._folders:
+                self._remember(head["name"])
+            self._folders[head["name"]] = list(map(int, head["times"]))
         elif head.get("patch"):
             folder, last = tree.place(name)
             self._patch(folder, last, head)
@@ -455,7 +542,7 @@ class Unpacker:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(facts.st_mode):
-            shutil.rmtree(_attributes(folder, last))
+            files.remove_folder(last, folder)
             # It may have been the folder of the next name.
             tree.forget()
         else:
@@ -506,11 +593,8 @@ class Unpacker:
     def _patch(self, folder: int, last: bytes, head: dict) -> None:
         """Writes blocks into a file that came before."""
         size = _whole(head["size"])
-        handle = os.open(last, _OLD, dir_fd=folder)
-        with os.fdopen(handle, "wb", buffering=0) as stream:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Refused("the source sent a change of something that is not a regular file")
-            self._blocks(handle, size)
+        with os.fdopen(_open_file(folder, last), "wb", buffering=0) as stream:
+            self._blocks(stream.fileno(), size)
             stream.truncate(size)
 
     def _blocks(self, handle: int, size: int) -> None:
@@ -525,6 +609,7 @@ class Unpacker:
     def _content(self, handle: int, offset: int, length: int) -> None:
         while length:
             part = self._read(min(CHUNK, length))
+            self._space.take(len(part))
             written = 0
             # On a full disk a single write may stop half way without an error.
             while written < len(part):
@@ -567,10 +652,25 @@ class Merger(Unpacker):
         if hides or _OPAQUE in attributes:
             super()._obey(tree, {"remove": head["name"]})
         if hides:
+            self._remember(head["name"])
             self._hidden.add(head["name"])
         else:
             own = {name: value for name, value in attributes.items() if not name.startswith(_OVERLAY)}
             super()._obey(tree, dict(head, attributes=own))
+
+
+def _open_file(folder: int, last: bytes) -> int:
+    """A regular file that is there already, open for writing: opening something else may already do something.
+
+    :raises Refused: when it is something else.
+    """
+    place = os.open(last, _PATH, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise Refused("the source sent a change of something that is not a regular file")
+        return os.open(f"/proc/self/fd/{place}", _OLD)
+    finally:
+        os.close(place)
 
 
 def _whole(value: object) -> int:

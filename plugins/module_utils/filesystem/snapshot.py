@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import host
 
 ARCHIVE = "rootfs.diff"
 SNAPSHOT = "rootfs.json"
@@ -92,12 +93,18 @@ def entry(facts: os.stat_result, overlay: str = "", settled: bool = True) -> Ent
     )
 
 
+# Names that are looked at before one looks whether there is still memory for more, half a KiB each; and bytes that stay
+# free.
+_NAMES, _SPARE_MEMORY = 1 << 16, 128 << 20
+
+
 def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict[bytes, Entry]:
     """What I(upper) holds, without CRIU's own folders. What comes or goes meanwhile may be missing.
 
     :param upper: a folder; or a file, whose snapshot is of its name alone.
     :param processes: the container's, if they run.
     :param place: where in the container it is; empty for the root file system.
+    :raises MigrationError: when there is not enough memory for so many names.
     """
     now = time.time_ns()
     shared = shared_mappings(processes)
@@ -122,7 +129,14 @@ def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict
                     entries[name] = entry(facts, overlay, _is_old(facts.st_ctime_ns, now) and name not in mapped)
                     if folder:
                         folders.append(name + b"/")
+                    if not len(entries) % _NAMES:
+                        _require_memory(len(entries), host.available_memory())
     return entries
+
+
+def _require_memory(names: int, available: int | None) -> None:
+    if available is not None and available < _SPARE_MEMORY:
+        raise MigrationError(f"it has more files than there is memory to remember their names ({names} so far)")
 
 
 def _snapshot_of_file(path: bytes, now: int, mapped: bool) -> dict[bytes, Entry]:

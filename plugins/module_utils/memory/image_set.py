@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store, copy_pages
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
     LAZY,
+    MOST_RUNS,
     NAME,
     PAGE,
     PRESENT,
@@ -26,6 +27,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     encode_pagemap,
     is_shared,
     layout_of,
+    most_bytes,
     pages_name,
     side_by_side,
 )
@@ -33,6 +35,8 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
 # Bytes of the longest entry that is made of several ones. CRIU's lazy pages daemon keeps the length of the longest one
 # in an int (collect_iovs() in criu/uffd.c): it ends with 2 GiB, and has too small a buffer with 4.
 LONGEST = 1 << 30
+# So many of them are read, even if the pages that they name are not here.
+_FEW_RUNS = 4096
 
 
 class ImageSet:
@@ -48,11 +52,14 @@ class ImageSet:
         except FileNotFoundError:
             raise PagesError(f"there is no directory {self.directory}") from None
 
-    def decode(self, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
+    def decode(self, name: str, page: int = PAGE, most: int = MOST_RUNS) -> tuple[int, list[Run]]:
         """As C(decode_pagemap), of one of them."""
         path = os.path.join(self.directory, name)
         with open(path, "rb") as stream:
-            return decode_pagemap(stream.read(), path, page)
+            size = os.fstat(stream.fileno()).st_size
+            if size > most_bytes(most):
+                raise PagesError(f"{path} has {size} bytes, more than {most} runs of pages can have")
+            return decode_pagemap(stream.read(), path, page, most)
 
 
 @contextlib.contextmanager
@@ -99,7 +106,9 @@ def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> di
     figures = {"pages": 0, "bytes_written": 0, "left": 0}
     images = ImageSet(directory)
     for name in images.names():
-        pages_id, runs = images.decode(name, page)
+        # Each run has a page at least, and all pages are here, or some of them with their process.
+        most = MOST_RUNS if lazily else min(store.pages(name) + _FEW_RUNS, MOST_RUNS)
+        pages_id, runs = images.decode(name, page, most)
         os.unlink(os.path.join(directory, name))
         with _Writer(directory, name, pages_id, page) as writer:
             given = None

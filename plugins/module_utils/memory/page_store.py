@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
@@ -54,11 +54,13 @@ class Store:
     The pages of a pagemap are in one file, in any order; what became free is used again.
 
     :param directory: is made for it; on a file system in memory, or where there is room for all pages.
+    :param grow: is called with how many bytes it is about to grow by, or has become smaller by, and may refuse.
     """
 
-    def __init__(self, directory: str, page: int = PAGE):
+    def __init__(self, directory: str, page: int = PAGE, grow: Callable[[int], object] | None = None):
         self.directory = directory
         self.page = page
+        self._grow = grow or (lambda _count: None)
         self._held: dict[str, _Held] = {}
         self._handed_over: set[str] = set()
         os.makedirs(directory, 0o700, exist_ok=True)
@@ -120,6 +122,10 @@ class Store:
         held = self._open(name)
         held.settled = False
         held.put(vaddr, view)
+
+    def pages(self, name: str) -> int:
+        """For how many pages of a pagemap there is room at this moment: never fewer than it has."""
+        return self._held[name].size // self.page if name in self._held else 0
 
     def layout(self, name: str) -> list[Pages]:
         """Which pages there are now, in as few runs as possible, whatever their order in the file is."""
@@ -183,7 +189,7 @@ class Store:
         if name in self._handed_over:
             raise PagesError(f"the pages of {name} were given to the restore already")
         if name not in self._held:
-            self._held[name] = _Held(os.path.join(self.directory, f"{name}.pages"), self.page)
+            self._held[name] = _Held(os.path.join(self.directory, f"{name}.pages"), self.page, self._grow)
         return self._held[name]
 
     def _settled(self, name: str) -> _Held:
@@ -212,21 +218,23 @@ def _beside(new: Run, old: Run | None, page: int) -> Iterator[tuple[Run, Run | N
 class _Held:
     """The pages of one pagemap, in a file without order."""
 
-    def __init__(self, path: str, page: int):
+    def __init__(self, path: str, page: int, grow: Callable[[int], object]):
         self.path = path
         self.page = page
+        self.size = 0  # bytes of the file
+        self._grow = grow
         self.runs: list[Run] = []  # in order; what the last round left
         self.settled = True
         self._settling = threading.Lock()  # Pages are looked for while another thread ends a round.
         self._added: list[Run] = []  # in order; what came new in this round
         self._free: list[tuple[int, int]] = []  # offset and bytes of room that is not used any more
-        self._end = 0
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
         os.close(self.file)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+        self._grow(-self.size)
 
     def keep(self, vaddr: int, kept: Run | None, left: bytearray, right: bytearray, size: int) -> Iterator[Change]:
         """Takes over the first I(size) bytes of I(left), and yields those that differ from what is kept."""
@@ -266,7 +274,8 @@ class _Held:
                 return False
             end += run.pages * self.page
         os.ftruncate(self.file, end)
-        self._end, self._free = end, []
+        self._grow(end - self.size)
+        self.size, self._free = end, []
         return True
 
     def close_gaps(self) -> list[Run]:
@@ -296,8 +305,9 @@ class _Held:
     def _room(self, size: int) -> tuple[int, int]:
         """Offset and size of room for so many bytes or fewer: what became free, else the end of the file."""
         if not self._free:
-            self._end += size
-            return self._end - size, size
+            self._grow(size)
+            self.size += size
+            return self.size - size, size
         offset, free = self._free.pop()
         if free > size:
             self._free.append((offset + size, free - size))

@@ -45,6 +45,8 @@ PARENT, LAZY, PRESENT = 1, 2, 4  # PE_PARENT, PE_LAZY, PE_PRESENT
 NAME = re.compile(r"pagemap-(?:shmem-)?(\d{1,20})\.img")
 _PAGES_NAME = re.compile(r"pages-\d+\.img")
 WORD = 1 << 64
+# Runs in the pagemap of one process; bytes of the longest one, and of what comes before the first one.
+MOST_RUNS, LONGEST_RUN, _HEAD = 2_000_000, 40, 64
 
 
 class PagesError(CollectionError):
@@ -101,10 +103,17 @@ def pages_name(pages_id: int) -> str:
 # The format
 
 
-def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[Run]]:
+def most_bytes(runs: int) -> int:
+    """Bytes that a pagemap of so many runs has at the most."""
+    return _HEAD + runs * LONGEST_RUN
+
+
+def decode_pagemap(data: bytes, name: str, page: int = PAGE, most: int = MOST_RUNS) -> tuple[int, list[Run]]:
     """The number of the pages file and the runs of a pagemap, in order, each PRESENT or only LAZY.
 
     The file of each run is -1; PRESENT runs have their offset in the pages file, the others -1.
+
+    :param most: how many runs it may have.
 
     :raises PagesError: when these are not the bytes of a pagemap, or of one whose pages are not all here.
     """
@@ -113,7 +122,8 @@ def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[
     pages_id = _numbers(data, *head, 1, name)[1] if head else None
     if pages_id is None:
         raise PagesError(f"{name} names no pages file")
-    runs, offset, last = [], 0, 0
+    runs: list[Run] = []
+    offset = last = 0
     for begin, end in messages:
         run = _run(_numbers(data, begin, end, 5, name), offset, page, name)
         if run.vaddr < last:
@@ -121,6 +131,8 @@ def decode_pagemap(data: bytes, name: str, page: int = PAGE) -> tuple[int, list[
         last = run.vaddr + run.pages * page
         if run.offset >= 0:
             offset += run.pages * page
+        if len(runs) == most:
+            raise PagesError(f"{name} has more than {most} runs of pages")
         runs.append(run)
     return pages_id, runs
 

@@ -197,6 +197,27 @@ def _look(pagemap: int, start: int, end: int, page: int) -> list[tuple[int, int]
     return found
 
 
+# Bytes of a mapping that is not walked through page by page before it is known that something of it is in memory: some
+# programs reserve terabytes of addresses, and a walk through one of them reads 2 GiB.
+_RESERVED = 1 << 36
+_SMAPS_MAPPING = re.compile(r"([0-9a-f]+)-[0-9a-f]+ ")
+_SMAPS_MEMORY = re.compile(r"(?:Rss|Swap|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB")
+
+
+def parse_empty(smaps: str) -> set[int]:
+    """Where the mappings begin of which nothing is in memory or swapped, in C(/proc/PID/smaps)."""
+    empty: set[int] = set()
+    start = 0
+    for line in smaps.splitlines():
+        mapping, memory = _SMAPS_MAPPING.match(line), _SMAPS_MEMORY.match(line)
+        if mapping:
+            start = int(mapping.group(1), 16)
+            empty.add(start)
+        elif memory and memory.group(1) != "0":
+            empty.discard(start)
+    return empty
+
+
 class MemoryOf:
     """The pages of a running process that a dump would hold.
 
@@ -317,4 +338,6 @@ class MemoryOf:
                 if error.errno not in (errno.ENOTTY, errno.EINVAL):
                     raise
                 self._scans = False
+        if end - start >= _RESERVED and start in parse_empty(self._text("smaps")):
+            return []
         return _look(pagemap, start, end, self.page)

@@ -34,7 +34,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.transfer_steps import StepFailed
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, program_socket
-from ansible_collections.fog.migration.plugins.module_utils.transport import transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport import staging, transfer
 
 # Seconds for the channel to be open, and between two answers about pre-copy.
 OPEN_SECONDS = 30
@@ -51,12 +51,15 @@ def open_destination(params: dict, step_options: dict, check_mode: bool) -> dict
     live = params["live"]
     room = transfer.room_there(live["mode"], live["memory"], live["shared"])
     facts["staging"] = _make_staging(directory, params, room)
-    program = _install_destination(directory, params, step_options)
+    program = _install_destination(directory, params, step_options, room)
     return transfer_steps.admit_source(params, step_options, facts, program)
 
 
-def _install_destination(directory: str, params: dict, step_options: dict) -> list[str]:
-    """What the source's key may run; the words of its command."""
+def _install_destination(directory: str, params: dict, step_options: dict, room: tuple[int, int]) -> list[str]:
+    """What the source's key may run; the words of its command.
+
+    :param room: see C(_make_staging).
+    """
     live = params["live"]
     own = settings.for_destination(
         directory,
@@ -68,6 +71,7 @@ def _install_destination(directory: str, params: dict, step_options: dict) -> li
         together=live["together"],
         mounts=live["mounts"],
         log=live["log"],
+        room=staging.size_for(room[0]),
     )
     return deploy.install(directory, own.to_json(), deploy.name_of(destination))
 
@@ -88,7 +92,7 @@ def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
     hosts_file = transfer_steps.write_known_hosts(directory, step_options["host_keys"])
     ssh = SshTarget(key, hosts_file, step_options["user"], step_options["address"], step_options["port"])
     room = transfer.room_here(live["mode"], live["lazily"], live["memory"], live["shared"])
-    staging = _make_staging(directory, params, room)
+    made = _make_staging(directory, params, room)
     channel = _start_source(directory, _source_settings(directory, params, ssh))
     # It has done what it was for.
     for path in (key, key + ".pub"):
@@ -100,7 +104,7 @@ def open_channel(params: dict, step_options: dict, _check_mode: bool) -> dict:
         }
         limits = Limits.from_options(live["max_rounds"], live["threshold"], live["shrink"])
         _ask(channel, {"do": "copy", **memory, "limits": limits._asdict()})
-    return {"channel": channel, "staging": staging}
+    return {"channel": channel, "staging": made}
 
 
 def _source_settings(directory: str, params: dict, ssh: SshTarget) -> SourceSettings:

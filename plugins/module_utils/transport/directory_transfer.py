@@ -31,6 +31,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
     CONFIG,
     program_directory,
@@ -491,12 +492,13 @@ class Receiver:
         needed = sum(entry["size"] - want["offset"] for want, entry, _checksum in wanted)
         disk = os.statvfs(self.staging)
         free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+        free = max(0, free - files.floor(disk.f_blocks * disk.f_frsize))
         if needed > free:
             if not any(want["offset"] for want, _entry, _checksum in wanted) and not self.resumed_bytes:
                 shutil.rmtree(self.staging, ignore_errors=True)
             raise Refused(
                 f"No space left on device at {self.host}:{self.parent}: {needed} bytes are needed, "
-                f"{free} are free; nothing was sent"
+                f"{free} are free besides what stays free for the server itself; nothing was sent"
             )
 
     def _agree(self, parts: list[Wanted], plan: list) -> list[Part]:

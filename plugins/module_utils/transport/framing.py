@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data, is_readable
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -236,7 +237,7 @@ def _packed(value: object) -> bytes:
 
 def parse_json(payload: bytes | bytearray) -> Any:
     try:
-        return json.loads(payload.decode("ascii"))
+        return load_json(payload.decode("ascii"))
     except (ValueError, RecursionError) as exc:
         raise Refused("the other end sent a control frame that is not JSON") from exc
 

@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 
-from ansible_collections.fog.migration.plugins.module_utils.system import host
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host
 
 MIB = 1024 * 1024
 # For the images beside the memory, and for what the server itself needs.
@@ -40,6 +41,54 @@ def why_not_in_memory(most: int, expected: int, available: int | None, limit: in
         free = "unknown" if available is None else f"{available // MIB} MiB"
         return f"{needed // MIB} MiB of memory are needed, and what is free is {free}"
     return None
+
+
+# Files that the source may bring: CRIU makes a dozen for each process.
+MOST_FILES = 500_000
+
+
+class Room:
+    """What the source may still bring into staging: pages of memory, and files.
+
+    :param path: the folder, or a link to one on disk.
+    :param most: bytes that all of it may take; 0 for no limit.
+    """
+
+    def __init__(self, path: str, most: int) -> None:
+        self._path = path
+        self._most = most
+        self._taken = 0
+        self._files: dict[str, int] = {}
+        self._space: files.Space | None = None
+        self._is_on_disk: bool | None = None
+
+    def take(self, count: int, keep_free: bool = True) -> None:
+        """So many bytes are about to come, or have gone.
+
+        :param keep_free: whether some of a disk has to stay free.
+        :raises Refused: when that is more than there may be.
+        :raises OSError: when the disk would be full.
+        """
+        if self._most and count > 0 and self._taken + count > self._most:
+            raise Refused(
+                f"the source sent more memory and images than the {self._most // MIB} MiB for which there is room"
+            )
+        if self._is_on_disk is None:
+            self._is_on_disk = os.path.islink(self._path)
+        if keep_free and count > 0 and self._is_on_disk:
+            self._space = self._space or files.Space(self._path)
+            self._space.take(count)
+        self._taken += count
+
+    def take_file(self, name: str, size: int) -> None:
+        """A file of this size is about to come, perhaps in place of another one of the same name.
+
+        :raises Refused: when there are too many.
+        """
+        if name not in self._files and len(self._files) >= MOST_FILES:
+            raise Refused(f"the source sent more than {MOST_FILES} files")
+        self.take(size - self._files.get(name, 0))
+        self._files[name] = size
 
 
 def make(path: str, disk: str, most: int, expected: int, limit: int) -> dict:

@@ -192,3 +192,56 @@ def test_nobody_else_lends_it_volumes(lab, lent, mode):
     assert numbers == list(range(len(numbers))) and len(numbers) > 5
     lab.docker("fog2", "unpause", "mover")
     assert lab.docker("fog2", "exec", "lender", "ls", "/data") == ""
+
+
+# The largest file that ext4 can have, and one in a folder of the host, if not larger than that.
+SPARSE = """
+import os, sys
+for path in sys.argv[1:]:
+    with open(path, "r+b" if os.path.exists(path) else "wb") as stream:
+        size = next(2**bits - 4096 for bits in range(44, 30, -1) if can(stream, 2**bits - 4096))
+        for place in (0, size // 3, size - 5):
+            os.pwrite(stream.fileno(), b"data!", place)
+"""
+CAN = """
+def can(stream, size):
+    try:
+        stream.truncate(size)
+    except OSError:
+        return False
+    return True
+"""
+SPARSE_FACTS = """
+import json, os, sys
+found = []
+for path in sys.argv[1:]:
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        held = os.fstat(stream.fileno()).st_blocks * 512
+        places = (0, size // 3, size - 5)
+        found.append([size, held < 2**20, [os.pread(stream.fileno(), 5, place).decode() for place in places]])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("mode", ["precopy", "cold"])
+def test_the_largest_file_with_holes(lab, writer, mode):
+    """It costs neither memory nor time by its size, and arrives with its holes; in its root file system as well."""
+
+    def files_of(node: str) -> str:
+        volume = json.loads(lab.docker(node, "volume", "inspect", "named"))[0]["Mountpoint"]
+        merged = lab.inspect(node, "mover")["GraphDriver"]["Data"]["MergedDir"]
+        return f"{volume}/sparse {merged}/sparse"
+
+    lab.sh("fog1", f"cat >/root/sparse.py <<'END'\n{CAN}{SPARSE}END")
+    for node in ("fog1", "fog2"):
+        lab.sh(node, f"cat >/root/facts.py <<'END'\n{SPARSE_FACTS}END")
+    lab.sh("fog1", f"python3 /root/sparse.py {files_of('fog1')}")
+    before = json.loads(lab.sh("fog1", f"python3 /root/facts.py {files_of('fog1')}"))
+    assert [facts[1:] for facts in before] == [[True, ["data!"] * 3]] * 2
+    assert min(facts[0] for facts in before) > 2**40
+    lab.migrate("mover", migration_mode=mode, migration_binds="all")
+    assert json.loads(lab.sh("fog2", f"python3 /root/facts.py {files_of('fog2')}")) == before
+    assert lab.running_on("mover") == ["fog2"]
+    lab.sh("fog1", "rm /root/sparse.py /root/facts.py")
+    lab.sh("fog2", "rm /root/facts.py")

@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import os
+import select
 import stat
 import struct
 import tempfile
@@ -48,8 +49,24 @@ heads = st.one_of(
         st.sampled_from([{}, {}, {"trusted.overlay.opaque": "eQ=="}, {"trusted.overlay.redirect": "L2I="}]),
     ),
 )
+# Large files, and changes of them: of something that is a file, and of something that is none.
+SIZES = [0, 1, len(CONTENT), 2**20, 2**44, 2**63 - 1, 2**63, 2**70, -1, 1.5]
+large = st.builds(
+    lambda name, patch, size: head(MODES[0], name=name, blocks=True, patch=patch, size=size),
+    st.sampled_from(NAMES),
+    st.booleans(),
+    st.sampled_from(SIZES),
+)
+offsets = st.one_of(
+    st.sampled_from([0, 1, 7, 2**20 - 7, 2**44 - 7, 2**63 - 8, 2**63 - 1, 2**64 - 1]), st.integers(0, 20)
+)
+block_lengths = st.sampled_from([None, None, None, 0, 1, 2**18 + 1, 2**32 - 1])
 odd_heads = st.one_of(
-    like({**head(MODES[0]), "name": "a"}), like({**head(MODES[1]), "name": "a"}), like({"remove": "a"}), values
+    like({**head(MODES[0], blocks=True, patch=True), "name": "a"}),
+    like({**head(MODES[0]), "name": "a"}),
+    like({**head(MODES[1]), "name": "a"}),
+    like({"remove": "a"}),
+    values,
 )
 
 
@@ -60,7 +77,23 @@ def record(described: object) -> bytes:
     return struct.pack(">I", len(raw)) + raw + (CONTENT if is_file else b"")
 
 
+def block(offset: int, length: int | None, data: bytes) -> bytes:
+    """One block of a large file, of which the length may be a lie."""
+    return struct.pack(">QI", offset, len(data) if length is None else length) + data
+
+
+@st.composite
+def large_records(draw: st.DrawFn) -> bytes:
+    """A large file with its blocks, in any order, up to one without a length, or not."""
+    described = draw(st.one_of(large, odd_heads))
+    raw = as_json(described)
+    contents = st.builds(block, offsets, block_lengths, st.sampled_from([CONTENT, b"", b"x" * 5000]))
+    blocks = b"".join(draw(st.lists(contents, max_size=4)))
+    return struct.pack(">I", len(raw)) + raw + blocks + draw(st.sampled_from([bytes(12), bytes(12), b""]))
+
+
 streams = st.one_of(
+    st.lists(st.one_of(large_records(), heads.map(record)), max_size=6).map(lambda parts: b"".join(parts) + bytes(4)),
     st.binary(max_size=200),
     st.lists(heads, max_size=8).map(lambda all_of_them: b"".join(map(record, all_of_them)) + bytes(4)),
     st.lists(st.one_of(heads, odd_heads, odd_json, payloads), max_size=4).map(
@@ -110,11 +143,26 @@ def swapped(mode: int) -> bytes:
     return record(folder) + record(link) + bytes(4)
 
 
+def changed(mode: int) -> bytes:
+    """Something that is no file, and then a change of a file in its place."""
+    patch = as_json(head(MODES[0], name="a", blocks=True, patch=True))
+    change = struct.pack(">I", len(patch)) + patch + block(0, None, CONTENT) + bytes(12)
+    return record(head(mode, name="a", target=f"{BASE}/canary", device=[1, 3])) + change + bytes(4)
+
+
+# More than that, no stream of some hundred bytes needs, whatever it says.
+ENOUGH = 8 << 20
+
+
 @given(streams, st.sampled_from(sorted(WAYS)))
 @example(swapped(0o777), "layer")
 @example(swapped(0o777), "folder")
 @example(swapped(0o777), "merged")
 @example(swapped(0o777), "alone")
+@example(changed(MODES[2]), "folder")
+@example(changed(MODES[2]), "layer")
+@example(changed(MODES[3]), "folder")
+@example(changed(MODES[4]), "layer")
 @example(record({"remove": "a/b", "name": 5}) + bytes(4), "folder")
 @example(record(None) + record({"remove": ".."}), "folder")
 def test_the_files_of_a_container(stream, way):
@@ -127,8 +175,58 @@ def test_the_files_of_a_container(stream, way):
             (base / name).write_text("sings")
             (base / name).chmod(0o600)
         before = outside(base)
-        unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), way)
+        with little_memory(ENOUGH):
+            unpack(base, stream.replace(BASE.encode(), os.fsencode(folder)), way)
         assert outside(base) == before
+        os.system(f"rm -rf {folder}/root")
+
+
+# Most of what comes is in order, so that what is not comes behind something that has been done.
+few = st.sampled_from([*["a"] * 6, "new", "pipe", "link", "folder", "link/a", "../canary"])
+sizes = st.sampled_from([*[2**20] * 6, *SIZES])
+some_blocks = st.lists(
+    st.one_of(
+        st.builds(block, st.integers(0, 2**20 - 5000), st.none(), st.sampled_from([CONTENT, b"x" * 5000])),
+        st.builds(block, st.sampled_from([0, *[5] * 5, 2**20 - 7, 2**63 - 1, 2**64 - 1]), st.none(), st.just(CONTENT)),
+    ),
+    max_size=3,
+).map(b"".join)
+changes = st.builds(
+    lambda name, patch, size, parts: (
+        record(as_json(head(MODES[0], name=name, blocks=True, patch=patch, size=size))) + parts + bytes(12)
+    ),
+    few,
+    st.sampled_from([True, True, False]),
+    sizes,
+    some_blocks,
+)
+
+
+@given(st.lists(st.one_of(changes, changes, large_records(), heads.map(record)), min_size=1, max_size=4), st.booleans())
+def test_changes_of_large_files(parts, layer):
+    """Of a file, and of what is none: a pipe at which somebody listens, a link out of the tree, a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, root = Path(folder), Path(folder, "root")
+        for made in (base / "home", root, root / "folder"):
+            made.mkdir()
+        for name in ("canary", "home/secret"):
+            (base / name).write_text("sings")
+        (root / "a").write_bytes(CONTENT)
+        (root / "link").symlink_to("../canary")
+        os.mkfifo(root / "pipe")
+        listens, listener = select.poll(), os.open(root / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        listens.register(listener, select.POLLHUP)
+        before = outside(base)
+        with little_memory(ENOUGH):
+            unpack(
+                base,
+                b"".join(parts).replace(BASE.encode(), os.fsencode(folder)) + bytes(4),
+                "layer" if layer else "folder",
+            )
+        assert outside(base) == before
+        assert listens.poll(0) == []
+        os.close(listener)
+        assert sum(found.stat().st_blocks for found in root.rglob("*") if found.is_file()) * 512 < ENOUGH
         os.system(f"rm -rf {folder}/root")
 
 
@@ -146,6 +244,18 @@ def test_a_file_of_any_size_takes_no_memory(tmp_path):
     (tmp_path / "root").mkdir()
     with little_memory(4 << 20), pytest.raises(Refused, match="is cut off"):
         archive.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize("patch", [False, True])
+def test_a_file_in_blocks_of_any_size_takes_no_memory(tmp_path, patch):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a").touch()
+    stream = as_json(head(MODES[0], name="a", blocks=True, patch=patch, size=2**40))
+    stream = struct.pack(">I", len(stream)) + stream + block(2**39, None, CONTENT) + block(0, 2**32 - 1, b"")
+    (tmp_path / "archive").write_bytes(stream)
+    with little_memory(4 << 20), pytest.raises(Refused, match="is cut off"):
+        archive.apply(str(tmp_path / "archive"), str(tmp_path / "root"))
+    assert (tmp_path / "root" / "a").stat().st_blocks * 512 < 1 << 20
 
 
 def test_a_tree_that_is_deeper_than_one_can_go(tmp_path):

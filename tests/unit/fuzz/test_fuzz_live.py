@@ -135,6 +135,20 @@ def test_a_file_of_any_size_takes_no_memory(tmp_path):
 
 
 @pytest.mark.usefixtures("_elsewhere")
+def test_more_than_there_is_room_for_is_refused(tmp_path):
+    """Of memory, and of files, which are refused before they have come."""
+    hello = frame(framing.HELLO, as_json(framing.greeting("source")))
+    pages = b"".join(frame(framing.MEMORY, memory(vaddr=number * PAGE)) for number in range(1, 9))
+    large = frame(framing.FILE, as_json({"path": "images/x", "size": 8 * PAGE}))
+    same = frame(framing.MEMORY, memory()) * 100
+    for stream, refused in ((pages, True), (large, True), (same, False)):
+        settings = DestinationSettings(f"{tmp_path}/staging", f"{tmp_path}/nothing.sock", "fog2", NOBODY, room=7 * PAGE)
+        with hearing(hello + stream) as channel, pytest.raises(ChannelError) as problem:
+            Destination(channel, settings).run()
+        assert ("more memory and images" in str(problem.value)) == refused
+
+
+@pytest.mark.usefixtures("_elsewhere")
 @pytest.mark.parametrize("runs", [[], [[PAGE, 1]] * 30])
 def test_layouts_without_end_are_refused(tmp_path, monkeypatch, runs):
     monkeypatch.setattr(received_memory, "MAX_RUNS", 50)
@@ -250,6 +264,18 @@ def test_a_pagemap(data):
         assert "\n" not in str(error)
     else:
         assert all(run.pages > 0 and run.vaddr + run.pages * PAGE <= 2**64 for run in runs)
+
+
+def test_a_pagemap_of_a_million_runs(tmp_path):
+    """Where hardly a page has come, it costs nothing: it is not even read."""
+    (tmp_path / "images").mkdir()
+    entry = new_entry(PAGE, 1, 4)
+    (tmp_path / "images" / NAME).write_bytes(pagemap() + entry * 1_000_000)
+    with page_store.Store(str(tmp_path / "store")) as store, little_memory(4 << 20):
+        store.put(NAME, PAGE, PAGES)
+        store.settle(NAME, [(PAGE, 1)])
+        with pytest.raises(_pagemap.PagesError, match="runs of pages can have"):
+            image_set.complete(str(tmp_path / "images"), store, lazily=False)
 
 
 @given(images([PAGEMAP]), st.booleans())

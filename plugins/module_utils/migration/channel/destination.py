@@ -91,7 +91,8 @@ class Destination:
     ) -> None:
         self.frames = frames
         self.settings = settings
-        self.memory = ReceivedMemory(os.path.join(settings.staging, "store"))
+        self.room = _staging.Room(settings.staging, settings.room)
+        self.memory = ReceivedMemory(os.path.join(settings.staging, "store"), self.room)
         # Both of them once the container is here.
         self.start: ArmedStart | None = None
         self.restore: Restore | None = None
@@ -173,7 +174,7 @@ class Destination:
         """Serves one message of the source; False when it was the last one."""
         kind, payload = self.frames.expect(FILE, MEMORY, DO)
         if kind == FILE:
-            receive_file(self.frames, self.settings.staging, parse_object(payload))
+            receive_file(self.frames, self.settings.staging, parse_object(payload), self.room)
         elif kind == MEMORY:
             self.memory.put(payload)
         else:

@@ -14,6 +14,7 @@ import os
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DATA, END, FILE, Frames
+from ansible_collections.fog.migration.plugins.module_utils.transport.staging import Room
 from ansible_collections.fog.migration.plugins.module_utils.validate import check_path, is_whole
 
 
@@ -38,16 +39,19 @@ def send_file(frames: Frames, path: str, name: str) -> int:
     return size
 
 
-def receive_file(frames: Frames, staging: str, facts: dict) -> None:
+def receive_file(frames: Frames, staging: str, facts: dict, room: Room | None = None) -> None:
     """Writes one file of the source's into staging, and verifies it.
 
     :param facts: the payload of its first frame.
-    :raises Refused: when the name, the size or the checksum is wrong.
+    :param room: what of staging there is for it; None for no limit.
+    :raises Refused: when the name, the size or the checksum is wrong, or there is no room for it.
     """
     problem = check_path(facts.get("path"))
     size = facts.get("size")
     if problem or not is_whole(size):
         raise Refused(f"the source sends {problem or 'a file without a size'}")
+    if room:
+        room.take_file(facts["path"], size)
     path = os.path.join(staging, facts["path"])
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

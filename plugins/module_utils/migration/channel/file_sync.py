@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drive
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import DATA, DO, END, Frames
@@ -151,7 +152,10 @@ class FileSync:
     def send(self) -> None:
         """Sends what was found."""
         for tree in self._trees:
-            if not tree.send(0)[0]:
+            same = tree.send(0)[0]
+            if tree.leased:
+                raise runc.FreezeError(f"{archive.leased(tree.leased)}, and cannot give it back while it stands still")
+            if not same:
                 raise runc.FreezeError("its files changed while it stood still")
 
     def exchange(self, tree: str, fresh: bool, work: Callable[[], T]) -> T:
@@ -183,6 +187,7 @@ class Log:
     def __init__(self, sync: FileSync, path: str) -> None:
         self._sync = sync
         self._log = container_log.Reader(path)
+        self.leased: list[bytes] = []
 
     def catch_up(self, bytes_per_second: float) -> None:
         """Sends what was written since."""
@@ -240,7 +245,9 @@ class Tree:
         self._fresh = self.is_whole
         self._here: dict[bytes, _snapshot.Entry] = {}
         self._difference = _snapshot.Difference([], [])
-        self._states: dict[bytes, bytes] = {}
+        self._states: dict[bytes, blocks.State] = {}
+        # The files of which the last difference could not be sent, because somebody held a lease on them.
+        self.leased: list[bytes] = []
 
     def catch_up(self, bytes_per_second: float) -> None:
         """While the container runs: sends what has changed, until there is little left."""
@@ -254,8 +261,8 @@ class Tree:
 
     def look(self, processes: Iterable[int]) -> None:
         """Finds what has changed."""
-        self._here = _snapshot.snapshot(self._root, processes, self._place)
         try:
+            self._here = _snapshot.snapshot(self._root, processes, self._place)
             self._difference = _snapshot.difference(self._there, self._here)
         except MigrationError as exc:
             raise runc.FreezeError(exc.what) from exc
@@ -276,6 +283,7 @@ class Tree:
             packer = archive.Packer(self._folder, stream.write, blocks=self._blocks, states=self._states)
             seen = packer.pack(*self._difference)
             stream.end()
+            self.leased = packer.leased
             return seen
 
         same = self._note(self._sync.exchange(self._place, self._fresh, work))
@@ -358,10 +366,12 @@ def receive_layer(frames: Frames, storage: Storage) -> int:
 def append(frames: Frames, path: str) -> int:
     """Takes a piece of a container's log, behind what is there; 1, as a count of names."""
     stream = Incoming(frames)
+    space = files.Space(os.path.dirname(path))
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640), "wb") as log:
         for length in iter(lambda: _LENGTH.unpack(stream.read(_LENGTH.size))[0], 0):
             if length > CHUNK:
                 raise Refused("the source sent more of a log than it may at once")
+            space.take(length)
             log.write(stream.read(length))
     stream.end()
     return 1

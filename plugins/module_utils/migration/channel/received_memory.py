@@ -15,25 +15,28 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.reserved import Reserved
+from ansible_collections.fog.migration.plugins.module_utils.transport import staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import LAYOUT, Frames, parse_memory
 from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
 
 # Runs of pages in the layouts of one round.
-MAX_RUNS = 2000000
+MAX_RUNS = pagemap.MOST_RUNS
 
 
 class ReceivedMemory:
     """Pages that arrive.
 
     :param directory: the folder of the store, which is made with the first page.
+    :param room: what of staging there is for it; None for no limit.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, room: staging.Room | None = None) -> None:
         # What answers CRIU's requests for pages, from a lazy restore on.
         self.pager: lazy_pages.Pager | None = None
         # Whether the source has nothing more to send of its own accord, or will not.
         self.caught_up = threading.Event()
         self._directory = directory
+        self._room = room
         self._store: page_store.Store | None = None
         self._checksum = hashlib.sha256()
         self._layouts: dict[str, list] = {}
@@ -42,8 +45,13 @@ class ReceivedMemory:
     @property
     def store(self) -> page_store.Store:
         """The pages."""
-        self._store = self._store or page_store.Store(self._directory)
+        self._store = self._store or page_store.Store(self._directory, grow=self._grow)
         return self._store
+
+    def _grow(self, count: int) -> None:
+        """A container that runs here already needs its pages more than the server needs room."""
+        if self._room:
+            self._room.take(count, keep_free=not self.pager)
 
     def put(self, payload: bytes | bytearray) -> None:
         """Takes the pages of one frame."""

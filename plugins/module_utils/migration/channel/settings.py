@@ -140,6 +140,7 @@ class DestinationSettings:
     :param restore_limit: seconds that the OCI runtime may take for the restore.
     :param mounts: mount points in the container whose content comes over the channel.
     :param log: whether the container's log comes over the channel.
+    :param room: bytes that memory and images may take in staging; 0 for no limit.
     """
 
     staging: str
@@ -152,6 +153,7 @@ class DestinationSettings:
     restore_limit: int = 600
     mounts: list[str] = field(default_factory=list)
     log: bool = False
+    room: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As an object for JSON."""
