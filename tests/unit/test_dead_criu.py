@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -14,6 +15,8 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
+# Of this process alone: tests of others kill theirs meanwhile.
+CONTAINER = f"{os.getpid():064x}"
 # A runtime that does not ask how its CRIU has ended. As with runc, what is left of CRIU is the runtime's then
 # (PR_SET_CHILD_SUBREAPER, 36).
 RUNTIME = """
@@ -41,13 +44,13 @@ def runtime(tmp_path, monkeypatch):
     started = []
 
     def runtime(end):
-        words = [runc_of(tmp_path), "-c", RUNTIME.format(end=end), "restore", "abc"]
+        words = [runc_of(tmp_path), "-c", RUNTIME.format(end=end), "restore", CONTAINER]
         started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()))
         return [int(word) for word in started[-1].stdout.readline().split()]
 
     yield runtime
     monkeypatch.undo()
-    runc.kill_restore("abc")
+    runc.kill_restore(CONTAINER)
     for process in started:
         process.wait()
 
@@ -59,14 +62,14 @@ def until(condition):
 
 def test_a_criu_that_has_ended_is_found(runtime):
     criu, _begun = runtime("os._exit(0)")
-    assert until(lambda: runc.dead_criu("abc") == {criu})
+    assert until(lambda: runc.dead_criu(CONTAINER) == {criu})
     assert runc.dead_criu("ab") == set()
 
 
 def test_a_criu_that_is_at_work_is_none(runtime):
     criu, begun = runtime("time.sleep(60)")
-    assert {criu, begun} < runc.restoring("abc")
-    assert runc.dead_criu("abc") == set()
+    assert {criu, begun} < runc.restoring(CONTAINER)
+    assert runc.dead_criu(CONTAINER) == set()
 
 
 def test_what_waits_in_the_container_ends_with_the_restore(runtime, monkeypatch):
@@ -74,7 +77,7 @@ def test_what_waits_in_the_container_ends_with_the_restore(runtime, monkeypatch)
     criu, begun = runtime("time.sleep(60)")
     monkeypatch.setattr(runc, "restoring", lambda container: set())
     monkeypatch.setattr(runc.procfs, "in_groups_of", lambda container: [begun])
-    runc.kill_restore("abc")
+    runc.kill_restore(CONTAINER)
     assert procfs.started(begun) is None and procfs.started(criu)
 
 
@@ -99,7 +102,7 @@ def test_the_runtime_has_a_moment_to_hear_of_it(monkeypatch):
     dead, killed = [{7}, set(), {8}, {8}], []
     monkeypatch.setattr(runc, "dead_criu", lambda container: dead.pop(0))
     monkeypatch.setattr(runc, "kill_restore", killed.append)
-    start = armed_start.ArmedStart("/no/socket", "abc", on_wait=lambda: None)
+    start = armed_start.ArmedStart("/no/socket", CONTAINER, on_wait=lambda: None)
     start._end_without_criu()
     start._end_without_criu()
     assert len(dead) == 3
@@ -109,4 +112,4 @@ def test_the_runtime_has_a_moment_to_hear_of_it(monkeypatch):
     assert not killed and not start.lost_criu
     start._next_look = 0.0
     start._end_without_criu()
-    assert killed == ["abc"] and start.lost_criu
+    assert killed == [CONTAINER] and start.lost_criu
