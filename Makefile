@@ -51,7 +51,7 @@ lab-down: setup ## remove the lab
 check: setup-dev ## lint, types and unit tests: minutes, no lab
 	@$(MAKE) lint
 	@$(call say,'Unit tests')
-	@pytest tests/unit --numprocesses=2 $(ARGS)
+	@pytest tests/unit --numprocesses=2 --dist=loadfile $(ARGS)
 
 test: setup-dev ## lint and sanity beside the unit and integration tests, which have two labs side by side; what CI runs
 	@$(call say,'Unit and integration tests with lint and sanity beside them')
