@@ -37,7 +37,7 @@ def load_json(text: str) -> Any:
     :raises ValueError: when it is none, or has too long a number.
     :raises RecursionError: when it goes too deep.
     """
-    limit = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else 0
+    limit = getattr(sys, "get_int_max_str_digits", int)()
     return json.loads(text, parse_int=None if 0 < limit <= _DIGITS else _short_number)
 
 
