@@ -36,8 +36,8 @@ texts = st.lists(st.one_of(lines, datas.map(block), st.text(max_size=20)), max_s
 
 
 def content(armored: str) -> bytes:
-    head, _, rest = armored.partition("\n\n")
-    body, _, foot = rest.rpartition("\n=")
+    head, _blank, rest = armored.partition("\n\n")
+    body, _equals, foot = rest.rpartition("\n=")
     assert head == BEGIN and foot.splitlines()[1:] == [END]
     return base64.b64decode(body, validate=False)
 
