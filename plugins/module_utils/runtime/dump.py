@@ -27,12 +27,15 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.runc import F
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
 from ansible_collections.fog.migration.plugins.module_utils.system import limits
+from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
 # What a container needs at its dump and at its restore alike, which has connections, sockets and locks of files.
 OPTIONS = ("--tcp-established", "--ext-unix-sk", "--file-locks")
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PAGE_SERVER_PORT = 27
+# The begin of the first file that CRIU writes when it has dumped all processes (cr_dump_tasks() in criu/cr-dump.c).
+_AFTER_PROCESSES = "mountpoints-"
 # Seconds between two looks whether the images are complete.
 LOOK_EVERY = 0.001
 
@@ -67,7 +70,11 @@ class Dump(threading.Thread):
     """A dump of a container that is frozen already and stays so, under way.
 
     Its images are complete before CRIU ends: it still unlocks the network, which has a lock of our own, and lets go of
-    the processes. Nobody waits for that. CRIU has thawed their control group meanwhile, so it is frozen again at once.
+    the processes. Nobody waits for that.
+
+    CRIU has thawed their control group, to have them run its own code. It is frozen again as soon as CRIU has done with
+    all of them: when it is killed from then on, the kernel would have them run, and their connections, which are in
+    repair mode, would be of no use to them.
 
     A lazy one leaves the pages that can be fetched later with the processes. CRIU serves them by a page server, which
     listens to anybody who can reach it; here nobody can, since it runs in a network namespace of its own, and it ends
@@ -86,6 +93,7 @@ class Dump(threading.Thread):
         self._unwanted = unwanted
         self._ready = threading.Event()
         self._problem: str | None = None
+        self._is_frozen_again = False
         # Whether the container has run for a moment when CRIU had ended.
         self.let_go = False
         self._process: subprocess.Popen | None = None
@@ -125,11 +133,23 @@ class Dump(threading.Thread):
         """Whether the images are complete; returns once they are, or the dump has ended."""
         process = self._start(output)
         while process.poll() is None:
+            self._freeze_again()
             if self._root.is_complete:
-                runc.keep_frozen(self._container)
+                self._freeze_again(done=True)
                 return True
             time.sleep(LOOK_EVERY)
         return process.returncode == 0
+
+    def _freeze_again(self, done: bool = False) -> None:
+        """Freezes the processes if CRIU has done with all of them, and that was not done yet.
+
+        :param done: it has done so for certain.
+        """
+        if self._is_frozen_again:
+            return
+        if done or any(name.startswith(_AFTER_PROCESSES) for name in os.listdir(self._images)):
+            runc.keep_frozen(self._container)
+            self._is_frozen_again = True
 
     def _dump_lazily(self, output: IO[bytes]) -> bool:
         """The same of images without the pages that are left."""
@@ -144,11 +164,13 @@ class Dump(threading.Thread):
         process = self._start(output, *server, pass_fds=[writer])
         os.close(writer)
         with os.fdopen(reader, "rb") as status:
+            while not is_readable(reader, LOOK_EVERY):
+                self._freeze_again()
             ready = status.read(1)
         if ready != b"\0":
             process.wait()
             return False
-        runc.keep_frozen(self._container)
+        self._freeze_again(done=True)
         # A client that goes at once is the end of the page server, and CRIU leaves the processes as they were.
         socket.create_connection(("127.0.0.1", PAGE_SERVER_PORT), 5).close()
         return True
