@@ -24,4 +24,4 @@ def allowed(lab, node: str, **more: object) -> Iterator[None]:
 
 
 def _write(lab, node: str, text: str) -> None:
-    lab.sh(node, f"cat >{rules.FILE} <<'END'\n{text}\nEND")
+    lab.sh(node, f"cat >{rules.FILE} <<'END'\n{text.rstrip()}\nEND")
