@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from support.checkpoints import forge_manifest
+from support.checkpoints import forge_options
 from support.lab import CHECKPOINTS
 from support.sequences import counted
 
 PATH = f"{CHECKPOINTS}/kept"
 SCRIPT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
-CLAIM = """
-import json
-path = "{path}/container.json"
-container = json.load(open(path))
-container["HostConfig"].update({claimed!r})
-json.dump(container, open(path, "w"))
-"""
 
 
 @pytest.mark.parametrize(
@@ -35,13 +28,11 @@ json.dump(container, open(path, "w"))
     ids=["capability", "new-privileges"],
 )
 def test_what_claims_to_be_less_does_not_run(lab, options, claimed, why):
-    """Whoever is root at the source can write that, and make the checksums fit."""
     lab.start("fog1", "looper100", SCRIPT, *options)
     counted(lab, "fog1", "looper100", 10)
     assert lab.module("fog1", "container_checkpoint", container="looper100", name="kept")["changed"]
     lab.docker("fog1", "rm", "-f", "looper100")
-    lab.sh("fog1", f"python3 - <<'END'\n{CLAIM.format(path=PATH, claimed=claimed)}\nEND")
-    forge_manifest(lab, "fog1", PATH)
+    forge_options(lab, "fog1", PATH, claimed)
     result = lab.module("fog1", "container_restore", path=PATH, name="looper100")
     assert result["failed"] and why in result["msg"], result
     assert "looper100" not in lab.docker("fog1", "ps", "--format", "{{.Names}}")

@@ -8,19 +8,12 @@ from __future__ import annotations
 import pytest
 
 from support import policy
-from support.checkpoints import forge_manifest
+from support.checkpoints import forge_options
 from support.lab import CHECKPOINTS, failure
 from support.sequences import counted
 
 PATH = f"{CHECKPOINTS}/kept"
 SCRIPT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
-LIE = """
-import json
-path = "{path}/container.json"
-container = json.load(open(path))
-container["HostConfig"].update({options!r})
-json.dump(container, open(path, "w"))
-"""
 
 
 @pytest.fixture
@@ -67,12 +60,10 @@ def test_who_may_not_send_is_told_so(lab, counter):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_a_source_has_made_up_is_not_made(lab, counter, options, why):
-    """Whoever is root there can write that, and make the checksums fit."""
     counter()
     assert lab.module("fog1", "container_checkpoint", container="looper100", name="kept")["changed"]
     lab.docker("fog1", "rm", "-f", "looper100")
-    lab.sh("fog1", f"python3 - <<'END'\n{LIE.format(path=PATH, options=options)}\nEND")
-    forge_manifest(lab, "fog1", PATH)
+    forge_options(lab, "fog1", PATH, options)
     result = lab.module("fog1", "container_restore", path=PATH, name="looper100")
     assert result["failed"] and why in result["msg"], result
     assert "looper100" not in lab.docker("fog1", "ps", "-a", "--format", "{{.Names}}")
