@@ -93,7 +93,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.store import
 from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import PolicyError
-from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room
+from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room, isolation
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -254,6 +254,16 @@ def _policy(source: dict, destination: dict, sender: str) -> dict:
         problem,
         "the destination's policy lets it come",
         f"change {rules.FILE} there, by the role fog.migration.policy, if it is to come",
+    )
+
+
+def _isolation(source: dict, destination: dict) -> dict:
+    """Whether it is set apart at the destination as it is."""
+    return _check(
+        "isolation",
+        isolation.problem(source, destination),
+        "both servers set containers apart by the same means",
+        "give both servers the same, or say --security-opt ...=unconfined when the container is made",
     )
 
 
@@ -672,6 +682,7 @@ def preflight(
         *([] if alone else [_group(mode)]),
         _container(source, mode),
         _policy(source, destination, sender),
+        _isolation(source, destination),
         _open_migration(source, destination, name),
         *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),
         _sdk(source, destination),

@@ -169,6 +169,7 @@ docker:
     root: /var/lib/docker
     runtimes: [io.containerd.runc.v2, runc]
     network_drivers: [bridge, host, ipvlan, macvlan, "null", overlay]
+    isolation: [seccomp]
     sdk: true
 criu:
   description:

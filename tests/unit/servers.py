@@ -26,6 +26,8 @@ SERVER = {
         "storage_driver": "overlay2",
         "runtimes": ["fog-runc", "runc"],
         "network_drivers": ["bridge", "macvlan"],
+        "root": "/var/lib/docker",
+        "isolation": ["apparmor", "seccomp"],
     },
     "criu": {
         "works": True,

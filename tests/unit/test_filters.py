@@ -141,6 +141,8 @@ NO_LAZY_PAGES = {
 
 # 8 TiB and 1 TiB of address space.
 PRIVILEGED = {"inspect": {"HostConfig": {"Privileged": True}, "Config": {}}, "volumes": [], "sockets": []}
+UNCONFINED = {**PRIVILEGED, "inspect": {"HostConfig": {"SecurityOpt": ["apparmor=unconfined"]}, "Config": {}}}
+USERNS = ["apparmor", "seccomp", "userns"]
 MARIADB = {"container.address_space": 2**43, "container.dump_lists": 2**35}
 HASKELL = {"container.address_space": 2**40, "container.dump_lists": 2**32}
 
@@ -231,6 +233,19 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         ({"container.asks": PRIVILEGED}, {}, {}, ["policy"]),
         ({"container.asks": PRIVILEGED}, {"policy.privileged": True}, {}, []),
         ({}, {"policy": {"problem": "the policy cannot be used"}}, {}, ["policy"]),
+        ({"docker.isolation": ["rootless", "seccomp"]}, {}, {}, ["isolation"]),
+        ({}, {"docker.isolation": ["seccomp"]}, {}, ["isolation"]),
+        ({"docker.isolation": ["seccomp"]}, {}, {}, ["isolation"]),
+        ({"container.asks": UNCONFINED}, {"docker.isolation": ["seccomp"]}, {"ignore": ["policy"]}, []),
+        ({"container.asks": PRIVILEGED}, {"docker.isolation": ["seccomp"]}, {"ignore": ["policy"]}, []),
+        ({"docker.isolation": USERNS}, {"docker.isolation": USERNS}, {}, []),
+        ({"docker.isolation": USERNS}, {}, {}, ["isolation"]),
+        (
+            {"docker.isolation": USERNS, "docker.root": "/var/lib/docker/100000.100000"},
+            {"docker.isolation": USERNS, "docker.root": "/var/lib/docker/200000.200000"},
+            {},
+            ["isolation"],
+        ),
         ({}, {"policy.sources": ["fog7"]}, {"sender": "fog1"}, ["policy"]),
         ({}, {"policy.sources": ["fog?"]}, {"sender": "fog1"}, []),
         ({"container.networks": ["lan"]}, {}, {}, ["networks"]),

@@ -30,7 +30,7 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes, requests
 from ansible_collections.fog.migration.plugins.module_utils.agent.connect import SOCKET
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, descriptors, limits
 
 # Bytes of a request.
 LONGEST = 16 << 20
@@ -137,6 +137,7 @@ def main() -> int:
     """Serves in the folder that this program was installed in, and removes the folder at the end."""
     folder = os.path.dirname(os.path.abspath(sys.argv[0]))
     os.umask(0o077)
+    limits.keep_out_of_core_files()
     signal.signal(signal.SIGTERM, _stop)
     # What outlives a request becomes a child of the agent.
     with contextlib.suppress(OSError, AttributeError):

@@ -22,7 +22,8 @@ def facts(info: dict, version: dict) -> dict:
     """What the decisions need to know of the daemon, from the answers to C(GET /info) and C(GET /version).
 
     :returns: C(version), C(api_version), C(experimental), C(storage_driver), C(root), C(name), C(runtimes),
-        C(network_drivers), C(architecture), C(live_restore).
+        C(network_drivers), C(architecture), C(live_restore), C(isolation), which is by what the daemon sets containers
+        apart: C(seccomp), C(apparmor), C(selinux), C(userns), and C(rootless) where it is not root's.
     """
     return {
         "version": version.get("Version", "unknown"),
@@ -35,4 +36,11 @@ def facts(info: dict, version: dict) -> dict:
         "network_drivers": sorted((info.get("Plugins") or {}).get("Network") or []),
         "architecture": info.get("Architecture", ""),
         "live_restore": bool(info.get("LiveRestoreEnabled", False)),
+        "isolation": isolation(info.get("SecurityOptions") or []),
     }
+
+
+def isolation(options: list[str]) -> list[str]:
+    """The names in C(SecurityOptions) of C(GET /info): C(name=seccomp,profile=builtin), or C(seccomp) of old ones."""
+    names = (re.match(r"(?:name=)?([\w-]+)", option) for option in options)
+    return sorted({name.group(1) for name in names if name} - {"cgroupns"})

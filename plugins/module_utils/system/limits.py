@@ -9,11 +9,13 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
+_SET_DUMPABLE = 4
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
 # More descriptors than that nobody needs, and programs that close all that they could have would take long.
 ENOUGH_FILES = 1 << 20
@@ -55,6 +57,14 @@ def raise_open_files() -> None:
     wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def keep_out_of_core_files() -> None:
+    """The kernel writes no core file of this program, nor of what it forks: a container's memory may be in it.
+
+    It is not the limit for core files, which a restored container would inherit where CRIU may not raise it again.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def largest_pipe() -> int | None:

@@ -31,7 +31,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.system import files
+from ansible_collections.fog.migration.plugins.module_utils.system import files, limits
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
     CONFIG,
     program_directory,
@@ -627,6 +627,7 @@ def receive(frames: Frames, order: dict) -> dict:
 
 def main() -> int:
     """Does what config.json says; the last line on stderr is the report, for the one who started this program."""
+    limits.keep_out_of_core_files()
     with open(os.path.join(program_directory() or "", CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])

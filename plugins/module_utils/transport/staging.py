@@ -112,16 +112,17 @@ def make(path: str, disk: str, most: int, expected: int, limit: int) -> dict:
     return {"kind": "disk", "why_not_memory": why}
 
 
-# With large pages where they fit into a file, the kernel writes and copies memory in less than half the time. A kernel
-# without transparent huge pages does not know the option.
-_HUGE = ("huge=within_size", "")
+# With large pages where they fit into a file, the kernel writes and copies memory in less than half the time; without
+# swap, no memory of a container is written to a disk. A kernel without transparent huge pages does not know the first,
+# and one before 6.4 not the second.
+_WISHES = ("huge=within_size,noswap", "huge=within_size", "noswap", "")
 
 
 def _mount(path: str, size: int) -> str | None:
     """Puts a file system in memory there; why it could not be done, or None."""
     why = ""
-    for huge in _HUGE:
-        options = ",".join(filter(None, [f"size={size}", "mode=0700", "nosuid", "nodev", "noexec", huge]))
+    for wishes in _WISHES:
+        options = ",".join(filter(None, [f"size={size}", "mode=0700", "nosuid", "nodev", "noexec", wishes]))
         command = ["mount", "-t", "tmpfs", "-o", options, "fog-migration", path]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False

@@ -282,6 +282,7 @@ class Destination:
 
 def main() -> int:
     """Serves the source, which is on the other side of standard input and output."""
+    limits.keep_out_of_core_files()
     directory = deploy.program_directory() or "."
     try:
         with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:

@@ -339,6 +339,7 @@ def _terminate(_number: int, _frame: object) -> None:
 
 def main() -> int:
     """Opens the channel, makes its socket once that is open, serves, and leaves nothing behind."""
+    limits.keep_out_of_core_files()
     directory = deploy.program_directory() or "."
     try:
         with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
