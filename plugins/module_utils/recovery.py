@@ -38,6 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import SOURCE, State
@@ -397,8 +398,9 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
         armed_start.forget(inspect["Id"])
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
-    for folder in entry.made.get("folders", []):
-        files.remove(folder)
+    left = [folder for folder in reversed(entry.made.get("folders", [])) if not roots.remove(folder)]
+    if left:
+        return Undone("nothing of it is left", f"what was made in {', '.join(left)} could not be removed")
     return Undone("nothing of it is left")
 
 

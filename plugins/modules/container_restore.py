@@ -87,6 +87,9 @@ options:
 notes:
   - The image has to be there already, and so do the networks. Volumes are made as they were; their content, and that of
     bind mounts, comes with the checkpoint where it was saved with it, and has to be there already where it was not.
+  - Content is put only into volumes and folders that were made for this restore, or that have nothing in them. Where
+    there is something already, the restore is refused.
+  - The path of a bind mount is followed through a symbolic link only where nobody but root can have made that.
 seealso:
   - module: fog.migration.container_checkpoint
   - module: fog.migration.checkpoint_transfer

@@ -196,7 +196,8 @@ migrations:
 paths:
   description:
     - Whether each of O(paths) C(exists), whether it is C(empty), its C(file_system) (C(type) and C(device)), and the
-      C(checksum) (SHA-256) of a file of up to 64 MiB.
+      C(checksum) (SHA-256) of a file of up to 64 MiB, and why a migration would not follow it (C(refused)), which is
+      where it leads through a symbolic link that others than root could have made.
   returned: when the subset V(paths) is gathered
   type: dict
   sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
@@ -459,7 +460,8 @@ container:
           C(anonymous), whether another container has C(lent) it (C(--volumes-from)), whether it C(is_folder) or
           C(is_file), its C(file_system) (C(type) and C(device)), the
           C(bytes) of a volume, the C(checksum) (SHA-256) of a file of up to 64 MiB, whether the container has another
-          file than the one that has this path by now (C(replaced)), and the other containers that have it (C(users)).
+          file or folder than the one that has this path by now (C(replaced)), why a migration would not follow the path
+          (C(refused), empty where it would), and the other containers that have it (C(users)).
       type: list
       elements: dict
       sample: []

@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_sync
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 
@@ -349,10 +349,10 @@ def test_a_file_alone(trees, tmp_path):
     (here / "one").write_text("first")
     (here / "other").write_text("another's")
     (there / "kept").write_text("kept")
-    assert set(snapshot.snapshot(str(here / "one"))) == {b"one"}
-    assert snapshot.snapshot(str(here / "none")) == {}
-    assert _archive.split(str(here / "one")) == (str(here), b"one") and _archive.split(str(here)) == (str(here), None)
-    _archive.save(str(here), str(tmp_path / "archive"), snapshot.snapshot(str(here / "one")))
+    assert snapshot.snapshot_of_file(os.fsencode(here / "none")) == {}
+    with roots.hold(str(here / "one")) as root:
+        assert set(root.snapshot()) == {b"one"} == {root.only}
+        _archive.save(root.folder, str(tmp_path / "archive"), root.snapshot())
     _archive.apply(str(tmp_path / "archive"), str(there), only=b"one")
     assert {name.name: name.read_text() for name in there.iterdir()} == {"one": "first", "kept": "kept"}
 

@@ -68,7 +68,7 @@ def test_what_are_no_settings(value):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"trees": [{"place": ""}]}, "the settings of a tree of files lack root, snapshot"),
+        ({"trees": [{"place": ""}]}, "the settings of a tree of files lack is_bind, root, snapshot"),
         ({"trees": [1]}, "the settings of a tree of files are no object"),
         (
             {"ssh": {**SOURCE.to_json()["ssh"], "password": "x"}},

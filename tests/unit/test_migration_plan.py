@@ -44,6 +44,7 @@ MOUNT = {
     "is_file": False,
     "checksum": None,
     "replaced": False,
+    "refused": "",
 }
 
 

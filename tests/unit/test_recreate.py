@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -24,7 +25,15 @@ class Docker:
         self.volumes_here = ["there"]
         self.images_here = {"busybox:lab": "sha256:aaa"}
         self.body = None
+        self.mounts_made = []
         self.api_version = "1.43"
+
+    def containers(self, all):
+        assert all
+        return []
+
+    def inspect_container(self, container):
+        return {"Id": container, "Mounts": self.mounts_made}
 
     def volumes(self):
         return {"Volumes": [{"Name": name} for name in self.volumes_here] or None}
@@ -182,3 +191,42 @@ def test_what_is_removed_can_be_named(recreation, docker):
     docker.containers_here["bee"] = "armed before"
     recreation.remove("bee")
     assert docker.containers_here == {}
+
+
+def test_what_is_below_another_one_is_noted_as_well(recreation, inspect, events, tmp_path):
+    """In whatever order Docker tells of them."""
+    inspect["Mounts"] = [
+        {"Type": "bind", "Source": str(tmp_path / "folder" / "below"), "Destination": "/in/deep/file"},
+        {"Type": "bind", "Source": str(tmp_path / "folder"), "Destination": "/in/folder"},
+    ]
+    recreation.volumes = []
+    recreation.make_mounts()
+    noted = [str(tmp_path / "folder"), str(tmp_path / "folder" / "below")]
+    assert events == [("noted", "folders", [path]) for path in noted]
+    recreation.remove()
+    assert not (tmp_path / "folder").exists()
+
+
+def test_nothing_is_made_through_a_link_of_others(recreation, inspect, events, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "etc")
+    os.chown(tmp_path / "link", 1000, 1000, follow_symlinks=False)
+    inspect["Mounts"] = [{"Type": "bind", "Source": str(tmp_path / "link" / "new"), "Destination": "/in/folder"}]
+    recreation.volumes = []
+    with pytest.raises(MigrationError, match="leads through the symbolic link"):
+        recreation.make_mounts()
+    assert events == [] and list((tmp_path / "etc").iterdir()) == []
+    os.chown(tmp_path / "link", 0, 0, follow_symlinks=False)
+    recreation.make_mounts()
+    assert events == [("noted", "folders", [str(tmp_path / "etc" / "new")])]
+
+
+def test_what_the_image_has_put_into_a_new_volume_is_removed(recreation, docker, tmp_path):
+    """And nothing of one that was there before."""
+    for name in ("data", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of_image").write_text("x")
+        mount = {"Type": "volume", "Name": name, "Driver": "local", "Source": str(tmp_path / name)}
+        docker.mounts_made.append({**mount, "Destination": "/data" if name == "data" else "/in/folder"})
+    recreation.create()
+    assert [len(list((tmp_path / name).iterdir())) for name in ("data", "there")] == [0, 1]

@@ -47,13 +47,11 @@ def deep(tmp_path):
     subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)
 
 
-@pytest.mark.parametrize(
-    "remove", [files.remove, files.remove_folder, files.empty_folder, archive.empty, unpack_removal]
-)
+@pytest.mark.parametrize("remove", [files.remove, files.remove_folder, files.empty_folder, unpack_removal])
 def test_however_deep(deep, remove):
     before = len(os.listdir("/proc/self/fd"))
     remove(deep)
-    assert os.path.exists(deep) == (remove in (files.empty_folder, archive.empty))
+    assert os.path.exists(deep) == (remove is files.empty_folder)
     assert not os.path.exists(deep) or os.listdir(deep) == []
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, snapshot
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, roots, snapshot
+from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Identity
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 
 
 class FileLoader:
@@ -26,13 +29,24 @@ class FileLoader:
 
     :param folder: where the checkpoint lies in clear.
     :param daemon: see C(api.daemon_facts).
+    :param migration: the name of the migration that it belongs to; None outside of one.
     """
 
-    def __init__(self, client: api.CheckpointClient, folder: str, manifest: Manifest, daemon: dict) -> None:
+    def __init__(
+        self,
+        client: api.CheckpointClient,
+        folder: str,
+        manifest: Manifest,
+        daemon: dict,
+        migration: str | None = None,
+    ) -> None:
         self.client = client
         self.folder = folder
         self.manifest = manifest
         self.daemon = daemon
+        self.migration = migration
+        # The folders and files of this host that were filled, by place.
+        self.binds: dict[str, roots.Root] = {}
 
     def volumes(self) -> list[dict]:
         """How the container's named volumes were made."""
@@ -46,7 +60,7 @@ class FileLoader:
         """Unpacks all that the checkpoint has of a container into the one that was made from it."""
         inspect = self.client.inspect_container(container_id)
         self._apply_rootfs(inspect)
-        self.fill_mounts(mounts.sources(inspect))
+        self.fill_mounts({one["destination"]: one for one in mounts.of_container(inspect)})
         self._apply_log(container_id)
 
     def fill_replacement(self, container_id: str, old: dict) -> None:
@@ -62,41 +76,90 @@ class FileLoader:
 
         :param inspect: the container's inspect data when the checkpoint was taken.
         """
-        self.fill_mounts(self._sources_here(inspect))
+        filled = self.fill_mounts(self._mounts_here(inspect))
+        restore_notes.mark_filled(self.manifest.id, {place: list(identity) for place, identity in filled.items()})
 
-    def _sources_here(self, inspect: dict) -> dict[str, str]:
-        """The folder or file of this host behind each place of a mount that has a name or a path."""
+    def _mounts_here(self, inspect: dict) -> dict[str, dict]:
+        """The mounts that have a name or a path, by place, see C(mounts.of_container), as they are on this host."""
         named = [one for one in mounts.of_container(inspect) if not one["anonymous"]]
         return {
-            one["destination"]: self.client.inspect_volume(one["name"])["Mountpoint"]
+            one["destination"]: dict(one, source=self.client.inspect_volume(one["name"])["Mountpoint"])
             if one["type"] == "volume"
-            else one["source"]
+            else one
             for one in named
         }
 
-    def fill_mounts(self, sources: dict[str, str]) -> None:
-        """Unpacks what the checkpoint has of volumes and folders into those here.
+    def fill_mounts(self, there: Mapping[str, dict]) -> dict[str, Identity]:
+        """Unpacks what the checkpoint has of volumes and folders into those here. Folders of this host stay held.
 
-        :param sources: the folder or file of this host behind each place.
+        :param there: the mounts on this host by place, see C(mounts.of_container).
+        :returns: what was filled, by place.
         """
-        differences, since = self.manifest.differences or [], self.manifest.since
-        if differences and not (since and restore_notes.is_filled(since)):
-            raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
-        for place, archive in (self.manifest.mounts or {}).items():
-            # What has no file in it comes over the channel of a live migration.
-            if archive in self.manifest.files:
-                self._fill_mount(place, archive, sources[place], place in differences)
-
-    def _fill_mount(self, place: str, archive: str, source: str, is_difference: bool) -> None:
-        folder, only = _archive.split(source)
-        if bool(only) != (place in (self.manifest.files_alone or [])):
-            raise MigrationError(f"{source} has to be a {'folder' if only else 'file'} as at the source")
+        # What has no file in it comes over the channel of a live migration.
+        archives = {place: one for place, one in (self.manifest.mounts or {}).items() if one in self.manifest.files}
+        before = self._filled_before()
+        if not archives:
+            return {}
+        # All of them before the first one is filled, which may be above another one and have a link in that one's path.
+        held = self._hold({place: there[place] for place in archives}, before)
         try:
-            if not only and not is_difference:
-                _archive.empty(folder)
-            _archive.apply(os.path.join(self.folder, archive), folder, only=only)
+            for place, archive in archives.items():
+                self._fill_mount(place, archive, held[place])
+            return {place: identity for place, root in held.items() if (identity := root.identity())}
+        finally:
+            self.binds = {place: root for place, root in held.items() if there[place]["type"] == "bind"}
+            for place in set(held) - set(self.binds):
+                held[place].close()
+
+    def _filled_before(self) -> dict[str, Identity]:
+        """What was filled here before, of which the checkpoint has only what has changed."""
+        differences, since = self.manifest.differences or [], self.manifest.since
+        noted = restore_notes.filled(since) if since and restore_notes.is_filled(since) else {}
+        if not set(differences) <= set(noted):
+            raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
+        return {place: Identity(*noted[place]) for place in differences}
+
+    def _hold(self, there: Mapping[str, dict], before: Mapping[str, Identity]) -> dict[str, roots.Root]:
+        """The roots of these mounts, in which nothing is but what was made for this, or filled before."""
+        volumes = journal.made_volumes(self.migration)
+        made = {place for place, one in there.items() if one["type"] == "volume" and one["name"] in volumes}
+        written = roots.identities(mounts.writable(self.client.containers(all=True)))
+        try:
+            held = {place: roots.hold(one["source"], written) for place, one in there.items()}
+            roots.require_unused(held, made.union(before))
+        except Refused as error:
+            remedy = "remove it, or leave this mount out of what moves"
+            raise MigrationError(f"the content of its mounts cannot be made ({error})", "", remedy) from error
+        for place, root in held.items():
+            if place in before and root.identity() != before[place]:
+                raise MigrationError(f"{root.path} is not any more what was filled, something else has its place")
+            if place in made and place not in before:
+                root.empty()
+        return held
+
+    def _fill_mount(self, place: str, archive: str, root: roots.Root) -> None:
+        if bool(root.only) != (place in (self.manifest.files_alone or [])):
+            raise MigrationError(f"{root.path} has to be a {'folder' if root.only else 'file'} as at the source")
+        try:
+            _archive.apply(os.path.join(self.folder, archive), root.folder, only=root.only)
         except Refused as error:
             raise MigrationError(f"the content of {place} cannot be made ({error})") from error
+
+    def require_in_place(self) -> None:
+        """Returns when what was filled is what has its path still.
+
+        :raises MigrationError: when something else has it.
+        """
+        try:
+            for root in self.binds.values():
+                root.require_in_place()
+        except Refused as error:
+            raise MigrationError(str(error)) from error
+
+    def close(self) -> None:
+        """Lets go of what was filled."""
+        for root in self.binds.values():
+            root.close()
 
     def _apply_rootfs(self, inspect: dict) -> None:
         archive = os.path.join(self.folder, snapshot.ARCHIVE)
@@ -109,7 +172,8 @@ class FileLoader:
                 f"but into {', '.join(storage_drivers.DRIVERS)}"
             )
         try:
-            _archive.apply(archive, storage.folder, storage.is_layer)
+            with roots.hold(storage.folder) as root:
+                _archive.apply(archive, root.folder, storage.is_layer)
         except Refused as error:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
 

@@ -21,10 +21,10 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target im
     Target,
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, roots
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 
 
@@ -46,11 +46,12 @@ def checkpoint_before(folder: str | None, target: Target) -> Manifest | None:
 
 
 class FileSaver:
-    """Saves the files of one container.
+    """Saves the files of one container. Where these are is looked up when this is made, while the container runs.
 
     :param target: with its storage.
     :param folder: of the checkpoint that is being made.
     :param before: the manifest of the checkpoint in I(since); of the mounts that it has, only changes are saved.
+    :raises MigrationError: when something else has the path of a mount by now, or could be given it.
     """
 
     def __init__(
@@ -68,6 +69,24 @@ class FileSaver:
         self.places = places
         self.since = since
         self.before = (before.mounts if before else None) or {}
+        there = mounts.of_container(target.inspect)
+        try:
+            self._roots = {one["destination"]: self._held(one) for one in there if one["destination"] in places}
+            self._layer = roots.hold(target.storage.folder) if target.storage else None
+        except Refused as error:
+            remedy = "start the container again, or leave this mount out of what moves"
+            raise MigrationError(str(error), STILL_RUNS, remedy) from error
+
+    def _held(self, mount: dict[str, Any]) -> roots.Root:
+        root, process = roots.hold(mount["source"]), self.target.inspect["State"].get("Pid") or 0
+        if process and mount["type"] == "bind":
+            roots.require_mounted(root, process, mount["destination"])
+        return root
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        for root in [*self._roots.values(), *([self._layer] if self._layer else [])]:
+            root.close()
 
     def save_frozen(self) -> dict[str, str]:
         """Saves what a container that stands still has in its root file system and its mounts.
@@ -75,18 +94,18 @@ class FileSaver:
         :returns: the archives of the mounts, by mount point.
         """
         storage = self.target.storage
-        if storage:
-            self._save_storage(storage, _snapshot.snapshot(storage.folder))
+        if storage and self._layer:
+            self._save_storage(storage, self._layer)
         return {place: self._save_mount(place, f"mount-{number}.diff") for number, place in enumerate(self.places)}
 
     def _save_mount(self, place: str, archive: str) -> str:
-        source = mounts.sources(self.target.inspect)[place]
-        now, before = _snapshot.snapshot(source, place=place), self.before.get(place)
+        root, before = self._roots[place], self.before.get(place)
+        now = root.snapshot(place=place)
         changed, blocks = _snapshot.Difference([], sorted(now)), None
         if before:
             snapshot, checksums = self._beside(self.since, before)
             changed, blocks = _snapshot.difference(_snapshot.load(snapshot)[1], now), _blocks.Blocks.load(checksums)
-        self._save(_archive.split(source)[0], changed.made, archive, removed=changed.removed, blocks=blocks)
+        self._save(root, changed.made, archive, removed=changed.removed, blocks=blocks)
         return archive
 
     def save_log(self) -> None:
@@ -105,9 +124,9 @@ class FileSaver:
         With a snapshot from before it is read: what is written meanwhile counts as changed, and travels later.
         """
         storage = self.target.storage
-        if storage:
+        if storage and self._layer:
             processes = self.target.processes("be moved live", "move it in cold mode")
-            held = self._save_storage(storage, _snapshot.snapshot(storage.folder, processes), runs=True)
+            held = self._save_storage(storage, self._layer, processes, runs=True)
             _snapshot.store(storage.folder, held, os.path.join(self.folder, _snapshot.SNAPSHOT))
 
     def save_running_mounts(self) -> dict[str, str]:
@@ -119,40 +138,42 @@ class FileSaver:
         """
         saved: dict[str, str] = {}
         for one in mounts.of_container(self.target.inspect):
-            place, source = one["destination"], one["source"]
+            place = one["destination"]
             if one["anonymous"] or place not in self.places:
                 continue
             archive, blocks = f"mount-{len(saved)}.diff", _blocks.Blocks()
             processes = self.target.processes("be saved while it runs", "make a whole checkpoint of it")
-            before = _snapshot.snapshot(source, processes, place)
-            seen = self._save(_archive.split(source)[0], before, archive, blocks=blocks, runs=True)
+            before = self._roots[place].snapshot(processes, place)
+            seen = self._save(self._roots[place], before, archive, blocks=blocks, runs=True)
             held = _snapshot.held(before, seen)
             snapshot, checksums = self._beside(self.folder, archive)
-            _snapshot.store(source, held, snapshot)
+            _snapshot.store(one["source"], held, snapshot)
             blocks.store(checksums)
             saved[place] = archive
         return saved
 
     def _save_storage(
-        self, storage: storage_drivers.Storage, entries: dict[bytes, _snapshot.Entry], runs: bool = False
+        self, storage: storage_drivers.Storage, root: roots.Root, processes: Iterable[int] = (), runs: bool = False
     ) -> dict[bytes, _snapshot.Entry]:
         """Saves what differs from the image; what the destination has then.
 
-        :param entries: a snapshot from before.
+        :param root: of the storage.
+        :param processes: the container's, if they run.
         :param runs: whether the container goes on meanwhile.
         """
+        entries = root.snapshot(processes)
         if storage.is_layer:
-            return _snapshot.held(entries, self._save(storage.folder, entries, runs=runs))
+            return _snapshot.held(entries, self._save(root, entries, runs=runs))
         changes = storage_drivers.changes(entries, self.client.diff(self.target.id) or [])
-        seen = self._save(storage.folder, changes.names, layer=False, hidden=changes.hidden, runs=runs)
+        seen = self._save(root, changes.names, layer=False, hidden=changes.hidden, runs=runs)
         as_in_image = {name: entry for name, entry in entries.items() if name not in changes.names}
         return {**as_in_image, **_snapshot.held(entries, seen)}
 
     def _save(
-        self, root: str, names: Iterable[bytes], archive: str = _snapshot.ARCHIVE, **how: Any
+        self, root: roots.Root, names: Iterable[bytes], archive: str = _snapshot.ARCHIVE, **how: Any
     ) -> dict[bytes, os.stat_result]:
         try:
-            return _archive.save(root, os.path.join(self.folder, archive), names, **how)
+            return _archive.save(root.folder, os.path.join(self.folder, archive), names, **how)
         except OSError as error:
             raise MigrationError(
                 f"the root file system diff cannot be saved ({error.strerror or error})",

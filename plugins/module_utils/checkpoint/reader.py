@@ -59,7 +59,10 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
             return Restore(request, client, daemon, path, outer, begin).absent()
         with opened(request, outer) as (folder, inner):
             restore = Restore(request, client, daemon, folder, inner, begin)
-            return {"present": restore.present, "armed": restore.armed, "filled": restore.filled}[state]()
+            try:
+                return {"present": restore.present, "armed": restore.armed, "filled": restore.filled}[state]()
+            finally:
+                restore.files.close()
 
 
 @contextlib.contextmanager
@@ -136,7 +139,7 @@ class Restore:
         refusal = validate.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
-        self.files = FileLoader(client, folder, manifest_, daemon)
+        self.files = FileLoader(client, folder, manifest_, daemon, self.params["migration"])
         self.images = os.path.join(folder, "criu")
         self.docker_socket = socket_of(self.params)
         self.way = ways.way(daemon, bool(self.docker_socket))
@@ -229,7 +232,6 @@ class Restore:
         manifest.require_intact(self.folder, self.manifest, INTACT)
         if not self.request.check_mode:
             self._build(Recreation.make_mounts, lambda made: self.files.fill_volumes(made.inspect))
-            restore_notes.mark_filled(self.manifest.id)
         places = sorted(self.manifest.mounts or {})
         return {"changed": True, "diff": {"before": {"filled": []}, "after": {"filled": places}}}
 
@@ -388,8 +390,10 @@ class Restore:
 
     def _start(self, container_id: str) -> tuple[list[str], dict]:
         seconds = self.params["restore_timeout"]
+        self.files.require_in_place()
         if self.way == ways.THROUGH_RUNTIME and self.docker_socket:
-            return runtime_restore.from_images(self.docker_socket, container_id, self.images, seconds)
+            binds = self.files.binds
+            return runtime_restore.from_images(self.docker_socket, container_id, self.images, seconds, binds)
         checkpoint = docker_restore.Checkpoint(self.manifest.name, self.manifest.created)
         root = self.daemon["root"]
         return docker_restore.from_checkpoint(self.client, root, container_id, self.images, checkpoint, seconds)

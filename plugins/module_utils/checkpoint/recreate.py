@@ -11,13 +11,15 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
 from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import makes_in_several_networks
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import files
@@ -81,29 +83,55 @@ class Recreation:
         What is there already is left as it is, so this may be called again.
         """
         self._make_volumes()
-        for mount in mounts.of_container(self.inspect):
+        # One that is below another one comes after it, so that both are noted.
+        for mount in sorted(mounts.of_container(self.inspect), key=lambda one: one["source"].count("/")):
             path = mount["source"]
             moves = mount["type"] == "bind" and mount["destination"] in self.moving_mounts
             if moves and not os.path.lexists(path):
-                self.note(made={"folders": [path]})
                 self._make_bind_source(path, mount["destination"] in self.single_files)
-                self.made_folders.append(path)
+
+    def _volumes_here(self) -> set[str]:
+        return {one["Name"] for one in self.client.volumes()["Volumes"] or []}
 
     def _make_volumes(self) -> None:
-        there = {one["Name"] for one in self.client.volumes()["Volumes"] or []}
+        there = self._volumes_here()
         for volume in self.volumes:
             if volume["Name"] not in there:
                 self.note(made={"volumes": [volume["Name"]]})
                 self.client.create_volume(**mounts.volume_arguments(volume))
                 self.made_volumes.append(volume["Name"])
 
-    @staticmethod
-    def _make_bind_source(path: str, single_file: bool) -> None:
-        if single_file:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        else:
-            os.makedirs(path, mode=0o700)
+    def _make_bind_source(self, path: str, single_file: bool) -> None:
+        """What is noted has no link in its path: what fills it may put one there, through which nothing is removed."""
+        try:
+            real = roots.real_path(path, self._written)
+            self.note(made={"folders": [real]})
+            roots.make(real, single_file)
+        except Refused as error:
+            raise MigrationError(str(error)) from error
+        self.made_folders.append(real)
+
+    @functools.cached_property
+    def _written(self) -> Collection[roots.Identity]:
+        """The folders in which containers of this server can write."""
+        return roots.identities(mounts.writable(self.client.containers(all=True)))
+
+    def _empty_new_volumes(self, old: Collection[str]) -> None:
+        """Removes from volumes that move what Docker has put into them of the image when it made the container.
+
+        :param old: the names of volumes that were there before.
+        """
+        described = mounts.of_container(self.inspect)
+        if not any(one["type"] == "volume" and one["destination"] in self.moving_mounts for one in described):
+            return
+        for one in mounts.of_container(self.client.inspect_container(self.container_id)):
+            new = one["type"] == "volume" and one["driver"] == "local" and one["name"] not in old
+            if new and one["destination"] in self.moving_mounts:
+                try:
+                    with roots.hold(one["source"]) as root:
+                        root.empty()
+                except Refused as error:
+                    raise MigrationError(str(error)) from error
 
     def create(self, armed: bool = False, same_addresses: bool = False) -> str:
         """Makes the container, after the mounts that make_mounts() has not made yet.
@@ -118,9 +146,11 @@ class Recreation:
         """
         self._require_allowed()
         body, more_networks = self._body(armed, same_addresses)
+        old_volumes = self._volumes_here()
         self.make_mounts()
         self.container_id = self.client.create_from_body(self.name, body)
         self.note(made={"container": self.container_id})
+        self._empty_new_volumes(old_volumes)
         for network, endpoint in more_networks.items():
             self.client.connect_endpoint(network, self.container_id, endpoint)
         return self.container_id
@@ -169,8 +199,12 @@ class Recreation:
             while self.made_volumes:
                 self.client.remove_volume(self.made_volumes[-1])
                 self.made_volumes.pop()
+            left = []
             while self.made_folders:
-                files.remove(self.made_folders.pop())
+                folder = self.made_folders.pop()
+                left += [] if roots.remove(folder) else [folder]
+            if left:
+                return f"what was made of it could not be removed ({', '.join(left)})"
         except api.FAILURES as error:
             return f"what was made of it could not be removed ({api.api_message(error)})"
         return "nothing of it is left on this host"

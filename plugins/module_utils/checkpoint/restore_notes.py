@@ -9,6 +9,7 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -56,9 +57,18 @@ def _withdrawal(checkpoint: str) -> str:
     return f".withdrawn-{checkpoint}"
 
 
-def mark_filled(checkpoint: str) -> None:
-    """Marks that volumes were filled from this checkpoint."""
-    _write(_filled(checkpoint), "")
+def mark_filled(checkpoint: str, identities: dict[str, list[int]]) -> None:
+    """Marks that volumes were filled from this checkpoint.
+
+    :param identities: device and inode of the folders and files of this host that were filled, by place.
+    """
+    _write(_filled(checkpoint), json.dumps(identities))
+
+
+def filled(checkpoint: str) -> dict[str, list[int]]:
+    """What was noted with C(mark_filled)."""
+    with open(os.path.join(FOLDER, _filled(checkpoint)), encoding="utf-8") as stream:
+        return json.load(stream)
 
 
 def is_filled(checkpoint: str) -> bool:

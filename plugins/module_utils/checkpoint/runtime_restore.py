@@ -12,20 +12,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Root
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 
 
-def from_images(docker_socket: str, container_id: str, images: str, seconds: int) -> tuple[list[str], dict]:
+def from_images(
+    docker_socket: str, container_id: str, images: str, seconds: int, binds: Mapping[str, Root]
+) -> tuple[list[str], dict]:
     """Starts a container that was made for our OCI runtime from the images in a folder, which are only read.
 
     :param docker_socket: path of the Docker daemon's socket.
     :param seconds: how long it may take. CRIU can hang for ever on images that are damaged.
+    :param binds: the folders and files of this host that were filled for it, by place.
     :returns: the telling lines of CRIU's log, and its statistics.
     :raises MigrationError: when it fails, with C(criu_log) in its details. The container does not run then.
     """
@@ -33,6 +38,7 @@ def from_images(docker_socket: str, container_id: str, images: str, seconds: int
     # Of an attempt before this one, which was killed.
     armed_start.forget(container_id)
     start = ArmedStart(docker_socket, container_id, on_wait=lambda: None)
+    start.binds = binds
     try:
         _restore(start, images, work, seconds)
         return _log(work), tool.read_stats(os.path.join(work, "stats-restore"))

@@ -9,6 +9,7 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -146,14 +147,16 @@ class Writer:
         )
 
     def _save_running(self, target: Target) -> Manifest:
-        saver = file_saver.FileSaver(self.client, target, self.folder.partial, self.params["mounts"])
         saved: dict[str, str | None] = {}
-        if self.params["state"] == "prepared":
-            saver.save_running_rootfs()
-            # Their content comes over the channel.
-            saved.update(dict.fromkeys(self.params["mounts"]))
-        else:
-            saved.update(saver.save_running_mounts())
+        with contextlib.closing(
+            file_saver.FileSaver(self.client, target, self.folder.partial, self.params["mounts"])
+        ) as saver:
+            if self.params["state"] == "prepared":
+                saver.save_running_rootfs()
+                # Their content comes over the channel.
+                saved.update(dict.fromkeys(self.params["mounts"]))
+            else:
+                saved.update(saver.save_running_mounts())
         manifest = _folder.describe(self.client, self.folder, target, self.params, time.time())
         self.folder.publish(replace(manifest, prepared=True, mounts=saved), self.params["encryption_key"])
         return manifest
@@ -243,12 +246,14 @@ class Writer:
 
     def _freeze_and_write(self, target: Target, freeze: Freeze, before: Manifest | None, held: dict | None) -> dict:
         places, since = self.params["mounts"], self.params["since"]
-        saver = file_saver.FileSaver(self.client, target, self.folder.partial, places, since, before)
-        begin = time.time()
-        checkpointed = freeze.take()
-        saved = saver.save_frozen()
-        if self.params["log"]:
-            saver.save_log()
+        with contextlib.closing(
+            file_saver.FileSaver(self.client, target, self.folder.partial, places, since, before)
+        ) as saver:
+            begin = time.time()
+            checkpointed = freeze.take()
+            saved = saver.save_frozen()
+            if self.params["log"]:
+                saver.save_log()
         how = freeze.release()
         if how:
             self.request.warn(f"the container {target.called} {how}")

@@ -13,6 +13,7 @@ import os
 import posixpath
 import re
 import stat
+from collections.abc import Iterable
 
 # File systems that several servers can have mounted at once.
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "ocfs2", "gfs2", "lustre", "afs")
@@ -100,6 +101,17 @@ def is_file(path: str) -> bool:
         return False
 
 
+def writable(listed: Iterable[dict]) -> set[str]:
+    """The folders of a host in which containers can write, so that a link in one of them may be of their making.
+
+    Who can write in all of the host is root there, whatever is looked at.
+
+    :param listed: the containers, as Docker lists them.
+    """
+    found = [mount for one in listed for mount in one.get("Mounts") or [] if mount.get("RW", True)]
+    return {mount.get("Source") or "/" for mount in found} - {"/"}
+
+
 def with_volumes_of(inspect: dict, old: dict) -> dict:
     """A container's inspect data such that one made from them has the anonymous volumes of another one, not new ones.
 
@@ -142,11 +154,11 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
     """What becomes of one mount of a container that is to move.
 
     :param mount: see C(of_container), with C(file_system) (its C(type) and C(device)), C(is_folder), C(is_file), the
-        C(checksum) of a file, whether the container has another file than the one that has this path by now
-        (C(replaced)), and C(users), the other containers at the source that have it; and C(elsewhere) and C(parted),
-        see C(of_group).
+        C(checksum) of a file, whether the container has something else than what has this path by now
+        (C(replaced)), why its path is not followed (C(refused), see C(roots.refusal)), and C(users), the other
+        containers at the source that have it; and C(elsewhere) and C(parted), see C(of_group).
     :param there: what the destination has: C(volumes), the names of its volumes, and C(paths), by path whether it
-        C(exists), is C(empty), its C(file_system) and C(checksum).
+        C(exists), is C(empty), its C(file_system) and C(checksum), and why it is not followed (C(refused)).
     :param volumes: V(move), V(shared) or V(refuse).
     :param binds: V(none), V(listed) or V(all).
     :param listed: the paths that move with V(listed).
@@ -172,7 +184,12 @@ def plan(mount: dict, there: dict, volumes: str, binds: str, listed: list[str]) 
         return _way("shared")
     if mount["replaced"]:
         remedy = "start the container again, or leave it out of what moves"
-        return _way("moves", f"the container has another file than the one that is {path} by now", remedy)
+        kind_of_it = "file" if mount["is_file"] else "folder"
+        return _way("moves", f"the container has another {kind_of_it} than the one that is {path} by now", remedy)
+    if mount["refused"] or known.get("refused"):
+        remedy = "mount what the link leads to by its own path, or leave it out of what moves"
+        whose = "" if mount["refused"] else "at the destination, "
+        return _way("moves", f"{whose}{mount['refused'] or known['refused']}", remedy)
     return _way("moves", _taken(known, mount, what), "remove it there, or leave it out of what moves")
 
 

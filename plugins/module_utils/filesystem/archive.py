@@ -9,7 +9,7 @@ length (four bytes), up to one without a length; of one that came before (C(patc
 
 Neither end follows a symbolic link in the tree, not even in the middle of a name: at the source a container that runs
 could exchange a folder for a link to a secret of its host, and at the destination a source could send a link first and
-then something that is written through it.
+then something that is written through it. What leads to the tree itself is looked at by C(roots).
 
 The tree is the root file system of a container, or a layer of it: overlay's own directory, in which whiteouts and
 attributes of overlay tell what was deleted.
@@ -74,7 +74,7 @@ class Tree:
     """Names below a folder, reached without following a link. A context manager."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = os.open(root, _PATH | os.O_DIRECTORY)
         self._folder: bytes | None = None
         self._descriptor = -1
 
@@ -186,16 +186,6 @@ def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None
             return data
 
         (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
-
-
-def split(path: str) -> tuple[str, bytes | None]:
-    """What a mount is of, as a tree: a folder and None; or the folder that a file is in, and the file's name."""
-    return (path, None) if os.path.isdir(path) else (os.path.dirname(path), os.fsencode(os.path.basename(path)))
-
-
-def empty(folder: str) -> None:
-    """Removes all that is in a folder, such as what an image has put into a new volume."""
-    files.empty_folder(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

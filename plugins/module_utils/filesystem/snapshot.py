@@ -101,15 +101,13 @@ _NAMES, _SPARE_MEMORY = 1 << 16, 128 << 20
 def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict[bytes, Entry]:
     """What I(upper) holds, without CRIU's own folders. What comes or goes meanwhile may be missing.
 
-    :param upper: a folder; or a file, whose snapshot is of its name alone.
+    :param upper: a folder.
     :param processes: the container's, if they run.
     :param place: where in the container it is; empty for the root file system.
     :raises MigrationError: when there is not enough memory for so many names.
     """
     now = time.time_ns()
     shared = shared_mappings(processes)
-    if not os.path.isdir(upper):
-        return _snapshot_of_file(os.fsencode(upper), now, os.fsencode(place).strip(b"/") in shared)
     mapped = below(os.fsencode(place), shared)
     top = os.fsencode(upper)
     facts = os.lstat(top)
@@ -139,7 +137,10 @@ def _require_memory(names: int, available: int | None) -> None:
         raise MigrationError(f"it has more files than there is memory to remember their names ({names} so far)")
 
 
-def _snapshot_of_file(path: bytes, now: int, mapped: bool) -> dict[bytes, Entry]:
+def snapshot_of_file(path: bytes, processes: Iterable[int] = (), place: str = "") -> dict[bytes, Entry]:
+    """The name of a file that is mounted alone; nothing, where it is gone. For the parameters see C(snapshot)."""
+    now = time.time_ns()
+    mapped = os.fsencode(place).strip(b"/") in shared_mappings(processes)
     try:
         facts = os.lstat(path)
     except FileNotFoundError:

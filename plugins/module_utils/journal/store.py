@@ -73,6 +73,13 @@ def load(identity: str) -> Entry | None:
         raise JournalError(f"{path} cannot be read: {exc}") from exc
 
 
+def made_volumes(identity: str | None) -> set[str]:
+    """The names of the volumes that were made here for a migration, and for those that move together with it."""
+    entry = load(identity) if identity else None
+    group = filter(None, map(load, entry.together)) if entry else ()
+    return {name for one in (entry, *group) if one for name in one.made.get("volumes", [])}
+
+
 def entries() -> list[Entry]:
     """All entries of this server, by the time of their begin.
 

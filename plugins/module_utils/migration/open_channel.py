@@ -149,8 +149,11 @@ def prepared_files(path: str, log: bool) -> tuple[list[TreeSettings], str | None
     inspect = _manifest.inspected(path, "nothing was sent")
     snapshot = os.path.join(path, _snapshot.SNAPSHOT)
     trees = [TreeSettings("", snapshot=snapshot)] if os.path.exists(snapshot) else []
-    sources = mounts.sources(inspect)
-    trees += [TreeSettings(place, sources[place]) for place in manifest.mounts or {}]
+    there = {one["destination"]: one for one in mounts.of_container(inspect)}
+    trees += [
+        TreeSettings(place, there[place]["source"], is_bind=there[place]["type"] == "bind")
+        for place in manifest.mounts or {}
+    ]
     return trees, container_log.path_of(inspect) if log else None
 
 

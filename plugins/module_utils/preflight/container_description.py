@@ -26,7 +26,8 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     ways,
 )
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot
+from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.memory import footprint, swapped
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
@@ -151,7 +152,7 @@ class Describer:
             {
                 **mount,
                 **self._path(mount["source"]),
-                "replaced": is_replaced(inspect, mount),
+                **standing(inspect, mount),
                 "bytes": self._bytes(mount["source"]) if mount["type"] == "volume" else 0,
                 "users": sorted(name for name, sources in users.items() if mount["source"] in sources),
             }
@@ -226,13 +227,29 @@ def checksum(path: str) -> str | None:
     return manifest.sha256_file(path) if small else None
 
 
-def is_replaced(inspect: dict[str, Any], mount: dict[str, Any]) -> bool:
-    """Whether the container has a file that has lost its path to another one since; a mount is of the file itself."""
-    process = inspect["State"].get("Pid")
-    inside = f"/proc/{process}/root{mount['destination']}"
-    if not process or not mounts.is_file(mount["source"]) or not os.path.exists(inside):
-        return False
-    return not os.path.samefile(inside, mount["source"])
+def standing(inspect: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
+    """Whether a folder or a file of the host is what the container has mounted.
+
+    :returns: C(replaced), whether something else has its path by now: a mount is of the folder or the file itself; and
+        C(refused), see C(roots.refusal).
+    """
+    path, process = mount["source"], inspect["State"].get("Pid")
+    if mount["type"] != "bind" or not (os.path.isdir(path) or mounts.is_file(path)):
+        return {"replaced": False, "refused": ""}
+    try:
+        root = roots.hold(path)
+    except Refused as error:
+        return {"replaced": False, "refused": str(error)}
+    with root:
+        return {"replaced": bool(process) and _is_replaced(root, process, mount["destination"]), "refused": ""}
+
+
+def _is_replaced(root: roots.Root, process: int, place: str) -> bool:
+    try:
+        roots.require_mounted(root, process, place)
+    except Refused:
+        return True
+    return False
 
 
 def describe_rootfs(client: Client, inspect: dict[str, Any], root: str) -> dict[str, Any]:

@@ -312,9 +312,13 @@ def _volumes(server: Server) -> dict[str, Any]:
 
 
 def _paths(server: Server) -> dict[str, Any]:
+    from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
     from ansible_collections.fog.migration.plugins.module_utils.preflight.container_description import checksum
 
-    return {"paths": {path: {**files.path_facts(path), "checksum": checksum(path)} for path in server.params["paths"]}}
+    def told(path: str) -> dict[str, Any]:
+        return {**files.path_facts(path), "checksum": checksum(path), "refused": roots.refusal(path)}
+
+    return {"paths": {path: told(path) for path in server.params["paths"]}}
 
 
 def _journal(_server: Server) -> dict[str, Any]:

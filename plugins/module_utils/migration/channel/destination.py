@@ -51,6 +51,8 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     MigrationError,
     Refused,
 )
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
+from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_frames import receive_file
@@ -99,7 +101,7 @@ class Destination:
         self._make_container = make
         self._reopening = reopening
         # Where the content of its mounts and its log are on this server.
-        self._mounts: dict[str, str] = {}
+        self._mounts: file_sync.Mounts | None = None
         self._log: str | None = None
 
     def run(self) -> None:
@@ -157,9 +159,10 @@ class Destination:
         self.restore = Restore(self.frames, self.settings, self.start, self.memory, self._handle, self._reopening)
         # While the container's start is under way, Docker tells nothing of it.
         docker_socket, host = self.settings.docker_socket, self.settings.host
-        self._mounts = {
-            place: file_sync.mount_of(docker_socket, container, place, host) for place in self.settings.mounts
-        }
+        if self.settings.mounts:
+            made = journal.made_volumes(self.settings.migration)
+            self._mounts = file_sync.Mounts(docker_socket, container, self.settings.mounts, made, host)
+            self.restore.mounts = self._mounts
         if self.settings.log:
             self._log = file_sync.log_of(docker_socket, container)
 
@@ -243,16 +246,20 @@ class Destination:
         tree = str(request.get("tree") or "")
         if tree == file_sync.LOG and self._log:
             count = file_sync.append(self.frames, self._log)
+        elif tree:
+            count = self._take_content(tree, bool(request.get("fresh")))
         else:
-            count = file_sync.receive(self.frames, self._folder_of(tree), bool(request.get("fresh")))
+            with roots.of_docker(self._root()) as root:
+                count = file_sync.receive(self.frames, root)
         self.frames.write_json(DONE, {"done": f"files {request.get('round')}", "names": count})
 
-    def _folder_of(self, place: str) -> str:
-        """The folder into which files of this tree go."""
-        if place and place not in self._mounts:
+    def _take_content(self, place: str, fresh: bool) -> int:
+        if not self._mounts or place not in self._mounts:
             raise Refused(f"the source sent files for {place}, which is no mount that moves")
-        if place:
-            return self._mounts[place]
+        return self._mounts.receive(self.frames, place, fresh)
+
+    def _root(self) -> str:
+        """The container's root file system."""
         if not self.start or not self.start.is_under_way:
             raise Refused("the source sent files while nothing waited for a restore")
         return file_sync.root_of(self.settings.docker_socket, self.start.folder, self.settings.host)
@@ -277,6 +284,8 @@ class Destination:
         self.memory.kill_pager()
         if self.start:
             self.start.close()
+        if self._mounts:
+            self._mounts.close()
         _staging.remove(self.settings.staging)
 
 

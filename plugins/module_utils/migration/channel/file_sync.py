@@ -21,13 +21,13 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import Storage
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log, roots
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
@@ -123,9 +123,13 @@ class FileSync:
         root: str = "",
         snapshot: str | None = None,
         there: dict[bytes, _snapshot.Entry] | None = None,
+        process: int = 0,
     ) -> None:
-        """One more tree of files, see C(Tree)."""
-        self._trees.append(Tree(self, place, root, snapshot, there))
+        """One more tree of files, see C(Tree).
+
+        :raises Refused: when its root is not what it seems to be.
+        """
+        self._trees.append(Tree(self, place, root, snapshot, there, process))
 
     def add_log(self, path: str | None) -> None:
         """The container's log, if it is to move."""
@@ -157,6 +161,11 @@ class FileSync:
                 raise runc.FreezeError(f"{archive.leased(tree.leased)}, and cannot give it back while it stands still")
             if not same:
                 raise runc.FreezeError("its files changed while it stood still")
+
+    def close(self) -> None:
+        """Lets go of the trees."""
+        for tree in self._trees:
+            tree.close()
 
     def exchange(self, tree: str, fresh: bool, work: Callable[[], T]) -> T:
         """One difference: I(work) sends it, with what it is called with.
@@ -216,14 +225,19 @@ class Log:
         self._sync.figures.append({"place": LOG, **figures})
         return True, stream.count
 
+    def close(self) -> None:
+        """Nothing of it stays open."""
+
 
 class Tree:
-    """One tree of files that is kept equal.
+    """One tree of files that is kept equal. Its root is looked up once, and held.
 
     :param place: where it is in the container, or empty for the root file system.
     :param root: its folder here, or a file that is mounted alone; where nothing of it was sent already.
     :param snapshot: the file that tells of this folder, and what of it was sent, where something was.
     :param there: what the destination holds of this folder, where it holds something and no file tells of it.
+    :param process: of the container, which has the root mounted; 0 where that is not compared.
+    :raises Refused: when the container has something else there.
     """
 
     def __init__(
@@ -233,12 +247,15 @@ class Tree:
         root: str = "",
         snapshot: str | None = None,
         there: dict[bytes, _snapshot.Entry] | None = None,
+        process: int = 0,
     ) -> None:
         self.is_whole = snapshot is None and there is None
         self._sync = sync
         # What the destination has, what there is here, and the difference.
-        self._root, self._there = (root, there or {}) if snapshot is None else _snapshot.load(snapshot)
-        self._folder = archive.split(self._root)[0]
+        path, self._there = (root, there or {}) if snapshot is None else _snapshot.load(snapshot)
+        self._root = roots.hold(path)
+        if process:
+            roots.require_mounted(self._root, process, place)
         self._place = place
         self._blocks = blocks.Blocks()
         # Whether what the destination has there now is nothing of ours.
@@ -262,7 +279,7 @@ class Tree:
     def look(self, processes: Iterable[int]) -> None:
         """Finds what has changed."""
         try:
-            self._here = _snapshot.snapshot(self._root, processes, self._place)
+            self._here = self._root.snapshot(processes, self._place)
             self._difference = _snapshot.difference(self._there, self._here)
         except MigrationError as exc:
             raise runc.FreezeError(exc.what) from exc
@@ -270,7 +287,11 @@ class Tree:
 
     def compare(self) -> None:
         """Finds which blocks of large files have changed, while nobody writes them and others have the channel."""
-        self._states = archive.block_states(self._folder, self._difference.made)
+        self._states = archive.block_states(self._root.folder, self._difference.made)
+
+    def close(self) -> None:
+        """Lets go of the root."""
+        self._root.close()
 
     def send(self, bytes_per_second: float) -> tuple[bool, int]:
         """Whether everything was still as it had been found, and how many bytes it was."""
@@ -280,7 +301,7 @@ class Tree:
         stream = Outgoing(self._sync.frames, bytes_per_second)
 
         def work() -> dict[bytes, os.stat_result]:
-            packer = archive.Packer(self._folder, stream.write, blocks=self._blocks, states=self._states)
+            packer = archive.Packer(self._root.folder, stream.write, blocks=self._blocks, states=self._states)
             seen = packer.pack(*self._difference)
             stream.end()
             self.leased = packer.leased
@@ -319,16 +340,17 @@ def send_layer(
     :param changes: is called for what Docker says to differ from the image, where the storage is no layer.
     :returns: what the destination holds then. What is written meanwhile counts as changed, and travels later.
     """
-    before = _snapshot.snapshot(storage.folder, processes)
-    stream = Outgoing(frames, bytes_per_second)
-    names = set(before)
-    hidden: set[bytes] = set()
-    as_in_image = {}
-    if not storage.is_layer:
-        names, hidden = storage_drivers.changes(before, changes())
-        as_in_image = {name: entry for name, entry in before.items() if name not in names}
-    packer = archive.Packer(storage.folder, stream.write, layer=storage.is_layer)
-    seen = packer.pack([], sorted(names), sorted(hidden))
+    with roots.hold(storage.folder) as root:
+        before = root.snapshot(processes)
+        stream = Outgoing(frames, bytes_per_second)
+        names = set(before)
+        hidden: set[bytes] = set()
+        as_in_image = {}
+        if not storage.is_layer:
+            names, hidden = storage_drivers.changes(before, changes())
+            as_in_image = {name: entry for name, entry in before.items() if name not in names}
+        packer = archive.Packer(root.folder, stream.write, layer=storage.is_layer)
+        seen = packer.pack([], sorted(names), sorted(hidden))
     stream.end()
     return {**as_in_image, **_snapshot.held(before, seen)}
 
@@ -353,12 +375,13 @@ def storage_of(docker_socket: str, container: str, host: str) -> Storage:
 def receive_layer(frames: Frames, storage: Storage) -> int:
     """Takes what C(send_layer) sends, for a container that was not started yet; how many names it was."""
     stream = Incoming(frames)
-    unpacker = (
-        archive.Unpacker(storage.folder, stream.read, layer=True)
-        if storage.is_layer
-        else archive.Merger(storage.folder, stream.read)
-    )
-    count = unpacker.unpack()
+    with roots.hold(storage.folder) as root:
+        unpacker = (
+            archive.Unpacker(root.folder, stream.read, layer=True)
+            if storage.is_layer
+            else archive.Merger(root.folder, stream.read)
+        )
+        count = unpacker.unpack()
     stream.end()
     return count
 
@@ -388,29 +411,88 @@ def log_of(docker_socket: str, container: str) -> str:
     return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
-def receive(frames: Frames, root: str, fresh: bool) -> int:
-    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
-
-    :param fresh: whether all that is in it now is to be removed first.
-    """
+def receive(frames: Frames, root: roots.Root) -> int:
+    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was."""
     stream = Incoming(frames)
-    folder, only = archive.split(root)
-    if fresh and not only:
-        archive.empty(folder)
-    count = archive.Unpacker(folder, stream.read, only=only).unpack()
+    count = archive.Unpacker(root.folder, stream.read, only=root.only).unpack()
     stream.end()
     return count
 
 
-def mount_of(docker_socket: str, container: str, place: str, host: str) -> str:
-    """The folder or the file that a container has mounted at this place, as Docker tells."""
+class Mounts:
+    """The mounts of a container whose content arrives, before any of it is there.
+
+    A folder or a file of the host is held from then on: the container may have another mount above it, in which a link
+    could arrive that leads elsewhere. A volume is looked up anew, since Docker may mount something there when the
+    container starts; its path is Docker's own.
+
+    :param made: names of the volumes that were made for this migration. An image may have put something in them.
+    :raises Refused: when one of them is not there, or has something in it that is not this migration's.
+    """
+
+    def __init__(
+        self, docker_socket: str, container: str, places: Iterable[str], made: Iterable[str], host: str
+    ) -> None:
+        there = _mounts_of(docker_socket, container, host)
+        missing = sorted(set(places) - set(there))
+        if missing:
+            raise Refused(f"the container on {host} has no folder and no file mounted at {missing[0]}")
+        self._volumes = {place: there[place]["source"] for place in places if there[place]["type"] == "volume"}
+        self._made = {place for place in self._volumes if there[place]["name"] in set(made)}
+        written = _written(docker_socket, host)
+        # Its folders and files of the host, by place.
+        self.binds: dict[str, roots.Root] = {}
+        held = {place: roots.hold(there[place]["source"], written) for place in places}
+        roots.require_unused(held, self._made)
+        for place, root in held.items():
+            if place in self._volumes:
+                root.close()
+            else:
+                self.binds[place] = root
+
+    def receive(self, frames: Frames, place: str, fresh: bool) -> int:
+        """Takes what the source sends for this place; how many names it was.
+
+        :param fresh: whether nothing came for it before.
+        """
+        if place in self.binds:
+            return receive(frames, self.binds[place])
+        with roots.hold(self._volumes[place]) as root:
+            if fresh and place in self._made:
+                root.empty()
+            return receive(frames, root)
+
+    def __contains__(self, place: str) -> bool:
+        return place in self._volumes or place in self.binds
+
+    def require_in_place(self) -> None:
+        """Returns when what was filled is what has its path still.
+
+        :raises Refused: when something else has it.
+        """
+        for root in self.binds.values():
+            root.require_in_place()
+
+    def close(self) -> None:
+        """Lets go of them."""
+        for root in self.binds.values():
+            root.close()
+
+
+def _mounts_of(docker_socket: str, container: str, host: str) -> Mapping[str, dict]:
+    """See C(mounts.of_container), by place."""
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     if problem:
         raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
-    found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
-    if not found or not (os.path.isdir(found[0]) or mounts.is_file(found[0])):
-        raise Refused(f"the container on {host} has no folder and no file mounted at {place}")
-    return found[0]
+    return {mount["destination"]: mount for mount in mounts.of_container(inspect)}
+
+
+def _written(docker_socket: str, host: str) -> set[roots.Identity]:
+    """The folders in which containers of this server can write."""
+    listed, problem = engine.get(docker_socket, "/containers/json?all=1")
+    if problem:
+        raise Refused(f"Docker on {host} does not tell of its containers ({problem})")
+    return roots.identities(mounts.writable(listed))
 
 
 def root_of(docker_socket: str, prepared: str, host: str) -> str:

@@ -20,6 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_sync import Mounts
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
@@ -76,6 +77,8 @@ class Restore:
         self._memory = memory
         self._handle = handle
         self._reopening = reopening
+        # What was filled for it, where something was.
+        self.mounts: Mounts | None = None
         # What the source was told, for one that has opened the channel anew.
         self._said: list[dict[str, Any]] = []
         # Whether the container runs here with all of its memory, or is about to: it needs neither the source nor
@@ -118,6 +121,9 @@ class Restore:
         options = request.get("options", [])
         if not isinstance(options, list) or not set(map(str, options)) <= OPTIONS:
             raise Refused(f"the source wants a restore with {options}, of which only {sorted(OPTIONS)} are allowed")
+        if self.mounts:
+            self.mounts.require_in_place()
+            self._start.binds = self.mounts.binds
         places = ["--image-path", self.images, "--work-path", self.work]
         lazily = ["--lazy-pages"] if request.get("lazily") else []
         # Where CRIU waits in our hook before it reads pages, these are made ready beside the runtime's start. To what

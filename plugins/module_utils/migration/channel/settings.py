@@ -61,11 +61,13 @@ class TreeSettings:
     :param place: its mount point in the container; empty for the root file system.
     :param root: its folder on this server, or the file that is mounted alone; empty where I(snapshot) says it.
     :param snapshot: path of the file that tells what of it was sent already; None where nothing was.
+    :param is_bind: whether it is a folder or a file of the host, which is compared with what the container has.
     """
 
     place: str
     root: str = ""
     snapshot: str | None = None
+    is_bind: bool = False
 
 
 @dataclass(frozen=True)

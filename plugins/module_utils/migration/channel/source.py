@@ -53,7 +53,8 @@ class Source:
         self.link = SourceLink(frames, self.memory.send_requested)
         self.files = self._file_sync()
         for tree in settings.trees:
-            self.files.add_tree(tree.place, tree.root, tree.snapshot)
+            process = runc.first_process(settings.container)[0] if tree.is_bind else 0
+            self.files.add_tree(tree.place, tree.root, tree.snapshot, process=process)
         self.files.add_log(settings.log)
         self._copying: background.Background[str] | None = None
         self._armed = False
@@ -129,9 +130,11 @@ class Source:
         made = self.wait_for("made")
         self.files = self._file_sync()
         self._sync_layer(known)
-        sources = mounts.sources(known.config.inspect)
+        process = known.config.inspect.get("State", {}).get("Pid") or 0
+        there = {one["destination"]: one for one in mounts.of_container(known.config.inspect)}
         for place in known.config.moving:
-            self.files.add_tree(place, sources[place])
+            compared = process if there[place]["type"] == "bind" else 0
+            self.files.add_tree(place, there[place]["source"], process=compared)
         self.files.add_log(container_log.path_of(known.config.inspect) if self.settings.with_log else None)
         return {"container": str(made.get("container"))}
 
@@ -324,6 +327,7 @@ class Source:
         self.container.wait_for_dump()
         self.memory.close()
         self.container.close()
+        self.files.close()
         staging.remove(self.settings.staging)
 
 

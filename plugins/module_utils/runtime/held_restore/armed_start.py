@@ -17,10 +17,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     privileges,
     restore_network,
@@ -105,6 +106,8 @@ class ArmedStart:
         self.folder = os.path.join(RUNTIME, container)
         self.network = restore_network.RestoreNetwork(self.folder)
         self.on_wait = on_wait
+        # The folders and files of this server that were filled for it, by place.
+        self.binds: Mapping[str, roots.Root] = {}
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
@@ -208,15 +211,22 @@ class ArmedStart:
     def require_owned(self) -> None:
         """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
-        :raises Refused: when it does not, or when a process may do more than the container may.
+        :raises Refused: when it does not, when a process may do more than the container may, or when it has something
+            else mounted than what was filled for it.
         """
         with _refused():
             processes = stopped_restore.require_stopped(self.container)
             privileges.require(self.network.bundle.config, processes)
+            self._require_filled()
             self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+
+    def _require_filled(self) -> None:
+        process = runc.first_process(self.container)[0] if self.binds else 0
+        for place, root in self.binds.items():
+            roots.require_mounted(root, process, place)
 
     def go_on(self) -> None:
         """The container runs from now on, and others reach it.
