@@ -20,7 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target import Target
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, roots
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, roots, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_sync
@@ -92,8 +92,8 @@ def test_what_only_root_can_have_linked_is_followed(app, target):
         (0o755, ALICE, 0, False),
         (0o775, 0, 0, False),
         (0o777, 0, 0, False),
-        # There, nobody else can remove it.
-        (0o1777, 0, 0, True),
+        # There, nobody else can remove it, but give another name to a link of root's.
+        (0o1777, 0, 0, False),
         (0o1777, 0, ALICE, False),
     ],
 )
@@ -167,6 +167,24 @@ def test_a_parent_that_is_exchanged(tmp_path, app, secret):
         (app / "data").mkdir()
         with pytest.raises(Refused, match="something else has its place"):
             root.require_in_place()
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_folder_in_it_that_is_exchanged(app, secret, monkeypatch, deep):
+    """After its name was seen, and before it is looked into."""
+    (app / "data" / "below").mkdir()
+    (secret / "below").mkdir()
+    (secret / "below" / "key").write_text("secret")
+    overlay = snapshot._overlay
+
+    def seen(folder):
+        if folder.endswith(b"/below" if deep else b"/data"):
+            exchange(app, secret)
+        return overlay(folder)
+
+    monkeypatch.setattr(snapshot, "_overlay", seen)
+    with roots.hold(str(app)) as root:
+        assert set(root.snapshot()) == {b".", b"data", *([b"data/below"] if deep else [])}
 
 
 def test_a_file_that_is_exchanged(app, secret):

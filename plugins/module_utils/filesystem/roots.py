@@ -167,8 +167,8 @@ class _Walk:
         """Whether only root can exchange what has this name in the folder that the way has come to."""
         folder = os.fstat(self.here)
         others = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        # There, everybody removes but his own.
-        kept = folder.st_mode & stat.S_ISVTX and facts.st_uid == 0
+        # There, everybody removes but his own. A link of root's from elsewhere may be given another name there, though.
+        kept = folder.st_mode & stat.S_ISVTX and facts.st_uid == 0 and stat.S_ISDIR(facts.st_mode)
         alone = folder.st_uid == 0 and (not others or bool(kept))
         return self._sure and alone and identity_of(folder) not in self._of_containers
 

@@ -18,12 +18,13 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
@@ -112,24 +113,41 @@ def snapshot(upper: str, processes: Iterable[int] = (), place: str = "") -> dict
     top = os.fsencode(upper)
     facts = os.lstat(top)
     entries = {ROOT: entry(facts, settled=_is_old(facts.st_ctime_ns, now))}
-    folders = [b""]
+    folders = [(b"", facts.st_ino)]
     while folders:
-        prefix = folders.pop()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(os.path.join(top, prefix)) as found:
+        prefix, inode = folders.pop()
+        gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with gone, _listed(os.path.join(top, prefix), inode) as found:
             for item in found:
-                name = prefix + item.name
+                name = prefix + os.fsencode(item.name)
                 if not place and _OF_CRIU.fullmatch(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     facts = item.stat(follow_symlinks=False)
                     folder = stat.S_ISDIR(facts.st_mode)
-                    overlay = _overlay(item.path) if folder else ""
+                    overlay = _overlay(os.path.join(top, name)) if folder else ""
                     entries[name] = entry(facts, overlay, _is_old(facts.st_ctime_ns, now) and name not in mapped)
                     if folder:
-                        folders.append(name + b"/")
+                        folders.append((name + b"/", facts.st_ino))
                     if not len(entries) % _NAMES:
                         _require_memory(len(entries), host.available_memory())
     return entries
+
+
+@contextlib.contextmanager
+def _listed(folder: bytes, inode: int) -> Iterator[Iterable[os.DirEntry[str]]]:
+    """What is in a folder that was looked at.
+
+    :raises NotADirectoryError: when something else has its path by now. A link in it may lead out of the tree.
+    """
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(here).st_ino != inode:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+        with os.scandir(here) as found:
+            yield found
+    finally:
+        os.close(here)
 
 
 def _require_memory(names: int, available: int | None) -> None:
