@@ -530,13 +530,13 @@ def test_cold_nested_mounts(app, loader, there, secret, monkeypatch):
 
 def test_cold_changes_go_to_what_was_filled_before_alone(app, loader, there, tmp_path):
     what = {"since": "k0", "differences": ["/data"]}
-    for noted in (None, {}):
+    found = app.stat().st_dev, (app / "data").stat().st_ino
+    for migration, noted in ((None, None), (None, {}), ("m1", {"/data": list(found)})):
         if noted is not None:
-            restore_notes.mark_filled("k0", noted)
+            restore_notes.mark_filled("k0", migration, noted)
         with pytest.raises(MigrationError, match="that were not filled here before"):
             loader(**what).fill_mounts(there)
-    found = app.stat().st_dev, (app / "data").stat().st_ino
-    restore_notes.mark_filled("k0", {"/data": list(found)})
+    restore_notes.mark_filled("k0", None, {"/data": list(found)})
     (app / "data" / "of_before").write_text("x")
     assert loader(**what).fill_mounts(there) == {"/data": found}
     assert names(app / "data") == ["file", "of_before"]

@@ -77,7 +77,8 @@ class FileLoader:
         :param inspect: the container's inspect data when the checkpoint was taken.
         """
         filled = self.fill_mounts(self._mounts_here(inspect))
-        restore_notes.mark_filled(self.manifest.id, {place: list(identity) for place, identity in filled.items()})
+        identities = {place: list(identity) for place, identity in filled.items()}
+        restore_notes.mark_filled(self.manifest.id, self.migration, identities)
 
     def _mounts_here(self, inspect: dict) -> dict[str, dict]:
         """The mounts that have a name or a path, by place, see C(mounts.of_container), as they are on this host."""
@@ -114,7 +115,7 @@ class FileLoader:
     def _filled_before(self) -> dict[str, Identity]:
         """What was filled here before, of which the checkpoint has only what has changed."""
         differences, since = self.manifest.differences or [], self.manifest.since
-        noted = restore_notes.filled(since) if since and restore_notes.is_filled(since) else {}
+        noted = restore_notes.filled(since, self.migration) if since else {}
         if not set(differences) <= set(noted):
             raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
         return {place: Identity(*noted[place]) for place in differences}

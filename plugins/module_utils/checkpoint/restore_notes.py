@@ -57,18 +57,23 @@ def _withdrawal(checkpoint: str) -> str:
     return f".withdrawn-{checkpoint}"
 
 
-def mark_filled(checkpoint: str, identities: dict[str, list[int]]) -> None:
-    """Marks that volumes were filled from this checkpoint.
+def mark_filled(checkpoint: str, migration: str | None, identities: dict[str, list[int]]) -> None:
+    """Marks that volumes and folders were filled from this checkpoint.
 
-    :param identities: device and inode of the folders and files of this host that were filled, by place.
+    :param migration: the one that they were filled in; None outside of one.
+    :param identities: device and inode of each, by place.
     """
-    _write(_filled(checkpoint), json.dumps(identities))
+    _write(_filled(checkpoint), json.dumps({"migration": migration, "filled": identities}))
 
 
-def filled(checkpoint: str) -> dict[str, list[int]]:
-    """What was noted with C(mark_filled)."""
-    with open(os.path.join(FOLDER, _filled(checkpoint)), encoding="utf-8") as stream:
-        return json.load(stream)
+def filled(checkpoint: str, migration: str | None) -> dict[str, list[int]]:
+    """What was filled from this checkpoint in this migration, see C(mark_filled): another one may not go on with it."""
+    try:
+        with open(os.path.join(FOLDER, _filled(checkpoint)), encoding="utf-8") as stream:
+            noted = json.load(stream)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return noted["filled"] if noted["migration"] == migration else {}
 
 
 def is_filled(checkpoint: str) -> bool:
