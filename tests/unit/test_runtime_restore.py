@@ -76,9 +76,12 @@ def start(monkeypatch, tmp_path):
 
 
 def test_what_runs(start):
-    lines, statistics = runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60)
+    binds = {"/data": object()}
+    lines, statistics = runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60, binds)
     assert (lines, statistics) == ([LOG.strip()], {})
     assert start[0].done == ["owned", "go on", "close"]
+    # What is compared before any of it runs.
+    assert start[0].binds is binds
     assert start[0].options[:2] == ["--image-path", "/checkpoint/criu"]
     assert start[0].options[-3:] == ["--tcp-established", "--ext-unix-sk", "--file-locks"]
 
@@ -98,7 +101,7 @@ def test_what_runs(start):
 def test_what_does_not(start, monkeypatch, failing, why):
     monkeypatch.setattr(Start, "failing", failing)
     with pytest.raises(MigrationError) as failure:
-        runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60)
+        runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60, {})
     assert failure.value.what == why
     assert failure.value.details == {"criu_log": [] if failing == "arm" else [LOG.strip()]}
     assert start[0].done == ["stop", "close"]
