@@ -58,6 +58,8 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
         if state == "absent":
             return Restore(request, client, daemon, path, outer, begin).absent()
         with opened(request, outer) as (folder, inner):
+            if inner.name != os.path.basename(os.path.normpath(path)):
+                request.warn(f"{path} holds the checkpoint {inner.name}, which was made at {inner.created}")
             restore = Restore(request, client, daemon, folder, inner, begin)
             return {"present": restore.present, "armed": restore.armed, "filled": restore.filled}[state]()
 
@@ -451,4 +453,14 @@ class Restore:
             "in_place": in_place,
         }
         diff = {"before": {self.name: before}, "after": {self.name: after}} if changed else {}
-        return {"changed": changed, "container": container, "diff": diff}
+        return {"changed": changed, "container": container, "checkpoint": self._which(), "diff": diff}
+
+    def _which(self) -> dict:
+        """Which checkpoint this was, as its manifest says; that of an encrypted one was authenticated."""
+        made = self.manifest
+        return {
+            "id": made.id,
+            "name": made.name,
+            "created": made.created,
+            "container": {"id": made.container.id, "name": made.container.name},
+        }
