@@ -58,6 +58,7 @@ def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
         "system.files",
         "system.limits",
         "system.pipes",
+        "system.private_folders",
         "system.procfs",
         "transport.directory_transfer",
         "transport.expiry",

@@ -37,7 +37,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
-from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import files, private_folders, procfs
 
 STATES = ("present", "absent", "armed", "filled")
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -57,6 +57,8 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
         daemon = api.daemon_facts(client)
         if state == "absent":
             return Restore(request, client, daemon, path, outer, begin).absent()
+        # What is compared with the manifest is read once more for the restore.
+        private_folders.require(path)
         with opened(request, outer) as (folder, inner):
             if inner.name != os.path.basename(os.path.normpath(path)):
                 request.warn(f"{path} holds the checkpoint {inner.name}, which was made at {inner.created}")

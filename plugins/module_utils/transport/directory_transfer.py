@@ -36,7 +36,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import (
     MigrationError,
     Refused,
 )
-from ansible_collections.fog.migration.plugins.module_utils.system import files, limits
+from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, private_folders
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
     CONFIG,
     program_directory,
@@ -424,7 +424,10 @@ class Receiver:
     # Staging
 
     def _open_staging(self) -> None:
-        os.makedirs(self.parent, 0o700, exist_ok=True)
+        try:
+            private_folders.make(self.parent)
+        except MigrationError as exc:
+            raise Refused(f"{exc.what}; nothing was received on {self.host}, {exc.remedy}") from exc
         while True:
             try:
                 os.mkdir(self.staging, 0o700)
