@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import policy_here
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
@@ -46,7 +48,7 @@ class FileLoader:
         """Unpacks all that the checkpoint has of a container into the one that was made from it."""
         inspect = self.client.inspect_container(container_id)
         self._apply_rootfs(inspect)
-        self.fill_mounts(mounts.sources(inspect))
+        self.fill_mounts(mounts.sources(inspect), _binds(inspect))
         self._apply_log(container_id)
 
     def fill_replacement(self, container_id: str, old: dict) -> None:
@@ -62,7 +64,7 @@ class FileLoader:
 
         :param inspect: the container's inspect data when the checkpoint was taken.
         """
-        self.fill_mounts(self._sources_here(inspect))
+        self.fill_mounts(self._sources_here(inspect), _binds(inspect))
 
     def _sources_here(self, inspect: dict) -> dict[str, str]:
         """The folder or file of this host behind each place of a mount that has a name or a path."""
@@ -74,10 +76,11 @@ class FileLoader:
             for one in named
         }
 
-    def fill_mounts(self, sources: dict[str, str]) -> None:
+    def fill_mounts(self, sources: dict[str, str], binds: Collection[str]) -> None:
         """Unpacks what the checkpoint has of volumes and folders into those here.
 
         :param sources: the folder or file of this host behind each place.
+        :param binds: the places of which that is the server's own, and no volume.
         """
         differences, since = self.manifest.differences or [], self.manifest.since
         if differences and not (since and restore_notes.is_filled(since)):
@@ -85,16 +88,20 @@ class FileLoader:
         for place, archive in (self.manifest.mounts or {}).items():
             # What has no file in it comes over the channel of a live migration.
             if archive in self.manifest.files:
-                self._fill_mount(place, archive, sources[place], place in differences)
+                harmless = place in binds and not policy_here().bind_privileges
+                make = _archive.Harmless if harmless else _archive.Unpacker
+                self._fill_mount(place, archive, sources[place], place in differences, make)
 
-    def _fill_mount(self, place: str, archive: str, source: str, is_difference: bool) -> None:
+    def _fill_mount(
+        self, place: str, archive: str, source: str, is_difference: bool, make: type[_archive.Unpacker]
+    ) -> None:
         folder, only = _archive.split(source)
         if bool(only) != (place in (self.manifest.files_alone or [])):
             raise MigrationError(f"{source} has to be a {'folder' if only else 'file'} as at the source")
         try:
             if not only and not is_difference:
                 _archive.empty(folder)
-            _archive.apply(os.path.join(self.folder, archive), folder, only=only)
+            _archive.apply(os.path.join(self.folder, archive), folder, only=only, make=make)
         except Refused as error:
             raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 
@@ -124,3 +131,8 @@ class FileLoader:
         """The file of the log of a container that was not started yet: Docker goes on behind what is in it then."""
         folder = api.require_local(self.daemon["root"], container_id)
         return os.path.join(folder, f"{container_id}-json.log")
+
+
+def _binds(inspect: dict) -> set[str]:
+    """The places at which folders or files of the server's own are mounted."""
+    return {one["destination"] for one in mounts.of_container(inspect) if one["type"] == "bind"}

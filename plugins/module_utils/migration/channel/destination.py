@@ -58,6 +58,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import expiry
@@ -100,7 +101,9 @@ class Destination:
         self._make_container = make
         self._reopening = reopening
         # Where the content of its mounts and its log are on this server.
-        self._mounts: dict[str, str] = {}
+        self._mounts: dict[str, file_sync.Mounted] = {}
+        # Whether it is the policy of this server that folders of its own get nothing that gives somebody rights here.
+        self._harmless_binds = False
         self._log: str | None = None
 
     def run(self) -> None:
@@ -161,6 +164,8 @@ class Destination:
         self._mounts = {
             place: file_sync.mount_of(docker_socket, container, place, host) for place in self.settings.mounts
         }
+        if any(one.is_bind for one in self._mounts.values()):
+            self._harmless_binds = not _policy().bind_privileges
         if self.settings.log:
             self._log = file_sync.log_of(docker_socket, container)
 
@@ -245,7 +250,8 @@ class Destination:
         if tree == file_sync.LOG and self._log:
             count = file_sync.append(self.frames, self._log)
         else:
-            count = file_sync.receive(self.frames, self._folder_of(tree), bool(request.get("fresh")))
+            harmless = self._harmless_binds and tree in self._mounts and self._mounts[tree].is_bind
+            count = file_sync.receive(self.frames, self._folder_of(tree), bool(request.get("fresh")), harmless)
         self.frames.write_json(DONE, {"done": f"files {request.get('round')}", "names": count})
 
     def _folder_of(self, place: str) -> str:
@@ -253,7 +259,7 @@ class Destination:
         if place and place not in self._mounts:
             raise Refused(f"the source sent files for {place}, which is no mount that moves")
         if place:
-            return self._mounts[place]
+            return self._mounts[place].source
         if not self.start or not self.start.is_under_way:
             raise Refused("the source sent files while nothing waited for a restore")
         return file_sync.root_of(self.settings.docker_socket, self.start.folder, self.settings.host)
@@ -279,6 +285,17 @@ class Destination:
         if self.start:
             self.start.close()
         _staging.remove(self.settings.staging)
+
+
+def _policy() -> rules.Policy:
+    """The policy of this server.
+
+    :raises Refused: when it cannot be used.
+    """
+    try:
+        return rules.read()
+    except rules.PolicyError as exc:
+        raise Refused(str(exc)) from exc
 
 
 def main() -> int:

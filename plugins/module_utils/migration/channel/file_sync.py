@@ -22,7 +22,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import Storage
@@ -388,29 +388,43 @@ def log_of(docker_socket: str, container: str) -> str:
     return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
-def receive(frames: Frames, root: str, fresh: bool) -> int:
+def receive(frames: Frames, root: str, fresh: bool, harmless: bool = False) -> int:
     """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
 
     :param fresh: whether all that is in it now is to be removed first.
+    :param harmless: whether what gives somebody rights on this server is left out.
     """
     stream = Incoming(frames)
     folder, only = archive.split(root)
     if fresh and not only:
         archive.empty(folder)
-    count = archive.Unpacker(folder, stream.read, only=only).unpack()
+    make = archive.Harmless if harmless else archive.Unpacker
+    count = make(folder, stream.read, only=only).unpack()
     stream.end()
     return count
 
 
-def mount_of(docker_socket: str, container: str, place: str, host: str) -> str:
-    """The folder or the file that a container has mounted at this place, as Docker tells."""
+class Mounted(NamedTuple):
+    """What a container has mounted at a place.
+
+    :param source: the folder or the file of this server.
+    :param is_bind: whether it is the server's own, and no volume.
+    """
+
+    source: str
+    is_bind: bool
+
+
+def mount_of(docker_socket: str, container: str, place: str, host: str) -> Mounted:
+    """What a container has mounted at this place, as Docker tells."""
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     if problem:
         raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
-    found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
-    if not found or not (os.path.isdir(found[0]) or mounts.is_file(found[0])):
+    found = [mount for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
+    source = found[0].get("Source") if found else None
+    if not source or not (os.path.isdir(source) or mounts.is_file(source)):
         raise Refused(f"the container on {host} has no folder and no file mounted at {place}")
-    return found[0]
+    return Mounted(source, found[0].get("Type") == "bind")
 
 
 def root_of(docker_socket: str, prepared: str, host: str) -> str:
