@@ -63,7 +63,10 @@ checkpoints:
       type: str
       sample: /var/lib/fog-migration/checkpoints/checkpoint100
     manifest:
-      description: The manifest without its list of files. Empty where there is none that can be read.
+      description:
+        - The manifest without its list of files. Empty where there is none that can be read. Its C(name), C(created)
+          and C(container) tell one checkpoint of a container from another one; those of an encrypted checkpoint are
+          authenticated when it is restored, see RV(fog.migration.container_restore#module:checkpoint).
       type: dict
       sample: {name: checkpoint100, created: "2026-11-21T04:15:00Z", exit: true}
     size:

@@ -230,9 +230,10 @@ notes:
   - A direct transfer adds one line to C(~/.ssh/authorized_keys) of the user that Ansible logs in as there, and
     takes it out again. An sshd with another C(AuthorizedKeysFile) cannot be served like this;
     O(mode=auto) relays then.
-  - With OpenSSH 7.7 or later on the destination the line expires by itself; with older ones it stays if both the
-    controller and the source die during the transfer, until the next transfer to that host removes it. Without
-    the private key it opens nothing.
+  - With OpenSSH 7.7 or later on the destination the line expires by itself. With older ones, the program that it runs
+    refuses whoever comes after that time, by the clock of the destination. The line itself stays if both the
+    controller and the source die during the transfer, until the next transfer to that host removes it.
+  - Only a line whose comment and whose command are ours is ever removed.
 seealso:
   - module: fog.migration.container_checkpoint
   - module: fog.migration.container_restore

@@ -57,6 +57,8 @@ options:
     description:
       - Folder that holds checkpoints. The checkpoint becomes C(DIRECTORY/NAME).
       - It has to lie on the file system that Docker's daemon sees under the same path.
+      - Only root may be able to write in it, and in the folders on the way to it. A folder such as C(/tmp) may be on
+        the way, since what is root's in it nobody else can rename.
     type: path
     default: /var/lib/fog-migration/checkpoints
   state:

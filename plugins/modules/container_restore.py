@@ -75,7 +75,7 @@ options:
     description:
       - The key of an encrypted checkpoint, see M(fog.migration.container_checkpoint).
       - It is decrypted into a private folder beside it, C(.NAME.opened), which is removed at the end, and before the
-        next restore if this one was killed.
+        next restore if this one was killed. Meanwhile it takes its size twice there.
       - A checkpoint that is not encrypted is refused when a key is given, for it is not what it is taken for.
     type: str
   restore_timeout:
@@ -159,6 +159,29 @@ container:
       description: Whether the stopped container itself was resumed, rather than a new one made, in its place perhaps.
       type: bool
       sample: false
+checkpoint:
+  description:
+    - Which checkpoint it was restored from, as its manifest says. That of an encrypted one was authenticated with the
+      key; another one, perhaps an older one, that somebody has put in its place with the same key is told by this.
+  returned: success, O(state=present) or O(state=armed)
+  type: dict
+  contains:
+    id:
+      description: The ID of the checkpoint itself.
+      type: str
+      sample: 0b6f3c0e-7a53-4b0a-9f0e-1d1f6d2a8c11
+    name:
+      description: The name that it was made with. There is a warning when its folder has another one.
+      type: str
+      sample: checkpoint100
+    created:
+      description: When it was begun, in UTC.
+      type: str
+      sample: "2026-11-21T04:15:00Z"
+    container:
+      description: C(id) and C(name) of the container that it was taken of.
+      type: dict
+      sample: {id: 4f6e..., name: looper100}
 statistics:
   description: CRIU's own statistics of the restore. Times in microseconds, the others in pages. Empty if not found.
   returned: when a container was restored

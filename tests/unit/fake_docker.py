@@ -61,6 +61,11 @@ class Docker:
     def version(self):
         return {"Version": "26.1.5", "ApiVersion": "1.45", "Experimental": self.experimental}
 
+    def containers(self, all):
+        """As the list of Docker's API, of those that are there."""
+        assert all
+        return [{"Id": one["Id"], "Mounts": one.get("Mounts", [])} for one in self.there.values()]
+
     def find_container(self, name):
         for one in self.there.values():
             if name in (one["Id"], one["Name"].lstrip("/")):

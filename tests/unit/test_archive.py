@@ -158,6 +158,74 @@ def test_a_file_that_is_mapped_is_never_settled(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# What gives rights
+
+
+def fill_with_rights(folder):
+    """Whoever can reach this can become somebody else, or open a disk."""
+    folder.joinpath("d").mkdir()
+    folder.joinpath("d").chmod(0o2775)
+    for name, mode in (
+        ("d/setuid", 0o4755),
+        ("setgid", 0o2755),
+        ("both", 0o6711),
+        ("capable", 0o755),
+        ("plain", 0o644),
+    ):
+        folder.joinpath(name).write_text(name)
+        os.chown(folder / name, 7, 8)
+        folder.joinpath(name).chmod(mode)
+    # The right to open raw sockets.
+    os.setxattr(folder / "capable", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+    os.setxattr(folder / "capable", "user.note", b"kept")
+    os.link(folder / "both", folder / "same")
+    os.mkfifo(folder / "fifo")
+    for name, kind in (("disk", stat.S_IFBLK), ("null", stat.S_IFCHR)):
+        os.mknod(folder / name, kind | 0o666, os.makedev(1, 3))
+    os.link(folder / "disk", folder / "d" / "disk too")
+
+
+def require_harmless(there):
+    """Everything has come, but nothing that gives rights."""
+    modes = {str(path.relative_to(there)): stat.S_IMODE(path.lstat().st_mode) for path in there.rglob("*")}
+    told = {"d": 0o2775, "d/setuid": 0o755, "setgid": 0o755, "both": 0o711, "same": 0o711, "capable": 0o755}
+    assert modes == {**told, "plain": 0o644, "fifo": stat.S_IMODE((there / "fifo").stat().st_mode)}
+    assert os.listxattr(there / "capable") == ["user.note"]
+    assert (there / "same").samefile(there / "both") and (there / "d" / "setuid").read_text() == "d/setuid"
+    assert ((there / "plain").stat().st_uid, (there / "plain").stat().st_gid) == (7, 8)
+
+
+@root_only
+def test_what_gives_rights_is_left_out(trees, tmp_path):
+    here, there = trees
+    fill_with_rights(here)
+    # As it was, for comparison; and then over that.
+    saved(here, there, tmp_path / "archive")
+    assert tree_of(there) == tree_of(here)
+    _archive.apply(str(tmp_path / "archive"), str(there), make=_archive.Harmless)
+    require_harmless(there)
+
+
+@root_only
+@pytest.mark.parametrize(
+    "head",
+    [
+        # What names no kind of file, becomes one.
+        {"name": "x", "mode": 0o4755, "device": [0, 0]},
+        {"name": "there", "mode": 0o4755, "patch": True, "size": 0},
+        {"name": "there", "mode": FILE | 0o6000, "patch": True, "size": 0},
+    ],
+)
+def test_what_a_source_makes_up_gives_no_rights(tmp_path, head):
+    (tmp_path / "there").touch()
+    text = json.dumps({"owner": [0, 0], "times": [1, 1], "attributes": {}, **head}).encode()
+    end = bytes(12) if "patch" in head else b""
+    stream = io.BytesIO(struct.pack(">I", len(text)) + text + end + bytes(4))
+    _archive.Harmless(str(tmp_path), stream.read).unpack()
+    assert not (tmp_path / head["name"]).stat().st_mode & 0o6000
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Streams
 
 

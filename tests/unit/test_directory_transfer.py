@@ -595,7 +595,7 @@ def small_disk(tmp_path):
     """A file system of 4 MiB."""
     where = tmp_path / "small"
     where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", where]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", where]
     if os.geteuid() or subprocess.run(mount, check=False).returncode:
         pytest.skip("needs to be root and to mount a tmpfs")
     yield where

@@ -19,6 +19,14 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import ma
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 KEY, SECRET = "correct horse battery staple", b"PASSWORD=hunter2"
+# What checkpoints of earlier versions cost.
+EARLIER = encryption.Cost(32768, 8, 1)
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch):
+    """What is tried here does not depend on what the keys cost."""
+    monkeypatch.setattr(encryption, "COST", EARLIER)
 
 
 @pytest.fixture
@@ -117,8 +125,10 @@ def flip_and_forge(folder):
         (lambda folder: (folder / "sealed.tar").unlink(), "sealed.tar is missing"),
         (lambda folder: (folder / "more").touch(), "more is not listed"),
         (change(encryption={}), "not known here"),
-        (change(encryption={"method": encryption.METHOD, "salt": "zz", "check": "", "tag": ""}), "not known here"),
-        (change(encryption={"method": encryption.METHOD, "salt": "00", "check": "\u00e4", "tag": 1}), "not known here"),
+        (change(encryption={"method": EARLIER.method, "salt": "zz", "check": "", "tag": ""}), "not known here"),
+        (change(encryption={"method": EARLIER.method, "salt": "00", "check": "\u00e4", "tag": 1}), "not known here"),
+        (change(created="2026-11-22T04:15:00Z"), "was changed"),
+        (change(id="2"), "was changed"),
         (change(encryption={"method": "rot13", "salt": "00", "check": "00", "tag": "00"}), "not known here"),
     ],
 )
@@ -127,6 +137,80 @@ def test_what_was_changed_is_not_decrypted(sealed, tamper, problem):
     with pytest.raises(MigrationError, match=problem):
         unseal(sealed)
     assert not (sealed.parent / "opened").exists()
+
+
+@pytest.mark.parametrize("how", ["another file", "the same file"])
+def test_what_is_exchanged_after_it_was_looked_at_is_not_used(sealed, monkeypatch, how):
+    """The folder may be on a storage that belongs to somebody else."""
+    look, used = _manifest.require_intact, []
+
+    def and_exchange(folder, *arguments, **options):
+        look(folder, *arguments, **options)
+        if how == "another file":
+            (sealed / "other").write_bytes((sealed / "sealed.tar").read_bytes())
+            os.rename(sealed / "other", sealed / "sealed.tar")
+        flip(sealed)
+
+    monkeypatch.setattr(_manifest, "require_intact", and_exchange)
+    monkeypatch.setattr(encryption, "_unpack", lambda *_arguments: used.append("unpacked"))
+    with pytest.raises(MigrationError, match=r"damaged: sealed\.tar has another SHA-256"):
+        unseal(sealed)
+    assert used == [] and not (sealed.parent / "opened").exists()
+
+
+def test_a_link_in_its_place_is_not_followed(sealed, monkeypatch):
+    os.rename(sealed / "sealed.tar", sealed.parent / "elsewhere")
+    os.symlink(sealed.parent / "elsewhere", sealed / "sealed.tar")
+    with pytest.raises(MigrationError, match="not a plain file"):
+        unseal(sealed)
+    monkeypatch.setattr(_manifest, "list_files", lambda _folder: ["sealed.tar"])
+    with pytest.raises(MigrationError, match="could not be decrypted"):
+        unseal(sealed)
+
+
+# What the keys cost
+
+
+def test_new_ones_cost_more_and_earlier_ones_stay_readable(plain, sealed, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    assert encryption.COST.memory > 128 << 20
+    manifest, _opened = unseal(sealed)
+    assert manifest == _manifest.load(str(plain))
+    outer = encryption.seal(str(plain), _manifest.load(str(plain)), KEY, str(tmp_path / "new"))
+    assert outer.encryption["method"] == "scrypt-131072-8-1 aes-256-ctr hmac-sha256"
+    assert unseal(tmp_path / "new")[0] == manifest
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "scrypt-1073741824-8-1 aes-256-ctr hmac-sha256",
+        "scrypt-131072-1024-1 aes-256-ctr hmac-sha256",
+        "scrypt-131072-8-1000 aes-256-ctr hmac-sha256",
+        "scrypt-99999999999999999999-8-1 aes-256-ctr hmac-sha256",
+        "scrypt-131073-8-1 aes-256-ctr hmac-sha256",
+        "scrypt-16384-8-1 aes-256-ctr hmac-sha256",
+        "scrypt-0-8-1 aes-256-ctr hmac-sha256",
+        "scrypt-131072-0-1 aes-256-ctr hmac-sha256",
+        "scrypt-131072-8-0 aes-256-ctr hmac-sha256",
+        "scrypt-131072-8-1 aes-256-ctr hmac-md5",
+        "scrypt--131072-8-1 aes-256-ctr hmac-sha256",
+        ["scrypt-131072-8-1 aes-256-ctr hmac-sha256"],
+    ],
+)
+def test_a_manifest_cannot_ask_for_any_amount_of_memory(sealed, method, monkeypatch):
+    monkeypatch.setattr(encryption.hashlib, "scrypt", None)
+    how = json.loads((sealed / "manifest.json").read_text())["encryption"]
+    change(encryption={**how, "method": method})(sealed)
+    with pytest.raises(MigrationError, match="is encrypted in a way that is not known here"):
+        unseal(sealed)
+
+
+def test_what_they_cost_is_authenticated_as_well(sealed):
+    how = json.loads((sealed / "manifest.json").read_text())["encryption"]
+    change(encryption={**how, "method": encryption.Cost(65536, 8, 1).method})(sealed)
+    with pytest.raises(MigrationError, match="the encryption_key is not that of"):
+        unseal(sealed)
 
 
 @pytest.mark.parametrize("name", ["../canary", "/tmp/canary", "a/../../canary"])

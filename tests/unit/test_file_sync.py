@@ -5,17 +5,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import random
+import stat
 import struct
 import subprocess
 import threading
 
 import pytest
+from checkpoints import describe
+from fake_docker import ID, INSPECT, Docker
 
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint import file_loader, manifest
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_frames, file_sync
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.destination import Destination
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -125,3 +135,63 @@ def test_a_log_leaves_room(ends, tmp_path):
                 os.read(there.fd_in, 1 << 20)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+# Folders of the destination
+
+
+@pytest.fixture
+def with_rights(tmp_path):
+    """A folder with a setuid file and a device, and an empty one."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "setuid").touch()
+    (here / "setuid").chmod(0o4755)
+    try:
+        os.mknod(here / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    return here, there
+
+
+@pytest.mark.parametrize("kind", ["bind", "volume"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_gives_rights_is_left_out_on_the_way(ends, with_rights, tmp_path, monkeypatch, kind, keeps):
+    """Of bind mounts, where the policy says so."""
+    (sender, receiver), (here, there) = ends, with_rights
+    docker = {"Mounts": [{"Type": kind, "Source": str(there), "Destination": "/data"}]}
+    answers = {"/containers/c2/json": docker, "/containers/json?all=1": []}
+    monkeypatch.setattr(file_sync.engine, "get", lambda _socket, path: (answers[path], None))
+    monkeypatch.setattr(rules, "read", lambda: rules.Policy(bind_privileges=keeps))
+    settings = DestinationSettings(str(tmp_path / "staging"), "/none.sock", "fog2", mounts=["/data"])
+    destination = Destination(receiver, settings)
+    destination._adopt("c2")
+    stream = file_sync.Outgoing(sender, 0)
+    archive.Packer(str(here), stream.write).pack([], snapshot.snapshot(str(here)))
+    stream.end()
+    destination._take_files({"tree": "/data", "fresh": True, "round": 1})
+    kept = keeps or kind == "volume"
+    assert sorted(os.listdir(there)) == (["null", "setuid"] if kept else ["setuid"])
+    assert stat.S_IMODE((there / "setuid").stat().st_mode) == (0o4755 if kept else 0o755)
+
+
+@pytest.mark.parametrize("kind", ["bind", "volume"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_gives_rights_is_left_out_of_a_checkpoint(with_rights, tmp_path, monkeypatch, kind, keeps):
+    here, there = with_rights
+    monkeypatch.setattr(rules, "read", lambda: rules.Policy(bind_privileges=keeps))
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    archive.save(str(here), str(checkpoint / "mount-0.diff"), snapshot.snapshot(str(here)))
+    describe(checkpoint)
+    described = dataclasses.replace(manifest.load(str(checkpoint)), mounts={"/data": "mount-0.diff"})
+    (tmp_path / "root").mkdir()
+    mount = {"Type": kind, "Name": "data", "Source": str(there), "Destination": "/data", "Driver": "local"}
+    docker = Docker(tmp_path / "root")
+    docker.add({**INSPECT, "Mounts": [mount]})
+    loader = file_loader.FileLoader(docker, str(checkpoint), described, {})
+    loader.fill_mounts({one["destination"]: one for one in mounts.of_container(docker.there[ID])})
+    loader.close()
+    kept = keeps or kind == "volume"
+    assert sorted(os.listdir(there)) == (["null", "setuid"] if kept else ["setuid"])

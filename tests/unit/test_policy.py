@@ -165,6 +165,7 @@ def test_a_policy_from_its_file(tmp_path):
         ("[]", "not an object"),
         ('{"privilegd": true}', "has privilegd, which nobody knows"),
         ('{"privileged": "no"}', "neither true nor false"),
+        ('{"bind_privileges": "no"}', "bind_privileges is neither true nor false"),
         ('{"devices": "/dev/fuse"}', "devices is not a list"),
         ('{"devices": [7]}', "devices is not a list"),
     ],

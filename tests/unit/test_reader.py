@@ -299,6 +299,22 @@ def test_an_encrypted_one_is_opened_for_the_restore_only(docker, asked, path):
     assert sorted(os.listdir(path.parent)) == ["c1", "restored", "root", "sealed"]
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_an_exchanged_checkpoint_shows(docker, asked, path, check_mode):
+    """Somebody puts an older one, which has the same key, in the place of the one that is wanted."""
+    wanted = path.parent / "evening"
+    write(path, name="morning", id="0a11", created="2026-11-20T04:15:00Z")
+    encryption.seal(str(path), manifest.load(str(path)), KEY, str(wanted))
+    result = reader.run(asked(check_mode, path=str(wanted), encryption_key=KEY), docker)
+    assert result["checkpoint"] == {
+        "id": "0a11",
+        "name": "morning",
+        "created": "2026-11-20T04:15:00Z",
+        "container": {"id": ID, "name": "looper"},
+    }
+    assert asked.warnings == [f"{wanted} holds the checkpoint morning, which was made at 2026-11-20T04:15:00Z"]
+
+
 def test_a_key_for_what_is_not_encrypted_is_refused(docker, asked):
     with pytest.raises(MigrationError, match="is not encrypted"):
         reader.run(asked(encryption_key=KEY), docker)

@@ -24,6 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import ar
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import file_sync
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 from ansible_collections.fog.migration.plugins.module_utils.preflight import container_description
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 
@@ -382,7 +383,8 @@ def arriving(app, monkeypatch):
     def arrive(*found, made=()):
         answers = {"/containers/c2/json": {"Mounts": list(found)}, "/containers/json?all=1": []}
         monkeypatch.setattr(file_sync.engine, "get", lambda _socket, path: (answers[path], None))
-        held.append(file_sync.Mounts("/none.sock", "c2", [one["Destination"] for one in found], made, "fog2"))
+        places = [one["Destination"] for one in found]
+        held.append(file_sync.Mounts("/none.sock", "c2", places, made, rules.Policy, "fog2"))
         return held[-1]
 
     yield arrive

@@ -28,7 +28,10 @@ OTHERS = (
 NEEDS_SSH = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs OpenSSH's client")
 
 
-def line(transfer_id="ab12", expires=2000000000, version=(9, 2), command="python3 channel.py"):
+PROGRAM = "python3 -I /run/fog-migration/transfer-ab12-destination-2000000000/channel.py"
+
+
+def line(transfer_id="ab12", expires=2000000000, version=(9, 2), command=PROGRAM):
     return ssh_access.authorized_line(KEY, command, transfer_id, expires, version)
 
 
@@ -46,9 +49,24 @@ def test_the_version_of_openssh(text, version):
 
 
 def test_a_line_restricts_its_key_to_one_command_until_it_expires():
-    until = time.strftime("%Y%m%d%H%M%S", time.localtime(2000000000))
     comment = "fog-migration:ab12:2000000000"
-    assert line() == f'restrict,expiry-time="{until}",command="python3 channel.py" {KEY} {comment}\n'
+    assert line() == f'restrict,expiry-time="20330518033320Z",command="{PROGRAM}" {KEY} {comment}\n'
+
+
+@pytest.mark.parametrize("version", [(7, 7), (9, 0)])
+def test_an_older_sshd_knows_only_its_own_time(version):
+    until = time.strftime("%Y%m%d%H%M%S", time.localtime(2000000000))
+    assert f'expiry-time="{until}"' in line(version=version)
+
+
+def test_the_time_zone_of_this_process_changes_nothing(monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        assert 'expiry-time="20330518033320Z"' in line(version=(9, 1))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +83,7 @@ def test_a_line_says_only_what_this_sshd_understands(version, expires, restrict)
     text = line(version=version)
     assert ("expiry-time" in text) is expires
     assert text.startswith("restrict" if restrict else ssh_access.LEGACY_RESTRICTIONS)
-    assert 'command="python3 channel.py"' in text
+    assert f'command="{PROGRAM}"' in text
 
 
 WORDS = ['with "quotes"', "with 'quotes'", "back\\slash", "a blank", "$(reboot)", ";reboot", "\u00e4"]
@@ -97,6 +115,44 @@ def test_lines_that_have_expired_go_too():
     both = ssh_access.with_line(ssh_access.with_line(OTHERS, line("old", 1000).encode()), line("new", 3000).encode())
     assert ssh_access.without_transfer(both, None, now=2000) == ssh_access.with_line(OTHERS, line("new", 3000).encode())
     assert ssh_access.without_transfer(both, None) == both
+
+
+# By the commands of this version and of earlier ones, as root and as somebody who is not.
+OWN_COMMANDS = [
+    PROGRAM,
+    "sudo -n /usr/bin/python3 -I /run/fog-migration/transfer-ab12-destination-9/channel.py",
+    ssh_access.forced_command(
+        "pi", "root", ["python3", "-I", "/home/a b/.fog-migration/transfer-1-source-2/channel.py"]
+    ),
+    ssh_access.forced_command(
+        "root", "root", ["python3", "-I", "-S", "/run/fog-migration/agent-1a/connect.py", "attach"]
+    )
+    + ' "$SSH_ORIGINAL_COMMAND"',
+]
+
+
+@pytest.mark.parametrize("version", [(9, 2), (8, 0), (7, 2), (6, 6)])
+@pytest.mark.parametrize("command", OWN_COMMANDS)
+def test_our_lines_are_known_by_their_command(command, version):
+    new = ssh_access.with_line(OTHERS, line(command=command, version=version).encode())
+    assert ssh_access.without_transfer(new, "ab12") == OTHERS
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        f"{KEY} fog-migration:ab12:1",
+        f"restrict {KEY} fog-migration:ab12:1",
+        f'restrict,command="/usr/local/bin/backup" {KEY} fog-migration:ab12:1',
+        f'from="10.0.0.1",command="{PROGRAM}" {KEY} fog-migration:ab12:1',
+        f'restrict,command="it\'s" {KEY} fog-migration:ab12:1',
+        line().strip() + " and me",
+        "# " + line().strip(),
+    ],
+)
+def test_a_line_that_a_user_has_written_stays_whatever_its_comment_says(theirs):
+    content = f"{theirs}\n".encode()
+    assert ssh_access.without_transfer(content, "ab12", now=3000000000) == content
 
 
 def test_known_hosts_name_the_destination_by_an_alias():

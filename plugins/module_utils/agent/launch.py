@@ -21,7 +21,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import connect, requests, steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, program_socket
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, private_folders, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 STAGE = "Migration agent"
@@ -64,7 +64,7 @@ def start(folder: str, archive: str) -> bool:
         return False
     shutil.rmtree(folder, ignore_errors=True)
     _remove_dead(os.path.dirname(folder))
-    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
+    private_folders.make(os.path.dirname(folder))
     os.mkdir(folder, 0o700)
     try:
         shutil.copyfile(archive, os.path.join(folder, ARCHIVE))

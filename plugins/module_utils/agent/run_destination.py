@@ -26,7 +26,13 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, reopening, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
-from ansible_collections.fog.migration.plugins.module_utils.transport import framing, ssh_access, staging, transfer
+from ansible_collections.fog.migration.plugins.module_utils.transport import (
+    expiry,
+    framing,
+    ssh_access,
+    staging,
+    transfer,
+)
 
 # What can go wrong while a container is made.
 _MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
@@ -93,8 +99,7 @@ def _access(arguments: dict[str, Any]) -> dict[str, Any]:
 def _admit(folder: str, public_key: str, user: str, timeout: int) -> None:
     """Lets the source's key attach channels to this agent, and do nothing else."""
     program = [sys.executable, "-I", "-S", os.path.join(folder, "connect.py"), "attach"]
-    words = ssh_access.as_login_user(user, ssh_access.current_user()) + program
-    command = ssh_access.shell_line(words) + ' "$SSH_ORIGINAL_COMMAND"'
+    command = ssh_access.forced_command(user, ssh_access.current_user(), program) + ' "$SSH_ORIGINAL_COMMAND"'
     now = time.time()
     expires = int(now) + timeout + reservation.EXPIRY_MARGIN
     version = ssh_access.installed_ssh_version()
@@ -145,19 +150,32 @@ def _make_networks(migration: Migration) -> None:
 def serve(folder: str, identity: str, reader: int, writer: int) -> None:
     """Serves the channel of a migration to its end; one that is opened anew goes to who serves it already.
 
-    :raises MigrationError: when nothing was reserved for it, or its channel is not waited for any more.
+    :raises MigrationError: when nothing was reserved for it, its channel is not waited for any more, or its time is
+        over.
     :raises ChannelError: when the container does not run here, with the reason.
     """
-    if not os.path.exists(reservation.settings_path(folder, identity)):
+    expiry.require_in_time(reservation.directory_of(folder, identity))
+    reserved = _claimed(folder, identity)
+    if not reserved:
         _serve_again(folder, identity, reader, writer)
         return
-    reserved = reservation.load_destination(folder, identity)
     if not reserved.keeps_key:
         revoke(folder)
-    # Only once.
-    os.unlink(reservation.settings_path(folder, identity))
     make = functools.partial(_make_container, identity, reserved.name)
     destination.run(reserved.directory, reserved.settings, reader, writer, make)
+
+
+def _claimed(folder: str, identity: str) -> reservation.ReservedDestination | None:
+    """What was reserved, for the first one that asks; None for all others, also at the same moment."""
+    path = reservation.settings_path(folder, identity)
+    if not os.path.exists(path):
+        return None
+    reserved = reservation.load_destination(folder, identity)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return None
+    return reserved
 
 
 def _serve_again(folder: str, identity: str, reader: int, writer: int) -> None:

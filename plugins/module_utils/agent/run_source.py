@@ -108,7 +108,7 @@ def _open_connection(control: str, key: str, hosts_file: str, there: dict[str, A
     words = ssh_access.ssh_command(key, hosts_file, there["user"], there["address"], there["port"])
     command = [words[0], "-M", "-N", "-S", control, *words[1:-1]]
     log = control + ".log"
-    process = deploy.spawn(command, log)
+    process = deploy.spawn(command, log, ssh_access.ssh_environment(os.environ))
     try:
         program_socket.wait_for(control, log, CONNECT_LIMIT, lambda: process.poll() is None, ssh_access.ssh_complaint)
     except program_socket.NotListening as exc:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import policy_here
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
@@ -105,7 +106,9 @@ class FileLoader:
         held = self._hold({place: there[place] for place in archives}, before)
         try:
             for place, archive in archives.items():
-                self._fill_mount(place, archive, held[place])
+                harmless = there[place]["type"] == "bind" and not policy_here().bind_privileges
+                make = _archive.Harmless if harmless else _archive.Unpacker
+                self._fill_mount(place, archive, held[place], make)
             return {place: identity for place, root in held.items() if (identity := root.identity())}
         finally:
             self.binds = {place: root for place, root in held.items() if there[place]["type"] == "bind"}
@@ -138,11 +141,11 @@ class FileLoader:
                 root.empty()
         return held
 
-    def _fill_mount(self, place: str, archive: str, root: roots.Root) -> None:
+    def _fill_mount(self, place: str, archive: str, root: roots.Root, make: type[_archive.Unpacker]) -> None:
         if bool(root.only) != (place in (self.manifest.files_alone or [])):
             raise MigrationError(f"{root.path} has to be a {'folder' if root.only else 'file'} as at the source")
         try:
-            _archive.apply(os.path.join(self.folder, archive), root.folder, only=root.only)
+            _archive.apply(os.path.join(self.folder, archive), root.folder, only=root.only, make=make)
         except Refused as error:
             raise MigrationError(f"the content of {place} cannot be made ({error})") from error
 

@@ -31,7 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, checkpoint_layout, mounts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
-from ansible_collections.fog.migration.plugins.module_utils.system import files, host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host, private_folders
 
 
 class Folder:
@@ -54,11 +54,14 @@ class Folder:
 
     @contextlib.contextmanager
     def being_made(self) -> Iterator[None]:
-        """Makes the empty folder of a checkpoint, which is locked until the end: a recovery waits for that."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        """Makes the empty folder of a checkpoint, which is locked until the end: a recovery waits for that.
+
+        :raises MigrationError: when others than root could have a hand in it.
+        """
+        private_folders.make(self.directory)
         shutil.rmtree(self.partial, ignore_errors=True)
-        os.makedirs(os.path.join(self.partial, "criu"), mode=0o700)
-        os.chmod(self.partial, 0o700)
+        os.mkdir(self.partial, 0o700)
+        os.mkdir(os.path.join(self.partial, "criu"), 0o700)
         descriptor = os.open(self.partial, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -105,6 +108,7 @@ class Folder:
 
     def encrypt(self, manifest: Manifest, key: str) -> Manifest:
         """Puts an encrypted checkpoint in the place of a plain one; its manifest."""
+        private_folders.require(self.directory)
         with self.not_in_use():
             manifest = encryption.seal(self.path, manifest, key, self.sealed)
             shutil.rmtree(self.partial, ignore_errors=True)

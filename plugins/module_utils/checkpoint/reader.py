@@ -37,7 +37,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
-from ansible_collections.fog.migration.plugins.module_utils.system import files, procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import files, private_folders, procfs
 
 STATES = ("present", "absent", "armed", "filled")
 INTACT = "nothing was changed, the checkpoint is kept"
@@ -57,7 +57,11 @@ def run(request: Request, client: api.CheckpointClient) -> dict:
         daemon = api.daemon_facts(client)
         if state == "absent":
             return Restore(request, client, daemon, path, outer, begin).absent()
+        # What is compared with the manifest is read once more for the restore.
+        private_folders.require(path)
         with opened(request, outer) as (folder, inner):
+            if inner.name != os.path.basename(os.path.normpath(path)):
+                request.warn(f"{path} holds the checkpoint {inner.name}, which was made at {inner.created}")
             restore = Restore(request, client, daemon, folder, inner, begin)
             try:
                 return {"present": restore.present, "armed": restore.armed, "filled": restore.filled}[state]()
@@ -455,4 +459,14 @@ class Restore:
             "in_place": in_place,
         }
         diff = {"before": {self.name: before}, "after": {self.name: after}} if changed else {}
-        return {"changed": changed, "container": container, "diff": diff}
+        return {"changed": changed, "container": container, "checkpoint": self._which(), "diff": diff}
+
+    def _which(self) -> dict:
+        """Which checkpoint this was, as its manifest says; that of an encrypted one was authenticated."""
+        made = self.manifest
+        return {
+            "id": made.id,
+            "name": made.name,
+            "created": made.created,
+            "container": {"id": made.container.id, "name": made.container.name},
+        }

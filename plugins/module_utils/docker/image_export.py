@@ -13,6 +13,7 @@ import os
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
 
 INTACT = "nothing was changed"
 
@@ -28,6 +29,7 @@ def export(client: api.CheckpointClient, reference: str, path: str, layers: set[
         raise MigrationError(f"there is no image {reference}", INTACT, "name one that docker images shows")
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise MigrationError(f"the folder of {path} does not exist", INTACT, "make it first")
+    private_folders.require(os.path.dirname(path))
     changed = not _is_there(path, image, layers)
     if changed and not check_mode:
         _save(client, image, path, layers)

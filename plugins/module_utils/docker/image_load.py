@@ -9,11 +9,13 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
 
 INTACT = "nothing was changed"
 _SEND_AGAIN = "save it by its ID with image_export, and transfer it again"
@@ -51,6 +53,8 @@ def free_names(image: str, owners: Mapping[str, str]) -> tuple[list[str], list[s
 
 
 def _load(client: api.CheckpointClient, image: str, path: str, check_mode: bool) -> None:
+    # What is looked at is read once more by Docker.
+    private_folders.require(os.path.dirname(path))
     archive = _archive(path)
     strange = archive.strangeness(image)
     if strange:

@@ -28,6 +28,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
@@ -56,7 +57,8 @@ _ENDLESS, _SPARSE = 1 << 40, 1 << 10
 _MOST_REMEMBERED, _REMEMBERED = 1 << 30, 300
 # A name that is gone, or has become something else in the middle.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_ATTRIBUTES = ("user.", "trusted.", "security.capability", "system.posix_acl_")
+_CAPABILITY = "security.capability"
+_ATTRIBUTES = ("user.", "trusted.", _CAPABILITY, "system.posix_acl_")
 _OVERLAY = "trusted.overlay."
 # Of those, handles of inodes of one file system, and what says that there are any: they mean nothing on another one.
 _FOREIGN = tuple(_OVERLAY + name for name in ("origin", "impure", "nlink", "uuid"))
@@ -170,11 +172,14 @@ def leased(names: list[bytes]) -> str:
     return f"a process of the container holds a lease on /{names[0].decode('utf-8', 'backslashreplace')}"
 
 
-def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None) -> None:
+def apply(
+    archive: str, root: str, layer: bool = True, only: bytes | None = None, make: type[Unpacker] | None = None
+) -> None:
     """Makes an empty layer equal to the one that was saved.
 
     :param layer: whether I(root) is a layer; otherwise it holds all files of the image, and becomes what both make.
     :param only: see C(Unpacker).
+    :param make: what unpacks a layer instead of C(Unpacker).
     :raises Refused: when something cannot be written, or the file is no such archive.
     """
     with open(archive, "rb") as stream:
@@ -185,7 +190,7 @@ def apply(archive: str, root: str, layer: bool = True, only: bytes | None = None
                 raise Refused("the archive of its files is cut off")
             return data
 
-        (Unpacker(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
+        ((make or Unpacker)(root, read, layer=True, only=only) if layer else Merger(root, read)).unpack()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -647,6 +652,26 @@ class Merger(Unpacker):
         else:
             own = {name: value for name, value in attributes.items() if not name.startswith(_OVERLAY)}
             super()._obey(tree, dict(head, attributes=own))
+
+
+class Harmless(Unpacker):
+    """Makes files that give nobody rights on this server: no devices, no file that runs with the rights of another."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._left_out: set[str] = set()
+
+    def _obey(self, tree: Tree, head: dict) -> None:
+        mode = head.get("mode", 0)
+        if head.get("link") in self._left_out or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            super()._obey(tree, {"remove": head["name"]})
+            self._remember(head["name"])
+            self._left_out.add(head["name"])
+            return
+        # Of a folder, they say of whom new files are. What names no kind becomes a file as well.
+        bits = 0 if stat.S_ISDIR(mode) else stat.S_ISUID | stat.S_ISGID
+        attributes = {name: value for name, value in (head.get("attributes") or {}).items() if name != _CAPABILITY}
+        super()._obey(tree, dict(head, mode=mode & ~bits, attributes=attributes))
 
 
 def _open_file(folder: int, last: bytes) -> int:

@@ -141,7 +141,7 @@ def admit_source(params: dict, step_options: dict, facts: dict, program: list[st
     :returns: the facts with the C(command), and with C(access_problem) when the key could not be admitted.
     """
     login = facts["user"]
-    command = ssh_access.shell_line(ssh_access.as_login_user(login, ssh_access.current_user()) + program)
+    command = ssh_access.forced_command(login, ssh_access.current_user(), program)
     facts = dict(facts, command=command)
     if not step_options.get("public_key") or facts["access_problem"]:
         return facts

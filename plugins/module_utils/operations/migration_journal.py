@@ -19,6 +19,7 @@ from ansible_collections.fog.migration.plugins.module_utils.operations import fo
 from ansible_collections.fog.migration.plugins.module_utils.operations.migration_settings import SETTINGS
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
+from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
 
 SETTLED = "is as it was"
 # What opens an entry, and what can be noted in it later.
@@ -82,6 +83,9 @@ class EntryRequest:
         return dict(changed=changed, entry=entry.to_json() if entry else None, diff=diff, **more)
 
     def _open(self) -> dict:
+        if self.params["mode"] == "cold":
+            # Before anything stands still for it.
+            private_folders.require(self.params["directory"])
         facts = {key: self.params[key] for key in (*OPENING, "directory", "controller", "together")}
         entry = {"id": self.params["id"], "stage": self.params["stage"] or states.FIRST.stage, **facts}
         entry["made"] = self._made()

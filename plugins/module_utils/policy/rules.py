@@ -37,6 +37,8 @@ _LISTS = (
     "options",
 )
 
+_FLAGS = ("privileged", "bind_privileges")
+
 
 class PolicyError(CollectionError):
     """The policy of this server cannot be used. The text is one sentence for people."""
@@ -61,6 +63,8 @@ class Policy(NamedTuple):
     :param annotations: their names. Those that tell the OCI runtime what to do are never allowed.
     :param runtimes: OCI runtimes besides runc.
     :param options: keys of Docker's API that are not known here, and may be passed on.
+    :param bind_privileges: whether what arrives in folders of the server keeps setuid and setgid bits, file
+        capabilities and devices.
     """
 
     sources: tuple[str, ...] = ("*",)
@@ -76,6 +80,7 @@ class Policy(NamedTuple):
     annotations: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    bind_privileges: bool = True
 
 
 def parse(text: str) -> Policy:
@@ -95,8 +100,9 @@ def parse(text: str) -> Policy:
     wrong = [name for name in _LISTS if name in told and not are_texts(told[name])]
     if wrong:
         raise PolicyError(f"{wrong[0]} is not a list of texts")
-    if not isinstance(told.get("privileged", False), bool):
-        raise PolicyError("privileged is neither true nor false")
+    wrong = [name for name in _FLAGS if not isinstance(told.get(name, False), bool)]
+    if wrong:
+        raise PolicyError(f"{wrong[0]} is neither true nor false")
     return _policy(told)
 
 

@@ -147,11 +147,19 @@ def _write(path: str, text: str) -> None:
         stream.write(text)
 
 
-def spawn(command: list[str], log: str) -> subprocess.Popen:
-    """Starts a program that outlives the one that starts it; its standard error goes to the file I(log)."""
+def spawn(command: list[str], log: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    """Starts a program that outlives the one that starts it; its standard error goes to the file I(log).
+
+    :param environment: its whole environment; None for that of this program.
+    """
     with open(log, "wb") as stream:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+            start_new_session=True,
+            env=environment,
         )
 
 

@@ -30,8 +30,13 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
-from ansible_collections.fog.migration.plugins.module_utils.system import files, limits
+from ansible_collections.fog.migration.plugins.module_utils.errors import (
+    ChannelError,
+    Interrupted,
+    MigrationError,
+    Refused,
+)
+from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, private_folders
 from ansible_collections.fog.migration.plugins.module_utils.system.deploy import (
     CONFIG,
     program_directory,
@@ -47,6 +52,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.compressio
     compressed,
     zstd_program,
 )
+from ansible_collections.fog.migration.plugins.module_utils.transport.expiry import require_in_time
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     DATA,
     END,
@@ -341,6 +347,19 @@ class Receiver:
         finally:
             self._unlock()
 
+    def require_in_time(self, directory: str) -> None:
+        """Refuses a sender whose key has expired.
+
+        :param directory: of this transfer.
+        :raises Refused: the other end has been told.
+        """
+        try:
+            require_in_time(directory)
+        except MigrationError as exc:
+            reason = f"{exc.what}; nothing was received on {self.host}, start the transfer again"
+            self._tell(reason)
+            raise Refused(reason) from exc
+
     def _tell(self, reason: str) -> None:
         try:
             self.frames.write_json(REFUSED, {"reason": reason})
@@ -405,7 +424,10 @@ class Receiver:
     # Staging
 
     def _open_staging(self) -> None:
-        os.makedirs(self.parent, 0o700, exist_ok=True)
+        try:
+            private_folders.make(self.parent)
+        except MigrationError as exc:
+            raise Refused(f"{exc.what}; nothing was received on {self.host}, {exc.remedy}") from exc
         while True:
             try:
                 os.mkdir(self.staging, 0o700)
@@ -619,6 +641,7 @@ def receive(frames: Frames, order: dict) -> dict:
     receiver = Receiver(frames, order["final"], order["host"], order["replace"])
     report: dict = {}
     try:
+        receiver.require_in_time(program_directory() or "")
         report["verdict"] = receiver.run()
     except ChannelError as exc:
         report.update(describe_error(exc))

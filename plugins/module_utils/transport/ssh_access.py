@@ -4,8 +4,9 @@
 """SSH access for one transfer: a key on the source, a line with a forced command in authorized_keys on the destination.
 
 The key is made on the source and never leaves it. The line allows that key to run one program with a fixed
-configuration, expires by itself, and is removed again at the end. The texts are made and read by pure functions; what
-touches the system is below them.
+configuration, expires by itself where sshd knows that (OpenSSH 7.7), and is removed again at the end. The program looks
+at the time by itself, see C(expiry.require_in_time). The texts are made and read by pure functions; what touches the
+system is below them.
 
 Private to the collection fog.migration.
 """
@@ -25,7 +26,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError
 from ansible_collections.fog.migration.plugins.module_utils.system import host
@@ -35,8 +36,19 @@ HOST_ALIAS = "fog-migration-destination"
 CONNECTION = "ssh-"
 MARK = b"fog-migration:"
 LEGACY_RESTRICTIONS = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty,no-user-rc"
+# What sshd takes over from the client (AcceptEnv) must not get at the program that a key runs.
+CLEAN = ("env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+# What ssh needs of the environment of who starts it. The key is in a file: it speaks to no agent.
+SSH_NEEDS = ("PATH", "HOME", "LANG", "LC_ALL")
 TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]+) seconds")
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
+# A line of ours: what it allows, its command as sshd's quoting has it, the key, and our mark.
+_OWN_LINE = re.compile(
+    rb"(?:restrict|" + LEGACY_RESTRICTIONS.encode("ascii") + rb')(?:,expiry-time="[0-9]+Z?")?'
+    rb',command="((?:[^"\\]|\\.)*)" \S+ \S+ ' + MARK + rb"([^\s:]+):([0-9]+)\s*"
+)
+# The programs that such a line runs, wherever the folders of transfers and agents are.
+_OWN_PROGRAM = re.compile(r"(?:|.*/)\.?fog-migration/(?:transfer|agent)-[^/]+/(?:channel|connect)\.py")
 
 
 class SshAccessError(CollectionError):
@@ -104,11 +116,22 @@ def authorized_line(
     """One line of authorized_keys: this key may run this command until then, and nothing else."""
     restrictions = "restrict" if version and version >= (7, 2) else LEGACY_RESTRICTIONS
     if version and version >= (7, 7):
-        until = time.strftime("%Y%m%d%H%M%S", time.localtime(expires))
-        restrictions += f',expiry-time="{until}"'
+        restrictions += f',expiry-time="{_until(expires, version)}"'
     quoted = command.replace("\\", "\\\\").replace('"', '\\"')
     comment = f"{MARK.decode('ascii')}{transfer_id}:{expires}"
     return f'{restrictions},command="{quoted}" {check_public_key(public_key)} {comment}\n'
+
+
+def _until(expires: int, version: tuple[int, int]) -> str:
+    """A time as this sshd reads it: before 9.1, only in the time zone of its own environment."""
+    if version >= (9, 1):
+        return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(expires))
+    return time.strftime("%Y%m%d%H%M%S", time.localtime(expires))
+
+
+def forced_command(login: str, current: str, program: list[str]) -> str:
+    """The line of the shell that a key runs: this program, as the user that Ansible became, in a clean environment."""
+    return shell_line([*CLEAN, *as_login_user(login, current), *program])
 
 
 def with_line(content: bytes, line: bytes) -> bytes:
@@ -122,14 +145,28 @@ def without_transfer(content: bytes, transfer_id: str | None, now: float | None 
     """The bytes of authorized_keys without this transfer's line, and without lines of ours that have expired."""
     kept = []
     for line in content.splitlines(True):
-        comment = line.split()[-1] if line.split() else b""
-        if comment.startswith(MARK) and not line.lstrip().startswith(b"#"):
-            name, _colon, expires = comment[len(MARK) :].partition(b":")
-            expired = now is not None and expires.isdigit() and int(expires) < now
+        found = _own(line)
+        if found:
+            name, expires = found
+            expired = now is not None and expires < now
             if expired or (transfer_id is not None and name == transfer_id.encode("ascii")):
                 continue
         kept.append(line)
     return b"".join(kept)
+
+
+def _own(line: bytes) -> tuple[bytes, int] | None:
+    """The transfer of a line of ours, and when it expires; None where a user has written the line, whatever its comment
+    is."""
+    found = _OWN_LINE.fullmatch(line)
+    if not found:
+        return None
+    command = re.sub(rb"\\(.)", rb"\1", found.group(1)).decode("utf-8", "replace")
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    return (found.group(2), int(found.group(3))) if any(map(_OWN_PROGRAM.fullmatch, words)) else None
 
 
 def ciphers(features: Collection[str]) -> str:
@@ -168,6 +205,11 @@ def ssh_command(key: str, hosts_file: str, user: str, address: str, port: int, c
     for name in sorted(options):
         command += ["-o", f"{name}={options[name]}"]
     return [*command, "-p", str(port), "-l", user, address, "transfer"]
+
+
+def ssh_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What ssh gets of the environment of who starts it: nothing there may change what it does, or be sent along."""
+    return {name: environment[name] for name in SSH_NEEDS if name in environment}
 
 
 def ssh_traffic(lines: list[str]) -> tuple[int, int] | None:
@@ -409,4 +451,11 @@ def close_connections(folder: str) -> None:
     for control in glob.glob(os.path.join(glob.escape(folder), CONNECTION + "*")):
         if not control.endswith(".log"):
             command = ["ssh", "-F", "/dev/null", "-S", control, "-O", "exit", "destination"]
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=10,
+                env=ssh_environment(os.environ),
+            )

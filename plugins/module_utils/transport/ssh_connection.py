@@ -35,7 +35,7 @@ class SshConnection:
     """An ssh to the destination, its two pipes, and what it says on the side."""
 
     def __init__(self, command: list[str], deadline: float) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_A")}
+        environment = ssh_access.ssh_environment(os.environ)
         self.lines: list[str] = []
         self.process, self.stdin, self.stdout = piped(command, stderr=subprocess.PIPE, bufsize=0, env=environment)
         self._listener = threading.Thread(target=self._listen, daemon=True)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.system import files, host
+from ansible_collections.fog.migration.plugins.module_utils.system import files, host, private_folders
 
 MIB = 1024 * 1024
 # For the images beside the memory, and for what the server itself needs.
@@ -96,6 +96,7 @@ def make(path: str, disk: str, most: int, expected: int, limit: int) -> dict:
 
     :param path: is the folder, or a link to it; what is above it is private, too.
     :param disk: folder on disk below which it is made otherwise.
+    :raises MigrationError: when others than root could have a hand in that.
     """
     why = why_not_in_memory(most, expected, host.available_memory(), limit)
     if not why:
@@ -106,7 +107,7 @@ def make(path: str, disk: str, most: int, expected: int, limit: int) -> dict:
     if os.path.isdir(path):
         os.rmdir(path)
     target = os.path.join(disk, os.path.basename(os.path.dirname(path)))
-    os.makedirs(disk, 0o700, exist_ok=True)
+    private_folders.make(disk)
     os.mkdir(target, 0o700)
     os.symlink(target, path)
     return {"kind": "disk", "why_not_memory": why}

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The private directory that a transfer has on each host while it lasts.
 
-Its name tells whose it is and until when: C(transfer-ID-ROLE-EXPIRES). A program of ours that runs for the transfer
-lies in it, and staging is below it.
+Its name tells whose it is and until when: C(transfer-ID-ROLE-EXPIRES), see C(expiry). A program of ours that runs for
+the transfer lies in it, and staging is below it.
 
 Private to the collection fog.migration.
 """
@@ -15,7 +15,8 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, staging
+from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
+from ansible_collections.fog.migration.plugins.module_utils.transport import expiry, ssh_access, staging
 
 STAGING = "staging"
 
@@ -34,13 +35,12 @@ def path_of(transfer_id: str, role: str, expires: int) -> str:
 def make(directory: str) -> None:
     """Makes the private directory at this path; directories of transfers that nobody ended are removed."""
     base = os.path.dirname(directory)
-    os.makedirs(base, 0o700, exist_ok=True)
+    private_folders.make(base)
     for name in os.listdir(base):
-        ended = name.rpartition("-")[2]
-        if name.startswith("transfer-") and ended.isdigit() and int(ended) < time.time():
+        if (expiry.of_directory(name) or time.time()) < time.time():
             remove(os.path.join(base, name))
     # The one that was removed may have been the last one, and the base directory with it.
-    os.makedirs(base, 0o700, exist_ok=True)
+    private_folders.make(base)
     os.mkdir(directory, 0o700)
 
 

@@ -168,7 +168,7 @@ def test_something_else_under_the_final_name_is_left_alone_unless_forced(nodes, 
 @pytest.mark.parametrize("mode", ["direct", "relay"])
 def test_a_full_disk_is_a_clear_refusal(nodes, checkpoint, mode):
     small = f"{BASE}-small"
-    nodes.sh("fog2", f"mkdir -p {small} && mount -t tmpfs -o size=2m tmpfs {small}")
+    nodes.sh("fog2", f"mkdir -p {small} && mount -t tmpfs -o size=2m,mode=700 tmpfs {small}")
     try:
         refused = nodes.send(checkpoint, mode=mode, dest_path=f"{small}/looper100")
         assert refused["failed"]

@@ -137,7 +137,7 @@ def test_names_of_checkpoints_that_docker_refuses(lab, looper, name):
 @contextlib.contextmanager
 def small_disk(lab, node: str, size: str):
     """A destination whose folder for checkpoints is this small."""
-    lab.sh(node, f"mkdir -p {CHECKPOINTS} && mount -t tmpfs -o size={size} tmpfs {CHECKPOINTS}")
+    lab.sh(node, f"mkdir -p {CHECKPOINTS} && mount -t tmpfs -o size={size},mode=700 tmpfs {CHECKPOINTS}")
     try:
         yield
     finally:

@@ -79,6 +79,9 @@ def test_only_with_the_key_it_goes_on(lab, secretive):
 
     restored = secretive.restore(encryption_key=KEY)
     assert restored["changed"], restored
+    assert {key: restored["checkpoint"][key] for key in ("name", "created")} == {
+        key: told["manifest"][key] for key in ("name", "created")
+    }
     goes_on(lab, seen)
     assert not secretive.restore(encryption_key=KEY)["changed"]
     # It was in clear for as long as it was used.

@@ -105,7 +105,7 @@ def test_no_key_is_left_when_a_migration_fails(lab, mode):
     counted(lab, "fog1", "looper100", 5)
     # In live mode nothing is written to the disk but the journal.
     full = CHECKPOINTS if mode == "cold" else JOURNAL
-    lab.sh("fog2", f"mkdir -p {full} && mount -t tmpfs -o size=4k tmpfs {full}")
+    lab.sh("fog2", f"mkdir -p {full} && mount -t tmpfs -o size=4k,mode=700 tmpfs {full}")
     try:
         done = lab.migrate("looper100", check=False, migration_mode=mode, migration_ignore=["space_destination"])
         assert "No space left on device" in failure(done)
@@ -265,6 +265,24 @@ def test_nobody_else_sees_anything_at_any_time(lab, watched, mode):
     written = ("/checkpoints/", "manifest.json") if mode == "cold" else ("/run/fog-migration/agent-",)
     for part in (*written, "/run/fog-migration/transfer-"):
         assert any(part in line for line in seen), part
+
+
+@pytest.mark.parametrize("node", ["fog1", "fog2"])
+def test_nothing_is_written_where_others_can_write(lab, node):
+    """Not even in a folder like /tmp: the names are known beforehand. The container is not touched for that."""
+    lab.start("fog1", "looper100", NATURALS)
+    counted(lab, "fog1", "looper100", 5)
+    for one in lab.servers():
+        lab.sh(one, f"mkdir -m {'1777' if one == node else '700'} /srv/shared")
+    try:
+        done = lab.migrate("looper100", check=False, migration_mode="cold", migrate_directory="/srv/shared")
+        assert "since /srv/shared can be written by others than root" in failure(done)
+        assert lab.running_on("looper100") == ["fog1"]
+        for one in lab.servers():
+            assert lab.sh(one, "ls -A /srv/shared") == ""
+    finally:
+        for one in lab.servers():
+            lab.sh(one, "rm -rf /srv/shared")
 
 
 class Secret:

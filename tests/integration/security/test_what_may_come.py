@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from support import policy
@@ -40,6 +42,34 @@ def test_what_the_destination_does_not_allow_stays(lab, counter, mode):
     with policy.allowed(lab, "fog2", capabilities=["SYS_ADMIN"], bind_folders=["/opt"]):
         lab.migrate("looper100", migration_mode=mode, migration_binds="all")
     assert lab.running_on("looper100") == ["fog2"]
+
+
+@pytest.fixture
+def places(lab) -> Iterator[tuple[str, str]]:
+    """A folder and the name of a volume that no server has."""
+
+    def clear() -> None:
+        for node in lab.servers():
+            lab.sh(node, "docker rm -f looper100; docker volume rm fog-test; rm -rf /srv/fog-test", check=False)
+
+    clear()
+    yield "/srv/fog-test", "fog-test"
+    clear()
+
+
+@pytest.mark.parametrize("mode", ["cold", "precopy"])
+def test_what_gives_rights_stays_out_of_folders_of_the_destination(lab, counter, places, mode):
+    counter("-v", f"{places[0]}:/data", "-v", f"{places[1]}:/volume")
+    make = "cp /bin/sh {0}/setuid; chmod 4755 {0}/setuid; mknod {0}/null c 1 3; echo x >{0}/plain"
+    for place in ("/data", "/volume"):
+        lab.docker("fog1", "exec", "looper100", "sh", "-c", make.format(place))
+    with policy.allowed(lab, "fog2", bind_privileges=False):
+        lab.migrate("looper100", migration_mode=mode, migration_binds="all")
+    assert lab.running_on("looper100") == ["fog2"]
+    look = "cd {} && find . -mindepth 1 -printf '%P %y %m\\n' | sort"
+    assert lab.sh("fog2", look.format(places[0])).splitlines() == ["plain f 644", "setuid f 755"]
+    volume = lab.docker("fog2", "volume", "inspect", "--format", "{{.Mountpoint}}", places[1])
+    assert lab.sh("fog2", look.format(volume)).splitlines() == ["null c 644", "plain f 644", "setuid f 4755"]
 
 
 def test_who_may_not_send_is_told_so(lab, counter):

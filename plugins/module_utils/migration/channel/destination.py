@@ -60,8 +60,10 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import Restore, send_if_there
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, limits
+from ansible_collections.fog.migration.plugins.module_utils.transport import expiry
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging as _staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     DO,
@@ -161,7 +163,7 @@ class Destination:
         docker_socket, host = self.settings.docker_socket, self.settings.host
         if self.settings.mounts:
             made = journal.made_volumes(self.settings.migration)
-            self._mounts = file_sync.Mounts(docker_socket, container, self.settings.mounts, made, host)
+            self._mounts = file_sync.Mounts(docker_socket, container, self.settings.mounts, made, _policy, host)
             self.restore.mounts = self._mounts
         if self.settings.log:
             self._log = file_sync.log_of(docker_socket, container)
@@ -289,18 +291,49 @@ class Destination:
         _staging.remove(self.settings.staging)
 
 
+def _policy() -> rules.Policy:
+    """The policy of this server.
+
+    :raises Refused: when it cannot be used.
+    """
+    try:
+        return rules.read()
+    except rules.PolicyError as exc:
+        raise Refused(str(exc)) from exc
+
+
 def main() -> int:
     """Serves the source, which is on the other side of standard input and output."""
     limits.keep_out_of_core_files()
     directory = deploy.program_directory() or "."
+    reader, writer = sys.stdin.fileno(), sys.stdout.fileno()
+    # Until this process ends: whoever has the key can start this program more than once.
+    mine = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
             settings = DestinationSettings.from_json(json.load(stream))
-        run(directory, settings, sys.stdin.fileno(), sys.stdout.fileno())
+        _require_turn(mine, directory, Frames(reader, writer))
+        run(directory, settings, reader, writer)
     except CollectionError as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
     return 0
+
+
+def _require_turn(mine: int, directory: str, frames: Frames) -> None:
+    """Only the first one that the source starts does anything, and only in time.
+
+    :param mine: the open folder of this migration.
+    :raises Refused: otherwise; the source has been told.
+    """
+    try:
+        if not files.lock(mine):
+            raise MigrationError("this migration has its channel already, which goes on; this one was refused")
+        expiry.require_in_time(directory)
+    except MigrationError as exc:
+        with contextlib.suppress(OSError):
+            send_if_there(frames, REFUSED, {"reason": exc.what})
+        raise Refused(exc.what) from exc
 
 
 def run(

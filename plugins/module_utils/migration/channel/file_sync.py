@@ -29,6 +29,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drive
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive, blocks, container_log, roots
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import snapshot as _snapshot
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
 from ansible_collections.fog.migration.plugins.module_utils.transport import compression
@@ -411,10 +412,14 @@ def log_of(docker_socket: str, container: str) -> str:
     return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
 
 
-def receive(frames: Frames, root: roots.Root) -> int:
-    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was."""
+def receive(frames: Frames, root: roots.Root, harmless: bool = False) -> int:
+    """Takes what the source sends into a folder, or into the one file that I(root) is; how many names it was.
+
+    :param harmless: whether what gives somebody rights on this server is left out.
+    """
     stream = Incoming(frames)
-    count = archive.Unpacker(root.folder, stream.read, only=root.only).unpack()
+    make = archive.Harmless if harmless else archive.Unpacker
+    count = make(root.folder, stream.read, only=root.only).unpack()
     stream.end()
     return count
 
@@ -427,11 +432,19 @@ class Mounts:
     container starts; its path is Docker's own.
 
     :param made: names of the volumes that were made for this migration. An image may have put something in them.
-    :raises Refused: when one of them is not there, or has something in it that is not this migration's.
+    :param policy: of this server; it is asked only where a folder or a file of the host is filled.
+    :raises Refused: when the policy cannot be used, or one of the mounts is not there, or has something in it that is
+        not this migration's.
     """
 
     def __init__(
-        self, docker_socket: str, container: str, places: Iterable[str], made: Iterable[str], host: str
+        self,
+        docker_socket: str,
+        container: str,
+        places: Iterable[str],
+        made: Iterable[str],
+        policy: Callable[[], Policy],
+        host: str,
     ) -> None:
         there = _mounts_of(docker_socket, container, host)
         missing = sorted(set(places) - set(there))
@@ -449,6 +462,8 @@ class Mounts:
                 root.close()
             else:
                 self.binds[place] = root
+        # Whether folders of the host get nothing that gives somebody rights there.
+        self._harmless = bool(self.binds) and not policy().bind_privileges
 
     def receive(self, frames: Frames, place: str, fresh: bool) -> int:
         """Takes what the source sends for this place; how many names it was.
@@ -456,7 +471,7 @@ class Mounts:
         :param fresh: whether nothing came for it before.
         """
         if place in self.binds:
-            return receive(frames, self.binds[place])
+            return receive(frames, self.binds[place], self._harmless)
         with roots.hold(self._volumes[place]) as root:
             if fresh and place in self._made:
                 root.empty()
