@@ -274,7 +274,7 @@ class Destination:
 
     def _close(self) -> None:
         """Leaves nothing behind."""
-        self.memory.kill_pager()
+        self.memory.kill_programs()
         if self.start:
             self.start.close()
         _staging.remove(self.settings.staging)
