@@ -175,9 +175,13 @@ class Store:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):
                 raise
             return None
+        self.give_up(name)
+        return placed
+
+    def give_up(self, name: str) -> None:
+        """Forgets a pagemap because the restore has its pages: a round that comes to an end later does without it."""
         self.drop(name)
         self._handed_over.add(name)
-        return placed
 
     @contextlib.contextmanager
     def runs(self, name: str) -> Iterator[list[Run]]:

@@ -101,7 +101,7 @@ class SharedRestore:
         if problem:
             raise Refused(f"shared memory cannot be restored: {problem}")
         for name in self.places:
-            store.drop(name)
+            store.give_up(name)
 
     def _request(self, request: dict[str, Any]) -> str:
         try:
