@@ -103,6 +103,16 @@ def processes(container: str) -> list[int]:
     return sorted(found)
 
 
+def memory_group(container: str, process: int) -> str:
+    """The folder of the control group to which the memory of a process of a container is charged; empty for none."""
+    paths = control_groups(container)
+    top = paths.get("memory") or paths.get("", "")
+    for folder, _folders, _names in os.walk(top):
+        if str(process) in procfs.read(os.path.join(folder, "cgroup.procs")).split():
+            return folder
+    return top
+
+
 def moving(container: str) -> list[int]:
     """The PIDs of a container that CRIU takes along: its first process and those that descend from it.
 

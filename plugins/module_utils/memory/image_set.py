@@ -93,19 +93,37 @@ def _require_size(path: str, size: int, name: str, runs: list[Run], page: int) -
         raise PagesError(f"{path} has {size} bytes, but {name} promises {promised}")
 
 
-def complete(directory: str, store: Store, lazily: bool, page: int = PAGE) -> dict[str, int]:
+def set_apart(directory: str, store: Store, names: Iterable[str], page: int = PAGE) -> list[str]:
+    """Leaves pagemaps of shared memory without a page, since somebody else than CRIU restores what is in it.
+
+    :returns: those of the names for which that was done: the store has all of their pages, and keeps them.
+    """
+    apart = []
+    for name in names:
+        pages_id, runs = ImageSet(directory).decode(name, page)
+        if not is_shared(name) or not runs or store.layout(name) != layout_of(runs, page):
+            continue
+        os.unlink(os.path.join(directory, name))
+        with _Writer(directory, name, pages_id, page) as writer:
+            writer.fill(use_up=False)
+        apart.append(name)
+    return apart
+
+
+def complete(directory: str, store: Store, lazily: bool, page: int = PAGE, apart: Iterable[str] = ()) -> dict[str, int]:
     """Gives a dump's images, which came without the bytes of any page, those that a store has.
 
     CRIU finds a process' pages by their addresses, and reads those of shared memory as they come
     (C(do_restore_shmem_content) in criu/shmem.c): these need not be brought into order.
 
+    :param apart: see C(set_apart).
     :param lazily: leave those that the dump left with their process to C(criu lazy-pages), and to the store, which
         stays as it is. Otherwise it is used up: nothing is left in it, also when this fails.
     :returns: C(pages) that the restore finds in the images, their C(bytes_written), and C(left) to lazy pages.
     """
     figures = {"pages": 0, "bytes_written": 0, "left": 0}
     images = ImageSet(directory)
-    for name in images.names():
+    for name in sorted(set(images.names()) - set(apart)):
         # Each run has a page at least, and all pages are here, or some of them with their process.
         most = MOST_RUNS if lazily else min(store.pages(name) + _FEW_RUNS, MOST_RUNS)
         pages_id, runs = images.decode(name, page, most)

@@ -55,6 +55,7 @@ _SHARED = re.compile(
     r"|. [0-9a-f]+ \S+ (\d+) +/memfd:.*) \(deleted\)$"
 )
 _MEMFD = "/memfd:"
+_MAP_FILE = re.compile(r"/map_files/([0-9a-f]+)-[0-9a-f]+$")
 
 
 class Shared(NamedTuple):
@@ -234,8 +235,9 @@ class MemoryOf:
         self.page = page
         # Whether there is shared memory at which it may not look.
         self.hides_shared = False
-        # What C(shared) has opened, by pagemap.
+        # What C(shared) has opened, by pagemap, and an address at which it is mapped, where it is.
         self.shared_memory: dict[str, int] = {}
+        self.shared_at: dict[str, int] = {}
         self._files: list[int] = []
         self._scans = True
         try:
@@ -321,6 +323,9 @@ class MemoryOf:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
                 self.shared_memory[name] = self._files[-1]
                 found[name] = data_in(self._files[-1], self.page)
+                mapping = _MAP_FILE.search(path)
+                if mapping:
+                    self.shared_at[name] = int(mapping.group(1), 16)
             except OSError as error:
                 # It may be gone, or not be allowed to be looked at.
                 self.hides_shared |= error.errno not in (errno.ENOENT, errno.ESRCH)

@@ -283,7 +283,7 @@ class Destination:
 
     def _close(self) -> None:
         """Leaves nothing behind."""
-        self.memory.kill_pager()
+        self.memory.kill_programs()
         if self.start:
             self.start.close()
         if self._mounts:

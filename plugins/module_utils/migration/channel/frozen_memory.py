@@ -14,7 +14,13 @@ import time
 from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
-from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, process_memory
+from ansible_collections.fog.migration.plugins.module_utils.memory import (
+    image_set,
+    page_store,
+    pagemap,
+    process_memory,
+    shared_restore,
+)
 from ansible_collections.fog.migration.plugins.module_utils.memory.kept_pages import KeptPages
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import Run
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import precopy
@@ -38,8 +44,9 @@ class FrozenMemory:
         self._with_memory = self._keep_code()
         # The pagemaps of which the destination has all that was there when it began to stand still.
         self._current: set[str] = set()
-        # What its processes share, by pagemap: a descriptor of each.
+        # What its processes share, by pagemap: a descriptor of each, and where one of them has it mapped.
         self._shared: dict[str, int] = {}
+        self._places: dict[str, shared_restore.Place] = {}
 
     @property
     def processes(self) -> int:
@@ -86,13 +93,25 @@ class FrozenMemory:
         found = precopy.runs_of(self._memories.values(), only_shared)
         touched = self._rounds.touched(self._memories.values(), found)
         self._rounds.begin(found)
-        for name, runs in found.items():
-            self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name))
+        with page_store.Look() as look:
+            for name, runs in found.items():
+                self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name), look=look)
         self._shared = {name: file for one in self._memories.values() for name, file in one.shared_memory.items()}
+        self._places = {
+            name: shared_restore.Place(one.image_id, start)
+            for one in self._memories.values()
+            for name, start in one.shared_at.items()
+        }
         self._keep_rests()
         # The dump writes nothing else, but its first instruction may be in what is shared and can be executed.
         code = {name for memory in self._memories.values() for name in memory.executable_shared()}
         self._current = set(found) - code
+
+    def places(self) -> dict[str, shared_restore.Place]:
+        """Where processes have mapped what of their shared memory can be restored apart from CRIU, by pagemap."""
+        paying = [name for name in self._places if shared_restore.pays(self._shared[name])]
+        largest = sorted(paying, key=lambda name: os.fstat(self._shared[name]).st_size, reverse=True)
+        return {name: self._places[name] for name in largest[: shared_restore.MOST_PIECES]}
 
     def finish(self, later: bool) -> dict:
         """Sends what only the dump knows, and ends the round. The destination can restore then.

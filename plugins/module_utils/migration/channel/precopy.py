@@ -175,12 +175,20 @@ class Rounds:
         """A round over these runs by pagemap begins."""
         self.progress = {"round": self._count + 1, "bytes": _bytes(found), "done": 0}
 
-    def send(self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None, marks: bool = False) -> None:
+    def send(
+        self,
+        name: str,
+        runs: Iterable[Run],
+        touched: Iterable[Run] | None = None,
+        marks: bool = False,
+        look: page_store.Look | None = None,
+    ) -> None:
         """Brings one pagemap up to date here, and sends what that needs there.
 
-        :param marks: tell the destination meanwhile how far it is current.
+        :param marks: tell the destination meanwhile how far it is current; not together with I(look).
+        :param look: see C(Store.update).
         """
-        for change in self.store.update(name, self._stepwise(name, runs, marks), touched):
+        for change in self.store.update(name, self._stepwise(name, runs, marks), touched, look):
             self._send_pages(name, change)
 
     def _stepwise(self, name: str, runs: Iterable[Run], marks: bool) -> Iterator[Run]:

@@ -9,11 +9,19 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, page_store, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory import (
+    image_set,
+    lazy_pages,
+    page_store,
+    pagemap,
+    shared_restore,
+)
 from ansible_collections.fog.migration.plugins.module_utils.memory.reserved import Reserved
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import LAYOUT, Frames, parse_memory
@@ -41,6 +49,7 @@ class ReceivedMemory:
         self._checksum = hashlib.sha256()
         self._layouts: dict[str, list] = {}
         self._reserved: Reserved | None = None
+        self._shared: shared_restore.SharedRestore | None = None
 
     @property
     def store(self) -> page_store.Store:
@@ -88,17 +97,46 @@ class ReceivedMemory:
         self._layouts = {}
 
     def reserve(self) -> None:
-        """Sets memory aside for what CRIU restores before the container runs, and that is what processes share."""
+        """Sets memory aside for what is restored before the container runs, and that is what processes share."""
         names = filter(pagemap.is_shared, self._store.names() if self._store else [])
-        pages = sum(run.pages for name in names for run in self.store.layout(name))
-        self._reserved = Reserved(pages * pagemap.PAGE)
+        size = pagemap.PAGE * sum(run.pages for name in names for run in self.store.layout(name))
+        self._reserved = Reserved(size)
+        if size >= shared_restore.LEAST:
+            self._shared = shared_restore.SharedRestore(os.path.dirname(self._directory))
 
     def give_back_reserved(self) -> None:
         """The restore takes memory from now on."""
         if self._reserved:
             self._reserved.give_back()
 
-    def kill_pager(self) -> None:
-        """Ends the lazy pages daemon, if there is one."""
+    def complete(self, images: str, lazily: bool, places: Any) -> None:
+        """Gives a dump's images their pages, but those of shared memory that is restored apart.
+
+        :param lazily: see C(image_set.complete).
+        :param places: where the source's processes have their shared memory mapped.
+        :raises Refused: when the places are malformed.
+        """
+        found = shared_restore.parse_places(places, self.store.names()) if self._shared else {}
+        apart = image_set.set_apart(images, self.store, found)
+        image_set.complete(images, self.store, lazily, apart=apart)
+        if self._shared:
+            self._shared.places = {name: found[name] for name in apart}
+
+    def write_shared(self, container: str) -> None:
+        """Writes what is restored apart, once the container is restored, and before it runs.
+
+        :raises Refused: when that fails.
+        """
+        if not self._shared or not self._shared.places:
+            return
+        try:
+            self._shared.write(self.store, runc.moving(container), lambda one: runc.memory_group(container, one))
+        except runc.FreezeError as exc:
+            raise Refused(f"the container was restored, and has ended since ({exc})") from exc
+
+    def kill_programs(self) -> None:
+        """Ends the lazy pages daemon and what writes shared memory, if there are such."""
         if self.pager:
             self.pager.kill()
+        if self._shared:
+            self._shared.close()

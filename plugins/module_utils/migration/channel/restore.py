@@ -19,13 +19,14 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
-from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, lazy_pages, pagemap
+from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.file_sync import Mounts
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.received_memory import ReceivedMemory
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
+from ansible_collections.fog.migration.plugins.module_utils.system import background
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -103,7 +104,9 @@ class Restore:
             answer = self._start.outcome(self._settings.restore_limit)
             if answer != "running":
                 raise Refused(self._why_not(answer))
+            writing = background.start(lambda: self._memory.write_shared(self._start.container))
             self._start.require_owned()
+            writing.result()
             seconds = round(time.monotonic() - began, 3)
             self._let_run()
             statistics = tool.read_stats(os.path.join(self.work, "stats-restore"))
@@ -139,7 +142,7 @@ class Restore:
         self._memory.give_back_reserved()
         lazily, store, source = (bool(request.get(key)) for key in ("lazily", "store", "source"))
         if store:
-            image_set.complete(self.images, self._memory.store, lazily)
+            self._memory.complete(self.images, lazily, request.get("shared"))
         if lazily:
             self._start_pager(from_source=source, rest_follows=bool(request.get("rest")))
         needs_source = lazily and source

@@ -150,14 +150,16 @@ class SourceMemory:
             if not (self.rounds and pagemap.holds_pages(entry["path"])):
                 send_file(self._frames, os.path.join(images, entry["path"]), "images/" + entry["path"])
 
-    def where_pages_are(self) -> dict[str, bool]:
+    def where_pages_are(self) -> dict[str, Any]:
         """Where the destination takes the pages from, for the request to restore.
 
-        C(rest) is whether those that only the source has come there without being asked for, too.
+        C(rest) is whether those that only the source has come there without being asked for, too; C(shared) is where
+        processes have mapped what they share, by pagemap, as far as the destination may restore it by itself.
         """
         source = self._lazy and self._mode != "precopy"
         rest = source and self._mode == "hybrid"
-        return {"store": bool(self.rounds), "lazily": self._lazy, "source": source, "rest": rest}
+        shared = self.frozen.places() if self.frozen and self.rounds else {}
+        return {"store": bool(self.rounds), "lazily": self._lazy, "source": source, "rest": rest, "shared": shared}
 
     # While it runs at the destination
 
