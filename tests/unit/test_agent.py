@@ -178,7 +178,7 @@ def reserved(agent: Agent, tmp_path: Path, identity: str = "looper-1") -> Path:
     own = DestinationSettings(
         str(directory / "staging"), "/run/docker.sock", "fog2", migration=identity, patience=1, restore_limit=1
     )
-    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", False, own))
+    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", {}, False, own))
     return directory
 
 

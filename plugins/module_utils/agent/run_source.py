@@ -58,7 +58,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             docker_socket=reservation.docker_socket(),
             together=migration.together,
             lazy_pages=migration.lazily,
-            mounts=migration.mounts,
+            mounts=[one.place for one in migration.ordered],
             with_log=migration.log,
         )
         reserved = reservation.ReservedSource(

@@ -26,13 +26,30 @@ class FileLoader:
 
     :param folder: where the checkpoint lies in clear.
     :param daemon: see C(api.daemon_facts).
+    :param ordered: the mounts that may be filled, see C(mounts.ordered); None where the checkpoint says which.
     """
 
-    def __init__(self, client: api.CheckpointClient, folder: str, manifest: Manifest, daemon: dict) -> None:
+    def __init__(
+        self,
+        client: api.CheckpointClient,
+        folder: str,
+        manifest: Manifest,
+        daemon: dict,
+        ordered: list[dict] | None = None,
+    ) -> None:
         self.client = client
         self.folder = folder
         self.manifest = manifest
         self.daemon = daemon
+        self.ordered = None if ordered is None else [mounts.Ordered(**one) for one in ordered]
+
+    def require_ordered(self) -> None:
+        """Returns when the checkpoint fills nothing but what was ordered.
+
+        :raises MigrationError: when it would.
+        """
+        if self.ordered is not None:
+            mounts.require_ordered(self.ordered, self.manifest.mounts or {})
 
     def volumes(self) -> list[dict]:
         """How the container's named volumes were made."""
@@ -41,12 +58,14 @@ class FileLoader:
                 return json.load(stream)
         except FileNotFoundError:
             return []
+        except (ValueError, RecursionError) as error:
+            raise MigrationError(f"the checkpoint does not describe its volumes ({error!r})") from error
 
     def fill_container(self, container_id: str) -> None:
         """Unpacks all that the checkpoint has of a container into the one that was made from it."""
         inspect = self.client.inspect_container(container_id)
         self._apply_rootfs(inspect)
-        self.fill_mounts(mounts.sources(inspect))
+        self.fill_mounts(mounts.of_container(inspect))
         self._apply_log(container_id)
 
     def fill_replacement(self, container_id: str, old: dict) -> None:
@@ -62,23 +81,23 @@ class FileLoader:
 
         :param inspect: the container's inspect data when the checkpoint was taken.
         """
-        self.fill_mounts(self._sources_here(inspect))
+        self.fill_mounts(self._mounts_here(inspect))
 
-    def _sources_here(self, inspect: dict) -> dict[str, str]:
-        """The folder or file of this host behind each place of a mount that has a name or a path."""
+    def _mounts_here(self, inspect: dict) -> list[dict]:
+        """The mounts that have a name or a path, as they are on this host."""
         named = [one for one in mounts.of_container(inspect) if not one["anonymous"]]
-        return {
-            one["destination"]: self.client.inspect_volume(one["name"])["Mountpoint"]
-            if one["type"] == "volume"
-            else one["source"]
+        return [
+            dict(one, source=self.client.inspect_volume(one["name"])["Mountpoint"]) if one["type"] == "volume" else one
             for one in named
-        }
+        ]
 
-    def fill_mounts(self, sources: dict[str, str]) -> None:
+    def fill_mounts(self, here: list[dict]) -> None:
         """Unpacks what the checkpoint has of volumes and folders into those here.
 
-        :param sources: the folder or file of this host behind each place.
+        :param here: see C(mounts.of_container), with the folders or files of this host.
         """
+        self._require_what_was_ordered(here)
+        sources = {one["destination"]: one["source"] for one in here}
         differences, since = self.manifest.differences or [], self.manifest.since
         if differences and not (since and restore_notes.is_filled(since)):
             raise MigrationError("the checkpoint has only what has changed in volumes that were not filled here before")
@@ -86,6 +105,13 @@ class FileLoader:
             # What has no file in it comes over the channel of a live migration.
             if archive in self.manifest.files:
                 self._fill_mount(place, archive, sources[place], place in differences)
+
+    def _require_what_was_ordered(self, here: list[dict]) -> None:
+        orders = {one.place: one for one in self.ordered or []}
+        for mount in here:
+            order = orders.get(mount["destination"])
+            if order and not order.is_filled_by(mount):
+                raise MigrationError(f"there is {mount['source']} where the {order} was ordered to be filled")
 
     def _fill_mount(self, place: str, archive: str, source: str, is_difference: bool) -> None:
         folder, only = _archive.split(source)

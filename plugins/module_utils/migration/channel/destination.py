@@ -158,7 +158,7 @@ class Destination:
         # While the container's start is under way, Docker tells nothing of it.
         docker_socket, host = self.settings.docker_socket, self.settings.host
         self._mounts = {
-            place: file_sync.mount_of(docker_socket, container, place, host) for place in self.settings.mounts
+            one.place: file_sync.mount_of(docker_socket, container, one, host) for one in self.settings.mounts
         }
         if self.settings.log:
             self._log = file_sync.log_of(docker_socket, container)

@@ -402,15 +402,21 @@ def receive(frames: Frames, root: str, fresh: bool) -> int:
     return count
 
 
-def mount_of(docker_socket: str, container: str, place: str, host: str) -> str:
-    """The folder or the file that a container has mounted at this place, as Docker tells."""
+def mount_of(docker_socket: str, container: str, ordered: mounts.Ordered, host: str) -> str:
+    """The folder or the file that a container has mounted, as Docker tells.
+
+    :raises Refused: when that is not what was ordered to be filled.
+    """
     inspect, problem = engine.get(docker_socket, f"/containers/{container}/json")
     if problem:
         raise Refused(f"Docker on {host} does not tell of the container's mounts ({problem})")
-    found = [mount.get("Source") for mount in inspect.get("Mounts") or [] if mount.get("Destination") == place]
-    if not found or not (os.path.isdir(found[0]) or mounts.is_file(found[0])):
-        raise Refused(f"the container on {host} has no folder and no file mounted at {place}")
-    return found[0]
+    found = [mount for mount in mounts.of_container(inspect) if mount["destination"] == ordered.place]
+    path = found[0]["source"] if found else ""
+    if not (os.path.isdir(path) or mounts.is_file(path)):
+        raise Refused(f"the container on {host} has no folder and no file mounted at {ordered.place}")
+    if not ordered.is_filled_by(found[0]):
+        raise Refused(f"the container on {host} has {path} where the {ordered} was ordered to be filled")
+    return path
 
 
 def root_of(docker_socket: str, prepared: str, host: str) -> str:
