@@ -25,6 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore
     privileges,
     restore_network,
     stopped_restore,
+    surroundings,
 )
 from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
@@ -208,11 +209,13 @@ class ArmedStart:
     def require_owned(self) -> None:
         """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
-        :raises Refused: when it does not, or when a process may do more than the container may.
+        :raises Refused: when it does not, or when a process may do more than the container may, or is not in it.
         """
         with _refused():
             processes = stopped_restore.require_stopped(self.container)
-            privileges.require(self.network.bundle.config, processes)
+            bundle = self.network.bundle
+            privileges.require(bundle.config, processes)
+            surroundings.require(bundle.config, bundle.server, self.container, processes)
             self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
