@@ -122,6 +122,10 @@ class Destination:
             reason = f"{exc.strerror or exc} on {self.settings.host}: {exc.filename or self.settings.staging}"
             self.refuse(reason)
             raise Refused(reason) from exc
+        except MemoryError as exc:
+            reason = f"{limits.out_of_memory(exc)} ({self.settings.host})"
+            self.refuse(reason)
+            raise Refused(reason) from exc
         finally:
             self._close()
 
@@ -283,13 +287,14 @@ class Destination:
 def main() -> int:
     """Serves the source, which is on the other side of standard input and output."""
     limits.keep_out_of_core_files()
+    limits.bound()
     directory = deploy.program_directory() or "."
     try:
         with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
             settings = DestinationSettings.from_json(json.load(stream))
         run(directory, settings, sys.stdin.fileno(), sys.stdout.fileno())
-    except CollectionError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except (CollectionError, MemoryError) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
         return 1
     return 0
 
