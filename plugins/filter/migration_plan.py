@@ -127,6 +127,8 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.filter.preflight import preflight
+from ansible_collections.fog.migration.plugins.module_utils.docker import judged
+from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
 from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
 
 # The most that are copied at the same time.
@@ -206,8 +208,9 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "mode": choice["mode"],
         "why": choice["why"],
         "lazily": choice["lazily"],
-        "mounts": [one["destination"] for one in mounts if one["way"] == "moves"],
+        "mounts": [_mounts.ordered(one) for one in mounts if one["way"] == "moves"],
         "log": options["log"],
+        "judged": judged.digests(container),
         "networks": {one: source["network_settings"][one] for one in made},
         "memory": container["memory"],
         "shared": container["memory_shared"],

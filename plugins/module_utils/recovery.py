@@ -347,7 +347,8 @@ def _look_at_restored(entry: Entry, client: api.CheckpointClient, container_id: 
 def _restore(entry: Entry, client: api.CheckpointClient, params: dict[str, Any]) -> Undone:
     """It goes on from its complete checkpoint, with the restart policy that is in there."""
     folder = places(entry)["checkpoint"][0]
-    wanted = {"path": folder, "name": None, "state": "present", "migration": None, "encryption_key": None}
+    wanted: dict[str, Any] = dict.fromkeys(("name", "migration", "judged", "mounts", "encryption_key"))
+    wanted.update(path=folder, state="present")
     warnings: list[str] = []
     with _kept(entry, folder):
         restored = reader.run(Request({**params, **wanted}, False, warnings.append, time.time()), client)

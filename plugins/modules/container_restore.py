@@ -71,6 +71,39 @@ options:
       - Name of the migration in whose journal this is noted, see M(fog.migration.migration_journal). Nothing is
         restored when that migration has ended.
     type: str
+  judged:
+    description:
+      - What the preflight of a migration has judged of the container, as the filter
+        P(fog.migration.migration_plan#filter) says it. A checkpoint of something else is refused before anything is
+        made. Without it, nothing is compared.
+    type: dict
+    version_added: 0.2.0
+  mounts:
+    description:
+      - The volumes, folders and files that may be filled, as the same filter says it. A checkpoint with the content of
+        others is refused, and so is one whose container has something else mounted there. Without it, the checkpoint
+        says which are filled.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      place:
+        description: Where it is mounted in the container.
+        type: str
+        required: true
+      type:
+        description: What it is.
+        type: str
+        choices: [volume, bind]
+        required: true
+      name:
+        description: The volume's name.
+        type: str
+        default: ""
+      path:
+        description: The folder or the file of the source that is mounted.
+        type: str
+        required: true
   encryption_key:
     description:
       - The key of an encrypted checkpoint, see M(fog.migration.container_checkpoint).

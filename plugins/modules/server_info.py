@@ -309,6 +309,10 @@ container:
       description: ID of its image.
       type: str
       sample: sha256:1c35...
+    user:
+      description: The user of its first program, as it was configured; empty where nobody said it.
+      type: str
+      sample: www-data
     image_tags:
       description: Tags of its image.
       type: list
@@ -457,11 +461,11 @@ container:
     mounts:
       description:
         - Volumes and bind mounts, with C(type), C(name), C(driver), C(source) and C(destination), whether it is
-          C(anonymous), whether another container has C(lent) it (C(--volumes-from)), whether it C(is_folder) or
-          C(is_file), its C(file_system) (C(type) and C(device)), the
-          C(bytes) of a volume, the C(checksum) (SHA-256) of a file of up to 64 MiB, whether the container has another
-          file or folder than the one that has this path by now (C(replaced)), why a migration would not follow the path
-          (C(refused), empty where it would), and the other containers that have it (C(users)).
+          C(read_only), whether it is C(anonymous), whether another container has C(lent) it (C(--volumes-from)),
+          whether it C(is_folder) or C(is_file), its C(file_system) (C(type) and C(device)), the C(bytes) of a volume,
+          the C(checksum) (SHA-256) of a file of up to 64 MiB, whether the container has another file or folder than the
+          one that has this path by now (C(replaced)), why a migration would not follow the path (C(refused), empty
+          where it would), and the other containers that have it (C(users)).
       type: list
       elements: dict
       sample: []

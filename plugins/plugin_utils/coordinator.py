@@ -197,7 +197,7 @@ class Coordinator:
 
 def _copies_beforehand(told: Migration) -> bool:
     """Whether something of a migration is copied before its container is frozen."""
-    return transfer.copies_beforehand(told.mode, told.shared, told.mounts, told.log)
+    return transfer.copies_beforehand(told.mode, told.shared, [one.place for one in told.ordered], told.log)
 
 
 def _transferred(one: RunMigration, told: dict[str, Any] | None) -> dict[str, Any]:

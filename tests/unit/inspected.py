@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import copy
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import judged, mounts
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge
+
 INSPECT = {
     "Id": "4f9d1c" + "0" * 58,
     "Name": "/looper100",
@@ -28,6 +31,12 @@ INSPECT = {
         {"Type": "tmpfs", "Destination": "/tmp"},
     ],
 }
+
+
+def digests_of(inspect, volumes):
+    """What a controller makes of the facts about a container, as C(server_info) tells them."""
+    asks = judge.asks(inspect, volumes, ())
+    return judged.digests({**judged.facts_of(inspect), "asks": asks, "mounts": mounts.of_container(inspect)})
 
 
 def changed(path, value):

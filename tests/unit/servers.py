@@ -51,6 +51,7 @@ SERVER = {
     "container": {
         "id": "4f9d",
         "name": "looper100",
+        "user": "",
         "refusal": None,
         "remedy": None,
         "live_refusal": None,

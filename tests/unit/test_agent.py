@@ -120,6 +120,22 @@ def test_a_module_runs_in_the_agent(agent):
 # Processes
 
 
+def test_what_needs_too_much_memory_is_a_failure(new_agent):
+    """Of one request: the agent and what it does besides go on."""
+    small = (
+        f"from {deploy.PACKAGE}.system import limits\nlimits.LEAST_MEMORY, limits.MEMORY_PART = 160 << 20, 1 << 50\n"
+    )
+    hog = (
+        f"from {deploy.PACKAGE}.agent import requests\nrequests.OPERATIONS['hog'] = lambda *_more: len(bytes(1 << 30))"
+    )
+    agent = new_agent(small + hog)
+    assert Path(f"/proc/{agent.pid}/oom_score_adj").read_text() == "1000\n"
+    assert agent.ask("hog")["failure"] == {
+        "msg": "the program that moves it may have 160 MiB of memory here, and needed more"
+    }
+    assert agent.ask("ping")["result"] == {"pid": agent.pid}
+
+
 def test_a_child_that_dies_does_not_end_the_agent(agent):
     # Those of earlier requests have ended, but are not reaped at once.
     assert until(lambda: not agent.children())
@@ -178,7 +194,7 @@ def reserved(agent: Agent, tmp_path: Path, identity: str = "looper-1") -> Path:
     own = DestinationSettings(
         str(directory / "staging"), "/run/docker.sock", "fog2", migration=identity, patience=1, restore_limit=1
     )
-    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", False, own))
+    reservation.store(agent.folder, identity, reservation.ReservedDestination(str(directory), "looper", {}, False, own))
     return directory
 
 

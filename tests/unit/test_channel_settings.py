@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation
 from ansible_collections.fog.migration.plugins.module_utils.agent.reservation import ReservedDestination, ReservedSource
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import Ordered
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings
@@ -34,7 +35,8 @@ SOURCE = SourceSettings(
     trees=[TreeSettings("", snapshot="/x/rootfs.json"), TreeSettings("/data", "/var/lib/docker/volumes/data/_data")],
     ssh=SshTarget("/x/key", "/x/known_hosts", "root", "10.0.0.2", 22),
 )
-DESTINATION = DestinationSettings("/run/x/staging", "/run/docker.sock", "fog2", "c2", mounts=["/data"], log=True)
+ORDERS = [Ordered("/data", "volume", "data", "/v/data"), Ordered("/x")]
+DESTINATION = DestinationSettings("/run/x/staging", "/run/docker.sock", "fog2", "c2", mounts=ORDERS, log=True)
 BOTH = pytest.mark.parametrize("known", [SOURCE, DESTINATION, SourceSettings("c1", "/x", "/y")])
 
 
@@ -112,7 +114,7 @@ def test_what_is_reserved_is_kept_until_an_end_is_started(tmp_path):
     source = ReservedSource("/run/x", True, False, Limits(3, 5, 0.5), SOURCE)
     reservation.store(str(tmp_path), "looper-1", source)
     assert reservation.load_source(str(tmp_path), "looper-1") == source
-    destination = ReservedDestination("/run/y", "looper", True, DESTINATION)
+    destination = ReservedDestination("/run/y", "looper", {"its image": "0a" * 32}, True, DESTINATION)
     reservation.store(str(tmp_path), "looper-2", destination)
     assert reservation.load_destination(str(tmp_path), "looper-2") == destination
 
@@ -136,5 +138,5 @@ def test_nothing_was_reserved(tmp_path, identity):
 
 def test_the_reservation_of_another_version_is_refused(tmp_path):
     (tmp_path / "looper-1.settings").write_text('{"directory": "/x", "name": "looper", "colour": 1}')
-    with pytest.raises(MigrationError, match=r"^the facts of a reservation lack keeps_key, settings$"):
+    with pytest.raises(MigrationError, match=r"^the facts of a reservation lack judged, keeps_key, settings$"):
         reservation.load_destination(str(tmp_path), "looper-1")

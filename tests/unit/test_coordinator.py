@@ -127,6 +127,9 @@ def lines(monkeypatch):
     return shown
 
 
+ORDER = {"place": "/data", "type": "volume", "name": "data", "path": "/v/data"}
+
+
 def move(name, **more):
     return {
         "id": f"{name}-1",
@@ -139,6 +142,7 @@ def move(name, **more):
         "lazily": True,
         "mounts": [],
         "log": False,
+        "judged": {},
         "networks": {},
         "memory": 1000,
         "shared": 0,
@@ -378,7 +382,7 @@ def test_what_a_reservation_tells_the_servers(servers):
     (told,) = here["migrations"]
     assert set(told) == {
         "id", "container", "container_id", "name", "source", "destination", "mode", "lazily", "mounts", "log",
-        "networks", "memory", "shared", "together",
+        "judged", "networks", "memory", "shared", "together",
     }  # fmt: skip
 
 
@@ -437,7 +441,7 @@ def test_without_anything_to_copy_nobody_is_asked(servers):
 
 
 @pytest.mark.parametrize(
-    "more", [{"mode": "hybrid"}, {"mode": "postcopy", "mounts": ["/x"]}, {"mode": "postcopy", "log": True}]
+    "more", [{"mode": "hybrid"}, {"mode": "postcopy", "mounts": [ORDER]}, {"mode": "postcopy", "log": True}]
 )
 def test_what_is_copied_beforehand(servers, more):
     run(Coordinator.copy, reserved("a", **more))

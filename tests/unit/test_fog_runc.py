@@ -23,6 +23,7 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore
     bundle,
     restore_network,
     stopped_restore,
+    surroundings,
 )
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/runtime/files/fog-runc.sh"
@@ -122,6 +123,7 @@ class Scene:
         monkeypatch.setattr(armed_start, "DockerStart", lambda *_arguments: self.docker)
         monkeypatch.setattr(engine, "call", lambda *_arguments: None)
         monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: [])
+        monkeypatch.setattr(surroundings, "require", lambda *_arguments: None)
         monkeypatch.setattr(
             restore_network.RestoreNetwork, "install_filter", lambda _self, state: json.loads(state)["pid"]
         )
@@ -177,6 +179,10 @@ def test_a_restore(scene, config, later):
     here.start.require_owned()
     assert here.docker.codes == [0, 0] and here.docker.problem is None
     assert here.noted("restored-with") == ("network" if later else "nothing")
+    # What was there while the runtime waited; its configuration names no root of its own here.
+    server, status = here.start.network.bundle.server, here.bundle.stat()
+    assert server.root == (status.st_dev, status.st_ino)
+    assert "/" in [mount.place for mount in server.mounts]
     restore, *others = here.noted("calls").splitlines()
     assert restore.startswith("--root /r --log ") and others == []
     assert f" restore --detach --image-path /images --bundle {here.bundle} --pid-file " in restore

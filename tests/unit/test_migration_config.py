@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from inspected import INSPECT, changed
+from inspected import INSPECT, changed, digests_of
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
+from ansible_collections.fog.migration.plugins.module_utils.agent.reservation import ReservedDestination
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import Ordered
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
-from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 
 VOLUME = {"Name": "data", "Driver": "local", "Options": None, "Labels": {}}
 SENT = {"inspect": INSPECT, "volumes": [VOLUME], "moving": ["/data"], "single_files": []}
@@ -128,7 +131,14 @@ def test_a_container_that_docker_does_not_tell_of(docker):
         config.describe("/x.sock", "other", [])
 
 
-# What the destination does with a file that is no configuration
+# What the destination does with a file that is no configuration, or not the one that was judged
+
+
+def reserved(**facts):
+    """What the destination has been told of the container that is to come."""
+    orders = [Ordered("/data", "volume", "data", "/v/data")]
+    own = DestinationSettings("/staging", "/x.sock", "fog2", mounts=orders)
+    return ReservedDestination("/run/x", "looper", facts.get("judged", {}), False, own)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 20000, b"{}"])
@@ -137,7 +147,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, monkeypatch, data)
     path = tmp_path / config.FILE
     path.write_bytes(data)
     with pytest.raises(Refused):
-        run_destination._make_container("looper-1", "looper", str(path))
+        run_destination._make_container("looper-1", reserved(), str(path))
 
 
 def test_a_container_is_not_made_for_a_migration_that_has_ended(tmp_path, monkeypatch):
@@ -145,4 +155,52 @@ def test_a_container_is_not_made_for_a_migration_that_has_ended(tmp_path, monkey
     path = tmp_path / config.FILE
     path.write_text(json.dumps(SENT))
     with pytest.raises(MigrationError, match=r"^the migration looper-1 has ended here$"):
-        run_destination._make_container("looper-1", "looper", str(path))
+        run_destination._make_container("looper-1", reserved(), str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"HostConfig": {**INSPECT["HostConfig"], "Privileged": True}}, "judged: other are HostConfig.Privileged$"),
+        ({"Mounts": [{"Type": "bind", "Source": "/etc", "Destination": "/data"}]}, "other are the mount at /data$"),
+        ({"Mounts": None}, "other are the mount at /data$"),
+        ({"Mounts": "x"}, r"^the configuration that arrived describes no container \("),
+    ],
+)
+def test_what_was_judged_is_what_is_made(tmp_path, monkeypatch, change, why):
+    monkeypatch.setattr(run_destination.journal, "load", lambda _identity: "open")
+    path = tmp_path / config.FILE
+    told = digests_of(INSPECT, [VOLUME])
+    path.write_text(json.dumps({**SENT, "inspect": {**INSPECT, **change}}))
+    with pytest.raises(MigrationError, match=why):
+        run_destination._make_container("looper-1", reserved(judged=told), str(path))
+
+
+def test_what_was_not_ordered_is_not_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_destination.journal, "load", lambda _identity: "open")
+    path = tmp_path / config.FILE
+    path.write_text(json.dumps({**SENT, "moving": ["/data", "/etc"]}))
+    with pytest.raises(MigrationError, match=r"the content of /etc arrived for the container, and was not ordered"):
+        run_destination._make_container("looper-1", reserved(judged=digests_of(INSPECT, [VOLUME])), str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, False),
+        # Another one that Docker has made at the destination.
+        ({"Source": "SOURCE", "Name": "other"}, True),
+        ({"Source": "SOURCE", "Type": "bind", "Name": ""}, True),
+    ],
+)
+def test_what_docker_has_mounted_is_what_was_ordered(docker, tmp_path, change, refused):
+    mount = {"Type": "volume", "Name": "data", "Source": str(tmp_path), "Destination": "/data"}
+    mount.update({key: str(tmp_path) if value == "SOURCE" else value for key, value in change.items()})
+    docker(changed("Mounts", [mount]))
+    order = Ordered("/data", "volume", "data", "/v/data")
+    if refused:
+        with pytest.raises(Refused, match=r"on fog2 has .* where the volume data at /data was ordered to be filled"):
+            file_sync.mount_of("/x.sock", "looper100", order, "fog2")
+    else:
+        assert file_sync.mount_of("/x.sock", "looper100", order, "fog2") == str(tmp_path)
+        assert file_sync.mount_of("/x.sock", "looper100", Ordered("/data"), "fog2") == str(tmp_path)

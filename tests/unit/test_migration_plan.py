@@ -19,6 +19,7 @@ from ansible_collections.fog.migration.plugins.filter.migration_plan import (
     with_image_way,
 )
 from ansible_collections.fog.migration.plugins.filter.report import migrations_report
+from ansible_collections.fog.migration.plugins.module_utils.docker import judged
 
 GIB = 2**30
 IMAGE = {"image_tags": ["looper:1.0"], "image_digests": []}
@@ -36,6 +37,8 @@ MOUNT = {
     "driver": "local",
     "source": "/var/lib/docker/volumes/data/_data",
     "destination": "/data",
+    "read_only": False,
+    "lent": False,
     "bytes": 2**20,
     "anonymous": False,
     "users": [],
@@ -46,6 +49,7 @@ MOUNT = {
     "replaced": False,
     "refused": "",
 }
+ORDER = {"place": "/data", "type": "volume", "name": "data", "path": "/var/lib/docker/volumes/data/_data"}
 
 
 def container(name, **more):
@@ -78,6 +82,7 @@ def test_a_container_that_can_move():
     told = plan(container("looper100", memory=10 * 2**20, memory_shared=2**20))
     (one,) = told["migrations"]
     assert one.pop("lines") == told["lines"][:-1]
+    assert one.pop("judged") == judged.digests(container("looper100"))
     assert one == {
         "id": "looper100-1",
         "container": "looper100",
@@ -121,7 +126,7 @@ def test_what_is_asked_for_is_in_the_migration():
     )["migrations"][0]
     assert (one["id"], one["container"], one["name"]) == ("web-a", "web", "shop")
     assert (one["mode"], one["why"], one["log"]) == ("hybrid", "it was asked for", True)
-    assert (one["mounts"], one["networks"]) == (["/data"], {"lan": LAN})
+    assert (one["mounts"], one["networks"]) == ([ORDER], {"lan": LAN})
     assert one["clock"] == {"start": 7.5, "pre-migration": 9.5}
     assert one["failure"] is None
 
@@ -140,7 +145,7 @@ def test_networks_that_are_not_made(options, there):
 @pytest.mark.parametrize("volumes", ["shared", "move"])
 def test_which_mounts_move(volumes):
     one = plan(container("web", mounts=[MOUNT]), volumes=volumes)["migrations"][0]
-    assert one["mounts"] == (["/data"] if volumes == "move" else [])
+    assert one["mounts"] == ([ORDER] if volumes == "move" else [])
 
 
 def test_a_new_name_that_is_taken():
@@ -257,7 +262,7 @@ def test_what_those_that_move_together_share_the_first_one_moves():
     a = container("a", mounts=[{**MOUNT, "users": ["b"]}])
     b = container("b", mounts=[{**MOUNT, "users": ["a"]}])
     told = plan(a, b, together=True)
-    assert [one["mounts"] for one in told["migrations"]] == [["/data"], []]
+    assert [one["mounts"] for one in told["migrations"]] == [[ORDER], []]
     assert told["problem"] == ""
     assert "is used by" in plan(container("a", **shared))["problem"]
 

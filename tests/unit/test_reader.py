@@ -12,6 +12,7 @@ import time
 
 import pytest
 from fake_docker import ID, IMAGE, INSPECT, Asked, Docker
+from inspected import digests_of
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import operations
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
@@ -20,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint import (
     reader,
     restore_notes,
 )
+from ansible_collections.fog.migration.plugins.module_utils.checkpoint.file_loader import FileLoader
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.operations import options
 
@@ -288,6 +290,53 @@ def test_changes_need_what_they_are_changes_of(docker, asked, path):
     with pytest.raises(MigrationError, match="volumes that were not filled here before"):
         reader.run(asked(), docker)
     assert docker.there == {}
+
+
+def test_what_was_judged_is_what_is_made(docker, asked, path):
+    told = digests_of(INSPECT, [])
+    for state in ("present", "filled", "armed"):
+        with pytest.raises(MigrationError, match=r"other are HostConfig\.NetworkMode, its image$") as refused:
+            lied = digests_of({**INSPECT, "Image": "sha256:bbb", "HostConfig": {"NetworkMode": "lan"}}, [])
+            reader.run(asked(state=state, judged=lied), docker)
+        assert refused.value.state == "nothing was made of it"
+    assert docker.events == []
+    assert reader.run(asked(judged=told, mounts=[]), docker)["changed"]
+
+
+def test_only_what_was_ordered_is_filled(docker, asked, path):
+    write(path, mounts={"/data": None})
+    for state in ("present", "filled", "armed"):
+        with pytest.raises(MigrationError, match="the content of /data arrived for the container, and was not ordered"):
+            reader.run(asked(state=state, mounts=[]), docker)
+    assert docker.events == []
+    order = {"place": "/data", "type": "volume", "name": "data", "path": "/v/data"}
+    assert reader.run(asked(mounts=[order]), docker)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("order", "is_ordered"),
+    [
+        ({"type": "bind", "path": "HERE"}, True),
+        ({"type": "bind", "path": "HERE/"}, True),
+        ({"type": "bind", "path": "/srv"}, False),
+        ({"type": "volume", "name": "data"}, False),
+        ({"type": "volume", "name": "a" * 64}, False),
+    ],
+)
+def test_what_is_there_is_what_was_ordered(path, tmp_path, order, is_ordered):
+    """Nothing is emptied before that is certain."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "kept").touch()
+    write(path, mounts={"/data": "container.json"})
+    order = {"place": "/data", "name": "", "path": "/x", **order}
+    order["path"] = order["path"].replace("HERE", str(here))
+    files = FileLoader(None, str(path), manifest.load(str(path)), {}, [order])
+    # What the checkpoint has for it is no archive.
+    why = "the content of /data cannot be made" if is_ordered else f"there is {here} where the .* at /data was ordered"
+    with pytest.raises(MigrationError, match=why):
+        files.fill_mounts([{"type": "bind", "name": "", "destination": "/data", "source": str(here)}])
+    assert (here / "kept").exists() == (not is_ordered)
 
 
 def test_an_encrypted_one_is_opened_for_the_restore_only(docker, asked, path):

@@ -19,6 +19,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import TransitionRefused
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
+from ansible_collections.fog.migration.plugins.module_utils.operations import container_restore
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 PARAMS = {**options.DEFAULTS, "restore_timeout": 1}
@@ -112,6 +113,8 @@ def restored(monkeypatch, brought_back):
     paths = []
 
     def run(request, _client):
+        # It is asked as by the module, whose options have all of them a value.
+        assert set(request.params) >= set(container_restore.SPEC)
         paths.append(request.params["path"])
         return {"container": {"id": ID}}
 

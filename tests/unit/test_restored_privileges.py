@@ -84,6 +84,56 @@ def test_namespaces_that_are_shared_with_the_server():
     assert privileges.host_namespaces({}) == {"pid", "net", "mnt", "ipc", "uts", "user", "cgroup"}
 
 
+@pytest.mark.parametrize(
+    ("label", "profile", "is_within"),
+    [
+        ("docker-default (enforce)", "docker-default", True),
+        ("docker-default (complain)", "docker-default", True),
+        ("docker-default//child (enforce)", "docker-default", True),
+        ("docker-default//&other (enforce)", "docker-default", True),
+        ("docker-default2 (enforce)", "docker-default", False),
+        ("unconfined", "docker-default", False),
+        ("my profile (x) (enforce)", "my profile (x)", True),
+        ("anything (enforce)", "unconfined", True),
+    ],
+)
+def test_a_profile_of_apparmor(label, profile, is_within):
+    assert privileges.is_within_profile(label, profile) == is_within
+
+
+@pytest.mark.parametrize(
+    ("process", "modules", "files", "problem"),
+    [
+        (
+            {"apparmorProfile": "a"},
+            {"apparmor"},
+            {"current": "unconfined\n"},
+            "held by unconfined of AppArmor, and not",
+        ),
+        ({"apparmorProfile": "a"}, {"apparmor"}, {"current": "a (enforce)\n"}, None),
+        # The file of the module itself tells, where another one has the common file.
+        ({"apparmorProfile": "a"}, {"apparmor"}, {"current": "_", "apparmor/current": "b (enforce)"}, "is held by b"),
+        ({"apparmorProfile": "a"}, set(), {"current": "unconfined\n"}, None),
+        ({"apparmorProfile": ""}, {"apparmor"}, {"current": "unconfined\n"}, None),
+        ({"apparmorProfile": "a"}, {"apparmor"}, {}, None),
+        ({"selinuxLabel": "u:r:t:s0:c1"}, {"selinux"}, {"current": "u:r:t:s0:c1\0"}, None),
+        ({"selinuxLabel": "u:r:t:s0:c1"}, {"selinux"}, {"current": "u:r:t:s0:c2\0"}, "has the label u:r:t:s0:c2 of"),
+        ({"selinuxLabel": "u:r:t:s0:c1"}, set(), {"current": "u:r:t:s0:c2\0"}, None),
+    ],
+)
+def test_labels(tmp_path, process, modules, files, problem):
+    for name, text in files.items():
+        path = tmp_path / "attr" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = privileges.label_problem({"process": process}, modules, str(tmp_path))
+    assert problem in found if problem else found is None
+
+
+def test_the_modules_of_this_server():
+    assert privileges.security_modules() <= {"apparmor", "selinux"}
+
+
 @contextlib.contextmanager
 def program(*options):
     """A process in namespaces of its own that can become no more than it is."""

@@ -16,6 +16,7 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.migration impo
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.docker import api
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.system import limits
 
 # What can go wrong with one of them.
 FAILURES: tuple[type[Exception], ...] = (CollectionError, *api.FAILURES)
@@ -44,6 +45,8 @@ def each(
                 return {"result": work(one)}
         except FAILURES as exc:
             return {"failure": failure_of(exc)}
+        except MemoryError as exc:
+            return {"failure": {"msg": limits.out_of_memory(exc), "state_now": "", "remedy": ""}}
         except Exception as exc:
             return {"failure": {"msg": f"{type(exc).__name__}: {exc}", "state_now": "", "remedy": ""}}
 

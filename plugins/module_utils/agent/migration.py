@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import Ordered
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import IDENTITY
 from ansible_collections.fog.migration.plugins.module_utils.transport import transfer
@@ -35,9 +36,11 @@ class Migration:
     mode: str
     # Whether pages may be left with the processes until the container runs at the destination.
     lazily: bool
-    # The mount points in the container whose content moves, and whether its log moves.
-    mounts: list[str]
+    # The mounts of the container whose content moves, see C(mounts.ordered), and whether its log moves.
+    mounts: list[dict[str, str]]
     log: bool
+    # What the preflight has judged of it, see C(judged.digests).
+    judged: dict[str, str]
     # The networks that the destination lacks, as Docker at the source describes them, by name.
     networks: dict[str, dict[str, Any]]
     # Bytes of its memory.
@@ -51,6 +54,11 @@ class Migration:
     def is_post_copy(self) -> bool:
         """Whether pages stay at the source until the container runs at the destination."""
         return self.lazily and self.mode in ("postcopy", "hybrid")
+
+    @property
+    def ordered(self) -> list[Ordered]:
+        """The mounts whose content moves."""
+        return [Ordered(**one) for one in self.mounts]
 
     def to_json(self) -> dict[str, Any]:
         """As an object for JSON."""
@@ -109,6 +117,10 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
+def _are_named_texts(value: object) -> bool:
+    return isinstance(value, dict) and _are_texts([*value, *value.values()])
+
+
 def _are_networks(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
 
@@ -122,8 +134,9 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "destination": _is_text,
     "mode": _is_mode,
     "lazily": _is_flag,
-    "mounts": _are_texts,
+    "mounts": Ordered.are,
     "log": _is_flag,
+    "judged": _are_named_texts,
     "networks": _are_networks,
     "memory": is_whole,
     "shared": is_whole,

@@ -36,7 +36,7 @@ from typing import Any, Callable, Dict
 from ansible_collections.fog.migration.plugins.module_utils.agent import processes
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.errors import CollectionError, MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access
 
 # Seconds until an agent that was asked to stop has ended.
@@ -60,6 +60,8 @@ def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
             return {"result": work(folder, arguments, steps)}
     except MigrationError as exc:
         return {"failure": dict(exc.details, msg=exc.what, state_now=exc.state, remedy=exc.remedy)}
+    except MemoryError as exc:
+        return {"failure": {"msg": limits.out_of_memory(exc)}}
     except Exception as exc:
         return {"failure": {"msg": f"{type(exc).__name__}: {exc}"}}
 

@@ -69,11 +69,13 @@ class ReservedDestination:
 
     :param directory: the private folder of the migration.
     :param name: the name that the container gets here.
+    :param judged: what the preflight has judged of the container, see C(judged.digests).
     :param keeps_key: whether the source may have to log in again.
     """
 
     directory: str
     name: str
+    judged: dict[str, str]
     keeps_key: bool
     settings: DestinationSettings
 
@@ -84,7 +86,8 @@ class ReservedDestination:
         :raises MigrationError: when a field is missing or unknown.
         """
         kept = settings.parse(cls, value, "the facts of a reservation")
-        return cls(kept.directory, kept.name, kept.keeps_key, DestinationSettings.from_json(kept.settings))
+        own = DestinationSettings.from_json(kept.settings)
+        return cls(kept.directory, kept.name, kept.judged, kept.keeps_key, own)
 
 
 def run_of(folder: str) -> str:

@@ -20,7 +20,14 @@ from ansible_collections.fog.migration.plugins.module_utils.agent.migration impo
 from ansible_collections.fog.migration.plugins.module_utils.agent.steps import Steps
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import recreate
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, networks, options, restart_policy
+from ansible_collections.fog.migration.plugins.module_utils.docker import (
+    api,
+    judged,
+    mounts,
+    networks,
+    options,
+    restart_policy,
+)
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
@@ -66,11 +73,11 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             docker_socket=reservation.docker_socket(),
             host=migration.destination,
             together=migration.together,
-            mounts=migration.mounts,
+            mounts=migration.ordered,
             log=migration.log,
             room=staging.size_for(room[0]),
         )
-        reserved = reservation.ReservedDestination(directory, migration.name, keeps_key, own)
+        reserved = reservation.ReservedDestination(directory, migration.name, migration.judged, keeps_key, own)
         reservation.store(folder, migration.id, reserved)
         return {"staging": made}
 
@@ -161,7 +168,7 @@ def serve(folder: str, identity: str, reader: int, writer: int) -> None:
         return
     if not reserved.keeps_key:
         revoke(folder)
-    make = functools.partial(_make_container, identity, reserved.name)
+    make = functools.partial(_make_container, identity, reserved)
     destination.run(reserved.directory, reserved.settings, reader, writer, make)
 
 
@@ -185,20 +192,22 @@ def _serve_again(folder: str, identity: str, reader: int, writer: int) -> None:
         raise MigrationError(f"the migration {identity} had its channel, and waits for no other one") from exc
 
 
-def _make_container(identity: str, name: str, path: str) -> str:
+def _make_container(identity: str, reserved: reservation.ReservedDestination, path: str) -> str:
     """Makes the container again from the file with its configuration; its ID.
 
-    :raises MigrationError: when it cannot be made; nothing of it is left then.
+    :raises MigrationError: when it cannot be made, or is not what was ordered; nothing of it is left then.
     :raises Refused: when the file has no configuration.
     """
     with open(path, "rb") as stream:
         config = Config.from_json(framing.parse_json(stream.read()))
     if journal.load(identity) is None:
         raise MigrationError(f"the migration {identity} has ended here")
+    judged.require(reserved.judged, config.inspect, config.volumes)
+    mounts.require_ordered(reserved.settings.mounts, config.moving)
     client = api.connect(options.DEFAULTS)
     recreation = Recreation(
         client,
-        name,
+        reserved.name,
         config.inspect,
         config.volumes,
         config.moving,

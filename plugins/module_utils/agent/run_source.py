@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.migration import group_migration, switchover
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import settings, source, source_requests
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy, procfs, program_socket
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits, procfs, program_socket
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, transfer
 
 # Seconds until the connection to the destination is there, and until a channel is.
@@ -58,7 +58,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             docker_socket=reservation.docker_socket(),
             together=migration.together,
             lazy_pages=migration.lazily,
-            mounts=migration.mounts,
+            mounts=[one.place for one in migration.ordered],
             with_log=migration.log,
         )
         reserved = reservation.ReservedSource(
@@ -176,8 +176,8 @@ def _serve(folder: str, migration: Migration, command: list[str], again: list[st
 def _run_end(reserved: reservation.ReservedSource, command: list[str], supervised: bool) -> None:
     try:
         source.run(reserved.directory, reserved.settings, command, supervised)
-    except CollectionError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except (CollectionError, MemoryError) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ def main() -> int:
     folder = os.path.dirname(os.path.abspath(sys.argv[0]))
     os.umask(0o077)
     limits.keep_out_of_core_files()
+    limits.bound()
     signal.signal(signal.SIGTERM, _stop)
     # What outlives a request becomes a child of the agent.
     with contextlib.suppress(OSError, AttributeError):

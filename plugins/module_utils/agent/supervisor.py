@@ -19,7 +19,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.journal.states import State
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import resumed_source
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import SourceSettings
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 
 
@@ -36,6 +36,8 @@ def supervise(directory: str, settings: SourceSettings, work: Callable[[], objec
     child = os.fork()
     if not child:
         processes.in_child(work)
+    # It goes on when the kernel has ended that one.
+    limits.spare()
     os.waitpid(child, 0)
     try:
         if os.path.isdir(directory) and _is_handed_over(settings):

@@ -31,6 +31,7 @@ class FileLoader:
     :param folder: where the checkpoint lies in clear.
     :param daemon: see C(api.daemon_facts).
     :param migration: the name of the migration that it belongs to; None outside of one.
+    :param ordered: the mounts that may be filled, see C(mounts.ordered); None where the checkpoint says which.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class FileLoader:
         manifest: Manifest,
         daemon: dict,
         migration: str | None = None,
+        ordered: list[dict] | None = None,
     ) -> None:
         self.client = client
         self.folder = folder
@@ -48,6 +50,15 @@ class FileLoader:
         self.migration = migration
         # The folders and files of this host that were filled, by place.
         self.binds: dict[str, roots.Root] = {}
+        self.ordered = None if ordered is None else [mounts.Ordered(**one) for one in ordered]
+
+    def require_ordered(self) -> None:
+        """Returns when the checkpoint fills nothing but what was ordered.
+
+        :raises MigrationError: when it would.
+        """
+        if self.ordered is not None:
+            mounts.require_ordered(self.ordered, self.manifest.mounts or {})
 
     def volumes(self) -> list[dict]:
         """How the container's named volumes were made."""
@@ -56,6 +67,8 @@ class FileLoader:
                 return json.load(stream)
         except FileNotFoundError:
             return []
+        except (ValueError, RecursionError) as error:
+            raise MigrationError(f"the checkpoint does not describe its volumes ({error!r})") from error
 
     def fill_container(self, container_id: str) -> None:
         """Unpacks all that the checkpoint has of a container into the one that was made from it."""
@@ -97,6 +110,7 @@ class FileLoader:
         :param there: the mounts on this host by place, see C(mounts.of_container).
         :returns: what was filled, by place.
         """
+        self._require_what_was_ordered(there)
         # What has no file in it comes over the channel of a live migration.
         archives = {place: one for place, one in (self.manifest.mounts or {}).items() if one in self.manifest.files}
         before = self._filled_before()
@@ -114,6 +128,12 @@ class FileLoader:
             self.binds = {place: root for place, root in held.items() if there[place]["type"] == "bind"}
             for place in set(held) - set(self.binds):
                 held[place].close()
+
+    def _require_what_was_ordered(self, there: Mapping[str, dict]) -> None:
+        for order in self.ordered or []:
+            mount = there.get(order.place)
+            if mount and not order.is_filled_by(mount):
+                raise MigrationError(f"there is {mount['source']} where the {order} was ordered to be filled")
 
     def _filled_before(self) -> dict[str, Identity]:
         """What was filled here before, of which the checkpoint has only what has changed."""

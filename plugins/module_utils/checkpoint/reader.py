@@ -31,7 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.replacement import Replacement
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, ways
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, judged, ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
@@ -143,7 +143,8 @@ class Restore:
         refusal = validate.name_refusal("the container", self.name)
         if refusal:
             raise MigrationError(refusal, INTACT, "give another name")
-        self.files = FileLoader(client, folder, manifest_, daemon, self.params["migration"])
+        params = self.params
+        self.files = FileLoader(client, folder, manifest_, daemon, params["migration"], params["mounts"])
         self.images = os.path.join(folder, "criu")
         self.docker_socket = socket_of(self.params)
         self.way = ways.way(daemon, bool(self.docker_socket))
@@ -183,7 +184,7 @@ class Restore:
         interim = place.interim()
         if interim and self._came_from_here(interim):
             return self._taken(place, interim["Id"])
-        manifest.require_intact(self.folder, self.manifest, INTACT)
+        self._require_ordered()
         self.verified = time.monotonic()
         self._refuse_incompatible()
         replaced = self.way == ways.THROUGH_RUNTIME and place.is_needed
@@ -214,7 +215,7 @@ class Restore:
             return self._result(existing["Id"], changed=False, in_place=False)
         if existing:
             self._refuse_taken(dict(existing, State={"Running": True}))
-        manifest.require_intact(self.folder, self.manifest, INTACT)
+        self._require_ordered()
         self._refuse_incompatible()
         if ways.RUNTIME not in self.daemon["runtimes"]:
             raise MigrationError(
@@ -233,7 +234,7 @@ class Restore:
         self._refuse_withdrawn()
         if restore_notes.is_filled(self.manifest.id):
             return {"changed": False, "diff": {}}
-        manifest.require_intact(self.folder, self.manifest, INTACT)
+        self._require_ordered()
         if not self.request.check_mode:
             self._build(Recreation.make_mounts, lambda made: self.files.fill_volumes(made.inspect))
         places = sorted(self.manifest.mounts or {})
@@ -247,6 +248,13 @@ class Restore:
         ended = migration and journal.load(migration) is None
         if ended or restore_notes.is_withdrawn(self.manifest.id, self.request.asked):
             raise MigrationError("the order to restore was taken back", INTACT)
+
+    def _require_ordered(self) -> None:
+        """Raises when the checkpoint is damaged, or is not of what was ordered, before anything is made of it."""
+        manifest.require_intact(self.folder, self.manifest, INTACT)
+        if self.params["judged"] is not None:
+            judged.require(self.params["judged"], self._inspected(), self.files.volumes())
+        self.files.require_ordered()
 
     def _came_from_here(self, existing: dict) -> bool:
         return restore_notes.came_from(existing["Id"], self.manifest.id)

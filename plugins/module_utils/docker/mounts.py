@@ -9,11 +9,15 @@ Pure functions all of them but C(is_file).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import posixpath
 import re
 import stat
 from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 
 # File systems that several servers can have mounted at once.
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "ocfs2", "gfs2", "lustre", "afs")
@@ -22,11 +26,81 @@ VOLUMES = "volumes.json"
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+    """A mount that the destination was ordered to fill, as the preflight has judged it.
+
+    :param place: where it is mounted in the container.
+    :param type: C(volume) or C(bind). Empty where nobody has judged it: then only the place counts.
+    :param name: the volume's name.
+    :param path: the folder or the file of the source, which is that of the destination for a bind mount.
+    """
+
+    place: str
+    type: str = ""
+    name: str = ""
+    path: str = ""
+
+    @classmethod
+    def are(cls, value: object) -> bool:
+        """Whether this is a list of objects for JSON, each of which describes one that was judged."""
+        names = {one.name for one in dataclasses.fields(cls)}
+        return isinstance(value, list) and all(
+            isinstance(one, dict) and set(one) == names and all(isinstance(text, str) for text in one.values())
+            for one in value
+        )
+
+    def is_filled_by(self, mount: dict) -> bool:
+        """Whether what a container has mounted at this place is what was ordered.
+
+        :param mount: see C(of_container).
+        """
+        if not self.type or mount["type"] != self.type:
+            return not self.type
+        if self.type == "volume":
+            # The destination makes a new one for one without a name.
+            return is_anonymous(self.name) or mount["name"] == self.name
+        return posixpath.normpath(mount["source"]) == posixpath.normpath(self.path)
+
+    def __str__(self) -> str:
+        what = f"{self.type} {self.path if self.type == 'bind' else self.name}" if self.type else "mount"
+        return f"{what} at {self.place}"
+
+
+def ordered(mount: dict) -> dict[str, Any]:
+    """The order to fill a mount, as an object for JSON.
+
+    :param mount: see C(of_container).
+    """
+    order = Ordered(mount["destination"], mount["type"], mount["name"], mount["source"])
+    return dataclasses.asdict(order)
+
+
+def require_ordered(orders: Iterable[Ordered], places: Iterable[str]) -> None:
+    """Returns when nothing but what was ordered is filled.
+
+    :param places: where in the container what is to be filled is mounted, as the source says.
+    :raises MigrationError: when there was no order for one of them.
+    """
+    unknown = sorted(set(places) - {one.place for one in orders})
+    if unknown:
+        raise MigrationError(
+            f"the content of {', '.join(unknown)} arrived for the container, and was not ordered",
+            "nothing was made of it",
+            "look at the source",
+        )
+
+
+def is_anonymous(name: str) -> bool:
+    """Whether Docker has made up the name of a volume."""
+    return bool(_ANONYMOUS.fullmatch(name))
+
+
 def of_container(inspect: dict) -> list[dict]:
     """Volumes and bind mounts, whose content lies outside the root file system.
 
-    :returns: C(type), C(name), C(driver), C(source), C(destination) of each, whether it is C(anonymous), and whether
-        it was C(lent) by another container (C(--volumes-from)).
+    :returns: C(type), C(name), C(driver), C(source), C(destination) of each, whether it is C(read_only), whether it is
+        C(anonymous), and whether it was C(lent) by another container (C(--volumes-from)).
     """
     lent = {one["Destination"] for one in _lent(inspect)}
     return [
@@ -36,7 +110,8 @@ def of_container(inspect: dict) -> list[dict]:
             "driver": mount.get("Driver", ""),
             "source": mount.get("Source", ""),
             "destination": mount["Destination"],
-            "anonymous": bool(_ANONYMOUS.fullmatch(mount.get("Name", ""))),
+            "read_only": not mount.get("RW", True),
+            "anonymous": is_anonymous(mount.get("Name", "")),
             "lent": mount["Destination"] in lent,
         }
         for mount in inspect.get("Mounts") or []
@@ -62,8 +137,7 @@ def _lent(inspect: dict) -> list[dict]:
     return [
         one
         for one in inspect.get("Mounts") or []
-        if one["Destination"] not in own
-        and not (one["Destination"] in wanted and _ANONYMOUS.fullmatch(one.get("Name", "")))
+        if one["Destination"] not in own and not (one["Destination"] in wanted and is_anonymous(one.get("Name", "")))
     ]
 
 
@@ -82,7 +156,7 @@ def _mount_of(mount: dict) -> dict:
     made = {"Type": mount["Type"], "Target": mount["Destination"], "ReadOnly": not mount.get("RW", True)}
     if mount["Type"] == "bind":
         made.update(Source=mount["Source"], BindOptions={"Propagation": mount.get("Propagation") or "rprivate"})
-    elif mount["Type"] == "volume" and not _ANONYMOUS.fullmatch(mount["Name"]):
+    elif mount["Type"] == "volume" and not is_anonymous(mount["Name"]):
         # The volume was there already, with what it had.
         made.update(Source=mount["Name"], VolumeOptions={"NoCopy": True})
     return made

@@ -96,11 +96,28 @@ def freezer(container: str) -> tuple[str, str]:
 def processes(container: str) -> list[int]:
     """The PIDs of a container, also of those in control groups below its own."""
     paths = control_groups(container)
+    return sorted(_in_group(paths.get("") or paths["freezer"]))
+
+
+# Of control groups of version 1, those that say what a process may use. Those of version 2 are one, without a name.
+_LIMITING = ("", "devices", "freezer", "memory", "pids")
+
+
+def grouped(container: str) -> list[set[int]]:
+    """The PIDs in each of a container's control groups that says what they may use, and in those below it.
+
+    :raises FreezeError: when no runtime knows it.
+    """
+    paths = control_groups(container)
+    return [set(_in_group(paths[name])) for name in _LIMITING if paths.get(name)]
+
+
+def _in_group(path: str) -> list[int]:
     found = []
-    for folder, _folders, _names in os.walk(paths.get("") or paths["freezer"]):
+    for folder, _folders, _names in os.walk(path):
         with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
             found += [int(line) for line in stream]
-    return sorted(found)
+    return found
 
 
 def memory_group(container: str, process: int) -> str:

@@ -31,7 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
-from ansible_collections.fog.migration.plugins.module_utils.system import deploy
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, limits
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
 
 GET, ADD, CLOSE = 7, pagemap.PRESENT << 16 | 6, (0x1023, 0x1024)
@@ -104,9 +104,10 @@ class Pager:
         command = [shutil.which("criu") or "criu", "lazy-pages", "--page-server", "--ps-socket", str(theirs.fileno())]
         self._log = os.path.join(work, "lazy-pages.log")
         places = ["--images-dir", images, "--work-dir", work, "--log-file", self._log, "-v2"]
-        self.process = subprocess.Popen(
-            [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        with limits.lifted():
+            self.process = subprocess.Popen(
+                [*command, *places], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
         theirs.close()
         self.serve(ours)
         self._wait_for_socket(self.process, os.path.join(work, "lazy-pages.socket"))
@@ -158,14 +159,15 @@ class Pager:
         """
         if not self._connection:
             raise AssertionError("start() comes first")
-        self._holder = subprocess.Popen(
-            ["sleep", "infinity"],
-            pass_fds=[self._connection.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with limits.lifted():
+            self._holder = subprocess.Popen(
+                ["sleep", "infinity"],
+                pass_fds=[self._connection.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         os.makedirs(folder, 0o700, exist_ok=True)
         deploy.register(folder, self._holder.pid)
 
@@ -214,6 +216,8 @@ class Pager:
     def _until_it_fails(self, work: Callable[[socket.socket], None], connection: socket.socket) -> None:
         try:
             work(connection)
+        except MemoryError as exc:
+            self.fail(Refused(limits.out_of_memory(exc)))
         except Exception as exc:
             # Whatever it is, nobody answers CRIU's requests any more.
             self.fail(exc)

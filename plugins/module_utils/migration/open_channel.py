@@ -69,7 +69,7 @@ def _install_destination(directory: str, params: dict, step_options: dict, room:
         docker_socket=live["docker_socket"],
         host=step_options["host"],
         together=live["together"],
-        mounts=live["mounts"],
+        mounts=[mounts.Ordered(place) for place in live["mounts"]],
         log=live["log"],
         room=staging.size_for(room[0]),
     )

@@ -35,7 +35,7 @@ from ansible_collections.fog.migration.plugins.module_utils.network import (
     sockets,
 )
 from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket
-from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import limits, procfs
 
 # Seconds that connections under way have to be accepted, while the container runs on.
 DRAIN_LIMIT = 0.3
@@ -70,13 +70,14 @@ class NetworkLock:
         config.update(freezer=freezer, frozen=frozen)
         package, _dot, module = __name__.rpartition(".")
         code = _KEEPER.format(path=[path for path in sys.path if path], package=package, module=module)
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-c", code, json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with limits.lifted():
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-c", code, json.dumps(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def drain_pending(self) -> None:
         """Keeps new connections waiting, and waits itself until the container has accepted those under way."""

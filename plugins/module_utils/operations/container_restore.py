@@ -15,11 +15,19 @@ from ansible_collections.fog.migration.plugins.module_utils.operations import fo
 from ansible_collections.fog.migration.plugins.module_utils.operations.with_docker import with_docker
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
 
+ORDER = {
+    "place": {"type": "str", "required": True},
+    "type": {"type": "str", "required": True, "choices": ["volume", "bind"]},
+    "name": {"type": "str", "default": ""},
+    "path": {"type": "str", "required": True},
+}
 SPEC = {
     "path": {"type": "path", "required": True},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": list(reader.STATES), "default": "present"},
     "migration": {"type": "str"},
+    "judged": {"type": "dict"},
+    "mounts": {"type": "list", "elements": "dict", "options": ORDER},
     "encryption_key": {"type": "str", "no_log": True},
     "restore_timeout": {"type": "int", "default": 600},
 }

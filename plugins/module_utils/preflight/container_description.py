@@ -20,6 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.criu import dump_cos
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     checkpoint_layout,
     container_facts,
+    judged,
     mounts,
     runc,
     storage_drivers,
@@ -88,18 +89,17 @@ class Describer:
         process = inspect["State"].get("Pid") or 0
         below = procfs.processes_below(process) if process else set()
         others = [one for one in self.everyone if one["Id"] != inspect["Id"]]
-        fixed = container_facts.fixed_addresses(inspect)
         shm = f"/proc/{process}/root/dev/shm"
         memory = footprint.of(below, process)
+        facts = facts_of(inspect)
         return {
-            **facts_of(inspect),
+            **facts,
             **self._image_facts(inspect["Image"]),
             **self._refusals(inspect, below),
             **memory_facts(memory),
             **swapped_facts(inspect["Id"], below),
             **dump_facts(memory, limits.largest_pipe(), self._scans),
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
-            "fixed_addresses": fixed,
             "asks": self._asks(inspect),
             "mounts": self._mounts(inspect, others),
             "shares": container_facts.shared_namespaces(inspect, others),
@@ -109,7 +109,10 @@ class Describer:
             "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
             **probe_connections.probe(
-                inspect["Id"], process, {*itertools.chain(*fixed.values())}, container_facts.health_command(inspect)
+                inspect["Id"],
+                process,
+                {*itertools.chain(*facts["fixed_addresses"].values())},
+                container_facts.health_command(inspect),
             ),
         }
 
@@ -122,7 +125,6 @@ class Describer:
     def _image_facts(self, identity: str) -> dict[str, Any]:
         image = self._image(identity) or {}
         return {
-            "image": identity,
             "image_tags": image.get("RepoTags") or [],
             "image_digests": image.get("RepoDigests") or [],
             "image_size": image.get("Size", 0),
@@ -203,8 +205,7 @@ def facts_of(inspect: dict[str, Any]) -> dict[str, Any]:
         "name": inspect["Name"].lstrip("/"),
         "state": state.get("Status", "unknown"),
         "health": (state.get("Health") or {}).get("Status", "none"),
-        "ports": container_facts.published_ports(inspect),
-        "networks": sorted(container_facts.endpoints(inspect)),
+        **judged.facts_of(inspect),
         "addresses": container_facts.addresses(inspect),
         "links": [link.split(":", 1)[0].lstrip("/") for link in host_config.get("Links") or []],
         "log_driver": host_config.get("LogConfig", {}).get("Type", "unknown"),

@@ -124,9 +124,10 @@ class Dump(threading.Thread):
 
     def _start(self, output: IO[bytes], *options: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen:
         words = checkpoint_command(self._container, self._images, self._work, self._root.folder, *options)
-        self._process = subprocess.Popen(
-            words, pass_fds=pass_fds, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+        with limits.lifted():
+            self._process = subprocess.Popen(
+                words, pass_fds=pass_fds, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
         return self._process
 
     def _dump_whole(self, output: IO[bytes]) -> bool:

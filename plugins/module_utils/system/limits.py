@@ -2,21 +2,38 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the kernel lets a program of this server have: open files, room in a pipe, huge pages.
+"""What the kernel lets a program of this server have: open files, room in a pipe, huge pages, memory.
+
+A program that moves a container takes from a peer and from a container what these say, and both may be hostile. Each
+sort of it has a limit; that for memory is for what nobody has thought of. It fails then, and not its server.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 _SET_DUMPABLE = 4
 _HUGE_PAGES = "/sys/kernel/mm/hugepages"
+# Bytes of memory that a program of a migration may always have, and the part of the server's memory that it may have
+# where that is more. Pages of a container are in files, or in the kernel; what a program has itself is lists: some
+# hundred bytes for each file, and 450 for each run of pages when a round ends (measured, Python 3.11). 2 million runs
+# (pagemap.MOST_RUNS), which only a container with 8 GiB and more can have, are 0.9 GiB.
+LEAST_MEMORY = 512 << 20
+MEMORY_PART = 4
+# The kernel's OOM killer takes a program with this score first (proc(5)).
+_FIRST = "1000"
+_SCORE = "/proc/self/oom_score_adj"
 # More descriptors than that nobody needs, and programs that close all that they could have would take long.
 ENOUGH_FILES = 1 << 20
 
@@ -65,6 +82,87 @@ def keep_out_of_core_files() -> None:
     It is not the limit for core files, which a restored container would inherit where CRIU may not raise it again.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+class _Before(NamedTuple):
+    """What this program had before C(bound): its limit of memory, and its score for the OOM killer."""
+
+    memory: int
+    score: str
+
+
+_before: _Before | None = None
+_lifting = threading.Lock()
+
+
+def most_memory(server: int) -> int:
+    """Bytes of memory that a program of a migration may have, by those of its server, 0 if unknown."""
+    return max(LEAST_MEMORY, server // MEMORY_PART)
+
+
+def bound() -> None:
+    """Has this program, and each that it forks, fail before its server has no memory left.
+
+    The limit is for the memory that it can write to and shares with nobody (RLIMIT_DATA); not for its address space, of
+    which each thread takes much more than it uses. Linux before 4.7 counts only a part of that memory.
+
+    When the server has no memory left nevertheless, the kernel ends this program before any container: a migration that
+    loses it is settled by recovery, and the container runs. See C(spare) for when that is not so.
+    """
+    global _before
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    score = procfs.read(_SCORE).strip()
+    _before = _Before(soft, score)
+    wanted = most_memory(procfs.kibibytes(procfs.fields(procfs.read("/proc/meminfo")), "MemTotal") << 10)
+    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *_finite(soft, hard)]), hard))
+    _set_score(_FIRST)
+
+
+def _finite(*some: int) -> list[int]:
+    return [one for one in some if one != resource.RLIM_INFINITY]
+
+
+def _set_score(score: str) -> None:
+    # Back down again only where this program may exceed limits. It is an aid.
+    with contextlib.suppress(OSError), open(_SCORE, "w", encoding="ascii") as stream:
+        stream.write(score)
+
+
+def spare() -> None:
+    """From now on the kernel ends this program no sooner than others: a container would lose its memory with it."""
+    if _before:
+        _set_score(_before.score)
+
+
+@contextlib.contextmanager
+def lifted() -> Iterator[None]:
+    """What is started meanwhile is not bound as this program is: CRIU, whose lists grow with the container.
+
+    Nor is it ended first, as long as a container depends on it.
+    """
+    if not _before:
+        yield
+        return
+    with _lifting:
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        score = procfs.read(_SCORE).strip()
+        resource.setrlimit(resource.RLIMIT_DATA, (_before.memory, hard))
+        spare()
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+            _set_score(score)
+
+
+def out_of_memory(error: MemoryError) -> str:
+    """Why this error came, as a clause. What had been made until then is given up: to clean up takes memory as well."""
+    # It is in the frames of the functions that have failed, which an exception holds.
+    traceback.clear_frames(error.__traceback__)
+    most = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if most == resource.RLIM_INFINITY:
+        return "there is no memory left for the program that moves it"
+    return f"the program that moves it may have {most >> 20} MiB of memory here, and needed more"
 
 
 def largest_pipe() -> int | None:

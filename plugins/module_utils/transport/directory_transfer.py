@@ -651,6 +651,7 @@ def receive(frames: Frames, order: dict) -> dict:
 def main() -> int:
     """Does what config.json says; the last line on stderr is the report, for the one who started this program."""
     limits.keep_out_of_core_files()
+    limits.bound()
     with open(os.path.join(program_directory() or "", CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
@@ -658,5 +659,7 @@ def main() -> int:
         report = (send if order["role"] == "send" else receive)(frames, order)
     except (ChannelError, OSError) as exc:
         report = describe_error(exc)
+    except MemoryError as exc:
+        report = describe_error(Refused(limits.out_of_memory(exc)))
     sys.stderr.write(json.dumps(report) + "\n")
     return 1 if "error" in report else 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import judged, mounts
 from support import policy
 from support.checkpoints import forge_options
 from support.lab import CHECKPOINTS, failure
@@ -97,6 +98,31 @@ def test_what_a_source_has_made_up_is_not_made(lab, counter, options, why):
     result = lab.module("fog1", "container_restore", path=PATH, name="looper100")
     assert result["failed"] and why in result["msg"], result
     assert "looper100" not in lab.docker("fog1", "ps", "-a", "--format", "{{.Names}}")
+
+
+def test_what_was_judged_is_what_is_made(lab, counter):
+    """The policy would allow what the source has made up after the preflight; nobody has judged it."""
+    counter("-v", "data:/data")
+    facts = lab.module("fog1", "server_info", container="looper100", gather_subset=["container"])["container"]
+    order = {"judged": judged.digests(facts), "mounts": [mounts.ordered(one) for one in facts["mounts"]]}
+    assert lab.module("fog1", "container_checkpoint", container="looper100", name="kept", mounts=["/data"])["changed"]
+    lab.docker("fog1", "rm", "-f", "looper100")
+    with policy.allowed(lab, "fog1", bind_folders=["/opt"]):
+        lied = f"{CHECKPOINTS}/lied"
+        lab.sh("fog1", f"cp -a {PATH} {lied} && mkdir -p /opt/kept && touch /opt/kept/file")
+        forge_options(lab, "fog1", lied, {"Binds": ["/opt/kept:/data"]})
+        result = lab.module("fog1", "container_restore", path=lied, **order)
+        assert result["failed"] and "other are HostConfig.Binds; nothing was made of it" in result["msg"], result
+        # A source that has lied to the preflight as well: Docker has another mount there than was ordered.
+        only_mounts = {"mounts": order["mounts"]}
+        result = lab.module("fog1", "container_restore", path=lied, **only_mounts)
+        assert result["failed"] and "/opt/kept where the volume data at /data was ordered" in result["msg"], result
+        assert lab.sh("fog1", "ls /opt/kept; rm -r /opt/kept").split() == ["file"]
+        assert "looper100" not in lab.docker("fog1", "ps", "-a", "--format", "{{.Names}}")
+    result = lab.module("fog1", "container_restore", path=PATH, **order)
+    assert not result["failed"] and lab.running_on("looper100") == ["fog1"], result
+    lab.docker("fog1", "rm", "-f", "looper100")
+    lab.docker("fog1", "volume", "rm", "data")
 
 
 @pytest.mark.parametrize("spoil", ["echo x", "chown 1000"])

@@ -23,8 +23,9 @@ ARGUMENTS = {
             "destination": "fog2",
             "mode": "hybrid",
             "lazily": True,
-            "mounts": ["/data"],
+            "mounts": [{"place": "/data", "type": "volume", "name": "data", "path": "/v/data"}],
             "log": False,
+            "judged": {"its image": "0a" * 32},
             "networks": {"shop": {"Driver": "bridge"}},
             "memory": 4096,
             "shared": 0,
@@ -44,7 +45,8 @@ def test_the_migrations_of_a_request(arguments):
         assert [one.to_json() for one in migrations] == arguments["migrations"]
         for one in migrations:
             assert "/" not in one.id and one.memory >= 0
-            assert all(isinstance(text, str) for text in [one.container, one.name, *one.mounts, *one.together])
+            assert all(isinstance(text, str) for text in [one.container, one.name, *one.together])
+            assert all(isinstance(text, str) for order in one.ordered for text in (order.place, order.path))
 
 
 def test_the_migrations_that_the_others_are_like_can_be_used():

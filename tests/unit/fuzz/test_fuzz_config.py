@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inspected import INSPECT
+from inspected import INSPECT, digests_of
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
+from ansible_collections.fog.migration.plugins.module_utils.agent.reservation import ReservedDestination
+from ansible_collections.fog.migration.plugins.module_utils.docker import judged
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from fuzz.made_up import as_json, like, payloads, values
 
 SENT = {
@@ -25,6 +28,9 @@ SENT = {
     "moving": ["/data"],
     "single_files": ["/etc/own.conf"],
 }
+
+RESERVED = ReservedDestination("/run/x", "looper", {}, False, DestinationSettings("/staging", "/x.sock", "fog2"))
+JUDGED = digests_of(INSPECT, SENT["volumes"])
 
 
 @given(st.one_of(like(SENT), values))
@@ -48,8 +54,23 @@ def test_the_file_with_a_configuration(data):
     with tempfile.TemporaryDirectory() as folder, pytest.raises((Refused, MigrationError)) as refusal:
         path = Path(folder, "config.json")
         path.write_bytes(data)
-        run_destination._make_container("of-nobody", "looper", str(path))
+        run_destination._make_container("of-nobody", RESERVED, str(path))
     assert "\n" not in str(refusal.value)
+
+
+@given(like(SENT))
+def test_what_is_not_what_was_judged(value):
+    """The same as a file with a configuration, at the point where it is compared."""
+    try:
+        config = Config.from_json(value)
+    except Refused:
+        return
+    try:
+        judged.require(JUDGED, config.inspect, config.volumes)
+    except MigrationError as refusal:
+        assert "\n" not in refusal.what and len(refusal.what) < 1000
+    else:
+        assert digests_of(config.inspect, config.volumes) == JUDGED
 
 
 def test_the_configuration_that_the_others_are_like_is_one():

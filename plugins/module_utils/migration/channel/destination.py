@@ -126,6 +126,10 @@ class Destination:
             reason = f"{exc.strerror or exc} on {self.settings.host}: {exc.filename or self.settings.staging}"
             self.refuse(reason)
             raise Refused(reason) from exc
+        except MemoryError as exc:
+            reason = f"{limits.out_of_memory(exc)} ({self.settings.host})"
+            self.refuse(reason)
+            raise Refused(reason) from exc
         finally:
             self._close()
 
@@ -305,6 +309,7 @@ def _policy() -> rules.Policy:
 def main() -> int:
     """Serves the source, which is on the other side of standard input and output."""
     limits.keep_out_of_core_files()
+    limits.bound()
     directory = deploy.program_directory() or "."
     reader, writer = sys.stdin.fileno(), sys.stdout.fileno()
     # Until this process ends: whoever has the key can start this program more than once.
@@ -314,8 +319,8 @@ def main() -> int:
             settings = DestinationSettings.from_json(json.load(stream))
         _require_turn(mine, directory, Frames(reader, writer))
         run(directory, settings, reader, writer)
-    except CollectionError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except (CollectionError, MemoryError) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
         return 1
     return 0
 

@@ -21,7 +21,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, mounts, runc, storage_drivers
@@ -431,25 +431,30 @@ class Mounts:
     could arrive that leads elsewhere. A volume is looked up anew, since Docker may mount something there when the
     container starts; its path is Docker's own.
 
+    :param ordered: those that are filled.
     :param made: names of the volumes that were made for this migration. An image may have put something in them.
     :param policy: of this server; it is asked only where a folder or a file of the host is filled.
-    :raises Refused: when the policy cannot be used, or one of the mounts is not there, or has something in it that is
-        not this migration's.
+    :raises Refused: when the policy cannot be used, or one of the mounts is not there, is another one than was
+        ordered, or has something in it that is not this migration's.
     """
 
     def __init__(
         self,
         docker_socket: str,
         container: str,
-        places: Iterable[str],
+        ordered: Collection[mounts.Ordered],
         made: Iterable[str],
         policy: Callable[[], Policy],
         host: str,
     ) -> None:
-        there = _mounts_of(docker_socket, container, host)
+        there, places = _mounts_of(docker_socket, container, host), [one.place for one in ordered]
         missing = sorted(set(places) - set(there))
         if missing:
             raise Refused(f"the container on {host} has no folder and no file mounted at {missing[0]}")
+        for one in ordered:
+            if not one.is_filled_by(there[one.place]):
+                path = there[one.place]["source"]
+                raise Refused(f"the container on {host} has {path} where the {one} was ordered to be filled")
         self._volumes = {place: there[place]["source"] for place in places if there[place]["type"] == "volume"}
         self._made = {place for place in self._volumes if there[place]["name"] in set(made)}
         written = _written(docker_socket, host)

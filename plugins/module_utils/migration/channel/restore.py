@@ -26,7 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
-from ansible_collections.fog.migration.plugins.module_utils.system import background
+from ansible_collections.fog.migration.plugins.module_utils.system import background, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import (
     CURRENT,
@@ -114,9 +114,10 @@ class Restore:
             self._note(stage="restored", owner="destination")
             self._hold_pages()
             self._complete()
-        except (Refused, pagemap.PagesError, journal.JournalError, OSError) as exc:
-            self._start.take_back(str(exc))
-            raise Refused(str(exc)) from exc
+        except (Refused, pagemap.PagesError, journal.JournalError, OSError, MemoryError) as exc:
+            reason = limits.out_of_memory(exc) if isinstance(exc, MemoryError) else str(exc)
+            self._start.take_back(reason)
+            raise Refused(reason) from exc
 
     # Before it runs
 
@@ -153,6 +154,7 @@ class Restore:
 
     def _start_pager(self, from_source: bool, rest_follows: bool) -> None:
         # If it is lost from now on before all of its memory is here, the source's is the only one.
+        limits.spare()
         journal.note(self._settings.migration, memory="arriving")
         # From the source come all pages that are not known to be here, or none is missing here.
         current = 0 if from_source else lazy_pages.EVERYTHING
@@ -177,9 +179,10 @@ class Restore:
         """
         try:
             self._hear(needs_source)
-        except (ChannelError, pagemap.PagesError, OSError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError, MemoryError) as exc:
             if needs_source and self._memory.pager:
-                self._memory.pager.fail(exc)
+                problem = Refused(limits.out_of_memory(exc)) if isinstance(exc, MemoryError) else exc
+                self._memory.pager.fail(problem)
         finally:
             self.decisions.put("")
             self._memory.caught_up.set()

@@ -12,6 +12,7 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import Ordered
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
@@ -140,7 +141,7 @@ class DestinationSettings:
     :param together: IDs of all migrations of the group that this one is of; empty outside of a group.
     :param patience: seconds that our OCI runtime waits for the request to restore.
     :param restore_limit: seconds that the OCI runtime may take for the restore.
-    :param mounts: mount points in the container whose content comes over the channel.
+    :param mounts: the mounts of the container whose content comes over the channel.
     :param log: whether the container's log comes over the channel.
     :param room: bytes that memory and images may take in staging; 0 for no limit.
     """
@@ -153,7 +154,7 @@ class DestinationSettings:
     together: list[str] = field(default_factory=list)
     patience: int = RUNTIME_WAIT
     restore_limit: int = 600
-    mounts: list[str] = field(default_factory=list)
+    mounts: list[Ordered] = field(default_factory=list)
     log: bool = False
     room: int = 0
 
@@ -167,6 +168,8 @@ class DestinationSettings:
 
         :raises MigrationError: when a field is missing or unknown.
         """
+        if isinstance(value, dict) and isinstance(value.get("mounts"), list):
+            value = {**value, "mounts": [parse(Ordered, one, "the settings of a mount") for one in value["mounts"]]}
         return parse(cls, value, "the settings of the destination's end")
 
 

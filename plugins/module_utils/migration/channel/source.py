@@ -344,6 +344,7 @@ def _terminate(_number: int, _frame: object) -> None:
 def main() -> int:
     """Opens the channel, makes its socket once that is open, serves, and leaves nothing behind."""
     limits.keep_out_of_core_files()
+    limits.bound()
     directory = deploy.program_directory() or "."
     try:
         with open(os.path.join(directory, deploy.CONFIG), encoding="utf-8") as stream:
@@ -352,8 +353,8 @@ def main() -> int:
         if not ssh:
             raise MigrationError("the settings of the source's end have no connection")
         run(directory, settings, ssh_access.ssh_command(ssh.key, ssh.hosts_file, ssh.user, ssh.address, ssh.port))
-    except CollectionError as exc:
-        sys.stderr.write(f"{exc}\n")
+    except (CollectionError, MemoryError) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
         return 1
     return 0
 

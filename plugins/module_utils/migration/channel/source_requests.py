@@ -36,6 +36,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, MigrationError
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.precopy import Limits
+from ansible_collections.fog.migration.plugins.module_utils.system import limits
 
 SOCKET = "source.sock"
 OPERATIONS = ("make", "copy", "progress", "arm", "ready", "pause", "freeze", "go", "finish", "give up", "end")
@@ -184,6 +185,8 @@ def answer(source: SourceEnd, request: Request) -> dict[str, Any]:
         error = exc.what
     except (ChannelError, runc.FreezeError, pagemap.PagesError, OSError) as exc:
         error = str(exc)
+    except MemoryError as exc:
+        error = limits.out_of_memory(exc)
     try:
         source.close()
     except runc.FreezeError as exc:

@@ -26,6 +26,7 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore
     privileges,
     restore_network,
     stopped_restore,
+    surroundings,
 )
 from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
@@ -211,12 +212,14 @@ class ArmedStart:
     def require_owned(self) -> None:
         """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
-        :raises Refused: when it does not, when a process may do more than the container may, or when it has something
-            else mounted than what was filled for it.
+        :raises Refused: when it does not, when a process may do more than the container may, or is not in it, or when
+            it has something else mounted than what was filled for it.
         """
         with _refused():
             processes = stopped_restore.require_stopped(self.container)
-            privileges.require(self.network.bundle.config, processes)
+            bundle = self.network.bundle
+            privileges.require(bundle.config, processes)
+            surroundings.require(bundle.config, bundle.server, self.container, processes)
             self._require_filled()
             self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)

@@ -28,6 +28,7 @@ import socket
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import surroundings
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
@@ -125,6 +126,8 @@ class Bundle(NamedTuple):
     # What is said to Docker in place of its own hooks.
     keys: tuple[ExternalKey, ...] = ()
     sysctls: dict[str, str] = {}
+    # What is there for the container.
+    server: surroundings.Server = surroundings.Server()
 
 
 def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
@@ -133,7 +136,8 @@ def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
     :param prepared: the folder of the prepared restore, see C(fog-runc).
     :param annotations: what else the configuration gets.
     """
-    path = os.path.join(_folder(prepared), "config.json")
+    view, folder = _told(prepared)
+    path = os.path.join(folder, "config.json")
     with open(path, encoding="utf-8") as stream:
         theirs = with_real_sources(json.load(stream))
     config, keys = with_hook(theirs, prepared)
@@ -144,11 +148,13 @@ def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
     os.rename(path + ".new", path)
     has_hook = config is not theirs
     sysctls = (config.get("linux") or {}).get("sysctl") or {}
-    return Bundle(theirs, has_hook, has_hook and is_connected_later(theirs), tuple(keys), sysctls)
+    root = os.path.join(folder, (theirs.get("root") or {}).get("path", ""))
+    connected_later = has_hook and is_connected_later(theirs)
+    return Bundle(theirs, has_hook, connected_later, tuple(keys), sysctls, surroundings.look(view, root))
 
 
-def _folder(prepared: str) -> str:
-    """Where the bundle is, as C(fog-runc) tells."""
+def _told(prepared: str) -> tuple[str, str]:
+    """Where the mounts for the container are to be seen, and where the bundle is, as C(fog-runc) tells."""
     path = os.path.join(prepared, "bundle")
     lines: list[str] = []
     with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as stream:
@@ -156,4 +162,4 @@ def _folder(prepared: str) -> str:
     # The runtime is installed by a role, while all else comes anew with each migration.
     if len(lines) != 2:
         raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", path)
-    return lines[1]
+    return lines[0], lines[1]

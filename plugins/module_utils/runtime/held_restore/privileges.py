@@ -96,10 +96,52 @@ def require(config: dict, processes: Iterable[int]) -> None:
 
 
 def _thread_problems(config: dict, process: int) -> Iterator[str]:
+    modules = security_modules()
     for path in glob.glob(f"/proc/{process}/task/*/status"):
-        problem = thread_problem(config, procfs.fields(procfs.read(path)))
+        fields = procfs.fields(procfs.read(path))
+        problem = thread_problem(config, fields)
+        if not problem and fields.get("State", "Z")[:1] not in "ZX":
+            problem = label_problem(config, modules, os.path.dirname(path))
         if problem:
             yield problem
+
+
+def security_modules() -> set[str]:
+    """Which of AppArmor and SELinux the kernel of this server has and uses."""
+    found = {"apparmor"} if procfs.read("/sys/module/apparmor/parameters/enabled").startswith("Y") else set()
+    return found | ({"selinux"} if os.path.exists("/sys/fs/selinux/enforce") else set())
+
+
+def label_problem(config: dict, modules: set[str], thread: str) -> str | None:
+    """What is wrong with the label by which AppArmor or SELinux holds a thread.
+
+    :param modules: see C(security_modules).
+    :param thread: its folder in C(/proc).
+    """
+    process = config.get("process") or {}
+    profile, label = process.get("apparmorProfile", ""), process.get("selinuxLabel", "")
+    found = _label(thread, "apparmor") if "apparmor" in modules and profile else ""
+    if found and not is_within_profile(found, profile):
+        return f"is held by {found} of AppArmor, and not by {profile} as the container"
+    found = _label(thread, "selinux") if "selinux" in modules and label else ""
+    if found and found != label:
+        return f"has the label {found} of SELinux, and not {label} as the container"
+    return None
+
+
+def _label(thread: str, module: str) -> str:
+    """A label as the kernel tells it, which has a file for each module from Linux 5.8 on; empty where it tells none."""
+    text = procfs.read(f"{thread}/attr/{module}/current") or procfs.read(f"{thread}/attr/current")
+    return text.rstrip("\0\n")
+
+
+def is_within_profile(label: str, profile: str) -> bool:
+    """Whether a label of AppArmor holds as a profile does: it is that, one within it, or it and another one together.
+
+    :param label: such as C(docker-default (enforce)).
+    """
+    name = label.rpartition(" (")[0] if label.endswith(")") else label
+    return profile == "unconfined" or name == profile or name.startswith(f"{profile}//")
 
 
 def host_namespaces(config: dict) -> set[str]:
