@@ -164,7 +164,7 @@ def test_what_gives_rights_is_left_out_on_the_way(ends, with_rights, tmp_path, m
     answers = {"/containers/c2/json": docker, "/containers/json?all=1": []}
     monkeypatch.setattr(file_sync.engine, "get", lambda _socket, path: (answers[path], None))
     monkeypatch.setattr(rules, "read", lambda: rules.Policy(bind_privileges=keeps))
-    settings = DestinationSettings(str(tmp_path / "staging"), "/none.sock", "fog2", mounts=["/data"])
+    settings = DestinationSettings(str(tmp_path / "staging"), "/none.sock", "fog2", mounts=[mounts.Ordered("/data")])
     destination = Destination(receiver, settings)
     destination._adopt("c2")
     stream = file_sync.Outgoing(sender, 0)

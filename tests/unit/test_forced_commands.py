@@ -91,7 +91,8 @@ def test_a_channel_is_attached_in_time(tmp_path):
     folder, directory = tmp_path / "agent-1", transfer(tmp_path, LATE)
     folder.mkdir()
     own = DestinationSettings(str(directory / "staging"), "/run/docker.sock", "fog2", migration="looper-1")
-    reservation.store(str(folder), "looper-1", reservation.ReservedDestination(str(directory), "looper", False, own))
+    reserved = reservation.ReservedDestination(str(directory), "looper", {}, False, own)
+    reservation.store(str(folder), "looper-1", reserved)
     with pytest.raises(MigrationError, match="has expired"):
         run_destination.serve(str(folder), "looper-1", 0, 1)
     assert directory.exists()
@@ -102,7 +103,8 @@ def test_only_one_of_those_that_come_together_gets_a_channel(tmp_path, monkeypat
     folder, directory = tmp_path / "agent-1", transfer(tmp_path, IN_TIME)
     folder.mkdir()
     own = DestinationSettings(str(directory / "staging"), "/run/docker.sock", "fog2", migration="looper-1")
-    reservation.store(str(folder), "looper-1", reservation.ReservedDestination(str(directory), "looper", False, own))
+    reserved = reservation.ReservedDestination(str(directory), "looper", {}, False, own)
+    reservation.store(str(folder), "looper-1", reserved)
     load = reservation.load_destination
 
     def late(*arguments):

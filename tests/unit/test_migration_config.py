@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import config, file_sync
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 
 VOLUME = {"Name": "data", "Driver": "local", "Options": None, "Labels": {}}
 SENT = {"inspect": INSPECT, "volumes": [VOLUME], "moving": ["/data"], "single_files": []}
@@ -193,14 +195,18 @@ def test_what_was_not_ordered_is_not_filled(tmp_path, monkeypatch):
         ({"Source": "SOURCE", "Type": "bind", "Name": ""}, True),
     ],
 )
-def test_what_docker_has_mounted_is_what_was_ordered(docker, tmp_path, change, refused):
+def test_what_docker_has_mounted_is_what_was_ordered(monkeypatch, tmp_path, change, refused):
     mount = {"Type": "volume", "Name": "data", "Source": str(tmp_path), "Destination": "/data"}
     mount.update({key: str(tmp_path) if value == "SOURCE" else value for key, value in change.items()})
-    docker(changed("Mounts", [mount]))
-    order = Ordered("/data", "volume", "data", "/v/data")
-    if refused:
-        with pytest.raises(Refused, match=r"on fog2 has .* where the volume data at /data was ordered to be filled"):
-            file_sync.mount_of("/x.sock", "looper100", order, "fog2")
-    else:
-        assert file_sync.mount_of("/x.sock", "looper100", order, "fog2") == str(tmp_path)
-        assert file_sync.mount_of("/x.sock", "looper100", Ordered("/data"), "fog2") == str(tmp_path)
+    answers = {"/containers/looper100/json": changed("Mounts", [mount]), "/containers/json?all=1": []}
+    monkeypatch.setattr(engine, "get", lambda _socket, path: (answers[path], None))
+    # Where nobody has judged it, only the place counts.
+    orders = [Ordered("/data", "volume", "data", "/v/data"), *([] if refused else [Ordered("/data")])]
+    for order in orders:
+        with contextlib.ExitStack() as stack:
+            if refused:
+                why = r"on fog2 has .* where the volume data at /data was ordered to be filled"
+                stack.enter_context(pytest.raises(Refused, match=why))
+            filled = file_sync.Mounts("/x.sock", "looper100", [order], [], rules.Policy, "fog2")
+            assert "/data" in filled
+            filled.close()

@@ -244,6 +244,17 @@ def test_no_program_is_laid_down_there(shared):
     assert os.listdir(shared) == []
 
 
+def test_what_is_beside_a_transfer_stays(tmp_path):
+    """Of transfers, those whose time is over are removed; of agents and others, nothing."""
+    base = tmp_path / "base"
+    names = ["agent-20261130T031149", "runtime", "transfer-1", "transfer-0a-source-4102444800", "transfer-0b-source-1"]
+    for name in names:
+        (base / name).mkdir(parents=True, mode=0o700)
+    base.chmod(0o700)
+    work_dir.make(str(base / "transfer-0c-source-4102444800"))
+    assert sorted(os.listdir(base)) == sorted([*names[:-1], "transfer-0c-source-4102444800"])
+
+
 def test_no_image_is_saved_or_loaded_there(tmp_path, shared):
     (tmp_path / "root").mkdir()
     docker = Docker(tmp_path / "root")

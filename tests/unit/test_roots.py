@@ -383,8 +383,8 @@ def arriving(app, monkeypatch):
     def arrive(*found, made=()):
         answers = {"/containers/c2/json": {"Mounts": list(found)}, "/containers/json?all=1": []}
         monkeypatch.setattr(file_sync.engine, "get", lambda _socket, path: (answers[path], None))
-        places = [one["Destination"] for one in found]
-        held.append(file_sync.Mounts("/none.sock", "c2", places, made, rules.Policy, "fog2"))
+        ordered = [mounts.Ordered(one["Destination"]) for one in found]
+        held.append(file_sync.Mounts("/none.sock", "c2", ordered, made, rules.Policy, "fog2"))
         return held[-1]
 
     yield arrive

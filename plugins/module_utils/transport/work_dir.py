@@ -36,8 +36,11 @@ def make(directory: str) -> None:
     """Makes the private directory at this path; directories of transfers that nobody ended are removed."""
     base = os.path.dirname(directory)
     private_folders.make(base)
+    now = time.time()
     for name in os.listdir(base):
-        if (expiry.of_directory(name) or time.time()) < time.time():
+        # Others are there as well, such as the agents' own.
+        expires = expiry.of_directory(name)
+        if expires is not None and expires < now:
             remove(os.path.join(base, name))
     # The one that was removed may have been the last one, and the base directory with it.
     private_folders.make(base)
