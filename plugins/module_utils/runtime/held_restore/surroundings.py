@@ -246,7 +246,9 @@ def mount_problems(
         if exists(path) and not _covered(path, mounts, of_kernel):
             yield f"sees {path}, which its configuration hides"
     for one in mounts:
-        if held.get(one.place) and not one.is_read_only:
+        # runc leaves the empty file system writable in which it mounts control groups of version 1.
+        is_of_groups = one.kind == "tmpfs" and _holds_control_groups(config, one.place)
+        if held.get(one.place) and not one.is_read_only and not is_of_groups:
             yield f"may write to {one.place}, which its configuration makes read-only"
     yield from _strange_mounts(config, list(server), mounts)
 
@@ -283,6 +285,10 @@ def _strange_mounts(config: dict, server: list[Mount], mounts: list[Mount]) -> I
         if one.root == "/null" or (one.kind == "devtmpfs" and one.root != "/"):
             continue
         yield f"has a {one.kind} mounted at {one.place}, which its configuration does not know"
+
+
+def _holds_control_groups(config: dict, place: str) -> bool:
+    return any(one["destination"] == place and one["type"].startswith("cgroup") for one in _own(config))
 
 
 def _is_control_group(own: dict[str, str], mount: Mount) -> bool:
