@@ -67,6 +67,9 @@ RESTORED = """\
 116 101 0:72 /null /proc/timer_list rw - tmpfs tmpfs rw
 117 104 0:75 / /sys/firmware ro - tmpfs tmpfs ro
 """
+OF_GROUPS = """\
+105 104 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+118 105 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory"""
 
 
 def problems(restored, config=CONFIG, server=SERVER):
@@ -96,6 +99,10 @@ def without(number):
         (without(117), "sees /sys/firmware, which"),
         (RESTORED.replace("/sys ro,nosuid - sysfs sysfs ro", "/sys rw - sysfs sysfs rw"), "may write to /sys, which"),
         (RESTORED.replace("/sys/fs/cgroup ro", "/sys/fs/cgroup rw"), "may write to /sys/fs/cgroup, which"),
+        (
+            RESTORED + "120 105 0:40 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+            "may write to /sys/fs/cgroup/memory, which",
+        ),
         (RESTORED + "120 101 0:71 / /proc rw - proc proc rw\n", "has the kernel's settings mounted twice"),
         (RESTORED + "120 100 0:71 / /x rw - proc proc rw\n", "has a proc mounted at /x, which its configuration does"),
         (RESTORED + "120 101 0:71 /kcore /proc/kcore rw - proc proc rw\n", "has a proc mounted at /proc/kcore"),
@@ -123,6 +130,8 @@ def test_what_is_mounted_otherwise_is_named(restored, problem):
         RESTORED + "120 100 0:70 /usr /x rw - overlay overlay rw\n",
         RESTORED + "120 102 0:73 /0 /dev/console rw - devpts devpts rw\n",
         RESTORED + "120 105 0:40 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+        # Control groups of version 1 are in a file system that can be written to, with nothing else in it.
+        RESTORED.replace("105 104 0:26 /../../x /sys/fs/cgroup ro - cgroup2 cgroup rw", OF_GROUPS),
         RESTORED.replace("/hosts /etc", "/hosts//deleted /etc"),
     ],
 )

@@ -237,7 +237,7 @@ def mount_problems(
     if len(set(of_kernel.values())) < len(of_kernel):
         yield "has the kernel's settings mounted twice"
     held = {"/": config.get("root", {}).get("readonly", False)}
-    held.update({one["destination"]: "ro" in (one.get("options") or []) for one in _own(config)})
+    held.update({one["destination"]: _is_held(one) for one in _own(config) if not _is_of_groups(one)})
     for path in linux.get("readonlyPaths") or []:
         held[path] = True
         if path in READ_ONLY and exists(path) and not _covered(path, mounts, of_kernel):
@@ -246,9 +246,7 @@ def mount_problems(
         if exists(path) and not _covered(path, mounts, of_kernel):
             yield f"sees {path}, which its configuration hides"
     for one in mounts:
-        # runc leaves the empty file system writable in which it mounts control groups of version 1.
-        is_of_groups = one.kind == "tmpfs" and _holds_control_groups(config, one.place)
-        if held.get(one.place) and not one.is_read_only and not is_of_groups:
+        if (held.get(one.place) or _is_held_group(config, one)) and not one.is_read_only:
             yield f"may write to {one.place}, which its configuration makes read-only"
     yield from _strange_mounts(config, list(server), mounts)
 
@@ -287,8 +285,21 @@ def _strange_mounts(config: dict, server: list[Mount], mounts: list[Mount]) -> I
         yield f"has a {one.kind} mounted at {one.place}, which its configuration does not know"
 
 
-def _holds_control_groups(config: dict, place: str) -> bool:
-    return any(one["destination"] == place and one["type"].startswith("cgroup") for one in _own(config))
+def _is_held(mount: dict) -> bool:
+    return "ro" in (mount.get("options") or [])
+
+
+def _is_of_groups(mount: dict) -> bool:
+    return mount["type"].startswith("cgroup")
+
+
+def _is_held_group(config: dict, mount: Mount) -> bool:
+    """Whether this is of control groups, and read-only by the configuration.
+
+    The file system in which those of version 1 are mounted is none of them, and runc leaves it writable.
+    """
+    held = {one["destination"]: one["type"] for one in _own(config) if _is_of_groups(one) and _is_held(one)}
+    return _is_control_group(held, mount)
 
 
 def _is_control_group(own: dict[str, str], mount: Mount) -> bool:
