@@ -31,6 +31,14 @@ _DIGITS = 4300
 LONGEST = 4 << 20
 # Letters of what another server says that are shown.
 _SHOWN = 100
+# And of a sentence.
+_LONGEST_SENTENCE = 2000
+
+
+def one_sentence(text: object) -> str:
+    """What another server or a program says, without what would do something to a terminal or a log."""
+    words = " ".join(text.split()) if isinstance(text, str) else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:_LONGEST_SENTENCE])
 
 
 def load_json(text: str) -> Any:

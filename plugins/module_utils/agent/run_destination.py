@@ -30,7 +30,14 @@ from ansible_collections.fog.migration.plugins.module_utils.transport import ssh
 from ansible_collections.fog.migration.plugins.module_utils.validate import load_json_file
 
 # What can go wrong while a container is made.
-_MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
+_MAKE_FAILURES: tuple[type[Exception], ...] = (
+    MigrationError,
+    *api.FAILURES,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 # Seconds that a container has to run here before that counts: what cannot go on here mostly ends at once.
 PROOF = 0.5
 # Sessions that sshd allows in one connection unless it is told otherwise (MaxSessions in sshd_config(5)).

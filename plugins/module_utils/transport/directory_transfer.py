@@ -60,7 +60,6 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     Frames,
     check_greeting,
     greeting,
-    one_sentence,
     parse_json,
     parse_object,
 )
@@ -72,7 +71,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.listing im
     listing,
     total_size,
 )
-from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, one_sentence
 
 if TYPE_CHECKING:
     from _hashlib import HASH as Hash

@@ -22,7 +22,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data, is_readable
-from ansible_collections.fog.migration.plugins.module_utils.validate import load_json
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json, one_sentence
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -65,8 +65,6 @@ MAX_ENTRIES = 500000
 MAX_LIST = 128 * 1024 * 1024
 MAX_VALUES = 12 * MAX_ENTRIES
 _BEFORE_VALUES = b",:[{"
-# Characters of a reason that the other end gives.
-MAX_REASON = 2000
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
 # How many times the limit a whole frame may take from its first byte on: the slowest link that is of any use.
@@ -273,12 +271,6 @@ def _widen(descriptor: int) -> None:
 
 def _packed(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
-
-
-def one_sentence(text: object) -> str:
-    """What the other end says, without what would do something to a terminal or a log."""
-    words = " ".join(text.split()) if isinstance(text, str) else ""
-    return "".join(letter if letter.isprintable() else "?" for letter in words[:MAX_REASON])
 
 
 def parse_json(payload: bytes | bytearray) -> Any:

@@ -33,6 +33,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import host
 HOST_ALIAS = "fog-migration-destination"
 # The first part of the names of control sockets.
 CONNECTION = "ssh-"
+# A time, in seconds: a user may have a comment of his own that looks as if it were one of ours.
+_EXPIRY = re.compile(rb"\d{1,15}")
 MARK = b"fog-migration:"
 LEGACY_RESTRICTIONS = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding,no-pty,no-user-rc"
 TRAFFIC = re.compile(r"Transferred: sent (\d+), received (\d+) bytes, in ([0-9.]+) seconds")
@@ -125,7 +127,7 @@ def without_transfer(content: bytes, transfer_id: str | None, now: float | None 
         comment = line.split()[-1] if line.split() else b""
         if comment.startswith(MARK) and not line.lstrip().startswith(b"#"):
             name, _colon, expires = comment[len(MARK) :].partition(b":")
-            expired = now is not None and expires.isdigit() and int(expires) < now
+            expired = now is not None and _EXPIRY.fullmatch(expires) and int(expires) < now
             if expired or (transfer_id is not None and name == transfer_id.encode("ascii")):
                 continue
         kept.append(line)

@@ -71,10 +71,9 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     Frames,
     check_greeting,
     greeting,
-    one_sentence,
     parse_object,
 )
-from ansible_collections.fog.migration.plugins.module_utils.validate import shown
+from ansible_collections.fog.migration.plugins.module_utils.validate import one_sentence, shown
 
 # Letters of the name of an image, which has the number of a process or of an inode in it.
 _LONGEST_NAME = 100
