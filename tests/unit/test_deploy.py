@@ -56,6 +56,7 @@ def test_a_program_comes_with_all_that_it_imports_and_nothing_else():
         "validate",
         "system.deploy",
         "system.files",
+        "system.limits",
         "system.pipes",
         "system.procfs",
         "transport.directory_transfer",
