@@ -27,7 +27,7 @@ say = printf '==> [%4d s] %s\n' "$$(($$(date +%s) - STARTED))" $(1)
 help: ## list these commands
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, fuzz, integration, test-programs, sanity, molecule, bench-downtime, bench-command, bench-programs and bench-memory.'
+	@echo 'ARGS="..." goes to the tool behind demo, lab, lab-down, unit, security, fuzz, fuzz-long, integration, test-programs, sanity, molecule, bench-downtime, bench-command, bench-programs and bench-memory.'
 
 ##@ Run it
 
@@ -47,11 +47,11 @@ lab-down: setup ## remove the lab
 
 ##@ Test it
 
-.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs bench-memory lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit fuzz integration molecule molecule-vagrant fault-test pi-kernel-boot
-check: setup-dev ## lint, types and unit tests: minutes, no lab
+.PHONY: check test test-all test-programs bench bench-provision bench-downtime bench-command bench-programs bench-memory lint lint-python lint-types lint-imports lint-vermin lint-shell lint-yaml lint-changelog lint-ansible sanity unit security fuzz fuzz-long integration molecule molecule-vagrant fault-test pi-kernel-boot
+check: setup-dev ## lint, types, unit tests and attacks: minutes, no lab
 	@$(MAKE) lint
 	@$(call say,'Unit tests')
-	@pytest tests/unit --numprocesses=2 --dist=loadfile $(ARGS)
+	@pytest tests/unit tests/security --numprocesses=2 --dist=loadfile $(ARGS)
 
 test: setup-dev ## lint and sanity beside the unit and integration tests, which have two labs side by side; what CI runs
 	@$(call say,'Unit and integration tests with lint and sanity beside them')
@@ -61,10 +61,11 @@ test: setup-dev ## lint and sanity beside the unit and integration tests, which 
 	    python tools/summary.py .cache/tests.xml; exit $$((tests + checked))
 
 # What "make test" has no time for: CONTRIBUTING.md has the list.
-test-all: setup-dev ## everything: "make test", the slow tests, the real programs, Molecule with and without Vagrant, the Pi's kernels in QEMU, 200 faults (a day)
+test-all: setup-dev ## everything: "make test", the slow tests, an hour of fuzzing, the real programs, Molecule with and without Vagrant, the Pi's kernels in QEMU, 200 faults (a day)
 	@$(MAKE) test
 	@$(call say,'Slow integration tests')
-	@pytest tests/integration -m slow
+	@pytest tests/security tests/integration -m slow
+	@$(MAKE) fuzz-long
 	@$(MAKE) test-programs
 	@$(MAKE) molecule
 	@$(MAKE) molecule-vagrant
@@ -74,8 +75,17 @@ test-all: setup-dev ## everything: "make test", the slow tests, the real program
 unit: setup-dev ## unit tests, which need no lab
 	@pytest tests/unit $(ARGS)
 
+security: setup-dev ## attacks on the programs of a destination, which need no lab (two minutes): make security ARGS="-k stops"
+	@pytest tests/security $(ARGS)
+
 fuzz: setup-dev ## try the parsers with far more of what is made up than "make test" does (5 minutes)
 	@pytest tests/unit/fuzz --hypothesis-profile=fuzz $(ARGS)
+
+# Each round makes other things up. The limit of memory holds for all that is started.
+FUZZ_SECONDS ?= 3600
+fuzz-long: setup-dev ## the same again and again for an hour, in 8 GiB of addresses: make fuzz-long FUZZ_SECONDS=7200 ARGS="-k archive"
+	@$(call say,'Parsers of what others say')
+	@ulimit -v 8388608; until [ $$SECONDS -ge $(FUZZ_SECONDS) ]; do pytest tests/unit/fuzz --hypothesis-profile=fuzz -x -q $(ARGS); done
 
 integration: setup-dev ## integration tests on the lab: make integration ARGS="-k naturals"
 	@pytest tests/integration $(ARGS)

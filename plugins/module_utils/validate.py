@@ -27,6 +27,18 @@ DEEPEST = 200
 # Digits of the longest number in what another server says; and of the longest one that Python itself takes for a number
 # (from 3.8.14, 3.9.14, 3.10.7 and 3.11 on, where nobody has changed that).
 _DIGITS = 4300
+# Bytes of a description of a container that another server sends. They take thirty times as much in memory.
+LONGEST = 4 << 20
+# Letters of what another server says that are shown.
+_SHOWN = 100
+# And of a sentence.
+_LONGEST_SENTENCE = 2000
+
+
+def one_sentence(text: object) -> str:
+    """What another server or a program says, without what would do something to a terminal or a log."""
+    words = " ".join(text.split()) if isinstance(text, str) else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:_LONGEST_SENTENCE])
 
 
 def load_json(text: str) -> Any:
@@ -41,6 +53,23 @@ def load_json(text: str) -> Any:
     return json.loads(text, parse_int=None if 0 < limit <= _DIGITS else _short_number)
 
 
+def load_json_file(path: str, most: int = LONGEST) -> Any:
+    """The value in a file that another server has sent.
+
+    :param most: bytes that it may have.
+    :raises ValueError: when it is none, or is larger.
+    :raises OSError: when it cannot be read.
+    """
+    with open(path, "rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    try:
+        return load_json(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+
+
 def _short_number(digits: str) -> int:
     if len(digits) > _DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
@@ -52,6 +81,12 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def shown(value: object) -> str:
+    """What another server says, as a sentence shows it: however long it is, the rest of the sentence is there."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def check_path(path: object) -> str | None:
     """Why this path must not be in a listing, or None."""
     if not isinstance(path, str) or not path:
@@ -59,15 +94,15 @@ def check_path(path: object) -> str | None:
     if "\0" in path:
         return "a path with a NUL in it"
     if path.startswith("/"):
-        return f"the absolute path {path!r}"
+        return f"the absolute path {shown(path)}"
     if any(part in ("", ".", "..") for part in path.split("/")):
-        return f"the path {path!r}, which leaves the directory or is not in its plain form"
+        return f"the path {shown(path)}, which leaves the directory or is not in its plain form"
     if path.count("/") >= DEEPEST:
         return f"a path that is more than {DEEPEST} levels deep"
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
-        return f"the path {path!r}, which cannot be that of a file"
+        return f"the path {shown(path)}, which cannot be that of a file"
     return None
 
 

@@ -89,8 +89,9 @@ def test_options_of_a_task_become_settings():
     assert (known.patience, known.lifetime) == (60, 120)
     assert known.restore_options == ["--tcp-established", "--ext-unix-sk", "--file-locks"]
     assert settings.for_source("/x", None, "none", 0, 1, container="c", docker_socket="/s").compression == "none"
-    there = settings.for_destination("/run/x", None, 30, docker_socket="/s", host="fog2")
+    there = settings.for_destination("/run/x", None, 30, 60, docker_socket="/s", host="fog2")
     assert (there.staging, there.restore_limit, there.patience) == ("/run/x/staging", 30, 900)
+    assert there.quiet_limit == 120
     assert Limits.from_options(3, 1.5, 0.5) == Limits(3, 3 << 19, 0.5)
 
 

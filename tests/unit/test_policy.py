@@ -25,6 +25,7 @@ USUAL = {
     "Privileged": False,
     "SecurityOpt": None,
     "MaskedPaths": MASKED,
+    "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     "Runtime": "runc",
     "PidMode": "",
     "Devices": [],
@@ -70,6 +71,8 @@ def test_what_docker_gives_to_every_container_may_come():
         ),
         ({"SecurityOpt": ["label=disable"]}, "option label=disable", {"security_options": ("label=disable",)}),
         ({"MaskedPaths": []}, "paths of the kernel", {"security_options": ("systempaths=unconfined",)}),
+        ({"ReadonlyPaths": []}, "can write paths of the kernel", {"security_options": ("systempaths=unconfined",)}),
+        ({"Mounts": [{"Type": "image", "Source": "x"}]}, "mount of the type image", {"options": ("Mounts.image",)}),
         ({"CgroupParent": "/system.slice"}, "below /system.slice", {"cgroup_parents": ("/system.slice",)}),
         ({"Annotations": {"my.note": "x"}}, "annotation my.note", {"annotations": ("my.*",)}),
         ({"Runtime": "kata"}, "runtime kata", {"runtimes": ("kata",)}),
@@ -128,6 +131,37 @@ def test_a_volume_may_be_a_mount_of_anything(options, allowing):
     (refusal,) = told(volumes=[volume])
     assert "its volume v is" in refusal.problem
     assert told(Policy(**allowing), volumes=[volume]) == []
+
+
+@pytest.mark.parametrize("driver", ["local", "", None])
+def test_dockers_own_driver_needs_no_name(driver):
+    options = {"type": "none", "o": "bind", "device": "/etc"}
+    (refusal,) = told(volumes=[{"Name": "v", "Driver": driver, "Options": options}])
+    assert "its volume v is /etc of the server" in refusal.problem
+
+
+@pytest.mark.parametrize("driver", ["local", "", None])
+def test_a_volume_that_docker_makes_beside_the_container(driver):
+    """It is in the description of the container alone."""
+    options = {"type": "none", "o": "bind", "device": "/etc"}
+    mount = {
+        "Type": "volume",
+        "Target": "/data",
+        "VolumeOptions": {"DriverConfig": {"Name": driver, "Options": options}},
+    }
+    for name, called in (("v", "v"), ("", "at /data")):
+        (refusal,) = told(Mounts=[dict(mount, Source=name)])
+        assert f"its volume {called} is /etc of the server" in refusal.problem
+    assert told(Policy(bind_folders=("/etc",)), Mounts=[mount]) == []
+    # One that is told of twice is refused once.
+    volume = {"Name": "v", "Driver": "local", "Options": options}
+    assert len(told(volumes=[volume], Mounts=[dict(mount, Source="v")])) == 1
+
+
+@pytest.mark.parametrize("key", ["NetworkMode", "PidMode", "IpcMode"])
+def test_no_namespace_of_another_container_is_joined(key):
+    (refusal,) = told(Policy(host_namespaces=("network", "pid", "ipc")), **{key: "container:4f9d"})
+    assert "of container:4f9d (nothing allows that)" in str(refusal)
 
 
 def test_usual_volumes_may_come():

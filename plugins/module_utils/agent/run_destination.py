@@ -28,21 +28,28 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     options,
     restart_policy,
 )
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, reopening, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     expiry,
-    framing,
     ssh_access,
     staging,
     transfer,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json_file
 
 # What can go wrong while a container is made.
-_MAKE_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES, KeyError, TypeError, ValueError)
+_MAKE_FAILURES: tuple[type[Exception], ...] = (
+    MigrationError,
+    *api.FAILURES,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 # Seconds that a container has to run here before that counts: what cannot go on here mostly ends at once.
 PROOF = 0.5
 # Sessions that sshd allows in one connection unless it is told otherwise (MaxSessions in sshd_config(5)).
@@ -70,6 +77,7 @@ def reserve(folder: str, arguments: dict[str, Any], steps: Steps) -> dict[str, A
             directory,
             migration.id,
             arguments["restore_timeout"],
+            int(arguments["timeout"]),
             docker_socket=reservation.docker_socket(),
             host=migration.destination,
             together=migration.together,
@@ -198,8 +206,11 @@ def _make_container(identity: str, reserved: reservation.ReservedDestination, pa
     :raises MigrationError: when it cannot be made, or is not what was ordered; nothing of it is left then.
     :raises Refused: when the file has no configuration.
     """
-    with open(path, "rb") as stream:
-        config = Config.from_json(framing.parse_json(stream.read()))
+    try:
+        value = load_json_file(path)
+    except ValueError as exc:
+        raise Refused(f"the source sent a configuration that cannot be read ({exc})") from exc
+    config = Config.from_json(value)
     if journal.load(identity) is None:
         raise MigrationError(f"the migration {identity} has ended here")
     judged.require(reserved.judged, config.inspect, config.volumes)

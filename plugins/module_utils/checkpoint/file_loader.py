@@ -9,7 +9,6 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import ar
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, roots, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Identity
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json_file
 
 
 class FileLoader:
@@ -61,14 +61,22 @@ class FileLoader:
             mounts.require_ordered(self.ordered, self.manifest.mounts or {})
 
     def volumes(self) -> list[dict]:
-        """How the container's named volumes were made."""
+        """How the container's named volumes were made.
+
+        :raises MigrationError: when the file does not tell that.
+        """
+        path = os.path.join(self.folder, mounts.VOLUMES)
         try:
-            with open(os.path.join(self.folder, mounts.VOLUMES), encoding="utf-8") as stream:
-                return json.load(stream)
+            volumes = load_json_file(path)
         except FileNotFoundError:
             return []
-        except (ValueError, RecursionError) as error:
-            raise MigrationError(f"the checkpoint does not describe its volumes ({error!r})") from error
+        except (OSError, ValueError) as error:
+            raise MigrationError(f"{path} cannot be read ({error})", "", "take a new checkpoint") from error
+        if not isinstance(volumes, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("Name"), str) for one in volumes
+        ):
+            raise MigrationError(f"{path} does not describe volumes", "", "take a new checkpoint")
+        return volumes
 
     def fill_container(self, container_id: str) -> None:
         """Unpacks all that the checkpoint has of a container into the one that was made from it."""

@@ -23,7 +23,14 @@ from collections.abc import Callable, Collection
 from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
-from ansible_collections.fog.migration.plugins.module_utils.validate import are_texts, check_path, is_text, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import (
+    are_texts,
+    check_path,
+    is_text,
+    is_whole,
+    load_json,
+    load_json_file,
+)
 
 FORMAT = "fog.migration/checkpoint"
 VERSION = 3
@@ -363,7 +370,7 @@ def parse(text: str, origin: str) -> Manifest:
     :raises MigrationError: when it is not one, with the reason.
     """
     try:
-        return Manifest.from_json(json.loads(text))
+        return Manifest.from_json(load_json(text))
     except (ValueError, RecursionError) as error:
         complaint = f"it is not JSON ({error})"
     except MigrationError as error:
@@ -398,9 +405,8 @@ def inspected(folder: str, state: str) -> dict:
     """
     path = os.path.join(folder, CONTAINER)
     try:
-        with open(path, encoding="utf-8") as stream:
-            inspect = json.load(stream)
-    except (OSError, ValueError, RecursionError) as error:
+        inspect = load_json_file(path)
+    except (OSError, ValueError) as error:
         raise MigrationError(f"{path} cannot be read ({error})", state, "take a new checkpoint") from error
     if not isinstance(inspect, dict) or not all(isinstance(inspect.get(key), dict) for key in _PARTS):
         raise MigrationError(f"{path} does not describe a container", state, "take a new checkpoint")

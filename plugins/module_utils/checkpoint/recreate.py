@@ -159,8 +159,11 @@ class Recreation:
         """The last look before Docker is asked: what the preflight has judged is not what makes the container."""
         if not self.policy:
             return
-        sockets = filter(files.is_socket, judge.bind_sources(self.inspect))
-        found = judge.refusals(self.policy, self.inspect, self.volumes, sockets)
+        try:
+            sockets = filter(files.is_socket, judge.bind_sources(self.inspect))
+            found = judge.refusals(self.policy, self.inspect, self.volumes, sockets)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MigrationError(f"what arrived does not describe a container ({error!r})") from error
         if found:
             raise MigrationError(
                 f"the policy of this server does not let it come: {'; '.join(map(str, found))}",

@@ -17,6 +17,7 @@ import struct
 import subprocess
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
+from ansible_collections.fog.migration.plugins.module_utils.validate import one_sentence
 
 SERVICE_MAGIC = 0x55105940  # IMG_SERVICE_MAGIC
 STATS_MAGIC = 0x57093306  # STATS_MAGIC
@@ -77,6 +78,8 @@ def read_stats(path: str) -> dict:
         return {}
 
 
+# Letters of a log that are read: names in it are those of the container.
+_LONGEST_LOG = 16 << 20
 # CRIU says this at every start where root lacks CAP_SYS_RESOURCE, and goes on.
 _HARMLESS = re.compile(r"RLIMIT_NOFILE")
 
@@ -94,14 +97,14 @@ def reason(lines: list[str]) -> str:
     It is CRIU's first error, of which the later ones are the consequence.
     """
     errors = [line for line in lines if "Error" in line]
-    return f", CRIU said: {re.sub(r'^[^E]*Error ', '', errors[0]).strip().rstrip('.')}" if errors else ""
+    return f", CRIU said: {one_sentence(re.sub(r'^[^E]*Error ', '', errors[0])).rstrip('.')}" if errors else ""
 
 
 def reason_in(path: str) -> str:
     """The same of the log at I(path), or nothing where there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
-            return reason(log_tail(stream.read()))
+            return reason(log_tail(stream.read(_LONGEST_LOG)))
     except OSError:
         return ""
 

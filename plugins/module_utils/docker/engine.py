@@ -12,6 +12,10 @@ import json
 import socket
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.validate import one_sentence
+
+_END = b"\r\n"
+
 
 def call(docker_socket: str, method: str, path: str, seconds: float | None = None) -> str | None:
     """C(METHOD PATH) of Docker's API, without a body: why it failed, or None.
@@ -33,7 +37,7 @@ def get(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[dict
     try:
         # Of version 1.0 of HTTP, there are no parts.
         return json.loads(answer.partition(b"\r\n\r\n")[2].decode("utf-8")), None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, "its answer cannot be read"
 
 
@@ -55,7 +59,7 @@ def fetch(docker_socket: str, path: str, seconds: float | None = 60) -> tuple[in
     try:
         value = json.loads(body.decode("utf-8")) if "json" in headers.get("content-type", "") else body.decode("utf-8")
         return status, headers, value, None
-    except ValueError:
+    except (ValueError, RecursionError):
         return status, headers, None, "its answer cannot be read"
 
 
@@ -83,5 +87,5 @@ def refusal(answer: bytes) -> str | None:
         return None
     try:
         return " ".join(str(json.loads(body.decode("utf-8"))["message"]).split())
-    except (ValueError, KeyError, TypeError):
-        return "Docker answered {}".format(head.split(b"\r\n")[0].decode("ascii", "replace") or "nothing")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"Docker answered {one_sentence(head.split(_END)[0].decode('ascii', 'replace')) or 'nothing'}"

@@ -31,8 +31,8 @@ _TELLING = ("mediaType", "digest", "size", "platform")
 _OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _CONTENT = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
-# Bytes that are read at once.
-_BLOCK = 1 << 20
+# Bytes that are read at once, and those of a description in an archive.
+_BLOCK, _LONGEST = 1 << 20, 8 << 20
 
 
 def is_id(reference: str) -> bool:
@@ -100,7 +100,7 @@ class Archive:
                 self.manifest_id, self._listed = self._of_index(listed)
                 names = [one["annotations"].get(key) for one in listed if one.get("annotations") for key in _NAMES]
                 self.tags = sorted({*(image.get("RepoTags") or []), *filter(None, names)})
-        except (tarfile.TarError, KeyError, TypeError, AttributeError, EOFError, ValueError) as error:
+        except (tarfile.TarError, KeyError, TypeError, AttributeError, EOFError, ValueError, RecursionError) as error:
             raise ValueError(f"it is not an archive of one image ({error})") from error
 
     @staticmethod
@@ -120,7 +120,10 @@ class Archive:
         stream = tar.extractfile(name)
         if stream is None:
             raise ValueError(f"{name} is not a file in it")
-        return stream.read()
+        data = stream.read(_LONGEST + 1)
+        if len(data) > _LONGEST:
+            raise ValueError(f"{name} in it has more than {_LONGEST} bytes")
+        return data
 
     def strangeness(self, image: str) -> str:
         """What makes it another archive than that of this image alone, a clause, or an empty string.

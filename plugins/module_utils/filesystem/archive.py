@@ -41,11 +41,13 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem.snapshot 
 )
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
-from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, load_json
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, load_json, shown
 
 _LENGTH = struct.Struct(">I")
 _BLOCK = struct.Struct(">QI")
-_LONGEST_HEAD = 16 * 1024 * 1024
+# Bytes of the head of a file: so many pieces of data and attributes as there are, and no more, since they take thirty
+# times as much in memory.
+_LONGEST_HEAD = 4 * 1024 * 1024
 # Pieces of data between holes that are named in the head of a file. One that has more comes in blocks.
 _MOST_EXTENTS = 10_000
 # Where the last page begins that a file can have.
@@ -100,7 +102,7 @@ class Tree:
         """
         parts = name.split(b"/")
         if name != ROOT and (b"\0" in name or any(part in (b"", b".", b"..") for part in parts)):
-            raise Refused(f"{name!r} is not a relative path below the folder")
+            raise Refused(f"{shown(name)} is not a relative path below the folder")
         folder = parent_of(name)
         if folder != self._folder:
             self.forget()

@@ -102,7 +102,7 @@ def address_space(texts: Iterable[str]) -> AddressSpace:
     """What CRIU walks through, of the texts of C(/proc/PID/maps) of some processes."""
     total = longest = 0
     for text in texts:
-        for line in text.splitlines():
+        for line in text.split("\n"):
             match = _MAPPING.match(line)
             if match and match["kind"] == "p" and match["name"] != "[vsyscall]":
                 size = _size(match)
@@ -145,7 +145,7 @@ def _smaps(text: str) -> Iterator[tuple[re.Match[str], dict[str, int]]]:
     """The first line of each mapping, and its numbers in bytes."""
     begin: re.Match[str] | None = None
     fields: dict[str, int] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _MAPPING.match(line)
         if match:
             if begin:

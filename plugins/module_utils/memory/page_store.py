@@ -22,6 +22,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
     BLOCK,
+    MOST_PAGEMAPS,
     NAME,
     PAGE,
     WORD,
@@ -34,6 +35,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
     side_by_side,
 )
 from ansible_collections.fog.migration.plugins.module_utils.system.files import Data
+from ansible_collections.fog.migration.plugins.module_utils.validate import shown
 
 
 class Change(NamedTuple):
@@ -196,10 +198,12 @@ class Store:
 
     def _open(self, name: str) -> _Held:
         if not NAME.fullmatch(name):
-            raise PagesError(f"{name!r} is not the name of a pagemap")
+            raise PagesError(f"{shown(name)} is not the name of a pagemap")
         if name in self._handed_over:
             raise PagesError(f"the pages of {name} were given to the restore already")
         if name not in self._held:
+            if len(self._held) >= MOST_PAGEMAPS:
+                raise PagesError(f"there are more than {MOST_PAGEMAPS} pagemaps")
             self._held[name] = _Held(os.path.join(self.directory, f"{name}.pages"), self.page, self._grow)
         return self._held[name]
 

@@ -47,6 +47,8 @@ _PAGES_NAME = re.compile(r"pages-\d+\.img")
 WORD = 1 << 64
 # Runs in the pagemap of one process; bytes of the longest one, and of what comes before the first one.
 MOST_RUNS, LONGEST_RUN, _HEAD = 2_000_000, 40, 64
+# Pagemaps of one container: of its processes, and of the memory that they share. Each takes a file.
+MOST_PAGEMAPS = 65_536
 
 
 class PagesError(CollectionError):

@@ -39,7 +39,7 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ...p [0-9a-f]+ \S+ \d+ *(.*)")
 def parse_maps(text: str) -> list[tuple[int, int]]:
     """Begin and end of the private mappings in C(/proc/PID/maps) that belong to the process itself."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _MAPPING.match(line)
         if match and match.group(3) not in _KERNELS:
             found.append((int(match.group(1), 16), int(match.group(2), 16)))
@@ -74,7 +74,7 @@ class Shared(NamedTuple):
 def parse_shared(text: str) -> dict[int, Shared]:
     """The pieces of shared memory in C(/proc/PID/maps), by inode."""
     found: dict[int, Shared] = {}
-    for match in filter(None, map(_SHARED.match, text.splitlines())):
+    for match in filter(None, map(_SHARED.match, text.split("\n"))):
         inode = int(match.group(3) or match.group(5))
         executable = match.group(2) == "x" or (inode in found and found[inode].executable)
         found[inode] = Shared(match.group(1), executable, bool(match.group(4)))
@@ -209,7 +209,7 @@ def parse_empty(smaps: str) -> set[int]:
     """Where the mappings begin of which nothing is in memory or swapped, in C(/proc/PID/smaps)."""
     empty: set[int] = set()
     start = 0
-    for line in smaps.splitlines():
+    for line in smaps.split("\n"):
         mapping, memory = _SMAPS_MAPPING.match(line), _SMAPS_MEMORY.match(line)
         if mapping:
             start = int(mapping.group(1), 16)

@@ -65,6 +65,7 @@ def _install_destination(directory: str, params: dict, step_options: dict, room:
         directory,
         params["migration"],
         live["restore_timeout"],
+        params["timeout"],
         container=live["armed"],
         docker_socket=live["docker_socket"],
         host=step_options["host"],

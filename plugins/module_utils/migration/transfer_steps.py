@@ -110,6 +110,8 @@ def open_destination(params: dict, step_options: dict, check_mode: bool) -> dict
         "host": step_options["host"],
         "replace": step_options["replace"],
         "idle_limit": framing.IDLE_LIMIT,
+        # By then the source has given up, and its key does not open anything any more.
+        "lifetime": params["timeout"] + EXPIRY_MARGIN,
     }
     facts["directory"] = directory
     return admit_source(params, step_options, facts, deploy.install(directory, settings))

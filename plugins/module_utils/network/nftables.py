@@ -55,8 +55,13 @@ def tables() -> list[tuple[int, str]]:
 
 
 def table_of(body: bytes) -> tuple[int, str]:
-    """The family and the name of a table, from the body of a message about it."""
-    name = netlink.attributes_of(body[4:])[1]
+    """The family and the name of a table, from the body of a message about it.
+
+    :raises OSError: when it tells of none.
+    """
+    name = netlink.attributes_of(body[4:]).get(1)
+    if name is None:
+        raise OSError(errno.EPROTO, "the kernel tells of a table without a name")
     return body[0], name.rstrip(b"\0").decode("utf-8", "replace")
 
 

@@ -10,6 +10,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -105,6 +106,8 @@ def sockets(protocol: int = socket.IPPROTO_TCP) -> list[Socket]:
 
 
 def _parsed(body: bytes, protocol: int) -> Socket:
+    if len(body) < 4 + _SOCKET_ID.size + 20:
+        raise OSError(errno.EPROTO, "the kernel tells less of a socket than is known here")
     family, state = struct.unpack_from("=BB", body)
     identity = body[4 : 4 + _SOCKET_ID.size]
     local_port, remote_port, local, remote, _interface, _cookie = _SOCKET_ID.unpack(identity)

@@ -21,6 +21,10 @@ from ansible_collections.fog.migration.plugins.module_utils.policy.rules import 
 
 # What every Docker hides of the kernel from a container (DefaultLinuxSpec in moby's oci/defaults.go, at 17.09).
 _MASKED = frozenset(("/proc/kcore", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware"))
+# And what none can write: by F(/proc/sys), root of a container would have the server's kernel run a program.
+_READ_ONLY = frozenset(("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"))
+_KERNEL_PATHS = {"MaskedPaths": _MASKED, "ReadonlyPaths": _READ_ONLY}
+_MOUNTS = ("bind", "volume", "tmpfs")
 _NAMESPACES = {
     "NetworkMode": "network",
     "PidMode": "pid",
@@ -31,6 +35,7 @@ _NAMESPACES = {
 # A runtime takes these as orders (potentiallyUnsafeConfigAnnotations in runc's features.go); no policy allows them.
 _ORDERS = ("bundle", "org.systemd.property.*", "org.criu.config")
 _STRENGTHENING = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", "label=*", "label:*")
+_UNCONFINED_PATHS = "security_options: [systempaths=unconfined]"
 _WEAKENING = ("label=disable", "label:disable")
 _USUAL_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "fog-runc")
 
@@ -61,13 +66,14 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
         found += [
             _namespaces(policy, host),
             _binds(policy, bind_sources(inspect), frozenset(sockets)),
-            _volumes(policy, volumes),
+            _mounts(policy, host),
+            _volumes(policy, [*volumes, *_volumes_on_the_way(host)]),
             _devices(policy, host),
             _capabilities(policy, host),
             _security(policy, host),
             _rest(policy, host),
         ]
-    return [one for some in found for one in some]
+    return list(dict.fromkeys(one for some in found for one in some))
 
 
 def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict:
@@ -75,7 +81,7 @@ def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict
 
     def part(name: str, carried: frozenset[str]) -> dict:
         # That nothing is masked means something.
-        said = {key: value for key, value in inspect[name].items() if value or (key == "MaskedPaths" and value == [])}
+        said = {key: value for key, value in inspect[name].items() if value or (key in _KERNEL_PATHS and value == [])}
         return {key: value for key, value in said.items() if key not in carried}
 
     return {
@@ -107,6 +113,9 @@ def _namespaces(policy: Policy, host: dict) -> Iterator[Refusal]:
     for key, name in _NAMESPACES.items():
         if host.get(key) == "host" and name not in policy.host_namespaces:
             yield Refusal(f"it shares the server's {name} namespace", f"host_namespaces: [{name}]")
+        elif ":" in (host.get(key) or ""):
+            # A container of this name is another one here, or has nothing to do with it.
+            yield Refusal(f"it joins the {name} namespace of {host[key]}", "")
 
 
 def bind_sources(inspect: dict) -> list[str]:
@@ -134,13 +143,29 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
     return plain and any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
 
 
+def _mounts(policy: Policy, host: dict) -> Iterator[Refusal]:
+    for kind in sorted({str(one.get("Type")) for one in host.get("Mounts") or []} - set(_MOUNTS)):
+        if not _matches(f"Mounts.{kind}", policy.options):
+            yield Refusal(f"it has a mount of the type {kind}, which nobody knows here", f"options: [Mounts.{kind}]")
+
+
+def _volumes_on_the_way(host: dict) -> Iterator[dict]:
+    """The volumes that Docker makes beside a container where they are not there, as their inspect data would be."""
+    for mount in host.get("Mounts") or []:
+        driver = (mount.get("VolumeOptions") or {}).get("DriverConfig")
+        if driver:
+            name = mount.get("Source") or f"at {mount.get('Target')}"
+            yield {"Name": name, "Driver": driver.get("Name"), "Options": driver.get("Options")}
+
+
 def _volumes(policy: Policy, volumes: Iterable[dict]) -> Iterator[Refusal]:
     """Docker's own driver mounts anything that the options of a volume say."""
     for volume in volumes:
         options = volume.get("Options") or {}
         kind, device = options.get("type", ""), options.get("device", "")
         name = f"its volume {volume.get('Name')}"
-        if volume.get("Driver", "local") != "local" or not (kind or device or options.get("o")):
+        # Without a name, it is Docker's own driver.
+        if (volume.get("Driver") or "local") != "local" or not (kind or device or options.get("o")):
             continue
         if kind in ("", "none") or {"bind", "rbind"} & set(options.get("o", "").split(",")):
             if not _is_below(device, policy.bind_folders):
@@ -173,9 +198,10 @@ def _security(policy: Policy, host: dict) -> Iterator[Refusal]:
         weakens = one in _WEAKENING and one not in policy.security_options
         if weakens or not _matches(one, allowed):
             yield Refusal(f"it has the security option {short}", f"security_options: ['{short}']")
-    masked = host.get("MaskedPaths")
-    if masked is not None and not set(masked) >= _MASKED and not _matches("systempaths=unconfined", allowed):
-        yield Refusal("it sees paths of the kernel that Docker hides", "security_options: [systempaths=unconfined]")
+    open_paths = [key for key, usual in _KERNEL_PATHS.items() if not set(host.get(key, usual)) >= usual]
+    if open_paths and not _matches("systempaths=unconfined", allowed):
+        may = "sees" if "MaskedPaths" in open_paths else "can write"
+        yield Refusal(f"it {may} paths of the kernel that Docker keeps from it", _UNCONFINED_PATHS)
 
 
 def _rest(policy: Policy, host: dict) -> Iterator[Refusal]:

@@ -234,14 +234,14 @@ def _remove_files(here: int, failed: Callable[[OSError], object]) -> list[str]:
 
 def parse_mounts(table: str) -> list[tuple[str, str, str]]:
     """Place, type and device of each file system in the text of C(/proc/self/mounts), in order."""
-    rows = (line.split(" ") for line in table.splitlines())
+    rows = (line.split(" ") for line in table.split("\n"))
     return [(_unescaped(row[1]), row[2], _unescaped(row[0])) for row in rows if len(row) > 2]
 
 
 def parse_mountinfo(table: str) -> list[tuple[str, str, str, str]]:
     """Device number, root in the file system, place and type of each mount in the text of C(/proc/PID/mountinfo)."""
     found = []
-    for line in table.splitlines():
+    for line in table.split("\n"):
         mount, separator, file_system = line.partition(" - ")
         words = mount.split(" ")
         if separator and len(words) > 5:

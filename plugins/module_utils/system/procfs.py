@@ -17,9 +17,12 @@ from collections.abc import Iterable
 
 
 def read(path: str) -> str:
-    """The text of one of the kernel's files, empty where there is none."""
+    """The text of one of the kernel's files, empty where there is none.
+
+    The names in it are anybody's, of which the kernel changes nothing but the ends of lines: these alone end one.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as stream:
             return stream.read()
     except OSError:
         return ""
@@ -42,7 +45,7 @@ def status(process: int) -> dict[str, str]:
 
 def fields(text: str) -> dict[str, str]:
     """The fields in the text of C(/proc/PID/status), or of C(/proc/PID/task/TID/status)."""
-    lines = (line.partition(":") for line in text.splitlines())
+    lines = (line.partition(":") for line in text.split("\n"))
     return {key: value.strip() for key, _colon, value in lines}
 
 
@@ -84,15 +87,17 @@ def processes_below(root: int) -> set[int]:
     return descendants(parents(all_processes()), root)
 
 
+_CODE = re.compile(r"([0-9a-f]+)-[0-9a-f]+ (..x.) ")
+
+
 def first_code(maps: str) -> tuple[int, str] | None:
     """Address and rights of the first code in C(/proc/PID/maps), if there is any.
 
     There, CRIU puts its first instruction into a process, for the moment in which it is executed, and that both before
     its dump and after it (C(get_exec_start) in criu/parasite-syscall.c, C(compel_execute_syscall) in compel).
     """
-    lines = (line.split(maxsplit=2) for line in maps.splitlines())
-    found = ((int(span.partition("-")[0], 16), rights) for span, rights, _rest in lines if "x" in rights)
-    return next(found, None)
+    found = next(filter(None, map(_CODE.match, maps.split("\n"))), None)
+    return (int(found.group(1), 16), found.group(2)) if found else None
 
 
 def in_groups_of(container: str) -> list[int]:
@@ -109,7 +114,7 @@ def is_in_groups_of(container: str, groups: str) -> bool:
     if container not in groups:
         return False
     its = re.compile(rf"(?:\w+-)?{re.escape(container)}(?:\.scope)?")
-    return any(its.fullmatch(name) for line in groups.splitlines() for name in line.rpartition(":")[2].split("/"))
+    return any(its.fullmatch(name) for line in groups.split("\n") for name in line.split(":", 2)[-1].split("/"))
 
 
 _DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
@@ -120,7 +125,7 @@ def deleted_mappings(text: str) -> dict[str, str]:
 
     Each is there once.
     """
-    matches = filter(None, map(_DELETED_MAPPING.match, text.splitlines()))
+    matches = filter(None, map(_DELETED_MAPPING.match, text.split("\n")))
     found = {match.group(2): (match.group(1), match.group(3)) for match in matches}
     return dict(found.values())
 
@@ -177,8 +182,8 @@ def _shares_namespace(process: int, kind: str) -> bool:
 
 def _group_names(process: int) -> set[str]:
     """What the control groups of a process are called, and those above them."""
-    lines = read(f"/proc/{process}/cgroup").splitlines()
-    return {name for line in lines for name in line.rpartition(":")[2].split("/")}
+    lines = read(f"/proc/{process}/cgroup").split("\n")
+    return {name for line in lines for name in line.split(":", 2)[-1].split("/")}
 
 
 def is_stopped(process: int) -> bool:

@@ -24,6 +24,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -76,7 +77,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.listing im
     listing,
     total_size,
 )
-from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, one_sentence
 
 if TYPE_CHECKING:
     from _hashlib import HASH as Hash
@@ -333,15 +334,16 @@ class Receiver:
         try:
             return self._run()
         except Refused as exc:
-            self._tell(str(exc))
-            raise
+            reason = one_sentence(str(exc))
+            self._tell(reason)
+            raise Refused(reason) from exc
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 # A full disk hurts everything on this server: give the room back, at the price of the resume.
                 shutil.rmtree(self.staging, ignore_errors=True)
                 reason = f"No space left on device at {self.host}:{self.parent}; what had arrived was removed"
             else:
-                reason = f"{exc.strerror or exc} on {self.host}: {exc.filename or self.staging}"
+                reason = one_sentence(f"{exc.strerror or exc} on {self.host}: {exc.filename or self.staging}")
             self._tell(reason)
             raise Refused(reason) from exc
         finally:
@@ -648,6 +650,16 @@ def receive(frames: Frames, order: dict) -> dict:
     return dict(report, reached=receiver.reached)
 
 
+def _end_after(seconds: int) -> None:
+    """Has this program refuse in so many seconds, whatever the other end does until then; 0 for no limit."""
+
+    def refuse(_number: int, _frame: object) -> None:
+        raise Refused(f"the transfer was not over within {seconds} seconds")
+
+    signal.signal(signal.SIGALRM, refuse)
+    signal.alarm(seconds)
+
+
 def main() -> int:
     """Does what config.json says; the last line on stderr is the report, for the one who started this program."""
     limits.keep_out_of_core_files()
@@ -655,6 +667,9 @@ def main() -> int:
     with open(os.path.join(program_directory() or "", CONFIG), encoding="utf-8") as stream:
         order = json.load(stream)
     frames = Frames(sys.stdin.fileno(), sys.stdout.fileno(), order["idle_limit"])
+    if order["role"] == "receive":
+        frames.write_limit = order["idle_limit"]
+        _end_after(order.get("lifetime", 0))
     try:
         report = (send if order["role"] == "send" else receive)(frames, order)
     except (ChannelError, OSError) as exc:

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import struct
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK, Data, is_readable
-from ansible_collections.fog.migration.plugins.module_utils.validate import load_json
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json, one_sentence
 
 PROTOCOL = "fog.migration"
 VERSION = 1
@@ -59,21 +60,34 @@ LIMITS = {
 }
 ENTRIES_PER_FRAME = 1000
 MAX_ENTRIES = 500000
-# Bytes of a list in all its frames: so many entries do not need more.
+# Bytes of a list in all its frames, and values in it: so many entries do not need more. The least value takes two bytes
+# on the way, and thirty times as many in memory.
 MAX_LIST = 128 * 1024 * 1024
+MAX_VALUES = 12 * MAX_ENTRIES
+_BEFORE_VALUES = b",:[{"
 ALIVE_EVERY = 5.0
 IDLE_LIMIT = 120.0
+# How many times the limit a whole frame may take from its first byte on: the slowest link that is of any use.
+_FRAME_LIMITS = 5
 # Seconds between two looks whether a channel was opened anew, while nothing comes over the old one.
 _LOOK_EVERY = 0.2
 
 
 class Frames:
-    """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean."""
+    """Frames over a pair of file descriptors. Counts its bytes; knows nothing of what they mean.
+
+    :param idle_limit: seconds without a byte after which the other end has gone; None for no limit.
+    """
 
     def __init__(self, fd_in: int, fd_out: int, idle_limit: float | None = IDLE_LIMIT) -> None:
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.idle_limit = idle_limit
+        # Seconds after which an end that does not read what it is told has gone; None for no limit, and for one that is
+        # told much: it is written in small pieces then.
+        self.write_limit: float | None = None
+        # Seconds after which an end that gives nothing but signs of life has gone; None for no limit.
+        self.quiet_limit: float | None = None
         self.sent = 0
         self.received = 0
         self.last_sent = time.monotonic()
@@ -93,7 +107,7 @@ class Frames:
         parts: list[Data] = [HEADER.pack(kind, sum(len(part) for part in payload)), *payload]
         while parts:
             try:
-                count = os.writev(self.fd_out, parts)
+                count = os.writev(self.fd_out, self._writable(parts))
             except OSError as exc:
                 if exc.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF):
                     raise Interrupted("the other end closed the channel") from exc
@@ -104,6 +118,18 @@ class Frames:
             if parts and count:
                 parts[0] = memoryview(parts[0])[count:]
         self.last_sent = time.monotonic()
+
+    def _writable(self, parts: list[Data]) -> list[Data]:
+        """So much of it as can be written without waiting for the other end for too long."""
+        if not self.write_limit:
+            return parts
+        poll = select.poll()
+        poll.register(self.fd_out, select.POLLOUT)
+        if not poll.poll(self.write_limit * 1000):
+            raise Interrupted(f"the other end has read nothing for {self.write_limit} seconds")
+        # So much fits in where anything does.
+        first = next((part for part in parts if part), b"")
+        return [memoryview(first)[: select.PIPE_BUF]]
 
     def write_json(self, kind: bytes, value: object) -> None:
         self.write(kind, _packed(value))
@@ -153,8 +179,14 @@ class Frames:
     def _exactly(self, count: int) -> bytearray:
         data = bytearray(count)
         view = memoryview(data)
+        began = time.monotonic()
         while view:
             self._await()
+            # Not while nothing has come: that limit is another one.
+            if len(view) < count and self.idle_limit and time.monotonic() - began > _FRAME_LIMITS * self.idle_limit:
+                raise Interrupted(
+                    f"the other end has not sent a whole frame in {_FRAME_LIMITS * self.idle_limit} seconds"
+                )
             try:
                 got = os.readv(self.fd_in, [view])
             except OSError as exc:
@@ -178,6 +210,7 @@ class Frames:
 
     def read(self) -> tuple[bytes, bytearray]:
         """The next frame, (kind, payload); a sign of life is skipped."""
+        began = time.monotonic()
         while True:
             header = self._exactly(HEADER.size)
             kind, length = HEADER.unpack(header)
@@ -192,12 +225,14 @@ class Frames:
             payload = self._exactly(length)
             if kind != ALIVE:
                 return kind, payload
+            if self.quiet_limit and time.monotonic() - began > self.quiet_limit:
+                raise Interrupted(f"the other end has given nothing but signs of life for {self.quiet_limit} seconds")
 
     def expect(self, *kinds: bytes) -> tuple[bytes, bytearray]:
         """The next frame, which must be of one of these kinds; the other end's refusal becomes ours."""
         kind, payload = self.read()
         if kind == REFUSED and REFUSED not in kinds:
-            raise Refused(str(parse_object(payload).get("reason", "no reason given")))
+            raise Refused(one_sentence(parse_object(payload).get("reason")) or "no reason given")
         if kind not in kinds:
             due = " or ".join(each.decode("ascii") for each in kinds)
             raise Refused(f"the other end sent a frame of type {kind.decode('ascii')} where {due} was due")
@@ -208,12 +243,15 @@ class Frames:
 
     def expect_list(self, kind: bytes) -> list:
         values: list = []
-        size = 0
+        size = count = 0
         while True:
             payload = self.expect(kind)[1]
             size += len(payload)
             if size > MAX_LIST:
                 raise Refused(f"the other end sent a list of more than {MAX_LIST} bytes")
+            count += sum(map(payload.count, _BEFORE_VALUES))
+            if count > MAX_VALUES:
+                raise Refused(f"the other end sent a list of more than {MAX_VALUES} values")
             part = parse_json(payload)
             if not isinstance(part, list):
                 raise Refused("the other end sent a list frame that is not a list")
@@ -257,7 +295,7 @@ def check_greeting(hello: dict, role: str) -> None:
     if hello.get("protocol") != PROTOCOL or hello.get("role") != role:
         raise Refused(f"the other end is not a {role} of {PROTOCOL}")
     if hello.get("version") != VERSION:
-        theirs = hello.get("version")
+        theirs = one_sentence(str(hello.get("version")))[:40]
         raise Refused(f"the other end speaks version {theirs} of the protocol, this end version {VERSION}")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
 from ansible_collections.fog.migration.plugins.module_utils.system.files import CHUNK
-from ansible_collections.fog.migration.plugins.module_utils.validate import DEEPEST, check_path, is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import DEEPEST, check_path, is_whole, shown
 
 if TYPE_CHECKING:
     from _hashlib import HASH as Hash
@@ -34,14 +34,14 @@ def check_entry(entry: object) -> str | None:
         return problem
     mode = entry.get("mode")
     if not is_whole(mode) or mode > 0o777:
-        return "{} with the mode {!r}".format(entry["path"], mode)
+        return f"{shown(entry['path'])} with the mode {shown(mode)}"
     if entry.get("dir") is True:
         return None
     size, checksum = entry.get("size"), entry.get("sha256")
     if not is_whole(size) or size >= 2**63:
-        return "{} with the size {!r}".format(entry["path"], size)
+        return f"{shown(entry['path'])} with the size {shown(size)}"
     if not isinstance(checksum, str) or len(checksum) != 64 or checksum.strip("0123456789abcdef"):
-        return "{} with the checksum {!r}".format(entry["path"], checksum)
+        return f"{shown(entry['path'])} with the checksum {shown(checksum)}"
     return None
 
 
@@ -53,14 +53,14 @@ def check_listing(entries: list) -> None:
         if problem:
             raise Refused(f"the listing names {problem}")
         if entry["path"] in seen:
-            raise Refused("the listing names {} twice".format(entry["path"]))
+            raise Refused(f"the listing names {shown(entry['path'])} twice")
         seen[entry["path"]] = entry
     if not seen.get(".", {}).get("dir"):
         raise Refused("the listing does not name the directory itself")
     for path in seen:
         parent = path.rpartition("/")[0]
         if path != "." and not seen.get(parent or ".", {}).get("dir"):
-            raise Refused(f"the listing names {path}, but not the directory that it is in")
+            raise Refused(f"the listing names {shown(path)}, but not the directory that it is in")
 
 
 def scan(root: str) -> list[dict]:

@@ -45,7 +45,7 @@ VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 # A line of ours: what it allows, its command as sshd's quoting has it, the key, and our mark.
 _OWN_LINE = re.compile(
     rb"(?:restrict|" + LEGACY_RESTRICTIONS.encode("ascii") + rb')(?:,expiry-time="[0-9]+Z?")?'
-    rb',command="((?:[^"\\]|\\.)*)" \S+ \S+ ' + MARK + rb"([^\s:]+):([0-9]+)\s*"
+    rb',command="((?:[^"\\]|\\.)*)" \S+ \S+ ' + MARK + rb"([^\s:]+):([0-9]{1,15})\s*"
 )
 # The programs that such a line runs, wherever the folders of transfers and agents are.
 _OWN_PROGRAM = re.compile(r"(?:|.*/)\.?fog-migration/(?:transfer|agent)-[^/]+/(?:channel|connect)\.py")

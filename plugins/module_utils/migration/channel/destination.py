@@ -77,6 +77,10 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     greeting,
     parse_object,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import one_sentence, shown
+
+# Letters of the name of an image, which has the number of a process or of an inode in it.
+_LONGEST_NAME = 100
 
 
 class Destination:
@@ -100,6 +104,9 @@ class Destination:
         # Both of them once the container is here.
         self.start: ArmedStart | None = None
         self.restore: Restore | None = None
+        # Whoever does not come to the restore, or does not read what it is told, is not waited for without end.
+        frames.write_limit = frames.idle_limit
+        frames.quiet_limit = settings.quiet_limit or None
         self._make_container = make
         self._reopening = reopening
         # Where the content of its mounts and its log are on this server.
@@ -116,14 +123,13 @@ class Destination:
             self.greet()
             while self.serve_one():
                 pass
-        except Refused as exc:
-            self.refuse(str(exc))
-            raise
-        except pagemap.PagesError as exc:
-            self.refuse(str(exc))
-            raise Refused(str(exc)) from exc
+        except (Refused, pagemap.PagesError) as exc:
+            reason = one_sentence(str(exc))
+            self.refuse(reason)
+            raise Refused(reason) from exc
         except OSError as exc:
-            reason = f"{exc.strerror or exc} on {self.settings.host}: {exc.filename or self.settings.staging}"
+            place = exc.filename or self.settings.staging
+            reason = one_sentence(f"{exc.strerror or exc} on {self.settings.host}: {place}")
             self.refuse(reason)
             raise Refused(reason) from exc
         except MemoryError as exc:
@@ -183,7 +189,9 @@ class Destination:
         """Serves one message of the source; False when it was the last one."""
         kind, payload = self.frames.expect(FILE, MEMORY, DO)
         if kind == FILE:
-            receive_file(self.frames, self.settings.staging, parse_object(payload), self.room)
+            facts = parse_object(payload)
+            _require_place(facts.get("path"))
+            receive_file(self.frames, self.settings.staging, facts, self.room)
         elif kind == MEMORY:
             self.memory.put(payload)
         else:
@@ -195,6 +203,8 @@ class Destination:
         if operation == "restore":
             if not self.restore:
                 raise Refused("the source asked for a restore before it had this end armed")
+            # What runs here may have nothing to say to the source for long.
+            self.frames.quiet_limit = None
             self.restore.run(request)
         if operation in ("restore", "give up"):
             return False
@@ -217,7 +227,7 @@ class Destination:
         }
         name = str(request.get("do"))
         if name not in operations:
-            raise Refused(f"the source asked for {request.get('do')!r}, which is nothing that can be done here")
+            raise Refused(f"the source asked for {shown(request.get('do'))}, which is nothing that can be done here")
         operations[name](request)
 
     def _make(self, _request: dict[str, Any]) -> None:
@@ -261,7 +271,7 @@ class Destination:
 
     def _take_content(self, place: str, fresh: bool) -> int:
         if not self._mounts or place not in self._mounts:
-            raise Refused(f"the source sent files for {place}, which is no mount that moves")
+            raise Refused(f"the source sent files for {shown(place)}, which is no mount that moves")
         return self._mounts.receive(self.frames, place, fresh)
 
     def _root(self) -> str:
@@ -292,6 +302,8 @@ class Destination:
             self.start.close()
         if self._mounts:
             self._mounts.close()
+        # Removing staging takes descriptors.
+        self.memory.close()
         _staging.remove(self.settings.staging)
 
 
@@ -304,6 +316,16 @@ def _policy() -> rules.Policy:
         return rules.read()
     except rules.PolicyError as exc:
         raise Refused(str(exc)) from exc
+
+
+def _require_place(path: object) -> None:
+    """Staging has other folders, which are this end's own.
+
+    :raises Refused: when this is not the place of a file that the source brings.
+    """
+    folder, _slash, name = path.rpartition("/") if isinstance(path, str) else ("", "", "")
+    if path != config.FILE and (folder != "images" or len(name) > _LONGEST_NAME):
+        raise Refused(f"the source sends {shown(path)}, which is neither the configuration nor an image")
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import (
 from ansible_collections.fog.migration.plugins.module_utils.memory.reserved import Reserved
 from ansible_collections.fog.migration.plugins.module_utils.transport import staging
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import LAYOUT, Frames, parse_memory
-from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
+from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole, shown
 
 # Runs of pages in the layouts of one round.
 MAX_RUNS = pagemap.MOST_RUNS
@@ -48,6 +48,7 @@ class ReceivedMemory:
         self._store: page_store.Store | None = None
         self._checksum = hashlib.sha256()
         self._layouts: dict[str, list] = {}
+        self._runs = 0
         self._reserved: Reserved | None = None
         self._shared: shared_restore.SharedRestore | None = None
 
@@ -74,11 +75,16 @@ class ReceivedMemory:
         :raises Refused: when it is malformed, or longer than all layouts of one round may be.
         """
         layout = frames.expect_list(LAYOUT)
+        if not pagemap.NAME.fullmatch(name):
+            raise Refused(f"{shown(name)} is not the name of a pagemap")
         if not all(isinstance(run, list) and len(run) == 2 and all(map(is_whole, run)) for run in layout):
             raise Refused("the source sent a malformed layout")
         # Each name counts, also that of a pagemap without pages.
-        if sum(len(known) + 1 for known in self._layouts.values()) + len(layout) > MAX_RUNS:
+        self._runs += len(layout) + 1
+        if self._runs > MAX_RUNS:
             raise Refused(f"the source sent layouts of more than {MAX_RUNS} runs of pages")
+        if len(self._layouts) >= pagemap.MOST_PAGEMAPS:
+            raise Refused(f"the source sent layouts of more than {pagemap.MOST_PAGEMAPS} pagemaps")
         self._layouts[name] = layout
 
     def settle(self, checksum: Any) -> None:
@@ -94,7 +100,7 @@ class ReceivedMemory:
                 self.store.drop(name)
         for name, layout in self._layouts.items():
             self.store.settle(name, layout)
-        self._layouts = {}
+        self._layouts, self._runs = {}, 0
 
     def reserve(self) -> None:
         """Sets memory aside for what is restored before the container runs, and that is what processes share."""
@@ -133,6 +139,11 @@ class ReceivedMemory:
             self._shared.write(self.store, runc.moving(container), lambda one: runc.memory_group(container, one))
         except runc.FreezeError as exc:
             raise Refused(f"the container was restored, and has ended since ({exc})") from exc
+
+    def close(self) -> None:
+        """Ends the store, with all that is in it."""
+        if self._store:
+            self._store.close()
 
     def kill_programs(self) -> None:
         """Ends the lazy pages daemon and what writes shared memory, if there are such."""

@@ -144,6 +144,8 @@ class DestinationSettings:
     :param mounts: the mounts of the container whose content comes over the channel.
     :param log: whether the container's log comes over the channel.
     :param room: bytes that memory and images may take in staging; 0 for no limit.
+    :param quiet_limit: seconds after which a source that gives nothing but signs of life is not waited for any more,
+        before it has the container restored; 0 for no limit.
     """
 
     staging: str
@@ -157,6 +159,7 @@ class DestinationSettings:
     mounts: list[Ordered] = field(default_factory=list)
     log: bool = False
     room: int = 0
+    quiet_limit: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As an object for JSON."""
@@ -196,16 +199,20 @@ def for_source(
     )
 
 
-def for_destination(directory: str, migration: str | None, restore_timeout: int, **more: Any) -> DestinationSettings:
+def for_destination(
+    directory: str, migration: str | None, restore_timeout: int, timeout: int, **more: Any
+) -> DestinationSettings:
     """The settings of the destination's end, from the options of a task or of a run.
 
     :param directory: the private folder of this transfer.
     :param restore_timeout: seconds.
+    :param timeout: seconds after which the source's end gives up by itself, when nobody asks it for anything.
     :param more: the other fields.
     """
     return DestinationSettings(
         staging=os.path.join(directory, work_dir.STAGING),
         migration=migration,
         restore_limit=restore_timeout,
+        quiet_limit=timeout * 2,
         **more,
     )
