@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ansible_collections.fog.migration.plugins.module_utils.docker.mounts import Ordered
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
@@ -363,6 +364,7 @@ class Docker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "/version": {"Version": "26.1.5", "ApiVersion": "1.45"},
             "/volumes": {"Volumes": None},
             "/networks": [{"Name": "bridge", "Driver": "bridge"}],
+            "/containers/json": [],
             f"/containers/{CONTAINER}/json": {"Id": CONTAINER, "GraphDriver": graph, "Mounts": mounts},
         }
         return values.get(path)
@@ -411,7 +413,7 @@ class Channel:
             container=CONTAINER,
             patience=1,
             restore_limit=1,
-            mounts=["/data"],
+            mounts=[Ordered("/data")],
             log=True,
             room=self.room,
             quiet_limit=self.quiet_limit,

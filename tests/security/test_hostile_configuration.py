@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from agents import Agent, launcher
 from destinations import HOST, MIB, NEEDS_ROOT, Docker, Ended, do, frame, hello, run, stream
-from inspected import INSPECT
+from inspected import INSPECT, digests_of
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import launch, reservation
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
@@ -52,12 +52,15 @@ class Attached:
     def __init__(self, place, docker, agent: Agent) -> None:
         self.place, self.docker, self.agent = place, docker, agent
 
-    def reserve(self) -> None:
-        """What stage 1 leaves: an entry in the journal, and a private folder."""
+    def reserve(self, judged: dict[str, str]) -> None:
+        """What stage 1 leaves: an entry in the journal, and a private folder.
+
+        :param judged: what the preflight has judged.
+        """
         directory = self.place.there / "transfer"
         directory.mkdir(0o700)
         own = DestinationSettings(str(directory / "staging"), self.docker.path, HOST, migration=MIGRATION, patience=1)
-        reserved = reservation.ReservedDestination(str(directory), "looper", False, own)
+        reserved = reservation.ReservedDestination(str(directory), "looper", judged, False, own)
         reservation.store(self.agent.folder, MIGRATION, reserved)
         facts = {"id": MIGRATION, "container": "4f9d", "name": "looper", "source": "fog1", "destination": HOST}
         more = {"role": "destination", "mode": "precopy", "directory": str(self.place.there), "stage": "reservation"}
@@ -69,7 +72,11 @@ class Attached:
 
     def send(self, config: object) -> str:
         """Sends a configuration and has the container made; why it was refused. Nothing of it is left."""
-        self.reserve()
+        # The source has told the preflight the same, where that can be judged at all.
+        judged: dict[str, str] = {}
+        with contextlib.suppress(Exception):
+            judged = digests_of(config["inspect"], config["volumes"])
+        self.reserve(judged)
         text = config if isinstance(config, bytes) else json.dumps(config).encode("ascii")
         told = frame(framing.FILE, {"path": "config.json", "size": len(text)}) + stream(text)
         ended = self.attach(MIGRATION, hello("source") + told + do("make"))
