@@ -152,7 +152,9 @@ NAMED = {"Type": "volume", "Name": "named", "Source": "/v/named", "Destination":
     ],
 )
 def test_the_volumes_of_another_one(host, binds, listed):
-    made = with_volumes_of({"HostConfig": host, "Id": "new"}, {"Mounts": [ANONYMOUS, NAMED]})
+    own = [{**ANONYMOUS, "Name": "b" * 64}, NAMED]
+    made = with_volumes_of({"HostConfig": host, "Id": "new", "Mounts": own}, {"Mounts": [ANONYMOUS, NAMED]})
+    assert made["Mounts"] == [ANONYMOUS, NAMED]
     assert made["HostConfig"]["Binds"] == binds and made["Id"] == "new"
     assert [one["Source"] for one in made["HostConfig"]["Mounts"]] == listed
 

@@ -192,13 +192,16 @@ def with_volumes_of(inspect: dict, old: dict) -> dict:
     :param old: the inspect data of that one.
     """
     names = {one["destination"]: one["name"] for one in of_container(old) if one["anonymous"]}
+    # What is told of its mounts has to agree with what mounts them, or no policy lets it come.
+    theirs = {one["Destination"]: one for one in old.get("Mounts") or [] if one["Destination"] in names}
+    mounted = [theirs.pop(one.get("Destination"), one) for one in inspect.get("Mounts") or []]
     host = inspect["HostConfig"]
     listed = [
         dict(one, Source=names.pop(one["Target"])) if one.get("Target") in names else one
         for one in host.get("Mounts") or []
     ]
     binds = [*(host.get("Binds") or []), *(f"{name}:{place}" for place, name in sorted(names.items()))]
-    return dict(inspect, HostConfig=dict(host, Mounts=listed, Binds=binds))
+    return dict(inspect, HostConfig=dict(host, Mounts=listed, Binds=binds), Mounts=[*mounted, *theirs.values()])
 
 
 def volume_arguments(volume: dict) -> dict:
