@@ -141,10 +141,36 @@ CONFIGURATIONS = {
     "the whole server": (config({"Binds": ["/:/host"]}), "it mounts / of the server"),
     "its configuration, as a volume that moves": (
         config({"Binds": ["/etc:/data"]}, moving=("/data",)),
-        "mounts /etc of",
+        "the content of /data arrived for the container, and was not ordered",
     ),
     "a folder in other words": (config({"Binds": ["/srv/../etc:/data"]}), "it mounts /srv/../etc"),
     "a folder as a mount": (config({"Mounts": [mount(Type="bind", Source="/etc")]}), "it mounts /etc"),
+    "a folder in small letters": (
+        config({"Mounts": [{"type": "bind", "source": "/etc", "target": "/x"}]}),
+        "HostConfig.Mounts.type, which Docker takes for Type",
+    ),
+    "a folder beside another one": (
+        config({"Mounts": [mount(Type="tmpfs", type="bind", source="/etc")]}),
+        "HostConfig.Mounts.source, which Docker takes for Source",
+    ),
+    "privileges in small letters": (config({"privileged": True}), "HostConfig.privileged, which Docker takes for"),
+    "nothing masked in small letters": (config({"maskedpaths": []}), "HostConfig.maskedpaths, which Docker takes for"),
+    "a second description": (
+        config(Config={"Image": "busybox", "hostconfig": {"Privileged": True}}),
+        "Config.hostconfig, which Docker takes for HostConfig",
+    ),
+    "the volume of another container": (
+        config({"Binds": ["others:/data"]}),
+        "mounts the volume others at /data, which it does not have there",
+    ),
+    "the volume of another container as a mount": (
+        config({"Mounts": [mount(Source="others", Target="/data")]}),
+        "mounts the volume others at /data, which it does not have there",
+    ),
+    "an image as a mount": (config({"Mounts": [mount(Type="image")]}), "of the type image"),
+    "another label": (config({"SecurityOpt": ["label=type:spc_t"]}), "label=type:spc_t"),
+    "a log that is sent": (config({"LogConfig": {"Type": "gelf", "Config": {}}}), "write its log by gelf"),
+    "others are killed first": (config({"OomScoreAdj": -1000}), "killed later than others"),
     "a folder that was lent": (
         config({"VolumesFrom": ["x"]}, Mounts=[{"Type": "bind", "Source": "/etc", "Destination": "/d"}]),
         "it mounts /etc",
@@ -229,7 +255,7 @@ def test_channels_of_others(attached):
 
 
 def test_a_channel_is_nobody_elses_after_it_was_attached(attached):
-    attached.reserve()
+    attached.reserve({})
     journal.close_entry(MIGRATION)
     first = attached.attach(MIGRATION, b"")
     assert "closed the channel" in first.said

@@ -34,6 +34,10 @@ def test_the_same_is_the_same():
         ("HostConfig.Memory", 2**30),
         ("NetworkSettings.Networks", {"bridge": {"IPAMConfig": None, "IPAddress": "172.17.0.9", "Gateway": "x"}}),
         ("HostConfig.CapAdd", []),
+        ("HostConfig.PidsLimit", 100),
+        ("HostConfig.CpuShares", 512),
+        ("HostConfig.BlkioWeight", 300),
+        ("HostConfig.Links", []),
     ],
 )
 def test_what_changes_while_it_runs_is_not_compared(path, value):
@@ -47,6 +51,11 @@ def test_what_changes_while_it_runs_is_not_compared(path, value):
         ("HostConfig.Binds", ["/etc:/data"], "HostConfig.Binds"),
         ("HostConfig.NetworkMode", "host", "HostConfig.NetworkMode"),
         ("HostConfig.OfTomorrow", "x", "HostConfig.OfTomorrow"),
+        ("HostConfig.Sysctls", {"net.ipv4.ip_forward": "1"}, "HostConfig.Sysctls"),
+        ("HostConfig.ExtraHosts", ["db:192.0.2.1"], "HostConfig.ExtraHosts"),
+        ("HostConfig.LogConfig", {"Type": "gelf", "Config": {}}, "HostConfig.LogConfig"),
+        ("HostConfig.OomScoreAdj", -1000, "HostConfig.OomScoreAdj"),
+        ("HostConfig.maskedpaths", [], "HostConfig.maskedpaths"),
         ("HostConfig.PortBindings", {"80/tcp": [{"HostIp": "", "HostPort": "22"}]}, "its ports"),
         ("HostConfig.MaskedPaths", [], "HostConfig.MaskedPaths"),
         ("Config.OfTomorrow", "x", "Config.OfTomorrow"),

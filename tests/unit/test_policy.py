@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge, known, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy, PolicyError
 
 MASKED = ["/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware"]
@@ -31,6 +31,8 @@ USUAL = {
     "Devices": [],
     "CgroupParent": "",
 }
+# As Docker tells of a volume that a container has.
+MOUNTED = {"Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data", "Destination": "/data"}
 
 
 def told(policy=None, volumes=(), sockets=(), config=None, mounted=(), **host):
@@ -40,8 +42,9 @@ def told(policy=None, volumes=(), sockets=(), config=None, mounted=(), **host):
 
 def test_what_docker_gives_to_every_container_may_come():
     assert told() == []
-    assert told(CapAdd=["CAP_NET_RAW", "chown"], SecurityOpt=["no-new-privileges", "label=level:s0:c1"]) == []
-    assert told(Runtime="fog-runc", Binds=["data:/data"]) == []
+    assert told(CapAdd=["CAP_NET_RAW", "chown"], SecurityOpt=["no-new-privileges"]) == []
+    assert told(Runtime="fog-runc", Binds=["data:/data"], mounted=[MOUNTED]) == []
+    assert told(OomScoreAdj=500, OomKillDisable=False, LogConfig={"Type": "json-file", "Config": {"tag": "x"}}) == []
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,26 @@ def test_what_docker_gives_to_every_container_may_come():
             {"security_options": ("seccomp=unconfined",)},
         ),
         ({"SecurityOpt": ["label=disable"]}, "option label=disable", {"security_options": ("label=disable",)}),
+        *(
+            ({"SecurityOpt": [one]}, f"option {one}", {"security_options": (one,)})
+            for one in ("label=type:spc_t", "label:type:spc_t", "label=level:s0", "label=user:x", "label=role:x")
+        ),
+        ({"OomScoreAdj": -1}, "killed later than others", {"options": ("OomScoreAdj",)}),
+        ({"OomKillDisable": True}, "not killed when memory", {"options": ("OomKillDisable",)}),
+        ({"LogConfig": {"Type": "gelf"}}, "write its log by gelf", {"options": ("LogConfig.gelf",)}),
+        (
+            {"LogConfig": {"Type": "syslog", "Config": {"syslog-address": "tcp://192.0.2.1"}}},
+            "write its log by syslog",
+            {"options": ("LogConfig.syslog",)},
+        ),
+        ({"Mounts": [{"Type": "npipe"}]}, "mount of the type npipe", {"options": ("Mounts.npipe",)}),
+        ({"Mounts": [{"Type": "cluster"}]}, "mount of the type cluster", {"options": ("Mounts.cluster",)}),
+        (
+            {"Mounts": [{"Type": "tmpfs", "TmpfsOptions": {"Of": {"tomorrow": 1}}}]},
+            "HostConfig.Mounts.TmpfsOptions.Of, which nobody knows",
+            {"options": ("Mounts.TmpfsOptions.Of",)},
+        ),
+        ({"Ulimits": [{"Name": "core", "Of": 1}]}, "HostConfig.Ulimits.Of", {"options": ("Ulimits.Of",)}),
         ({"MaskedPaths": []}, "paths of the kernel", {"security_options": ("systempaths=unconfined",)}),
         ({"ReadonlyPaths": []}, "can write paths of the kernel", {"security_options": ("systempaths=unconfined",)}),
         ({"Mounts": [{"Type": "image", "Source": "x"}]}, "mount of the type image", {"options": ("Mounts.image",)}),
@@ -86,6 +109,101 @@ def test_what_only_a_line_of_the_policy_allows(asked, problem, allowing):
     assert told(Policy(**allowing), **asked) == []
 
 
+BIND = {"Type": "bind", "Source": "/srv/a", "Target": "/a"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        # All of a name, and a second one beside it, of which Docker takes the last one.
+        ({"Mounts": [{"type": "bind", "source": "/etc", "target": "/a"}]}, "HostConfig.Mounts.type"),
+        ({"Mounts": [dict(BIND, source="/etc")]}, "HostConfig.Mounts.source, which Docker takes for Source"),
+        ({"Mounts": [dict(BIND, BindOptions={"propagation": "shared"})]}, "HostConfig.Mounts.BindOptions.propagation"),
+        ({"Mounts": [dict(BIND, VolumeOptions={"driverConfig": {"Options": {"o": "bind"}}})]}, "driverConfig"),
+        ({"Mounts": [dict(BIND, VolumeOptions={"DriverConfig": {"options": {"o": "bind"}}})]}, "DriverConfig.options"),
+        ({"Mounts": [dict(BIND, tmpfsoptions={})]}, "HostConfig.Mounts.tmpfsoptions"),
+        # Go takes this letter for an s.
+        ({"Mounts": [{**BIND, "\u017fource": "/etc"}]}, "which Docker takes for Source"),
+        ({"Devices": [{"pathonhost": "/dev/mem"}]}, "HostConfig.Devices.pathonhost"),
+        ({"DeviceRequests": [{"driver": "nvidia"}]}, "HostConfig.DeviceRequests.driver"),
+        ({"LogConfig": {"type": "gelf"}}, "HostConfig.LogConfig.type"),
+        ({"Ulimits": [{"hard": 1}]}, "HostConfig.Ulimits.hard"),
+        ({"PortBindings": {"80/tcp": [{"hostport": "22"}]}}, "HostConfig.PortBindings.hostport"),
+        ({"privileged": True}, "HostConfig.privileged, which Docker takes for Privileged"),
+        # It says that nothing is masked.
+        ({"maskedpaths": []}, "HostConfig.maskedpaths"),
+        ({"config": {"hostconfig": {"Privileged": True}}}, "Config.hostconfig, which Docker takes for HostConfig"),
+        ({"config": {"user": "root"}}, "Config.user"),
+        ({"config": {"Privileged": True}}, "Config.Privileged"),
+        ({"Mounts": {"Type": "bind"}}, "HostConfig.Mounts is not of the form"),
+        ({"Devices": ["/dev/mem"]}, "HostConfig.Devices is not of the form"),
+        ({"LogConfig": "gelf"}, "HostConfig.LogConfig is not of the form"),
+    ],
+)
+def test_nothing_allows_names_that_only_look_like_others(asked, named):
+    """Docker finds keys without regard to their case, and what is judged is what they say."""
+    everything = Policy(privileged=True, bind_folders=("/",), devices=("*",), options=("*",))
+    found = told(everything, **asked)
+    assert any(named in one.problem for one in found), found
+    assert {one.allow for one in found} == {""}
+
+
+def test_what_only_looks_like_another_name_is_told_to_the_preflight():
+    for more in ({"maskedpaths": []}, {"LogConfig": {"Type": "gelf"}}, {"OomScoreAdj": -5}, {"Ulimits": [{"hard": 1}]}):
+        inspect = {"HostConfig": {**USUAL, **more}, "Config": {}, "Mounts": []}
+        assert judge.refusals(Policy(), **judge.asks(inspect, [], [])) == judge.refusals(Policy(), inspect, []) != []
+
+
+def test_every_name_that_is_known_may_come():
+    def filled(form):
+        if isinstance(form, list):
+            return [filled(form[0])]
+        return {key: filled(one) for key, one in form.items()} if isinstance(form, dict) else ""
+
+    inspect = {part: filled(form) for part, form in known.FORMS.items()}
+    everything = Policy(devices=("*",), options=("Mounts.",), security_options=("*",))
+    assert inspect["HostConfig"]["Mounts"][0]["BindOptions"]["Propagation"] == ""
+    assert judge.refusals(everything, inspect, []) == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"Binds": ["data:/data"]},
+        {"Binds": ["data:/data//:ro,nocopy"]},
+        {"Mounts": [{"Type": "volume", "Source": "data", "Target": "//data/"}]},
+        {"Mounts": [{"Type": "volume", "Target": "/other"}]},
+    ],
+)
+def test_a_volume_is_that_which_it_has_there(asked):
+    assert told(mounted=[MOUNTED], **asked) == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"Binds": ["others:/data"]},
+        {"Binds": ["data:/data", "data:/more"]},
+        {"Mounts": [{"Type": "volume", "Source": "others", "Target": "/data"}]},
+        {"Mounts": [{"Type": "volume", "Source": "data", "Target": "/more"}]},
+        {"Mounts": [{"Type": "volume", "Source": "data"}]},
+        {"Binds": ["data:/data"], "mounted": [{**MOUNTED, "Type": "bind"}]},
+        {"Binds": ["data:/data"], "mounted": ()},
+        # Whoever may do everything here has no other container's volume by mistake.
+        {"Binds": ["others:/data"], "Privileged": True},
+    ],
+)
+def test_no_policy_allows_a_volume_that_it_does_not_have(asked):
+    """At the destination, it would be another container's."""
+    asked = {"mounted": [MOUNTED], **asked}
+    everything = Policy(privileged=True, bind_folders=("/",), options=("*",))
+    (refusal,) = told(everything, **asked)
+    assert "which it does not have there (nothing allows that)" in str(refusal)
+    mounted = asked.pop("mounted")
+    inspect = {"HostConfig": {**USUAL, **asked}, "Config": {}, "Mounts": mounted}
+    assert judge.refusals(everything, **judge.asks(inspect, [], [])) == [refusal]
+
+
 @pytest.mark.parametrize("name", ["org.criu.config", "bundle", "org.systemd.property.ExecStartPre"])
 def test_no_policy_allows_orders_to_the_runtime(name):
     everything = Policy(privileged=True, annotations=("*",))
@@ -95,8 +213,9 @@ def test_no_policy_allows_orders_to_the_runtime(name):
 
 def test_what_is_told_of_a_container_is_judged_in_the_same_way():
     inspect = {"HostConfig": {**USUAL, "MaskedPaths": [], "PidMode": "host"}, "Config": {"Env": ["PASSWORD=x"]}}
+    inspect["HostConfig"]["LogConfig"] = {"Type": "splunk", "Config": {"splunk-token": "SECRET"}}
     asked = judge.asks(inspect, [{"Name": "v", "Labels": {}}], ["/run/x.sock"])
-    assert "PASSWORD" not in str(asked) and "PidMode" in str(asked)
+    assert "PASSWORD" not in str(asked) and "SECRET" not in str(asked) and "PidMode" in str(asked)
     assert judge.refusals(Policy(), **asked) == judge.refusals(Policy(), inspect, []) != []
 
 
@@ -149,13 +268,14 @@ def test_a_volume_that_docker_makes_beside_the_container(driver):
         "Target": "/data",
         "VolumeOptions": {"DriverConfig": {"Name": driver, "Options": options}},
     }
+    mounted = [{"Type": "volume", "Name": "v", "Destination": "/data"}]
     for name, called in (("v", "v"), ("", "at /data")):
-        (refusal,) = told(Mounts=[dict(mount, Source=name)])
+        (refusal,) = told(Mounts=[dict(mount, Source=name)], mounted=mounted)
         assert f"its volume {called} is /etc of the server" in refusal.problem
     assert told(Policy(bind_folders=("/etc",)), Mounts=[mount]) == []
     # One that is told of twice is refused once.
     volume = {"Name": "v", "Driver": "local", "Options": options}
-    assert len(told(volumes=[volume], Mounts=[dict(mount, Source="v")])) == 1
+    assert len(told(volumes=[volume], Mounts=[dict(mount, Source="v")], mounted=mounted)) == 1
 
 
 @pytest.mark.parametrize("key", ["NetworkMode", "PidMode", "IpcMode"])

@@ -6,7 +6,7 @@
 
 The controller makes a digest of each part of the facts that it has judged, and the destination gets these with its
 order. It makes the same digests of the configuration that arrives. What changes while a container runs, such as its
-health or the addresses that Docker chose for it, is in none of them.
+health, its limits or the addresses that Docker chose for it, is in none of them.
 
 Pure functions all of them.
 """

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.policy import known
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
@@ -34,9 +34,11 @@ _NAMESPACES = {
 }
 # A runtime takes these as orders (potentiallyUnsafeConfigAnnotations in runc's features.go); no policy allows them.
 _ORDERS = ("bundle", "org.systemd.property.*", "org.criu.config")
-_STRENGTHENING = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", "label=*", "label:*")
+_STRENGTHENING = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true")
 _UNCONFINED_PATHS = "security_options: [systempaths=unconfined]"
 _WEAKENING = ("label=disable", "label:disable")
+# By these, the server keeps a container's log for itself.
+_LOCAL_LOGS = ("", "json-file", "local", "journald", "none", "syslog")
 _USUAL_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "fog-runc")
 
 
@@ -57,8 +59,12 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
     :param volumes: the inspect data of its named volumes.
     :param sockets: those of its bind mounts that are sockets, by their paths at the destination.
     """
+    misread = list(dict.fromkeys(_misread(inspect)))
+    if misread:
+        # Docker reads something else in it than what would be judged.
+        return misread
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
-    found = [_unknown(policy, inspect), _annotations(policy, host)]
+    found = [_unknown(policy, inspect), _annotations(policy, host), _other_volumes(host, inspect.get("Mounts") or [])]
     if host.get("Privileged"):
         # It can do whatever the rest would forbid.
         found.append(_privileged(policy))
@@ -72,6 +78,7 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
             _capabilities(policy, host),
             _security(policy, host),
             _rest(policy, host),
+            _host_at_risk(policy, host),
         ]
     return list(dict.fromkeys(one for some in found for one in some))
 
@@ -79,16 +86,27 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
 def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict:
     """What C(refusals) needs of a container, without what is nobody's business, such as its environment."""
 
-    def part(name: str, carried: frozenset[str]) -> dict:
-        # That nothing is masked means something.
-        said = {key: value for key, value in inspect[name].items() if value or (key in _KERNEL_PATHS and value == [])}
-        return {key: value for key, value in said.items() if key not in carried}
+    def part(name: str, untold: frozenset[str]) -> dict:
+        # That nothing is masked means something, and so does nothing by a name that Docker takes for another one.
+        said = {
+            key: value
+            for key, value in inspect[name].items()
+            if value or (key in _KERNEL_PATHS and value == []) or _taken_for(key, known.FORMS[name], _FOLDED[name])
+        }
+        return {key: value for key, value in said.items() if key not in untold}
 
+    host = part("HostConfig", known.NOT_COMPARED)
+    if "LogConfig" in host:
+        # Some of the values are secrets, such as what a log is sent with.
+        host["LogConfig"] = {**host["LogConfig"], "Config": sorted(host["LogConfig"].get("Config") or ())}
+    binds = [{"Type": "bind", "Source": one} for one in bind_sources(inspect)]
+    volumes_in_it = [one for one in inspect.get("Mounts") or [] if one.get("Type") == "volume"]
+    its_volumes = [{key: one.get(key) for key in ("Type", "Name", "Destination")} for one in volumes_in_it]
     return {
         "inspect": {
-            "HostConfig": part("HostConfig", known.HARMLESS),
+            "HostConfig": host,
             "Config": part("Config", known.CONFIG),
-            "Mounts": [{"Type": "bind", "Source": one} for one in bind_sources(inspect)],
+            "Mounts": [*binds, *its_volumes],
         },
         "volumes": [{key: one.get(key) for key in ("Name", "Driver", "Options")} for one in volumes],
         "sockets": sorted(sockets),
@@ -174,6 +192,26 @@ def _volumes(policy: Policy, volumes: Iterable[dict]) -> Iterator[Refusal]:
             yield Refusal(f"{name} is a mount of {device} as {kind}", f"volume_types: [{kind}]")
 
 
+def _other_volumes(host: dict, mounted: Iterable[dict]) -> Iterator[Refusal]:
+    """The volumes that Docker would mount, and of which what is said of its mounts does not tell.
+
+    A volume of that name at the destination would be another container's.
+    """
+    told = {(_place(one.get("Destination") or ""), one.get("Name")) for one in mounted if one.get("Type") == "volume"}
+    binds = (one.split(":") for one in host.get("Binds") or [] if ":" in one and not one.startswith("/"))
+    wanted = [(place, name) for name, place, *_ in binds]
+    volumes = (one for one in host.get("Mounts") or [] if one.get("Type") == "volume" and one.get("Source"))
+    wanted += [(one.get("Target") or "", one["Source"]) for one in volumes]
+    for place, name in wanted:
+        if (_place(place), name) not in told:
+            yield Refusal(f"it mounts the volume {_short(name)} at {_short(place)}, which it does not have there", "")
+
+
+def _place(path: str) -> str:
+    """A path in a container, as Docker writes it."""
+    return posixpath.normpath("/" + path.strip("/"))
+
+
 def _devices(policy: Policy, host: dict) -> Iterator[Refusal]:
     wanted = [one.get("PathOnHost", "") for one in host.get("Devices") or []]
     wanted += [f"rule:{one}" for one in host.get("DeviceCgroupRules") or []]
@@ -194,7 +232,7 @@ def _security(policy: Policy, host: dict) -> Iterator[Refusal]:
     allowed = (*_STRENGTHENING, *policy.security_options)
     for one in host.get("SecurityOpt") or []:
         # A profile is a whole file, of which nobody can say whether it weakens something.
-        short = one if len(one) < 80 else f"{one[:40]}..."
+        short = _short(one)
         weakens = one in _WEAKENING and one not in policy.security_options
         if weakens or not _matches(one, allowed):
             yield Refusal(f"it has the security option {short}", f"security_options: ['{short}']")
@@ -213,6 +251,19 @@ def _rest(policy: Policy, host: dict) -> Iterator[Refusal]:
         yield Refusal(f"it runs by the OCI runtime {runtime}", f"runtimes: [{runtime}]")
 
 
+def _host_at_risk(policy: Policy, host: dict) -> Iterator[Refusal]:
+    """What has the server's other programs killed first, or has the server send something."""
+    if (host.get("OomScoreAdj") or 0) < 0 and not _matches("OomScoreAdj", policy.options):
+        yield Refusal("it is killed later than others when the server's memory runs out", "options: [OomScoreAdj]")
+    if host.get("OomKillDisable") and not _matches("OomKillDisable", policy.options):
+        yield Refusal("it is not killed when memory runs out", "options: [OomKillDisable]")
+    log = host.get("LogConfig") or {}
+    kind = log.get("Type") or ""
+    sends = kind not in _LOCAL_LOGS or (kind == "syslog" and "syslog-address" in (log.get("Config") or ()))
+    if sends and not _matches(f"LogConfig.{kind}", policy.options):
+        yield Refusal(f"it has the server write its log by {_short(kind)}", f"options: [LogConfig.{_short(kind)}]")
+
+
 def _annotations(policy: Policy, host: dict) -> Iterator[Refusal]:
     for name in host.get("Annotations") or {}:
         if _matches(name, _ORDERS):
@@ -222,8 +273,71 @@ def _annotations(policy: Policy, host: dict) -> Iterator[Refusal]:
 
 
 def _unknown(policy: Policy, inspect: dict) -> Iterator[Refusal]:
-    parts = (("HostConfig", known.HARMLESS | known.JUDGED), ("Config", known.CONFIG))
-    for part, names in parts:
-        for key, value in inspect[part].items():
-            if key not in names and value not in (None, "", 0, False, [], {}) and not _matches(key, policy.options):
-                yield Refusal(f"it has the option {part}.{key}, which nobody knows here", f"options: [{key}]")
+    for part, form in known.FORMS.items():
+        for path, value, names in _objects(inspect[part], form, part):
+            # As it is called in the policy, which has only one such part.
+            inside = path[len("HostConfig.") :] + "." if path != part else ""
+            for key, one in (value or {}).items():
+                called = inside + _short(key)
+                if (
+                    key not in names
+                    and one not in (None, "", 0, False, [], {})
+                    and not _matches(called, policy.options)
+                ):
+                    yield Refusal(f"it has the option {part}.{called}, which nobody knows here", f"options: [{called}]")
+
+
+def _misread(inspect: dict) -> Iterator[Refusal]:
+    """What Docker takes for something else than it looks like: Go finds keys without regard to their case."""
+    for part, form in known.FORMS.items():
+        for path, value, names in _objects(inspect[part], form, part):
+            if value is None:
+                yield Refusal(f"its {path} is not of the form that Docker gives it", "")
+                continue
+            folded = _FOLDED.get(path) or _folded(names)
+            for key in value:
+                other = _taken_for(key, names, folded)
+                if other:
+                    yield Refusal(f"it has the option {path}.{_short(key)}, which Docker takes for {other}", "")
+
+
+def _objects(value: Any, form: known.Form, path: str) -> Iterator[tuple[str, Mapping | None, dict]]:
+    """Each object in a value, as far as its form is known: its path, itself, and the names that it may have.
+
+    None is in the place of what has another form.
+    """
+    if value is None or form is None:
+        return
+    if isinstance(form, list) and isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _objects(one, form[0], path)
+    elif isinstance(form, dict) and isinstance(value, Mapping):
+        each = form.get("*")
+        if not each:
+            yield path, value, form
+        for key, one in value.items():
+            yield from _objects(one, form.get(key, each), path if each else f"{path}.{key}")
+    else:
+        yield path, None, {}
+
+
+def _folded(names: Iterable[str]) -> dict[str, str]:
+    """Names by what they are without regard to case."""
+    return {one.casefold(): one for one in names}
+
+
+# At the top, see C(known.BESIDE_CONFIG).
+_FOLDED = {
+    "HostConfig": _folded(known.FORMS["HostConfig"]),
+    "Config": _folded({*known.FORMS["Config"], *known.BESIDE_CONFIG}),
+}
+
+
+def _taken_for(key: str, names: Mapping[str, Any], folded: Mapping[str, str]) -> str:
+    """The name that Docker takes a key for which is not one of these names, or nothing."""
+    return "" if key in names else folded.get(key.casefold(), "")
+
+
+def _short(text: str) -> str:
+    printable = "".join(one if one.isprintable() else "?" for one in text)
+    return printable if len(printable) < 80 else f"{printable[:40]}..."

@@ -11,8 +11,10 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-# Of C(HostConfig): what changes nothing of what a container may do to its server. Limits, names, ports, logs; to share
-# the server's control group namespace is the default where control groups are of version 1, and only shows paths.
+from typing import Any
+
+# Of C(HostConfig): what changes nothing of what a container may do to its server. Limits, names, ports; to share the
+# server's control group namespace is the default where control groups are of version 1, and only shows paths.
 HARMLESS = frozenset(
     (
         "AutoRemove",
@@ -49,14 +51,11 @@ HARMLESS = frozenset(
         "KernelMemory",
         "KernelMemoryTCP",
         "Links",
-        "LogConfig",
         "Memory",
         "MemoryReservation",
         "MemorySwap",
         "MemorySwappiness",
         "NanoCpus",
-        "OomKillDisable",
-        "OomScoreAdj",
         "PidsLimit",
         "PortBindings",
         "PublishAllPorts",
@@ -83,9 +82,12 @@ JUDGED = frozenset(
         "DeviceRequests",
         "Devices",
         "IpcMode",
+        "LogConfig",
         "MaskedPaths",
         "Mounts",
         "NetworkMode",
+        "OomKillDisable",
+        "OomScoreAdj",
         "PidMode",
         "Privileged",
         "ReadonlyPaths",
@@ -93,6 +95,32 @@ JUDGED = frozenset(
         "SecurityOpt",
         "UTSMode",
         "UsernsMode",
+    )
+)
+# Of C(HostConfig): what is not compared. C(docker update) changes most of it while a container runs. Docker tells of
+# links in any order, of ports see C(judged.facts_of), and the file of an ID is of the source alone.
+NOT_COMPARED = frozenset(
+    (
+        "BlkioWeight",
+        "ContainerIDFile",
+        "CpuPeriod",
+        "CpuQuota",
+        "CpuRealtimePeriod",
+        "CpuRealtimeRuntime",
+        "CpuShares",
+        "CpusetCpus",
+        "CpusetMems",
+        "KernelMemory",
+        "KernelMemoryTCP",
+        "Links",
+        "Memory",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "NanoCpus",
+        "PidsLimit",
+        "PortBindings",
+        "RestartPolicy",
     )
 )
 # Of C(Config): all of it, which is about the container's own program.
@@ -144,3 +172,43 @@ CAPABILITIES = frozenset(
         "SYS_CHROOT",
     )
 )
+
+# What a value consists of: a list of one form, an object by the names of its keys (C(*) for any), or None, which is a
+# value that has no names, or whose names are free, such as labels.
+Form = Any
+_RATES: Form = [{"Path": None, "Rate": None}]
+_MOUNT: Form = {
+    **dict.fromkeys(("Type", "Source", "Target", "ReadOnly", "Consistency")),
+    "BindOptions": dict.fromkeys(
+        ("Propagation", "NonRecursive", "CreateMountpoint", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
+    ),
+    "VolumeOptions": {
+        **dict.fromkeys(("NoCopy", "Labels", "Subpath")),
+        "DriverConfig": {"Name": None, "Options": None},
+    },
+    "TmpfsOptions": dict.fromkeys(("SizeBytes", "Mode", "Options")),
+    "ImageOptions": {"Subpath": None},
+    "ClusterOptions": {},
+}
+_NESTED: dict[str, Form] = {
+    "BlkioDeviceReadBps": _RATES,
+    "BlkioDeviceReadIOps": _RATES,
+    "BlkioDeviceWriteBps": _RATES,
+    "BlkioDeviceWriteIOps": _RATES,
+    "BlkioWeightDevice": [{"Path": None, "Weight": None}],
+    "DeviceRequests": [dict.fromkeys(("Driver", "Count", "DeviceIDs", "Capabilities", "Options"))],
+    "Devices": [dict.fromkeys(("PathOnHost", "PathInContainer", "CgroupPermissions"))],
+    "LogConfig": {"Type": None, "Config": None},
+    "Mounts": [_MOUNT],
+    "PortBindings": {"*": [{"HostIp": None, "HostPort": None}]},
+    "RestartPolicy": {"Name": None, "MaximumRetryCount": None},
+    "Ulimits": [dict.fromkeys(("Name", "Hard", "Soft"))],
+}
+# The two parts of a description that make a container again.
+FORMS: dict[str, dict[str, Form]] = {
+    "HostConfig": {**dict.fromkeys(HARMLESS | JUDGED), **_NESTED},
+    "Config": dict.fromkeys(CONFIG),
+}
+# In the request that makes a container, these are beside the keys of C(Config). An old Docker takes all of
+# C(HostConfig) there as well, instead of that (ContainerConfigWrapper in moby's runconfig).
+BESIDE_CONFIG = frozenset(("HostConfig", "NetworkingConfig", "Cpuset")) | HARMLESS | JUDGED

@@ -62,7 +62,8 @@ class Policy(NamedTuple):
     :param cgroup_parents: control groups below which a container may be.
     :param annotations: their names. Those that tell the OCI runtime what to do are never allowed.
     :param runtimes: OCI runtimes besides runc.
-    :param options: keys of Docker's API that are not known here, and may be passed on.
+    :param options: keys of Docker's API that are not known here, and may be passed on; C(Mounts.TYPE) of a type of
+        mount, C(LogConfig.DRIVER) of what may send a log elsewhere, C(OomScoreAdj) and C(OomKillDisable).
     :param bind_privileges: whether what arrives in folders of the server keeps setuid and setgid bits, file
         capabilities and devices.
     """

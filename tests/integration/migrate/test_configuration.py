@@ -51,6 +51,7 @@ ALLOWED = {
     "capabilities": ["NET_ADMIN", "SYS_PTRACE"],
     "cgroup_parents": ["/fog-parent"],
     "devices": ["/dev/zero", "rule:c 10:200 rwm"],
+    "options": ["OomKillDisable"],
     "security_options": ["seccomp=unconfined", "systempaths=unconfined"],
 }
 READ_ONLY = "--read-only --tmpfs /scratch --tmpfs /more --cgroupns host --no-healthcheck --network none --interactive"
