@@ -141,7 +141,7 @@ CONFIGURATIONS = {
     "the whole server": (config({"Binds": ["/:/host"]}), "it mounts / of the server"),
     "its configuration, as a volume that moves": (
         config({"Binds": ["/etc:/data"]}, moving=("/data",)),
-        "mounts /etc of",
+        "the content of /data arrived for the container, and was not ordered",
     ),
     "a folder in other words": (config({"Binds": ["/srv/../etc:/data"]}), "it mounts /srv/../etc"),
     "a folder as a mount": (config({"Mounts": [mount(Type="bind", Source="/etc")]}), "it mounts /etc"),
@@ -229,7 +229,7 @@ def test_channels_of_others(attached):
 
 
 def test_a_channel_is_nobody_elses_after_it_was_attached(attached):
-    attached.reserve()
+    attached.reserve({})
     journal.close_entry(MIGRATION)
     first = attached.attach(MIGRATION, b"")
     assert "closed the channel" in first.said
