@@ -163,7 +163,7 @@ def test_a_description_that_is_too_large(image, tmp_path, too_much):
 # ---------------------------------------------------------------------------------------------------------------------
 # A checkpoint
 
-ENCRYPTION = {"method": encryption.METHOD, "salt": "00" * 16, "check": "00" * 16, "tag": "00" * 32}
+ENCRYPTION = {"method": encryption.COST.method, "salt": "00" * 16, "check": "00" * 16, "tag": "00" * 32}
 VOLUMES = [{"Name": "data", "Driver": "local", "Options": None}]
 
 
