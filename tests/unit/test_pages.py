@@ -40,7 +40,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap impor
 from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-PAGE, BLOCK = _pagemap.PAGE, _pagemap.BLOCK
+PAGE = _pagemap.PAGE
 HEAP, STACK = 0x55D0_0000_0000, 0x7FFE_0000_0000
 ONE = "pagemap-1.img"
 
@@ -570,56 +570,6 @@ def test_what_was_not_touched_is_not_even_read(tmp_path):
     assert memory_of(store) == memory
     with pytest.raises(OSError, match="Bad file descriptor"):
         list(store.update(ONE, [Run(HEAP, 9, LAZY, -1, -1)]))
-
-
-def large_rounds(tmp_path, look):
-    """Two rounds over memory of many blocks, of which a few pages change, come or go; what the second one sends."""
-    pages = random.Random(1).randbytes(8 * BLOCK + 5 * PAGE)
-    later = bytearray(pages)
-    for number in (0, 3, 64, 65, 200, 8 * BLOCK // PAGE + 1):
-        later[number * PAGE + 17] ^= 1
-    store, file = Store(str(tmp_path)), os.memfd_create("memory")
-    runs = [Run(HEAP, 100, LAZY, file, 0), Run(HEAP + 150 * PAGE, len(pages) // PAGE - 150, LAZY, file, 150 * PAGE)]
-    os.pwrite(file, pages, 0)
-    assert sum(len(change.data) for change in store.update(ONE, iter(runs), look=look)) == len(pages) - 50 * PAGE
-    os.pwrite(file, later, 0)
-    runs[0] = Run(HEAP, 120, LAZY, file, 0)
-    runs[1] = runs[1]._replace(pages=runs[1].pages - 1)
-    found = [(change.vaddr, bytes(change.data)) for change in store.update(ONE, iter(runs), look=look)]
-    assert {vaddr: data for vaddr, (data, _flags) in memory_of(store)[ONE].items()} == {
-        HEAP + offset: bytes(later[offset : offset + PAGE])
-        for offset in range(0, len(pages) - PAGE, PAGE)
-        if not 120 * PAGE <= offset < 150 * PAGE
-    }
-    os.close(file)
-    return found
-
-
-def test_blocks_that_are_compared_beforehand(tmp_path):
-    """Whether threads look ahead or not, the same is sent, in the same order."""
-    alone = large_rounds(tmp_path / "alone", None)
-    with page_store.Look() as look:
-        assert large_rounds(tmp_path / "ahead", look) == alone
-
-
-def test_what_is_the_same_is_read_once_and_not_looked_at_again(tmp_path, monkeypatch):
-    memory = {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(4 * BLOCK // PAGE)}}
-    store = store_of(tmp_path / "store", memory)
-    file = os.memfd_create("memory")
-    os.pwrite(file, b"".join(data for data, _flags in memory[ONE].values()), 0)
-    reads = []
-    plain = page_store._read_what_is_there
-    monkeypatch.setattr(page_store, "_read_what_is_there", lambda *words: reads.append(words) or plain(*words))
-    with page_store.Look() as look:
-        assert list(store.update(ONE, [Run(HEAP, 4 * BLOCK // PAGE, 0, file, 0)], look=look)) == []
-    assert len(reads) == 4
-    os.close(file)
-
-
-def test_what_cannot_be_read_beforehand_is_told_as_ever(tmp_path):
-    store = store_of(tmp_path / "store", {ONE: {HEAP + n * PAGE: (content(n), 0) for n in range(2 * BLOCK // PAGE)}})
-    with page_store.Look() as look, pytest.raises(OSError, match="Bad file descriptor"):
-        list(store.update(ONE, [Run(HEAP, 2 * BLOCK // PAGE, 0, -1, 0)], look=look))
 
 
 def test_room_that_became_free_is_used_again(tmp_path):

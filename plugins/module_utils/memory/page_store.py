@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import bisect
 import collections
-import concurrent.futures
 import contextlib
 import errno
-import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import (
     BLOCK,
@@ -46,10 +44,6 @@ class Change(NamedTuple):
 
 
 _UNTOUCHED = -1  # In place of a run's flags.
-# A block and what is held of it, if there is something.
-Pair = Tuple[Run, Optional[Run]]
-# How many threads compare at the most, and how many blocks each of them has at a time.
-_MOST_THREADS, _AT_A_TIME = 4, 8
 
 
 class Store:
@@ -96,31 +90,30 @@ class Store:
         if held:
             held.close()
 
-    def update(
-        self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None, look: Look | None = None
-    ) -> Iterator[Change]:
+    def update(self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None) -> Iterator[Change]:
         """One round of one pagemap: reads these runs, keeps them, and yields what was new or other before.
 
         Pages that cannot be read are left out, and so are, without another try, those behind them in the same block.
 
         :param touched: which of these pages may be other ones than in the round before, when that is known. The others
             are read only when they are new.
-        :param look: compares blocks beforehand, in threads; without it, each is compared when it is its turn.
         """
         held = self._open(name)
         held.settled = False
         layout: list[Run] = []
         left, right = _buffer(self.page), _buffer(self.page)
-        pairs = _pairs(runs, touched, held.runs, self.page)
-        for block, kept, is_same in look.ahead(pairs, self.page) if look else ((*pair, False) for pair in pairs):
-            if is_same or (kept and block.flags == _UNTOUCHED):
-                layout.append(Run(block.vaddr, block.pages, 0, -1, block.vaddr))
+        for new, old in side_by_side(_marked(runs, touched, self.page), held.runs, self.page):
+            if not new:
                 continue
-            size = _read_what_is_there(block.file, memoryview(left)[: block.pages * self.page], block.offset)
-            size -= size % self.page
-            if size:
-                layout.append(Run(block.vaddr, size // self.page, 0, -1, block.vaddr))
-                yield from held.keep(block.vaddr, kept, left, right, size)
+            if old and new.flags == _UNTOUCHED:
+                layout.append(Run(new.vaddr, new.pages, 0, -1, new.vaddr))
+                continue
+            for block, kept in _beside(new, old, self.page):
+                size = _read_what_is_there(block.file, memoryview(left)[: block.pages * self.page], block.offset)
+                size -= size % self.page
+                if size:
+                    layout.append(Run(block.vaddr, size // self.page, 0, -1, block.vaddr))
+                    yield from held.keep(block.vaddr, kept, left, right, size)
         held.settle(joined(layout, self.page))
 
     def put(self, name: str, vaddr: int, data: Data) -> None:
@@ -224,63 +217,7 @@ def _marked(runs: Iterable[Run], touched: Iterable[Run] | None, page: int) -> It
             yield run._replace(flags=0 if other else _UNTOUCHED)
 
 
-def _pairs(runs: Iterable[Run], touched: Iterable[Run] | None, held: list[Run], page: int) -> Iterator[Pair]:
-    """The runs of a round, each with what is held of it: in blocks, and as they are where they were not touched."""
-    for new, old in side_by_side(_marked(runs, touched, page), held, page):
-        if new and old and new.flags == _UNTOUCHED:
-            yield new, old
-        elif new:
-            yield from _beside(new, old, page)
-
-
-class Look:
-    """Threads that compare blocks of memory with what is held of them, before it is their turn.
-
-    For memory that stands still: what is the same stays so. The kernel reads without Python's lock, and that is most of
-    the work. A context manager.
-    """
-
-    def __init__(self) -> None:
-        self._count = min(os.cpu_count() or 1, _MOST_THREADS)
-        self._threads = concurrent.futures.ThreadPoolExecutor(self._count)
-
-    def __enter__(self) -> Look:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._threads.shutdown()
-
-    def ahead(self, pairs: Iterator[Pair], page: int) -> Iterator[tuple[Run, Run | None, bool]]:
-        """The same pairs in order, each with whether both are known to have the same bytes."""
-        waiting: collections.deque[tuple[list[Pair], concurrent.futures.Future[list[bool]]]] = collections.deque()
-        for some in iter(lambda: list(itertools.islice(pairs, _AT_A_TIME)), []):
-            waiting.append((some, self._threads.submit(_are_same, some, page)))
-            if len(waiting) > 2 * self._count:
-                yield from _answers(*waiting.popleft())
-        while waiting:
-            yield from _answers(*waiting.popleft())
-
-
-def _answers(some: list[Pair], found: concurrent.futures.Future[list[bool]]) -> Iterator[tuple[Run, Run | None, bool]]:
-    for (block, kept), is_same in zip(some, found.result()):
-        yield block, kept, is_same
-
-
-def _are_same(some: list[Pair], page: int) -> list[bool]:
-    """Of each pair, whether both have the same bytes, as far as that has to be known and can be."""
-    left, right = _buffer(page), _buffer(page)
-    return [_is_same(block, kept, left, right, page) for block, kept in some]
-
-
-def _is_same(block: Run, kept: Run | None, left: bytearray, right: bytearray, page: int) -> bool:
-    size = block.pages * page
-    if not kept or block.flags == _UNTOUCHED or size != len(left):
-        return False
-    _read_exactly(kept.file, memoryview(right), kept.offset)
-    return _read_what_is_there(block.file, memoryview(left), block.offset) == size and left == right
-
-
-def _beside(new: Run, old: Run | None, page: int) -> Iterator[Pair]:
+def _beside(new: Run, old: Run | None, page: int) -> Iterator[tuple[Run, Run | None]]:
     """The blocks of a run, each with the block that is held for it, or None."""
     olds: Iterable[Run | None] = blocks(old, page) if old else [None] * (-(-new.pages // max(BLOCK // page, 1)))
     return zip(blocks(new, page), olds)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.memory import (
     image_set,
-    page_store,
     pagemap,
     process_memory,
     shared_restore,
@@ -93,9 +92,8 @@ class FrozenMemory:
         found = precopy.runs_of(self._memories.values(), only_shared)
         touched = self._rounds.touched(self._memories.values(), found)
         self._rounds.begin(found)
-        with page_store.Look() as look:
-            for name, runs in found.items():
-                self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name), look=look)
+        for name, runs in found.items():
+            self._rounds.send(name, self._kept.with_kept(name, runs), touched.get(name))
         self._shared = {name: file for one in self._memories.values() for name, file in one.shared_memory.items()}
         self._places = {
             name: shared_restore.Place(one.image_id, start)

@@ -175,20 +175,12 @@ class Rounds:
         """A round over these runs by pagemap begins."""
         self.progress = {"round": self._count + 1, "bytes": _bytes(found), "done": 0}
 
-    def send(
-        self,
-        name: str,
-        runs: Iterable[Run],
-        touched: Iterable[Run] | None = None,
-        marks: bool = False,
-        look: page_store.Look | None = None,
-    ) -> None:
+    def send(self, name: str, runs: Iterable[Run], touched: Iterable[Run] | None = None, marks: bool = False) -> None:
         """Brings one pagemap up to date here, and sends what that needs there.
 
-        :param marks: tell the destination meanwhile how far it is current; not together with I(look).
-        :param look: see C(Store.update).
+        :param marks: tell the destination meanwhile how far it is current.
         """
-        for change in self.store.update(name, self._stepwise(name, runs, marks), touched, look):
+        for change in self.store.update(name, self._stepwise(name, runs, marks), touched):
             self._send_pages(name, change)
 
     def _stepwise(self, name: str, runs: Iterable[Run], marks: bool) -> Iterator[Run]:
