@@ -265,8 +265,9 @@ def test_a_transfer_that_goes_on_stays(tmp_path, part):
     with subprocess.Popen(["sleep", "20"]) as program:
         deploy.register(str(late / part), program.pid)
         work_dir.make(str(base / "transfer-0c-source-4102444800"))
-        assert late.is_dir()
+        is_there = late.is_dir()
         program.kill()
+    assert is_there
     work_dir.make(str(base / "transfer-0d-source-4102444800"))
     assert not late.exists()
 
