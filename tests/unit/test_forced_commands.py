@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.agent import reservation, run_destination, run_source
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel import reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
@@ -96,6 +98,35 @@ def test_a_channel_is_attached_in_time(tmp_path):
     with pytest.raises(MigrationError, match="has expired"):
         run_destination.serve(str(folder), "looper-1", 0, 1)
     assert directory.exists()
+
+
+def test_a_channel_is_opened_anew_however_late(tmp_path, monkeypatch):
+    """The container runs already, and misses pages."""
+    # Sockets have no long names.
+    monkeypatch.setattr(reopening, "SOCKET", "s")
+    folder, directory = tmp_path / "agent-1", transfer(tmp_path, LATE)
+    folder.mkdir()
+    own = DestinationSettings(str(directory / "staging"), "/run/docker.sock", "fog2", migration="looper-1")
+    reserved = reservation.ReservedDestination(str(directory), "looper", {}, False, own)
+    reservation.store(str(folder), "looper-1", reserved)
+    # The first one had it.
+    os.unlink(reservation.settings_path(str(folder), "looper-1"))
+    arrived = threading.Event()
+    waiting = reopening.Reopening(str(directory))
+    waiting.listen(arrived.set)
+    (reader, writer), (back, there) = os.pipe(), os.pipe()
+    giver = threading.Thread(target=run_destination.serve, args=(str(folder), "looper-1", reader, there), daemon=True)
+    giver.start()
+    assert arrived.wait(30)
+    given = waiting.next_channel(30)
+    assert given
+    os.write(writer, b"x")
+    assert os.read(given[0], 1) == b"x"
+    waiting._givers[0].close()
+    giver.join(30)
+    assert not giver.is_alive()
+    for descriptor in (*given, writer, back):
+        os.close(descriptor)
 
 
 def test_only_one_of_those_that_come_together_gets_a_channel(tmp_path, monkeypatch):

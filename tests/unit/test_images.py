@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -223,6 +224,35 @@ def test_what_another_program_would_read_differently_is_not_handed_on(tmp_path, 
     assert b"debian" not in b"".join(contents.values())
     assert {"manifest.json"} == {one for one in contents if one.endswith("manifest.json")}
     assert alone.tags == []
+
+
+def sparse_member(name: str, size: int) -> bytes:
+    """A header of GNU tar's old form for sparse files, with all of it a hole."""
+    known = tarfile.TarInfo(name)
+    known.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(known.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (size, 0)
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def test_a_file_with_holes(tmp_path):
+    """It is small on its way, and as large as it says when it is written out."""
+    path = Path(archive(tmp_path / "whole", *FROM_25, None))
+    path.write_bytes(sparse_member("blobs/sha256/" + "e" * 64, 1 << 32) + path.read_bytes())
+    with tarfile.open(path) as tar:
+        assert tar.getmembers()[0].size == 1 << 32
+    with pytest.raises(ValueError, match=r"blobs/sha256/e+' in it is a sparse file"):
+        images.Archive(str(path))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", f"{ID}.json", "index.json"])
+def test_lists_are_bounded(tmp_path, name):
+    more = {name: b" " * (images._LONGEST + 1)}
+    with pytest.raises(ValueError, match=f"{name} in it has more than"):
+        images.Archive(archive(tmp_path / "whole", *BEFORE_25, None, **more))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../layer.tar", "a/../../b"])

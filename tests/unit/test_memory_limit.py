@@ -87,6 +87,45 @@ def test_a_smaller_limit_of_somebody_else_stays():
     assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == [str(96 << 10)] * 4
 
 
+THREADS = """
+import resource, sys, threading
+sys.path[:0] = {path!r}
+from {package}.system import limits
+limits.LEAST_MEMORY, limits.MEMORY_PART = 128 << 20, 1 << 50
+limits.bound()
+ready = threading.Event()
+threads = [threading.Thread(target=ready.wait, daemon=True) for _one in range(16)]
+for thread in threads:
+    thread.start()
+print("started")
+try:
+    for _one in range(64):
+        threading.Thread(target=ready.wait, daemon=True).start()
+except limits.NO_MEMORY as error:
+    print(limits.out_of_memory(error))
+ready.set()
+"""
+
+
+def test_threads_where_stacks_may_be_large():
+    """The limit for a stack is what each thread would get."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    text = THREADS.format(path=[path for path in sys.path if path], package=deploy.PACKAGE)
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (256 * MIB, hard)),
+    )
+    sentence = "the program that moves it may have 128 MiB of memory here, and needed more"
+    assert done.stdout.splitlines() == ["started", sentence]
+
+
+def test_what_is_no_matter_of_memory_is_told_as_it_is():
+    assert limits.out_of_memory(RecursionError("too deep")) == "RecursionError: too deep"
+
+
 def test_nothing_is_bound_where_nobody_has_asked():
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with limits.lifted():

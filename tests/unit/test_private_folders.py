@@ -24,7 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import image_
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.operations import migration_journal, options
-from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, private_folders
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, staging, work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver
 
@@ -253,6 +253,23 @@ def test_what_is_beside_a_transfer_stays(tmp_path):
     base.chmod(0o700)
     work_dir.make(str(base / "transfer-0c-source-4102444800"))
     assert sorted(os.listdir(base)) == sorted([*names[:-1], "transfer-0c-source-4102444800"])
+
+
+@pytest.mark.parametrize("part", ["", "supervisor", "holder"])
+def test_a_transfer_that_goes_on_stays(tmp_path, part):
+    """However late it is: a container may depend on it."""
+    base = tmp_path / "base"
+    late = base / "transfer-0b-source-1"
+    (late / part).mkdir(parents=True, mode=0o700)
+    base.chmod(0o700)
+    with subprocess.Popen(["sleep", "20"]) as program:
+        deploy.register(str(late / part), program.pid)
+        work_dir.make(str(base / "transfer-0c-source-4102444800"))
+        is_there = late.is_dir()
+        program.kill()
+    assert is_there
+    work_dir.make(str(base / "transfer-0d-source-4102444800"))
+    assert not late.exists()
 
 
 def test_no_image_is_saved_or_loaded_there(tmp_path, shared):

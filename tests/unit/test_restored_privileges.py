@@ -134,6 +134,30 @@ def test_the_modules_of_this_server():
     assert privileges.security_modules() <= {"apparmor", "selinux"}
 
 
+REMAPPED = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+@pytest.mark.parametrize(
+    ("linux", "maps", "problem"),
+    [
+        ({}, {}, None),
+        ({}, {"uid_map": "0 100000 65536\n"}, "has other users of the server than"),
+        ({}, {"gid_map": "0 100000 65536\n"}, "has other groups of the server than"),
+        ({"uidMappings": REMAPPED}, {"uid_map": "         0     100000      65536\n"}, None),
+        ({"uidMappings": REMAPPED}, {"uid_map": "0 0 4294967295\n"}, "has other users of the server than"),
+        ({"gidMappings": REMAPPED}, {"gid_map": "0 100000 65536\n65536 0 1\n"}, "has other groups of the server"),
+        # It has ended.
+        ({"uidMappings": REMAPPED}, {"uid_map": ""}, None),
+        ({"namespaces": [{"type": "user", "path": "/proc/7/ns/user"}]}, {"uid_map": "0 1 1\n"}, None),
+    ],
+)
+def test_users_and_groups_of_the_server(tmp_path, linux, maps, problem):
+    for file in ("uid_map", "gid_map"):
+        (tmp_path / file).write_text(maps.get(file, privileges.procfs.read(f"/proc/self/{file}")))
+    found = privileges.identity_problem({"linux": linux}, str(tmp_path))
+    assert problem in found if problem else found is None
+
+
 @contextlib.contextmanager
 def program(*options):
     """A process in namespaces of its own that can become no more than it is."""
@@ -164,3 +188,12 @@ def test_real_processes():
             privileges.require(config(kinds=KINDS), [bound])
     # It has ended.
     privileges.require(config(kinds=kinds), [bound])
+
+
+def test_real_users_of_the_server():
+    kinds = ("network", "mount", "ipc", "uts")
+    with program("--bounding-set=-all", "--inh-caps=-all", "--reuid=7", "--clear-groups", "--regid=7") as bound:
+        mapped = config(kinds=kinds)
+        mapped["linux"]["uidMappings"] = REMAPPED
+        with pytest.raises(Refused, match="sleep in it has other users of the server than the container"):
+            privileges.require(mapped, [bound])

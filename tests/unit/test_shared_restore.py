@@ -17,7 +17,12 @@ import pytest
 from image_sets import memory_of, read_pagemap, write_set
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, pagemap, shared_restore
+from ansible_collections.fog.migration.plugins.module_utils.memory import (
+    image_set,
+    pagemap,
+    shared_restore,
+    write_shared,
+)
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
 from ansible_collections.fog.migration.plugins.module_utils.memory.process_memory import MemoryOf
 from ansible_collections.fog.migration.plugins.module_utils.memory.shared_restore import (
@@ -26,6 +31,7 @@ from ansible_collections.fog.migration.plugins.module_utils.memory.shared_restor
     SharedRestore,
     parse_places,
 )
+from ansible_collections.fog.migration.plugins.module_utils.migration.channel.restore import places_apart
 
 PAGE = pagemap.PAGE
 PAGES = 4096
@@ -33,11 +39,14 @@ NAME = "pagemap-shmem-7.img"
 
 # Maps shared memory, private memory and a file, says where, and then hashes what it is told to.
 TARGET = """
-import ctypes, hashlib, mmap, sys
+import ctypes, hashlib, mmap, os, sys
 size = int(sys.argv[1])
 file = open(sys.argv[2], "r+b")
 maps = {"shared": mmap.mmap(-1, size), "private": mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)}
 maps["file"] = mmap.mmap(file.fileno(), 0)
+memory = os.memfd_create("of it")
+os.ftruncate(memory, size)
+maps["memfd"] = mmap.mmap(memory, size, flags=mmap.MAP_PRIVATE)
 print(*(ctypes.addressof(ctypes.c_char.from_buffer(one)) for one in maps.values()), flush=True)
 for line in sys.stdin:
     print(hashlib.sha256(memoryview(maps[line.strip()])).hexdigest(), flush=True)
@@ -49,11 +58,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root
 class Target:
     """A process, and the addresses of its mappings."""
 
-    def __init__(self, file):
-        command = [sys.executable, "-c", TARGET, str(PAGES * PAGE), str(file)]
+    def __init__(self, file, own_ipc=True):
+        # As a container, it has a namespace of its own for what is shared.
+        apart = ["unshare", "--ipc"] if own_ipc else []
+        command = [*apart, sys.executable, "-c", TARGET, str(PAGES * PAGE), str(file)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.at = dict(
-            zip(("shared", "private", "file"), map(int, self.process.stdout.readline().split()), strict=True)
+            zip(("shared", "private", "file", "memfd"), map(int, self.process.stdout.readline().split()), strict=True)
         )
 
     def digest(self, mapping):
@@ -144,6 +155,43 @@ def test_the_memory_is_charged_to_the_group(target, store, restore):
         group.rmdir()
 
 
+def test_a_memfd_gets_its_content_by_a_private_mapping(target, store, restore):
+    expected = digest_of(whole(store))
+    write(restore, store, target, "memfd")
+    assert target.digest("memfd") == expected
+
+
+def test_nothing_is_written_where_the_server_shares_its_own(store, restore):
+    file = Path(f"/dev/shm/fog-ipc-{os.getpid()}")
+    file.write_bytes(bytes(PAGES * PAGE))
+    one = Target(file, own_ipc=False)
+    try:
+        before = one.digest("shared")
+        with pytest.raises(Refused, match=f"process {one.process.pid} is in the server's own ipc namespace"):
+            write(restore, store, one)
+        assert one.digest("shared") == before
+    finally:
+        one.process.kill()
+        one.process.communicate()
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_taken"),
+    [
+        ("1000-3000 rw-s 00000000 00:01 77    /dev/zero (deleted)", True),
+        ("1000-3000 rw-p 00000000 00:01 77    /memfd:x (deleted)", True),
+        ("1000-3000 rw-p 00000000 00:01 77    /dev/zero (deleted)", False),
+        ("1000-3000 rw-p 00000000 00:01 77    /x /memfd:x", False),
+        ("1000-3000 rw-p 00000000 00:00 0", False),
+        ("3000-4000 rw-s 00000000 00:01 77    /dev/zero (deleted)", False),
+    ],
+)
+def test_only_what_is_shared_is_taken(line, is_taken):
+    maps = f"0-1000 r--p 00000000 00:00 0 \n{line}\n"
+    assert write_shared.mapping_at(maps, 0x2000) == ("1000-3000" if is_taken else None)
+
+
 @pytest.mark.parametrize("where", ["private", "file"])
 def test_nothing_else_that_a_process_has_mapped_is_written(target, store, restore, where):
     before = target.digest(where)
@@ -158,6 +206,13 @@ def test_an_address_with_nothing_at_it(target, store, restore):
     target.at["nowhere"] = PAGE
     with pytest.raises(Refused, match=r"cannot be restored: process .* has nothing at address"):
         write(restore, store, target, "nowhere")
+
+
+def test_without_a_namespace_of_its_own_it_is_left_to_criu():
+    places, server = {NAME: [1, 4096]}, f"/proc/{os.getpid()}/ns/ipc"
+    assert places_apart({"linux": {"namespaces": [{"type": "ipc"}]}}, places) == places
+    assert places_apart({"linux": {"namespaces": [{"type": "ipc", "path": server}]}}, places) == {}
+    assert places_apart({"linux": {"namespaces": [{"type": "pid"}]}}, places) == {}
 
 
 def test_a_piece_that_is_too_small(target, store, restore):
@@ -241,9 +296,8 @@ def test_what_is_set_apart_has_no_pages_for_criu(tmp_path):
 def test_what_pays(target):
     with MemoryOf(target.process.pid) as memory:
         memory.shared()
-        (place,) = memory.shared_at.values()
-        assert place == target.at["shared"]
-        assert [shared_restore.pays(file) for file in memory.shared_memory.values()] == [True]
+        assert set(memory.shared_at.values()) == {target.at["shared"], target.at["memfd"]}
+        assert [shared_restore.pays(file) for file in memory.shared_memory.values()] == [True, True]
 
 
 @pytest.mark.parametrize("size", [PAGE, shared_restore.LEAST + 1])

@@ -72,10 +72,9 @@ OF_GROUPS = """\
 118 105 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory"""
 
 
-def problems(restored, config=CONFIG, server=SERVER):
-    mounts = surroundings.parse_mounts(restored)
-    found = surroundings.mount_problems(config, surroundings.parse_mounts(server), mounts, lambda _path: True)
-    return list(found)
+def problems(restored, config=CONFIG, server=SERVER, null=True):
+    mounts, there = surroundings.parse_mounts(restored), surroundings.parse_mounts(server)
+    return list(surroundings.mount_problems(config, there, mounts, lambda _path: True, lambda _place: null))
 
 
 def test_the_mounts_of_a_container_as_docker_makes_it():
@@ -114,6 +113,12 @@ def without(number):
         # The server's own, and no new one.
         (RESTORED + "120 100 0:25 / /x rw - tmpfs tmpfs rw\n", "has a tmpfs mounted at /x"),
         (RESTORED + "120 100 0:5 / /x rw - devtmpfs dev rw\n", "has a devtmpfs mounted at /x"),
+        (RESTORED + "120 100 254:0 /null /x rw - ext4 /dev/vda rw\n", "has a ext4 mounted at /x"),
+        # The server's processes, and not its own.
+        (RESTORED.replace("0:71 / /proc", "0:21 / /proc"), "has a proc mounted at /proc, which"),
+        (RESTORED.replace("0:71 /sys /proc/sys", "0:21 /sys /proc/sys"), "has a proc mounted at /proc/sys, which"),
+        (RESTORED.replace("/run/data ro", "/run/data rw"), "may write to /run/data, which its configuration mounts"),
+        (RESTORED + "120 100 254:16 /@/srv/data /x rw - btrfs /dev/vdb rw\n", "may write to /x, which its config"),
     ],
 )
 def test_what_is_mounted_otherwise_is_named(restored, problem):
@@ -143,6 +148,62 @@ def test_what_the_kernel_does_not_have_need_not_be_hidden():
     mounts, server = surroundings.parse_mounts(without(115)), surroundings.parse_mounts(SERVER)
     found = surroundings.mount_problems(CONFIG, server, mounts, lambda path: path != "/proc/kcore")
     assert list(found) == []
+
+
+def binds(*more):
+    return {**CONFIG, "mounts": [*CONFIG["mounts"], *({"type": "bind", **one} for one in more)]}
+
+
+def test_what_is_mounted_once_more():
+    """Read-only in one place, and in another one as somebody wants it."""
+    twice = RESTORED + "120 100 254:16 /@/srv/data /x rw - btrfs /dev/vdb rw\n"
+    other = {"destination": "/x", "source": "/srv/data", "options": ["rbind", "rw"]}
+    assert problems(twice, binds(other)) == []
+    # By another path than that of the configuration, nobody can tell which of them it is.
+    assert problems(twice.replace("/run/data ro", "/run/data rw"), binds(other)) == []
+    exact = {**other, "destination": "/run/data", "options": ["ro"]}
+    found = problems(twice.replace("/run/data ro", "/run/data rw"), binds(other, exact))
+    assert found == ["may write to /run/data, which its configuration mounts read-only"]
+
+
+def test_what_is_below_a_read_only_mount_stays_as_it_is():
+    """Docker before 25 makes nothing read-only that is mounted below, though it may be mounted by itself as well."""
+    inner = {"destination": "/in", "source": "/srv/data/in it", "options": ["rbind", "ro"]}
+    assert problems(RESTORED + "120 100 254:32 / /in ro - xfs /dev/vdc rw\n", binds(inner)) == []
+    found = problems(RESTORED + "120 100 254:32 / /in rw - xfs /dev/vdc rw\n", binds(inner))
+    assert found == ["may write to /in, which its configuration mounts read-only"]
+
+
+def test_the_processes_of_a_server_that_are_shared():
+    linux = {**CONFIG["linux"], "namespaces": [{"type": "mount"}]}
+    assert problems(RESTORED.replace("0:71", "0:21"), {**CONFIG, "linux": linux}) == []
+
+
+def test_a_null_device_of_a_server_that_is_a_container():
+    server = SERVER.replace("0:5 / /dev rw - devtmpfs dev", "0:5 / /dev rw - tmpfs tmpfs")
+    restored = RESTORED.replace("0:5 /null /proc/kcore rw - devtmpfs dev", "0:5 /null /proc/kcore rw - tmpfs tmpfs")
+    assert problems(restored, server=server) == []
+    found = problems(restored, server=server, null=False)
+    assert found == ["has a tmpfs mounted at /proc/kcore, which its configuration does not know"]
+
+
+def test_a_real_null_device():
+    assert surroundings._is_null(os.getpid(), "/dev/null")
+    assert not any(surroundings._is_null(os.getpid(), one) for one in ("/dev/zero", "/etc/passwd", "/nonexistent"))
+
+
+def test_a_real_read_only_mount(tmp_path):
+    for name in ("source", "there"):
+        (tmp_path / name).mkdir()
+    server = surroundings.look(f"/proc/{os.getpid()}/root", "/")
+    bind = {"type": "bind", "source": f"{tmp_path}/source", "destination": f"{tmp_path}/there", "options": ["ro"]}
+    config = {"mounts": [{"destination": "/", "type": "bind", "source": "/"}, bind]}
+    mount = f"mount --bind {tmp_path}/source {tmp_path}/there\n"
+    with program(f"{mount}mount -o remount,bind,ro {tmp_path}/there") as process:
+        assert list(surroundings.mount_problems(config, server.mounts, mounts_of(process))) == []
+    with program(mount) as process:
+        found = list(surroundings.mount_problems(config, server.mounts, mounts_of(process)))
+    assert found == [f"may write to {tmp_path}/there, which its configuration mounts read-only"]
 
 
 def test_a_read_only_root_is_one():
@@ -194,8 +255,11 @@ def test_real_mounts(tmp_path):
     (tmp_path / "other").mkdir()
     server = surroundings.look(f"/proc/{os.getpid()}/root", "/")
     assert server.root and len(server.mounts) > 2
-    # The server's own mounts are there as well.
-    config = {"linux": CONFIG["linux"], "mounts": [{"destination": "/", "type": "bind", "source": "/"}]}
+    # The server's own mounts and processes are there as well.
+    config = {
+        "linux": {**CONFIG["linux"], "namespaces": []},
+        "mounts": [{"destination": "/", "type": "bind", "source": "/"}],
+    }
 
     def found(process):
         return list(surroundings.mount_problems(config, server.mounts, mounts_of(process)))
@@ -284,7 +348,7 @@ def test_it_takes_milliseconds(monkeypatch):
         monkeypatch.setattr(surroundings.runc, "first_process", lambda _container: (first, 0))
         monkeypatch.setattr(surroundings.runc, "grouped", lambda _container: [set(procfs.all_processes())])
         server = surroundings.look(f"/proc/{os.getpid()}/root", "/")
-        linux = {**CONFIG["linux"], "namespaces": [{"type": "pid"}]}
+        linux = {**CONFIG["linux"], "namespaces": []}
         config = {"linux": linux, "mounts": [{"destination": "/", "type": "bind", "source": "/"}]}
         began = time.process_time()
         surroundings.require(config, server, "c", [first] * 20)

@@ -45,7 +45,7 @@ def each(
                 return {"result": work(one)}
         except FAILURES as exc:
             return {"failure": failure_of(exc)}
-        except MemoryError as exc:
+        except limits.NO_MEMORY as exc:
             return {"failure": {"msg": limits.out_of_memory(exc), "state_now": "", "remedy": ""}}
         except Exception as exc:
             return {"failure": {"msg": f"{type(exc).__name__}: {exc}", "state_now": "", "remedy": ""}}

@@ -60,7 +60,7 @@ def answer(folder: str, request: dict[str, Any], steps: Steps) -> Answer:
             return {"result": work(folder, arguments, steps)}
     except MigrationError as exc:
         return {"failure": dict(exc.details, msg=exc.what, state_now=exc.state, remedy=exc.remedy)}
-    except MemoryError as exc:
+    except limits.NO_MEMORY as exc:
         return {"failure": {"msg": limits.out_of_memory(exc)}}
     except Exception as exc:
         return {"failure": {"msg": f"{type(exc).__name__}: {exc}"}}

@@ -165,12 +165,13 @@ def _make_networks(migration: Migration) -> None:
 def serve(folder: str, identity: str, reader: int, writer: int) -> None:
     """Serves the channel of a migration to its end; one that is opened anew goes to who serves it already.
 
-    :raises MigrationError: when nothing was reserved for it, its channel is not waited for any more, or its time is
-        over.
+    Only the first one has to come in time: without a later one, a container that runs here may miss pages.
+
+    :raises MigrationError: when nothing was reserved for it, its channel is not waited for any more, or its time was
+        over before it came.
     :raises ChannelError: when the container does not run here, with the reason.
     """
-    expiry.require_in_time(reservation.directory_of(folder, identity))
-    reserved = _claimed(folder, identity)
+    reserved = _claimed(folder, identity, reservation.directory_of(folder, identity))
     if not reserved:
         _serve_again(folder, identity, reader, writer)
         return
@@ -180,11 +181,16 @@ def serve(folder: str, identity: str, reader: int, writer: int) -> None:
     destination.run(reserved.directory, reserved.settings, reader, writer, make)
 
 
-def _claimed(folder: str, identity: str) -> reservation.ReservedDestination | None:
-    """What was reserved, for the first one that asks; None for all others, also at the same moment."""
+def _claimed(folder: str, identity: str, directory: str) -> reservation.ReservedDestination | None:
+    """What was reserved, for the first one that asks; None for all others, also at the same moment.
+
+    :param directory: the private folder of the migration.
+    :raises MigrationError: when the first one asks too late.
+    """
     path = reservation.settings_path(folder, identity)
     if not os.path.exists(path):
         return None
+    expiry.require_in_time(directory)
     reserved = reservation.load_destination(folder, identity)
     try:
         os.unlink(path)

@@ -176,8 +176,8 @@ def _serve(folder: str, migration: Migration, command: list[str], again: list[st
 def _run_end(reserved: reservation.ReservedSource, command: list[str], supervised: bool) -> None:
     try:
         source.run(reserved.directory, reserved.settings, command, supervised)
-    except (CollectionError, MemoryError) as exc:
-        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
+    except (CollectionError, *limits.NO_MEMORY) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, limits.NO_MEMORY) else exc}\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

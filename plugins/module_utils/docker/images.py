@@ -23,6 +23,8 @@ import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.validate import shown
+
 MANIFEST, INDEX, LAYOUT = "manifest.json", "index.json", "oci-layout"
 # Where the index has the names of an image: whole, or only its tag.
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
@@ -88,6 +90,10 @@ class Archive:
         try:
             with tarfile.open(path, "r:") as tar:
                 members = tar.getmembers()
+                sparse = next((member.name for member in members if member.issparse()), None)
+                # It would be written out with its holes, which may be of any size.
+                if sparse is not None:
+                    raise ValueError(f"{shown(sparse)} in it is a sparse file, which Docker does not write")
                 self.names = {member.name for member in members}
                 self.links = {member.name: member.linkname for member in members if member.issym()}
                 (image,) = self._json(tar, MANIFEST)

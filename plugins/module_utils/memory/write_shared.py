@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 # Bytes that a thread writes at a time, and how many threads there are at the most.
 PART, MOST_THREADS = 4 << 20, 4
+_MEMFD = "/memfd:"
 
 
 class Copy(NamedTuple):
@@ -41,12 +42,16 @@ class NotWritten(Exception):
 
 
 def mapping_at(maps: str, address: int) -> str | None:
-    """The name in C(/proc/PID/map_files) of the mapping that has an address, from C(/proc/PID/maps)."""
-    for line in maps.splitlines():
-        name = line.partition(" ")[0]
+    """The name in C(/proc/PID/map_files) of the mapping that has an address, from C(/proc/PID/maps).
+
+    None where there is none, or where it is neither shared nor of a file of memfd_create().
+    """
+    for line in maps.split("\n"):
+        # Range, rights, offset, device, inode, and what it is of, where that has a name.
+        name, rights, *more = [*line.split(None, 5), "", ""]
         begin, _dash, end = name.partition("-")
-        if int(begin, 16) <= address < int(end, 16):
-            return name
+        if end and int(begin, 16) <= address < int(end, 16):
+            return name if rights.endswith("s") or more[3].startswith(_MEMFD) else None
     return None
 
 
@@ -65,12 +70,16 @@ def is_kernels(file: int) -> bool:
 def opened(process: int, start: int) -> int:
     """A descriptor of what a process has mapped at an address.
 
-    :raises NotWritten: when there is nothing, or something that is no shared memory.
+    :raises NotWritten: when there is nothing, or something that is no shared memory, or may be others' as well.
     """
-    with open(f"/proc/{process}/maps", encoding="utf-8", errors="replace") as stream:
+    # What System V's memory of the server a process has would be the source's word.
+    if os.path.samefile(f"/proc/{process}/ns/ipc", "/proc/self/ns/ipc"):
+        raise NotWritten(f"process {process} is in the server's own ipc namespace")
+    # The names in it are anybody's, of which the kernel changes nothing but the ends of lines.
+    with open(f"/proc/{process}/maps", encoding="utf-8", errors="replace", newline="\n") as stream:
         name = mapping_at(stream.read(), start)
     if not name:
-        raise NotWritten(f"process {process} has nothing at address 0x{start:x}")
+        raise NotWritten(f"process {process} has nothing at address 0x{start:x} that is shared")
     file = os.open(f"/proc/{process}/map_files/{name}", os.O_RDWR | os.O_CLOEXEC)
     if not is_kernels(file):
         raise NotWritten(f"process {process} shares no memory at address 0x{start:x}")

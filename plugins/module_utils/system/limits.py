@@ -31,9 +31,16 @@ _HUGE_PAGES = "/sys/kernel/mm/hugepages"
 # (pagemap.MOST_RUNS), which only a container with 8 GiB and more can have, are 0.9 GiB.
 LEAST_MEMORY = 512 << 20
 MEMORY_PART = 4
+# Bytes of a thread's stack. JSON of a peer goes as deep as Python lets it, which from 3.12 on may be 10000 levels. 8000
+# take less than 1 MiB (measured, Python 3.11).
+STACK = 4 << 20
+# What is raised where there is not enough memory, also for the stack of a thread.
+NO_MEMORY = (MemoryError, RuntimeError)
 # The kernel's OOM killer takes a program with this score first (proc(5)).
 _FIRST = "1000"
 _SCORE = "/proc/self/oom_score_adj"
+# What Python says (Modules/_threadmodule.c).
+_NO_THREAD = "can't start new thread"
 # More descriptors than that nobody needs, and programs that close all that they could have would take long.
 ENOUGH_FILES = 1 << 20
 
@@ -103,8 +110,8 @@ def most_memory(server: int) -> int:
 def bound() -> None:
     """Has this program, and each that it forks, fail before its server has no memory left.
 
-    The limit is for the memory that it can write to and shares with nobody (RLIMIT_DATA); not for its address space, of
-    which each thread takes much more than it uses. Linux before 4.7 counts only a part of that memory.
+    The limit is for the memory that it can write to and shares with nobody (RLIMIT_DATA). A thread's stack counts as a
+    whole, and would be as large as C(ulimit -s) says: so it is STACK. Linux before 4.7 counts only a part of all that.
 
     When the server has no memory left nevertheless, the kernel ends this program before any container: a migration that
     loses it is settled by recovery, and the container runs. See C(spare) for when that is not so.
@@ -115,6 +122,7 @@ def bound() -> None:
     _before = _Before(soft, score)
     wanted = most_memory(procfs.kibibytes(procfs.fields(procfs.read("/proc/meminfo")), "MemTotal") << 10)
     resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *_finite(soft, hard)]), hard))
+    threading.stack_size(STACK)
     _set_score(_FIRST)
 
 
@@ -155,8 +163,13 @@ def lifted() -> Iterator[None]:
             _set_score(score)
 
 
-def out_of_memory(error: MemoryError) -> str:
-    """Why this error came, as a clause. What had been made until then is given up: to clean up takes memory as well."""
+def out_of_memory(error: MemoryError | RuntimeError) -> str:
+    """Why this error came, as a clause. What had been made until then is given up: to clean up takes memory as well.
+
+    :param error: of NO_MEMORY; one that is no matter of memory is told as it is.
+    """
+    if isinstance(error, RuntimeError) and str(error) != _NO_THREAD:
+        return f"{type(error).__name__}: {error}"
     # It is in the frames of the functions that have failed, which an exception holds.
     traceback.clear_frames(error.__traceback__)
     most = resource.getrlimit(resource.RLIMIT_DATA)[0]

@@ -674,7 +674,7 @@ def main() -> int:
         report = (send if order["role"] == "send" else receive)(frames, order)
     except (ChannelError, OSError) as exc:
         report = describe_error(exc)
-    except MemoryError as exc:
+    except limits.NO_MEMORY as exc:
         report = describe_error(Refused(limits.out_of_memory(exc)))
     sys.stderr.write(json.dumps(report) + "\n")
     return 1 if "error" in report else 0

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 
-from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
+from ansible_collections.fog.migration.plugins.module_utils.system import deploy, private_folders
 from ansible_collections.fog.migration.plugins.module_utils.transport import expiry, ssh_access, staging
 
 STAGING = "staging"
@@ -33,18 +33,25 @@ def path_of(transfer_id: str, role: str, expires: int) -> str:
 
 
 def make(directory: str) -> None:
-    """Makes the private directory at this path; directories of transfers that nobody ended are removed."""
+    """Makes the private directory at this path; directories of transfers that nobody ended are removed.
+
+    One of which a program still runs is left, however late it is: a container may depend on what is in it.
+    """
     base = os.path.dirname(directory)
     private_folders.make(base)
     now = time.time()
     for name in os.listdir(base):
         # Others are there as well, such as the agents' own.
         expires = expiry.of_directory(name)
-        if expires is not None and expires < now:
+        if expires is not None and expires < now and not _is_used(os.path.join(base, name)):
             remove(os.path.join(base, name))
     # The one that was removed may have been the last one, and the base directory with it.
     private_folders.make(base)
     os.mkdir(directory, 0o700)
+
+
+def _is_used(directory: str) -> bool:
+    return any(map(deploy.running, (directory, supervisor(directory), holder(directory))))
 
 
 def find(transfer_id: str, role: str) -> list[str]:

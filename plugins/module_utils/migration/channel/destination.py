@@ -132,7 +132,7 @@ class Destination:
             reason = one_sentence(f"{exc.strerror or exc} on {self.settings.host}: {place}")
             self.refuse(reason)
             raise Refused(reason) from exc
-        except MemoryError as exc:
+        except limits.NO_MEMORY as exc:
             reason = f"{limits.out_of_memory(exc)} ({self.settings.host})"
             self.refuse(reason)
             raise Refused(reason) from exc
@@ -341,8 +341,8 @@ def main() -> int:
             settings = DestinationSettings.from_json(json.load(stream))
         _require_turn(mine, directory, Frames(reader, writer))
         run(directory, settings, reader, writer)
-    except (CollectionError, MemoryError) as exc:
-        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
+    except (CollectionError, *limits.NO_MEMORY) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, limits.NO_MEMORY) else exc}\n")
         return 1
     return 0
 

@@ -25,6 +25,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.re
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.reopening import Reopening
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import privileges
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 from ansible_collections.fog.migration.plugins.module_utils.system import background, limits
 from ansible_collections.fog.migration.plugins.module_utils.transport import work_dir
@@ -53,6 +54,16 @@ def send_if_there(frames: Frames, kind: bytes, value: object) -> None:
     """Sends this to the source, if it is still there: a container that runs here goes on without it if it can."""
     with contextlib.suppress(ChannelError):
         frames.write_json(kind, value)
+
+
+def places_apart(config: dict, places: Any) -> Any:
+    """Of the places of shared memory that the source has sent, those that are restored apart from CRIU.
+
+    In the server's own IPC namespace, what is shared may be the server's: all of it is left to CRIU.
+
+    :param config: the container's OCI configuration.
+    """
+    return {} if "ipc" in privileges.host_namespaces(config) else places
 
 
 class Restore:
@@ -114,8 +125,8 @@ class Restore:
             self._note(stage="restored", owner="destination")
             self._hold_pages()
             self._complete()
-        except (Refused, pagemap.PagesError, journal.JournalError, OSError, MemoryError) as exc:
-            reason = limits.out_of_memory(exc) if isinstance(exc, MemoryError) else str(exc)
+        except (Refused, pagemap.PagesError, journal.JournalError, OSError, *limits.NO_MEMORY) as exc:
+            reason = limits.out_of_memory(exc) if isinstance(exc, limits.NO_MEMORY) else str(exc)
             self._start.take_back(reason)
             raise Refused(reason) from exc
 
@@ -143,7 +154,8 @@ class Restore:
         self._memory.give_back_reserved()
         lazily, store, source = (bool(request.get(key)) for key in ("lazily", "store", "source"))
         if store:
-            self._memory.complete(self.images, lazily, request.get("shared"))
+            places = places_apart(self._start.network.bundle.config, request.get("shared"))
+            self._memory.complete(self.images, lazily, places)
         if lazily:
             self._start_pager(from_source=source, rest_follows=bool(request.get("rest")))
         needs_source = lazily and source
@@ -179,9 +191,9 @@ class Restore:
         """
         try:
             self._hear(needs_source)
-        except (ChannelError, pagemap.PagesError, OSError, MemoryError) as exc:
+        except (ChannelError, pagemap.PagesError, OSError, *limits.NO_MEMORY) as exc:
             if needs_source and self._memory.pager:
-                problem = Refused(limits.out_of_memory(exc)) if isinstance(exc, MemoryError) else exc
+                problem = Refused(limits.out_of_memory(exc)) if isinstance(exc, limits.NO_MEMORY) else exc
                 self._memory.pager.fail(problem)
         finally:
             self.decisions.put("")

@@ -353,8 +353,8 @@ def main() -> int:
         if not ssh:
             raise MigrationError("the settings of the source's end have no connection")
         run(directory, settings, ssh_access.ssh_command(ssh.key, ssh.hosts_file, ssh.user, ssh.address, ssh.port))
-    except (CollectionError, MemoryError) as exc:
-        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, MemoryError) else exc}\n")
+    except (CollectionError, *limits.NO_MEMORY) as exc:
+        sys.stderr.write(f"{limits.out_of_memory(exc) if isinstance(exc, limits.NO_MEMORY) else exc}\n")
         return 1
     return 0
 

@@ -185,7 +185,7 @@ def answer(source: SourceEnd, request: Request) -> dict[str, Any]:
         error = exc.what
     except (ChannelError, runc.FreezeError, pagemap.PagesError, OSError) as exc:
         error = str(exc)
-    except MemoryError as exc:
+    except limits.NO_MEMORY as exc:
         error = limits.out_of_memory(exc)
     try:
         source.close()

@@ -90,7 +90,8 @@ def require(config: dict, processes: Iterable[int]) -> None:
     """
     shared = host_namespaces(config)
     for process in processes:
-        problem = namespace_problem(process, shared) or next(_thread_problems(config, process), None)
+        problem = namespace_problem(process, shared) or identity_problem(config, f"/proc/{process}")
+        problem = problem or next(_thread_problems(config, process), None)
         if problem:
             raise Refused(f"{procfs.program(process)} in it {problem}, as the images say that came from the source")
 
@@ -168,6 +169,30 @@ def namespace_problem(process: int, shared: set[str]) -> str | None:
         if is_host:
             return f"is in the server's own {name} namespace"
     return None
+
+
+def identity_problem(config: dict, process: str) -> str | None:
+    """What is wrong with the users and groups of the server as which a process counts there.
+
+    :param config: the container's OCI configuration.
+    :param process: its folder in C(/proc).
+    """
+    linux = config.get("linux") or {}
+    # Those of a namespace that others have made are not told there.
+    if any(one.get("type") == "user" and one.get("path") for one in linux.get("namespaces") or []):
+        return None
+    for kind, file, key in (("users", "uid_map", "uidMappings"), ("groups", "gid_map", "gidMappings")):
+        given = sorted((one["containerID"], one["hostID"], one["size"]) for one in linux.get(key) or [])
+        found = parse_ranges(procfs.read(f"{process}/{file}"))
+        # Nothing of one that has ended, or where the kernel has no such namespaces.
+        if found and found != (given or parse_ranges(procfs.read(f"/proc/self/{file}"))):
+            return f"has other {kind} of the server than the container"
+    return None
+
+
+def parse_ranges(text: str) -> list[tuple[int, ...]]:
+    """The ranges in C(/proc/PID/uid_map), as (first one there, first one here, how many)."""
+    return sorted(tuple(map(int, line.split())) for line in text.split("\n") if line)
 
 
 def thread_problem(config: dict, status: dict[str, str]) -> str | None:

@@ -18,9 +18,11 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import posixpath
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -112,7 +114,9 @@ def require(config: dict, server: Server, container: str, processes: Iterable[in
     if "SYS_ADMIN" in privileges.allowed(config.get("process") or {}):
         return
     mounts = parse_mounts(procfs.read(f"/proc/{first}/mountinfo"))
-    problem = root_problem(server.root, first, mounts) or next(mount_problems(config, server.mounts, mounts), None)
+    is_null = functools.partial(_is_null, first)
+    problems = mount_problems(config, server.mounts, mounts, is_null=is_null)
+    problem = root_problem(server.root, first, mounts) or next(problems, None)
     if problem:
         raise Refused(f"the container {problem}, as the images say that came from the source")
     numbers = {one.number for one in mounts}
@@ -224,6 +228,7 @@ def mount_problems(
     server: Iterable[Mount],
     mounts: list[Mount],
     exists: Callable[[str], bool] = os.path.lexists,
+    is_null: Callable[[str], bool] = lambda _place: True,
 ) -> Iterator[str]:
     """What is wrong with what is mounted in a container, as clauses.
 
@@ -231,6 +236,7 @@ def mount_problems(
     :param server: what is mounted where the runtime runs; where there is none, strange mounts are not looked for.
     :param mounts: what is mounted in the container.
     :param exists: whether the kernel has a path.
+    :param is_null: whether what is mounted at a path of the container is the device C(/dev/null).
     """
     linux = config.get("linux") or {}
     of_kernel = {one.number: one.kind for one in mounts if _OF_KERNEL.get(one.place) == one.kind}
@@ -248,7 +254,27 @@ def mount_problems(
     for one in mounts:
         if (held.get(one.place) or _is_held_group(config, one)) and not one.is_read_only:
             yield f"may write to {one.place}, which its configuration makes read-only"
-    yield from _strange_mounts(config, list(server), mounts)
+    yield from _writable_binds(config, list(server), mounts)
+    yield from _strange_mounts(config, list(server), mounts, is_null)
+
+
+def _writable_binds(config: dict, server: list[Mount], mounts: list[Mount]) -> Iterator[str]:
+    """What can be written to of the server and is mounted by the configuration, but only read-only.
+
+    Its path in the container may go through links, so that it is known by what is mounted. The same may be mounted once
+    more, so that it can be written to; and what is mounted below the source of one stays as it is there.
+    """
+    held: dict[tuple[str, str], str] = {}
+    free: set[tuple[str, str]] = set()
+    for one in config.get("mounts") or []:
+        top, below = _sources(one, config, server)
+        free |= below if _is_held(one) else top | below
+        held.update(dict.fromkeys(top if _is_held(one) else (), posixpath.normpath(one["destination"])))
+    for one in mounts:
+        place = held.get((one.device, one.root))
+        is_free = (one.device, one.root) in free and one.place != place
+        if place and not is_free and not one.is_read_only:
+            yield f"may write to {one.place}, which its configuration mounts read-only"
 
 
 def _own(config: dict) -> list[dict]:
@@ -263,7 +289,9 @@ def _covered(path: str, mounts: list[Mount], of_kernel: dict[int, str]) -> bool:
     return kind not in of_kernel.values() or any(one.place == path and one.parent in of_kernel for one in mounts)
 
 
-def _strange_mounts(config: dict, server: list[Mount], mounts: list[Mount]) -> Iterator[str]:
+def _strange_mounts(
+    config: dict, server: list[Mount], mounts: list[Mount], is_null: Callable[[str], bool]
+) -> Iterator[str]:
     """What is mounted and is neither a file system that the configuration has there, nor one of its bind mounts."""
     known = known_mounts(config, server)
     own = {posixpath.normpath(one["destination"]): one["type"] for one in _own(config)}
@@ -275,14 +303,27 @@ def _strange_mounts(config: dict, server: list[Mount], mounts: list[Mount]) -> I
             continue
         if any(one.device == root.device and _is_below(one.root, root.root) for root in roots):
             continue
-        if own.get(one.place) == one.kind or _is_control_group(own, one):
+        # One of another PID namespace tells of the processes there, and of their files.
+        is_of_others = one.kind == "proc" and has_own_processes(config) and one.device in others
+        if (own.get(one.place) == one.kind and not is_of_others) or _is_control_group(own, one):
             continue
-        if one.kind in _OF_KERNEL.values() and one.place in read_only:
+        if one.kind in _OF_KERNEL.values() and one.place in read_only and not is_of_others:
             continue
         # A device of the server, as runc puts one over what it hides; whether it may be used is the control group's.
-        if one.root == "/null" or (one.kind == "devtmpfs" and one.root != "/"):
+        # Where the server is a container itself, its devices are in a tmpfs.
+        is_device = one.kind == "devtmpfs" and one.root != "/"
+        if is_device or (one.kind == "tmpfs" and one.root == "/null" and is_null(one.place)):
             continue
         yield f"has a {one.kind} mounted at {one.place}, which its configuration does not know"
+
+
+def _is_null(process: int, place: str) -> bool:
+    """Whether there is the device C(/dev/null) at a path as this process sees it."""
+    try:
+        status = os.lstat(f"/proc/{process}/root{place}")
+    except OSError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def _is_held(mount: dict) -> bool:
@@ -310,19 +351,23 @@ def _is_control_group(own: dict[str, str], mount: Mount) -> bool:
 
 def known_mounts(config: dict, server: list[Mount]) -> set[tuple[str, str]]:
     """Device and root of what the configuration mounts from the server, and of what is mounted below that there."""
-    found = set()
-    for one in config.get("mounts") or []:
-        path = posixpath.normpath(one.get("source") or "")
-        if one in _own(config) or not path.startswith("/"):
-            continue
-        above = [mount for mount in server if _is_below(path, mount.place)]
-        longest = max((len(mount.place) for mount in above), default=0)
-        for mount in above:
-            if len(mount.place) == longest:
-                inside = posixpath.relpath(path, mount.place)
-                found.add((mount.device, posixpath.normpath(posixpath.join(mount.root, inside))))
-        found.update((mount.device, mount.root) for mount in server if _is_below(mount.place, path))
-    return found
+    return set().union(*(found for one in config.get("mounts") or [] for found in _sources(one, config, server)))
+
+
+def _sources(mount: dict, config: dict, server: list[Mount]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Device and root of what one mount of the configuration is of on the server; and of what is mounted below that."""
+    path = posixpath.normpath(mount.get("source") or "")
+    if mount in _own(config) or not path.startswith("/"):
+        return set(), set()
+    above = [one for one in server if _is_below(path, one.place)]
+    longest = max((len(one.place) for one in above), default=0)
+    top = {(one.device, _inside(one, path)) for one in above if len(one.place) == longest}
+    return top, {(one.device, one.root) for one in server if one.place != path and _is_below(one.place, path)}
+
+
+def _inside(mount: Mount, path: str) -> str:
+    """The path in its file system of what has this path where a mount is."""
+    return posixpath.normpath(posixpath.join(mount.root, posixpath.relpath(path, mount.place)))
 
 
 def _is_below(path: str, folder: str) -> bool:
