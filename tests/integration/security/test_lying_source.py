@@ -74,8 +74,8 @@ def lying(lab, true: str, lie: str) -> Iterator[None]:
 
 
 LIES = {
-    "privileged": ('"Privileged":false', '"Privileged":true ', "it is privileged"),
-    "a key that nobody knows": ('"Isolation":""', '"Tomorrow_":1 ', "HostConfig.Tomorrow_, which nobody knows"),
+    "privileged": ('"Privileged":false', '"Privileged":true ', "other are HostConfig.Privileged"),
+    "a key that nobody knows": ('"Isolation":""', '"Tomorrow_":1 ', "other are HostConfig.Tomorrow_"),
 }
 
 
