@@ -189,7 +189,7 @@ CONFIGURATIONS = {
         "a mount of /dev/sda1 as ext4",
     ),
     "a mount of another type": (config({"Mounts": [mount(Type="npipe")]}), "of the type npipe"),
-    "Docker's socket": (config({"Binds": ["/run/docker.sock:/s"]}), "it mounts the socket /run/docker.sock"),
+    "Docker's socket": (config({"Binds": ["/run/docker.sock:/s"]}), "/run/docker.sock"),
     "orders to CRIU": (config({"Annotations": {"org.criu.config": "/tmp/x"}}), "annotation org.criu.config"),
     "orders to systemd": (config({"Annotations": {"org.systemd.property.ExecStop": "x"}}), "annotation org.systemd"),
     "another bundle": (config({"Annotations": {"bundle": "/tmp"}}), "annotation bundle"),

@@ -72,7 +72,8 @@ OF_GROUPS = """\
 118 105 0:32 /docker/x /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory"""
 
 
-def problems(restored, config=CONFIG, server=SERVER, null=True):
+def problems(restored, config=None, server=SERVER, null=True):
+    config = config or CONFIG
     mounts, there = surroundings.parse_mounts(restored), surroundings.parse_mounts(server)
     return list(surroundings.mount_problems(config, there, mounts, lambda _path: True, lambda _place: null))
 
@@ -142,6 +143,15 @@ def test_what_is_mounted_otherwise_is_named(restored, problem):
 )
 def test_what_may_be_there_besides(restored):
     assert problems(restored) == []
+
+
+def test_a_number_that_another_file_system_of_the_server_had():
+    """The kernel gives it to the next one as soon as that is gone."""
+    mounts = surroundings.parse_mounts(RESTORED + "120 100 0:25 / /x rw - tmpfs tmpfs rw\n")
+    server = surroundings.parse_mounts(SERVER)
+    for present, found in ((None, 1), ({"0:25"}, 1), ({"0:5"}, 0)):
+        told = list(surroundings.mount_problems(CONFIG, server, mounts, lambda _path: True, present=present))
+        assert len(told) == found, told
 
 
 def test_what_the_kernel_does_not_have_need_not_be_hidden():

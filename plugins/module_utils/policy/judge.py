@@ -199,7 +199,7 @@ def _other_volumes(host: dict, mounted: Iterable[dict]) -> Iterator[Refusal]:
     """
     told = {(_place(one.get("Destination") or ""), one.get("Name")) for one in mounted if one.get("Type") == "volume"}
     binds = (one.split(":") for one in host.get("Binds") or [] if ":" in one and not one.startswith("/"))
-    wanted = [(place, name) for name, place, *_ in binds]
+    wanted = [(place, name) for name, place, *_options in binds]
     volumes = (one for one in host.get("Mounts") or [] if one.get("Type") == "volume" and one.get("Source"))
     wanted += [(one.get("Target") or "", one["Source"]) for one in volumes]
     for place, name in wanted:

@@ -24,7 +24,7 @@ import posixpath
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
@@ -115,7 +115,9 @@ def require(config: dict, server: Server, container: str, processes: Iterable[in
         return
     mounts = parse_mounts(procfs.read(f"/proc/{first}/mountinfo"))
     is_null = functools.partial(_is_null, first)
-    problems = mount_problems(config, server.mounts, mounts, is_null=is_null)
+    # The kernel gives the number of a file system that is gone to the next one, such as one of the container's.
+    present = {one.device for one in parse_mounts(procfs.read("/proc/self/mountinfo"))}
+    problems = mount_problems(config, server.mounts, mounts, is_null=is_null, present=present)
     problem = root_problem(server.root, first, mounts) or next(problems, None)
     if problem:
         raise Refused(f"the container {problem}, as the images say that came from the source")
@@ -229,6 +231,7 @@ def mount_problems(
     mounts: list[Mount],
     exists: Callable[[str], bool] = os.path.lexists,
     is_null: Callable[[str], bool] = lambda _place: True,
+    present: Collection[str] | None = None,
 ) -> Iterator[str]:
     """What is wrong with what is mounted in a container, as clauses.
 
@@ -237,6 +240,7 @@ def mount_problems(
     :param mounts: what is mounted in the container.
     :param exists: whether the kernel has a path.
     :param is_null: whether what is mounted at a path of the container is the device C(/dev/null).
+    :param present: the devices of what is mounted on the server by now; None for all of I(server).
     """
     linux = config.get("linux") or {}
     of_kernel = {one.number: one.kind for one in mounts if _OF_KERNEL.get(one.place) == one.kind}
@@ -255,7 +259,7 @@ def mount_problems(
         if (held.get(one.place) or _is_held_group(config, one)) and not one.is_read_only:
             yield f"may write to {one.place}, which its configuration makes read-only"
     yield from _writable_binds(config, list(server), mounts)
-    yield from _strange_mounts(config, list(server), mounts, is_null)
+    yield from _strange_mounts(config, list(server), mounts, is_null, present)
 
 
 def _writable_binds(config: dict, server: list[Mount], mounts: list[Mount]) -> Iterator[str]:
@@ -290,14 +294,18 @@ def _covered(path: str, mounts: list[Mount], of_kernel: dict[int, str]) -> bool:
 
 
 def _strange_mounts(
-    config: dict, server: list[Mount], mounts: list[Mount], is_null: Callable[[str], bool]
+    config: dict,
+    server: list[Mount],
+    mounts: list[Mount],
+    is_null: Callable[[str], bool],
+    present: Collection[str] | None,
 ) -> Iterator[str]:
     """What is mounted and is neither a file system that the configuration has there, nor one of its bind mounts."""
     known = known_mounts(config, server)
     own = {posixpath.normpath(one["destination"]): one["type"] for one in _own(config)}
     read_only = (config.get("linux") or {}).get("readonlyPaths") or []
     roots = [one for one in mounts if one.place == "/"]
-    others = {one.device for one in server}
+    others = {one.device for one in server if present is None or one.device in present}
     for one in mounts if server else []:
         if (one.kind in _OF_ITS_OWN and one.device not in others) or (one.device, one.root) in known:
             continue
