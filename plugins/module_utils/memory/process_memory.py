@@ -219,6 +219,12 @@ def parse_empty(smaps: str) -> set[int]:
     return empty
 
 
+def innermost(status: str) -> int:
+    """The PID in the innermost namespace, in the text of C(/proc/PID/status); 0 where it is not told."""
+    match = re.search(r"^NSpid:.*?(\d+)$", status, re.MULTILINE)
+    return int(match.group(1)) if match else 0
+
+
 class MemoryOf:
     """The pages of a running process that a dump would hold.
 
@@ -286,10 +292,10 @@ class MemoryOf:
 
     def _innermost(self) -> int:
         """The PID in the innermost namespace, by which CRIU names images."""
-        match = re.search(r"^NSpid:.*?(\d+)$", self._text("status"), re.MULTILINE)
-        if not match:
+        found = innermost(self._text("status"))
+        if not found:
             raise PagesError(f"the kernel does not show the innermost PID of process {self.pid}")
-        return int(match.group(1))
+        return found
 
     def runs(self) -> list[Run]:
         """The pages at this moment, without shared memory, which has pagemaps of its own.

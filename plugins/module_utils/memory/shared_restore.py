@@ -17,13 +17,12 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, write_shared
+from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap, process_memory, write_shared
 from ansible_collections.fog.migration.plugins.module_utils.memory.page_store import Store
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, pipes, procfs
 from ansible_collections.fog.migration.plugins.module_utils.validate import is_whole
@@ -92,7 +91,7 @@ class SharedRestore:
         """
         if not self.places:
             return
-        by_image = {innermost(process): process for process in processes}
+        by_image = {process_memory.innermost(procfs.read(f"/proc/{one}/status")): one for one in processes}
         missing = sorted({place.image_id for place in self.places.values()} - set(by_image))
         if missing:
             raise Refused(f"shared memory cannot be restored: process {missing[0]} of the container is not there")
@@ -121,12 +120,6 @@ class SharedRestore:
             # What could not be written to a program that is gone is not written now either.
             with contextlib.suppress(OSError):
                 pipe.close()
-
-
-def innermost(process: int) -> int:
-    """The PID of a process in its innermost namespace; 0 of one that has ended."""
-    found = re.search(r"^NSpid:.*?(\d+)$", procfs.read(f"/proc/{process}/status"), re.MULTILINE)
-    return int(found.group(1)) if found else 0
 
 
 def _piece(store: Store, name: str, process: int, place: Place) -> dict[str, Any]:
