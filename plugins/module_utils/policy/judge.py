@@ -12,6 +12,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -39,6 +40,8 @@ _UNCONFINED_PATHS = "security_options: [systempaths=unconfined]"
 _WEAKENING = ("label=disable", "label:disable")
 # By these, the server keeps a container's log for itself.
 _LOCAL_LOGS = ("", "json-file", "local", "journald", "none", "syslog")
+# As long as a path may be, and some words.
+_LONGEST = 4200
 _USUAL_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "fog-runc")
 
 
@@ -59,10 +62,13 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
     :param volumes: the inspect data of its named volumes.
     :param sockets: those of its bind mounts that are sockets, by their paths at the destination.
     """
-    misread = list(dict.fromkeys(_misread(inspect)))
-    if misread:
-        # Docker reads something else in it than what would be judged.
-        return misread
+    # Docker reads something else in what is misread than what would be judged.
+    found = list(_misread(inspect)) or list(_judged(policy, inspect, volumes, frozenset(sockets)))
+    # What a container asks for is its owner's text, and these become messages of one line.
+    return list(dict.fromkeys(Refusal(_printable(one.problem), _printable(one.allow)) for one in found))
+
+
+def _judged(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: frozenset[str]) -> Iterator[Refusal]:
     host = {key: value for key, value in inspect["HostConfig"].items() if value is not None}
     found = [_unknown(policy, inspect), _annotations(policy, host), _other_volumes(host, inspect.get("Mounts") or [])]
     if host.get("Privileged"):
@@ -71,7 +77,7 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
     else:
         found += [
             _namespaces(policy, host),
-            _binds(policy, bind_sources(inspect), frozenset(sockets)),
+            _binds(policy, bind_sources(inspect), sockets),
             _mounts(policy, host),
             _volumes(policy, [*volumes, *_volumes_on_the_way(host)]),
             _devices(policy, host),
@@ -80,7 +86,7 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
             _rest(policy, host),
             _host_at_risk(policy, host),
         ]
-    return list(dict.fromkeys(one for some in found for one in some))
+    return itertools.chain.from_iterable(found)
 
 
 def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict:
@@ -115,7 +121,9 @@ def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict
 
 def refuses_source(policy: Policy, name: str) -> Refusal | None:
     """Whether a server may not send, by its name in the inventory."""
-    return None if _matches(name, policy.sources) else Refusal(f"{name} may not send", f"sources: [{name}]")
+    if _matches(name, policy.sources):
+        return None
+    return Refusal(f"{_printable(name)} may not send", f"sources: [{_printable(name)}]")
 
 
 def _matches(text: str, patterns: Iterable[str]) -> bool:
@@ -338,6 +346,11 @@ def _taken_for(key: str, names: Mapping[str, Any], folded: Mapping[str, str]) ->
     return "" if key in names else folded.get(key.casefold(), "")
 
 
+def _printable(text: str) -> str:
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
+
+
 def _short(text: str) -> str:
-    printable = "".join(one if one.isprintable() else "?" for one in text)
+    printable = _printable(text)
     return printable if len(printable) < 80 else f"{printable[:40]}..."
