@@ -975,5 +975,9 @@ def test_a_process_that_is_gone(target, tmp_path):
         assert store.layout(memory.name) == []
         with pytest.raises(PagesError, match="no process"):
             memory.runs()
+        # A process that was frozen may have been killed.
+        assert memory.first_code() is None
+        assert memory.executable_shared() == set()
+        assert memory.shared() == {}
     with pytest.raises(PagesError, match=f"there is no process {process.pid}"):
         MemoryOf(process.pid)

@@ -280,15 +280,19 @@ class MemoryOf:
 
     def first_code(self) -> tuple[int, bytes] | None:
         """Address and content of the page with its first code; None where there is none to be read."""
-        found = procfs.first_code(self._text("maps"))
-        if found:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(PagesError, OSError):
+            found = procfs.first_code(self._text("maps"))
+            if found:
                 return found[0], os.pread(self.memory, self.page, found[0])
         return None
 
     def _text(self, name: str) -> str:
-        with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        try:
+            with open(f"/proc/{self.pid}/{name}", encoding="utf-8", errors="replace") as stream:
+                return stream.read()
+        except (FileNotFoundError, ProcessLookupError):
+            # It may end at any moment, also between the two: one that was killed does so even where it is frozen.
+            raise PagesError(f"there is no process {self.pid} any more") from None
 
     def _innermost(self) -> int:
         """The PID in the innermost namespace, by which CRIU names images."""
@@ -301,14 +305,12 @@ class MemoryOf:
         """The pages at this moment, without shared memory, which has pagemaps of its own.
 
         Their bytes are those at the same address in the process' memory.
+
+        :raises PagesError: when the process has ended.
         """
         memory, pagemap = self._files[:2]
-        try:
-            mappings = parse_maps(self._text("maps"))
-        except (FileNotFoundError, ProcessLookupError):
-            raise PagesError(f"there is no process {self.pid} any more") from None
         found = []
-        for start, end in mappings:
+        for start, end in parse_maps(self._text("maps")):
             for first, behind in self._present(pagemap, start, end):
                 found.append(Run(first, (behind - first) // self.page, 0, memory, first))
         return joined(found, self.page)
@@ -339,7 +341,11 @@ class MemoryOf:
 
     def executable_shared(self) -> set[str]:
         """The pagemaps of the shared memory of which it may execute something; see C(executable)."""
-        return {shared_name(inode) for inode, one in parse_shared(self._text("maps")).items() if one.executable}
+        try:
+            mapped = parse_shared(self._text("maps"))
+        except PagesError:
+            return set()
+        return {shared_name(inode) for inode, one in mapped.items() if one.executable}
 
     def _present(self, pagemap: int, start: int, end: int) -> list[tuple[int, int]]:
         if self._scans:
