@@ -38,7 +38,16 @@ def shop(lab):
     lab.start("fog1", "db", "sleep 1000", "--label", "project=shop", "-v", "goods:/goods", "-p", "8080:80")
     lab.start("fog1", "other", "sleep 1000")
     lab.docker("fog1", "exec", "db", "dd", "if=/dev/zero", "of=/goods/file", "bs=1000", "count=3")
-    wait_for(lambda: "(healthy)" in lab.docker("fog1", "ps", "--filter", "name=^web$"), "the first health check")
+    checks: list[str] = []
+
+    def is_healthy() -> bool:
+        checks[:] = [lab.docker("fog1", "inspect", "--format", "{{json .State}}", "web")]
+        return '"Status":"healthy"' in checks[0]
+
+    try:
+        wait_for(is_healthy, "the first health check")
+    except AssertionError as problem:
+        raise AssertionError(f"{problem}: {checks}") from None
     yield lab
     lab.docker("fog1", "rm", "-fv", "web", "db", "other")
     lab.docker("fog1", "volume", "rm", "goods")

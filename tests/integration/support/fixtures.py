@@ -55,6 +55,7 @@ _CLEAR = f"""
 pkill -KILL -f '/run/fog-migration/.*channel[.]py'
 pkill -KILL -x criu
 docker ps -aq | xargs -r docker rm -fv
+docker network ls -q --filter type=custom | xargs -r docker network rm
 awk '$2 ~ "^/run/fog-migration/" {{ print $2 }}' /proc/mounts | xargs -r umount -l
 sed -i '/ fog-migration:/d' /root/.ssh/authorized_keys
 rm -rf /var/lib/fog-migration /run/fog-migration* /var/log/fog-migration /tmp/ctrd-checkpoint*
