@@ -195,7 +195,8 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         **said("networks", "log", "ignore"),
     )
     lacking = [one for one in container["networks"] if one not in destination["networks"]]
-    made = [one for one in lacking if one in source["network_settings"]] if options["networks"] == "make" else []
+    there = source["network_settings"]
+    made = {one: there[one] for one in lacking if one in there} if options["networks"] == "make" else {}
     where = options["source_name"]
     failure = _failure(where, checks, container["name"], options["destination_name"])
     return {
@@ -210,8 +211,8 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "lazily": choice["lazily"],
         "mounts": [_mounts.ordered(one) for one in mounts if one["way"] == "moves"],
         "log": options["log"],
-        "judged": judged.digests(container),
-        "networks": {one: source["network_settings"][one] for one in made},
+        "judged": {**judged.digests(container), **judged.of_networks(made)},
+        "networks": made,
         "memory": container["memory"],
         "shared": container["memory_shared"],
         "image": {key: container[key] for key in ("image", "image_tags", "image_digests")},

@@ -117,9 +117,13 @@ ON_LAN = {
 FRONT = {
     "driver": "bridge",
     "driver_options": {},
+    "ipam_driver": "default",
+    "ipam_driver_options": {},
     "ipam_config": [{"subnet": "198.51.100.0/24"}],
     "enable_ipv6": False,
     "internal": False,
+    "attachable": False,
+    "labels": {},
     "scope": "local",
     "used": ["198.51.100.9"],
 }
@@ -129,6 +133,11 @@ IN_FRONT = {
     "network_settings": {"front": FRONT},
 }
 HAS_FRONT = {"networks": ["bridge", "front"], "network_settings": {"front": FRONT}}
+ON_PARENT = {
+    **IN_FRONT,
+    "network_settings": {"front": {**FRONT, "driver": "macvlan", "driver_options": {"parent": "eth0"}}},
+}
+HAS_FRONT_ON_PARENT = {"networks": ["bridge", "front"], "network_settings": ON_PARENT["network_settings"]}
 OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False}
 GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
 
@@ -303,6 +312,12 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         (IN_FRONT, {}, {"networks": "existing"}, ["networks"]),
         (IN_FRONT, {"network_settings": {"back": FRONT}}, {}, ["networks"]),
         (IN_FRONT, {"docker.network_drivers": ["host"]}, {}, ["networks"]),
+        (IN_FRONT, {"routes": [{"subnet": "198.51.0.0/16", "interface": "eth1"}]}, {}, ["networks"]),
+        (ON_PARENT, {}, {}, ["policy"]),
+        (ON_PARENT, {"policy": {"networks": ["macvlan:eth0"]}}, {}, []),
+        # It is not made then.
+        (ON_PARENT, {}, {"networks": "existing"}, ["networks"]),
+        (ON_PARENT, HAS_FRONT_ON_PARENT, {}, []),
         (IN_FRONT, HAS_FRONT, {"networks": "existing"}, []),
         (IN_FRONT, {**HAS_FRONT, "network_settings": {"front": {**FRONT, "driver": "ipvlan"}}}, {}, ["networks"]),
         ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),

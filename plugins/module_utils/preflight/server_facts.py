@@ -294,16 +294,16 @@ def _layers(server: Server) -> dict[str, Any]:
 
 def _networks(server: Server) -> dict[str, Any]:
     from ansible_collections.fog.migration.plugins.module_utils.docker import networks
+    from ansible_collections.fog.migration.plugins.module_utils.network import routes
 
     listed = server.client.networks()
-    # Only of a single one, Docker tells which addresses are used in it. These two have none.
-    found = [server.client.find_network(one["Id"]) for one in listed if one["Name"] not in ("host", "none")]
-    configured = {one["Name"]: networks.settings(one) for one in found if one}
+    configured = networks.configured(server.client, listed)
     return {
         "networks": sorted(one["Name"] for one in listed),
         "network_settings": configured,
         "segments": networks.segments(configured),
         "interfaces": host.interfaces(),
+        "routes": routes.facts(),
     }
 
 
