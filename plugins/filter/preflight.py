@@ -245,7 +245,20 @@ def _platform(source: dict, destination: dict) -> list[dict]:
     ]
 
 
-def _policy(source: dict, destination: dict, sender: str, networks: str) -> dict:
+def _places(source: dict, destination: dict, mounts: list[dict]) -> list[str]:
+    """What the destination does not allow of where the paths lead that it mounts there."""
+    binds = [one for one in mounts if one["type"] == "bind"]
+    moves = {one["source"] for one in binds if one["way"] == "moves"}
+    stays = {one["source"] for one in binds if one["way"] != "moves"}
+    found = []
+    for path in source["container"]["mounted_paths"]:
+        known = destination["paths"].get(path, {})
+        key = "not_allowed" if path in moves - stays else "not_allowed_to_stay"
+        found += known.get(key, [])
+    return list(dict.fromkeys(found))
+
+
+def _policy(source: dict, destination: dict, sender: str, networks: str, mounts: list[dict]) -> dict:
     """Whether the destination lets it come, and its networks be made."""
     asks = source["container"]["asks"]
     try:
@@ -255,6 +268,7 @@ def _policy(source: dict, destination: dict, sender: str, networks: str) -> dict
             judge.refuses_source(policy, sender),
             *judge.refusals(policy, **asks),
             *judge_networks.refusals(policy, made),
+            *_places(source, destination, mounts),
         ]
         problem = "; ".join(str(one) for one in found if one)
         problem = f"the destination's policy does not let it come: {problem}" if problem else ""
@@ -703,7 +717,7 @@ def preflight(
     checks = [
         *([] if alone else [_group(mode)]),
         _container(source, mode),
-        _policy(source, destination, sender, networks),
+        _policy(source, destination, sender, networks, mounts),
         _isolation(source, destination),
         _open_migration(source, destination, name),
         *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),

@@ -10,8 +10,8 @@ module: network_create
 short_description: Make the networks of a container that comes from another server
 version_added: 0.3.0
 description:
-  - Makes those networks that are not here as they are on another server, if the policy of this one lets it be, and their
-    addresses are no other network's here, and not those to which this server has a route.
+  - Makes those networks that are not here as they are on another server, if the policy of this one lets it be, and
+    their addresses are no other network's here, and not those to which this server has a route.
   - A network that is here already is left alone.
 author:
   - fog.migration contributors (@fog-migration)
@@ -37,8 +37,8 @@ options:
     required: true
   judged:
     description:
-      - What the preflight of a migration has judged, as the filter P(fog.migration.migration_plan#filter) tells. Another
-        network is not made.
+      - What the preflight of a migration has judged, as the filter P(fog.migration.migration_plan#filter) tells.
+        Another network is not made.
     type: dict
   migration:
     description:

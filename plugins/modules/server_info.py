@@ -197,7 +197,9 @@ paths:
   description:
     - Whether each of O(paths) C(exists), whether it is C(empty), its C(file_system) (C(type) and C(device)), and the
       C(checksum) (SHA-256) of a file of up to 64 MiB, and why a migration would not follow it (C(refused)), which is
-      where it leads through a symbolic link that others than root could have made.
+      where it leads through a symbolic link that others than root could have made. C(not_allowed) and
+      C(not_allowed_to_stay) are what the policy of this server does not allow of where it leads, where it moves with a
+      container and where it does not.
   returned: when the subset V(paths) is gathered
   type: dict
   sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
@@ -425,6 +427,11 @@ container:
       description: Its addresses, by network.
       type: dict
       sample: {lan: [192.0.2.129]}
+    mounted_paths:
+      description: Paths of the host that are mounted into it, by itself or by volumes that are folders of the host.
+      type: list
+      elements: str
+      sample: [/srv/data]
     fixed_addresses:
       description: Those of its addresses that it was given by its creator, by network.
       type: dict

@@ -71,6 +71,7 @@ SERVER = {
         "sessions": [],
         "asks": {"inspect": {"HostConfig": {}, "Config": {}}, "volumes": [], "sockets": []},
         "mounts": [],
+        "mounted_paths": [],
         "log_driver": "json-file",
         "shares": [],
         "links": [],

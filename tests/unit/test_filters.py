@@ -387,6 +387,32 @@ def test_connections_are_told(connections, status, detail):
     assert (told["status"], told["detail"]) == (status, detail)
 
 
+def bind(way: str, place: str = "/a") -> dict:
+    mount = {"type": "bind", "source": "/srv/a", "destination": place, "bytes": 0}
+    return {**mount, "way": way, "problem": "", "remedy": ""}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [
+        ([bind("stays")], "it mounts /srv/a, loose"),
+        ([bind("shared")], "it mounts /srv/a, loose"),
+        ([bind("moves")], "it mounts /srv/a, which is /etc"),
+        # One of them is looked up by Docker later on.
+        ([bind("moves"), bind("stays", "/b")], "it mounts /srv/a, loose"),
+        # A folder of the server that is a volume.
+        ([], "it mounts /srv/a, loose"),
+    ],
+)
+def test_where_its_paths_lead_at_the_destination(mounts, told):
+    known = {"not_allowed": ["it mounts /srv/a, which is /etc"], "not_allowed_to_stay": ["it mounts /srv/a, loose"]}
+    source, there = changed({"container.mounted_paths": ["/srv/a"]}), changed({"paths": {"/srv/a": known}})
+    checks = preflight(source, there, "new", mounts=mounts, mode="precopy")
+    (policy,) = [one for one in checks if one["check"] == "policy"]
+    assert policy["status"] == "failed"
+    assert policy["detail"] == f"the destination's policy does not let it come: {told}"
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "detail"),
     [

@@ -61,7 +61,7 @@ def test_what_changes_while_it_runs_is_not_compared(path, value):
         ("Config.OfTomorrow", "x", "Config.OfTomorrow"),
         ("Config.User", "root", "its user"),
         ("Image", "sha256:bbb", "its image"),
-        ("NetworkSettings.Networks", {"bridge": {}, "lan": {}}, "its fixed addresses, its networks"),
+        ("NetworkSettings.Networks", {"bridge": {}, "lan": {}}, "its endpoints, its fixed addresses, its networks"),
         (
             "NetworkSettings.Networks",
             {"bridge": {"IPAMConfig": {"IPv4Address": "192.0.2.1"}}},

@@ -26,9 +26,13 @@ IMAGE = {"image_tags": ["looper:1.0"], "image_digests": []}
 LAN = {
     "driver": "bridge",
     "driver_options": {},
+    "ipam_driver": "default",
+    "ipam_driver_options": {},
     "ipam_config": [],
     "enable_ipv6": False,
     "internal": False,
+    "attachable": False,
+    "labels": {},
     "scope": "local",
 }
 MOUNT = {

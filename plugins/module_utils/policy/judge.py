@@ -148,11 +148,11 @@ def _binds(policy: Policy, paths: Iterable[str], sockets: frozenset[str]) -> Ite
         if path in sockets:
             if not matches(path, policy.sockets):
                 yield Refusal(f"it mounts the socket {path}", f"sockets: [{path}]")
-        elif not _is_below(path, policy.bind_folders):
+        elif not is_below(path, policy.bind_folders):
             yield Refusal(f"it mounts {path} of the server", f"bind_folders: [{path}]")
 
 
-def _is_below(path: str, folders: Iterable[str]) -> bool:
+def is_below(path: str, folders: Iterable[str]) -> bool:
     """Whether a path is one of these folders, or in it. One with C(..) is not as it looks."""
     plain = posixpath.normpath(path) == path.rstrip("/") or path == "/"
     return plain and any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
@@ -173,17 +173,41 @@ def _volumes_on_the_way(host: dict) -> Iterator[dict]:
             yield {"Name": name, "Driver": driver.get("Name"), "Options": driver.get("Options")}
 
 
+def mounted_paths(inspect: dict, volumes: Iterable[dict]) -> list[str]:
+    """The paths of the server that are mounted into a container, by itself or by what its volumes are mounts of.
+
+    Where it may do everything on its server, none of them matters.
+    """
+    host = inspect["HostConfig"]
+    if host.get("Privileged"):
+        return []
+    options = [_mount_of(one) for one in [*volumes, *_volumes_on_the_way(host)]]
+    bound = [one.get("device", "") for one in options if one and _is_bind(one)]
+    return list(dict.fromkeys([*bind_sources(inspect), *(path for path in bound if path.startswith("/"))]))
+
+
+def _mount_of(volume: dict) -> dict[str, str]:
+    """What a volume is a mount of, by its options: only of Docker's own driver, which needs no name."""
+    options = volume.get("Options") or {}
+    own = (volume.get("Driver") or "local") == "local"
+    return options if own and (options.get("type") or options.get("device") or options.get("o")) else {}
+
+
+def _is_bind(options: dict[str, str]) -> bool:
+    """Whether a volume with these options is a folder of the server."""
+    return options.get("type", "") in ("", "none") or bool({"bind", "rbind"} & set(options.get("o", "").split(",")))
+
+
 def _volumes(policy: Policy, volumes: Iterable[dict]) -> Iterator[Refusal]:
     """Docker's own driver mounts anything that the options of a volume say."""
     for volume in volumes:
-        options = volume.get("Options") or {}
+        options = _mount_of(volume)
+        if not options:
+            continue
         kind, device = options.get("type", ""), options.get("device", "")
         name = f"its volume {volume.get('Name')}"
-        # Without a name, it is Docker's own driver.
-        if (volume.get("Driver") or "local") != "local" or not (kind or device or options.get("o")):
-            continue
-        if kind in ("", "none") or {"bind", "rbind"} & set(options.get("o", "").split(",")):
-            if not _is_below(device, policy.bind_folders):
+        if _is_bind(options):
+            if not is_below(device, policy.bind_folders):
                 yield Refusal(f"{name} is {device} of the server", f"bind_folders: [{device}]")
         elif not matches(kind, policy.volume_types):
             yield Refusal(f"{name} is a mount of {device} as {kind}", f"volume_types: [{kind}]")
