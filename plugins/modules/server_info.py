@@ -331,6 +331,10 @@ container:
       description: The user of its first program, as it was configured; empty where nobody said it.
       type: str
       sample: www-data
+    image_name:
+      description: What its creator called its image.
+      type: str
+      sample: "busybox:lab"
     image_tags:
       description: Tags of its image.
       type: list

@@ -91,6 +91,7 @@ SERVER = {
         "rootfs_size": 10,
         "rootfs_readable": True,
         "image": "sha256:a",
+        "image_name": "looper:1.0",
         "image_size": 10**6,
     },
 }

@@ -58,6 +58,7 @@ ACCEPTED = [
     ("migration_journal", {**JOURNAL, "made": {"volumes": ["data"]}}),
     ("image_export", {"image": "looper:1.0", "path": "/root/looper.tar"}),
     ("image_load", {"image": "sha256:a", "path": "/root/looper.tar", "tags": ["looper:1.0"]}),
+    ("image_load", {"image": "sha256:a", "digests": []}),
     ("network_create", {"networks": {"front": {"driver": "bridge"}}}),
     ("network_create", {"networks": {}, "judged": {"the network front": "a"}, "migration": "looper-1"}),
     ("server_info", {}),

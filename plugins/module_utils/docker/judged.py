@@ -37,6 +37,7 @@ def facts_of(inspect: dict) -> dict[str, Any]:
     """
     return {
         "image": inspect["Image"],
+        "image_name": inspect["Config"].get("Image") or "",
         "user": inspect["Config"].get("User") or "",
         "networks": sorted(container_facts.endpoints(inspect)),
         "fixed_addresses": container_facts.fixed_addresses(inspect),
@@ -67,7 +68,7 @@ def digests(container: Mapping[str, Any]) -> dict[str, str]:
     return {name: _digest(value) for name, value in parts.items()}
 
 
-_FACTS = ("image", "user", "networks", "fixed_addresses", "endpoints", "hardware_address", "ports")
+_FACTS = ("image", "image_name", "user", "networks", "fixed_addresses", "endpoints", "hardware_address", "ports")
 # Of a network, what comes and goes with the containers in it.
 _NOT_OF_A_NETWORK = ("used",)
 _NETWORK = "the network "

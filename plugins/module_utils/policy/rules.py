@@ -35,6 +35,8 @@ _LISTS = (
     "annotations",
     "runtimes",
     "networks",
+    "image_names",
+    "image_pulls",
     "options",
 )
 
@@ -65,6 +67,8 @@ class Policy(NamedTuple):
     :param runtimes: OCI runtimes besides runc.
     :param networks: what networks that are made for containers may have beyond a bridge with plain options, see
         C(judge_networks).
+    :param image_names: names that an image may bring along, of those that no image has here.
+    :param image_pulls: what may be pulled from registries, as C(REGISTRY/PATH).
     :param options: keys of Docker's API that are not known here, and may be passed on; C(Mounts.TYPE) of a type of
         mount, C(LogConfig.DRIVER) of what may send a log elsewhere, C(OomScoreAdj) and C(OomKillDisable).
     :param bind_privileges: whether what arrives in folders of the server keeps setuid and setgid bits, file
@@ -84,6 +88,8 @@ class Policy(NamedTuple):
     annotations: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    image_names: tuple[str, ...] = ("*",)
+    image_pulls: tuple[str, ...] = ("docker.io/*",)
     options: tuple[str, ...] = ()
     bind_privileges: bool = True
 
