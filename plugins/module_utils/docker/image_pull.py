@@ -20,6 +20,8 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Migrat
 from ansible_collections.fog.migration.plugins.module_utils.policy.refusal import matches, short
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 
+_FAILURES: tuple[type[Exception], ...] = (MigrationError, *api.FAILURES)
+
 
 def pull(client: api.CheckpointClient, image: str, digests: Iterable[str], policy: Policy) -> str:
     """Pulls an image; why it is not here then, as a clause, or nothing.
@@ -47,7 +49,7 @@ def _pull(client: api.CheckpointClient, image: str, name: Name) -> str:
         for line in client.pull(name.repository, tag=name.last, stream=True, decode=True):
             if "error" in line:
                 raise MigrationError(api.api_message(line["error"]))
-    except (MigrationError, *api.FAILURES) as error:
+    except _FAILURES as error:
         return str(error) if isinstance(error, MigrationError) else api.api_message(error)
     found = client.find_image(str(name))
     if found and found["Id"] != image and not there:

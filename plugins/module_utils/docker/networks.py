@@ -117,11 +117,13 @@ def are_settings(value: object) -> bool:
 
 
 def _is_pool(value: object) -> bool:
-    is_right = isinstance(value, dict) and all(isinstance(one, _OF_A_POOL.get(key, ())) for key, one in value.items())
+    if not isinstance(value, dict) or not isinstance(value.get("subnet"), str):
+        return False
     try:
-        return is_right and "subnet" in value and bool(_network(value["subnet"]))
+        _network(value["subnet"])
     except ValueError:
         return False
+    return all(isinstance(one, _OF_A_POOL.get(key, ())) for key, one in value.items())
 
 
 def _pool(config: dict) -> dict:

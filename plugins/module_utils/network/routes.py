@@ -73,7 +73,7 @@ def telling(found: Iterable[Route]) -> list[Route]:
 
 
 def _is_link_local(network: Network) -> bool:
-    return isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_LINK_LOCAL)
+    return isinstance(network, ipaddress.IPv6Network) and network.network_address in _LINK_LOCAL
 
 
 def _above(network: Network) -> Iterator[Network]:
