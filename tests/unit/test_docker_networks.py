@@ -170,10 +170,13 @@ def test_a_network_where_the_server_has_a_route(wanted, where, problem):
     [
         {"driver": None},
         {"driver_options": ["parent"]},
+        {"driver_options": {"parent": ["eth0"]}},
+        {"labels": {"a": 7}},
         {"internal": "no"},
         {"ipam_config": [{}]},
         {"ipam_config": pools("192.0.2.0/240")},
         {"ipam_config": [{"subnet": 7}]},
+        {"ipam_config": [{"subnet": "192.0.2.0/24", "aux_addresses": {"a": ["192.0.2.1"]}}]},
         {"ipam_config": [{"subnet": "192.0.2.0/24", "of_tomorrow": "x"}]},
         {"ipam_config": ["192.0.2.0/24"]},
         {"enable_ipv4": "yes"},

@@ -262,6 +262,7 @@ def apart(program, *inherited):
 
 def leading_out():
     """Descriptors of the server by what they are, and why a container has none such."""
+    master, terminal = os.openpty()
     tcp, unix, bound = socket.socket(), socket.socket(socket.AF_UNIX), socket.create_server(("127.0.0.1", 0))
     return {
         "file": (os.open("/etc/passwd", os.O_RDONLY), "has opened /etc/passwd, which is in none of the container's"),
@@ -272,14 +273,15 @@ def leading_out():
         "socket": (tcp.detach(), "has a socket of another network namespace"),
         "unix": (unix.detach(), "has a socket of another network namespace"),
         "bound": (bound.detach(), "has a socket of another network namespace"),
-        "terminal": (os.openpty()[1], "has opened "),
+        "terminal": (terminal, "has opened "),
+        "its other end": (master, "has opened "),
     }
 
 
 @NEEDS_ROOT
 @pytest.mark.skipif(not shutil.which("unshare"), reason="NOT TESTED: there is no unshare")
 @pytest.mark.parametrize(
-    "what", ["file", "folder", "path", "settings", "namespace", "socket", "unix", "bound", "terminal"]
+    "what", ["file", "folder", "path", "settings", "namespace", "socket", "unix", "bound", "terminal", "its other end"]
 )
 def test_what_leads_out_of_a_container(what):
     every = leading_out()

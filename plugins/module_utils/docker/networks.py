@@ -112,8 +112,14 @@ def are_settings(value: object) -> bool:
     """Whether this is what C(settings) returns of a network that can be made, whoever says so."""
     if not isinstance(value, dict):
         return False
-    is_right = all(isinstance(value.get(key), kind) for key, kind in _FORM.items())
+    is_right = all(_is(value.get(key), kind) for key, kind in _FORM.items())
     return is_right and isinstance(value.get("enable_ipv4", True), bool) and all(map(_is_pool, value["ipam_config"]))
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a value is of this kind. What is in an object is text."""
+    is_text = not isinstance(value, dict) or all(isinstance(one, str) for one in [*value, *value.values()])
+    return isinstance(value, kind) and is_text
 
 
 def _is_pool(value: object) -> bool:
@@ -123,7 +129,7 @@ def _is_pool(value: object) -> bool:
         _network(value["subnet"])
     except ValueError:
         return False
-    return all(isinstance(one, _OF_A_POOL.get(key, ())) for key, one in value.items())
+    return all(key in _OF_A_POOL and _is(one, _OF_A_POOL[key]) for key, one in value.items())
 
 
 def _pool(config: dict) -> dict:

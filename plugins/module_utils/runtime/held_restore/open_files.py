@@ -83,10 +83,6 @@ class Own(NamedTuple):
     usual: Collection[int] = frozenset()
 
 
-# What looks at a descriptor, by that of its folder, the process and its name. There may be thousands.
-Look = Callable[[int, int, bytes], "tuple[int, int, int, int, int]"]
-
-
 def require(config: dict, first: int, processes: Iterable[int]) -> None:
     """Returns when no descriptor of these processes, which are stopped, leads out of their container.
 
@@ -144,7 +140,7 @@ def _namespaces(process: int) -> set[str]:
 def _problems(
     process: int,
     own: Own,
-    look: Look,
+    look: Callable[[int, int, bytes], tuple[int, int, int, int, int]],
     found: dict[int, tuple[int, int]],
     common: Callable[[int], bool] | None,
 ) -> Iterator[str]:
@@ -266,8 +262,8 @@ def _unnamed() -> dict[str, int]:
 # One look
 
 
-def _looker() -> Look:
-    """What looks at a descriptor in a folder C(/proc/PID/fd)."""
+def _looker() -> Callable[[int, int, bytes], tuple[int, int, int, int, int]]:
+    """What looks at a descriptor, by that of the folder C(/proc/PID/fd), the process and its name: see C(Seen)."""
     statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
     # An old C library does not have it.
     if statx is None:

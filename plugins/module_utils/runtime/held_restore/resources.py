@@ -50,8 +50,6 @@ _UNLIMITED = (1 << 64) - 1
 _OF_REAL_TIME, _DEADLINE = (os.SCHED_FIFO, os.SCHED_RR), 6
 _GONE = (FileNotFoundError, ProcessLookupError)
 
-Limits = Mapping[str, "tuple[int, int]"]
-
 
 class Given(NamedTuple):
     """What a container gets that Docker starts here.
@@ -155,7 +153,7 @@ def _number(word: str) -> int:
 # What is lowered
 
 
-def above(limits: Limits, given: Mapping[str, int]) -> dict[int, tuple[int, int]]:
+def above(limits: Mapping[str, tuple[int, int]], given: Mapping[str, int]) -> dict[int, tuple[int, int]]:
     """What limits are lowered to that are above those that are given, by the kernel's numbers."""
     numbers = {name: number for number, name in LIMITS.values()}
     found = {}
