@@ -127,7 +127,7 @@ from typing import Any
 from ansible_collections.fog.migration.plugins.filter.migration_mode import migration_mode
 from ansible_collections.fog.migration.plugins.filter.mount_plans import mount_plans
 from ansible_collections.fog.migration.plugins.filter.preflight import preflight
-from ansible_collections.fog.migration.plugins.module_utils.docker import judged
+from ansible_collections.fog.migration.plugins.module_utils.docker import image_names, judged
 from ansible_collections.fog.migration.plugins.module_utils.docker import mounts as _mounts
 from ansible_collections.fog.migration.plugins.plugin_utils.failures import Failure
 
@@ -195,7 +195,8 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         **said("networks", "log", "ignore"),
     )
     lacking = [one for one in container["networks"] if one not in destination["networks"]]
-    made = [one for one in lacking if one in source["network_settings"]] if options["networks"] == "make" else []
+    there = source["network_settings"]
+    made = {one: there[one] for one in lacking if one in there} if options["networks"] == "make" else {}
     where = options["source_name"]
     failure = _failure(where, checks, container["name"], options["destination_name"])
     return {
@@ -210,11 +211,16 @@ def _one(source: dict[str, Any], destination: dict[str, Any], name: str, options
         "lazily": choice["lazily"],
         "mounts": [_mounts.ordered(one) for one in mounts if one["way"] == "moves"],
         "log": options["log"],
-        "judged": judged.digests(container),
-        "networks": {one: source["network_settings"][one] for one in made},
+        "judged": {**judged.digests(container), **judged.of_networks(made)},
+        "networks": made,
         "memory": container["memory"],
         "shared": container["memory_shared"],
-        "image": {key: container[key] for key in ("image", "image_tags", "image_digests")},
+        "image": {
+            "image": container["image"],
+            # Only the name that it was made by is of any use to it.
+            "image_tags": image_names.own(container["image_tags"], container["image_name"]),
+            "image_digests": container["image_digests"],
+        },
         "image_way": {"way": "there", "bytes_sent": 0},
         "together": [],
         "clock": options["clock"],
@@ -305,11 +311,13 @@ def _problem(source: dict, destination: dict, containers: list[str], here: str, 
 
 
 def missing_images(migrations: list[dict[str, Any]], there: list[str]) -> list[dict[str, Any]]:
-    """For each image that the destination lacks, the first migration that needs it."""
+    """For each image that the destination lacks, the first migration that needs it, with the names of all of them."""
     first: dict[str, dict[str, Any]] = {}
     for one in migrations:
-        if not one.get("failure") and one["image"]["image"] not in there:
-            first.setdefault(one["image"]["image"], one)
+        image = one["image"]
+        if not one.get("failure") and image["image"] not in there:
+            known = first.setdefault(image["image"], dict(one, image=dict(image, image_tags=[])))["image"]
+            known["image_tags"] = list(dict.fromkeys([*known["image_tags"], *image["image_tags"]]))
     return list(first.values())
 
 

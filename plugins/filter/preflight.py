@@ -84,14 +84,20 @@ import ipaddress
 import re
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import ways
-from ansible_collections.fog.migration.plugins.module_utils.docker.networks import PREDEFINED, difference, hindrance
+from ansible_collections.fog.migration.plugins.module_utils.docker.networks import (
+    PREDEFINED,
+    Server,
+    are_settings,
+    difference,
+    hindrance,
+)
 from ansible_collections.fog.migration.plugins.module_utils.docker.storage_drivers import DRIVERS, by_containerd
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import dangers
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.container_log import DRIVER
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.journal.store import rival, under_way
 from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
-from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy import judge, judge_networks, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import PolicyError
 from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room, isolation
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
@@ -239,12 +245,31 @@ def _platform(source: dict, destination: dict) -> list[dict]:
     ]
 
 
-def _policy(source: dict, destination: dict, sender: str) -> dict:
-    """Whether the destination lets it come."""
+def _places(source: dict, destination: dict, mounts: list[dict]) -> list[str]:
+    """What the destination does not allow of where the paths lead that it mounts there."""
+    binds = [one for one in mounts if one["type"] == "bind"]
+    moves = {one["source"] for one in binds if one["way"] == "moves"}
+    stays = {one["source"] for one in binds if one["way"] != "moves"}
+    found = []
+    for path in source["container"]["mounted_paths"]:
+        known = destination["paths"].get(path, {})
+        key = "not_allowed" if path in moves - stays else "not_allowed_to_stay"
+        found += known.get(key, [])
+    return list(dict.fromkeys(found))
+
+
+def _policy(source: dict, destination: dict, sender: str, networks: str, mounts: list[dict]) -> dict:
+    """Whether the destination lets it come, and its networks be made."""
     asks = source["container"]["asks"]
     try:
         policy = rules.from_facts(destination["policy"])
-        found = [judge.refuses_source(policy, sender), *judge.refusals(policy, **asks)]
+        made = _made_networks(source, destination, networks)
+        found = [
+            judge.refuses_source(policy, sender),
+            *judge.refusals(policy, **asks),
+            *judge_networks.refusals(policy, made),
+            *_places(source, destination, mounts),
+        ]
         problem = "; ".join(str(one) for one in found if one)
         problem = f"the destination's policy does not let it come: {problem}" if problem else ""
     except PolicyError as error:
@@ -286,6 +311,18 @@ def _names(source: dict, destination: dict, name: str) -> list[dict]:
     ]
 
 
+def _as_server(facts: dict) -> Server:
+    """What a network has to get on with, of what a server has told."""
+    return Server(facts["network_settings"], facts["docker"]["network_drivers"], facts["interfaces"], facts["routes"])
+
+
+def _made_networks(source: dict, destination: dict, wanted: str) -> dict[str, dict]:
+    """The settings of those of its networks that would be made. Of what is no network, another check tells."""
+    here = source["network_settings"] if wanted == "make" else {}
+    lacking = [name for name in source["container"]["networks"] if name not in destination["networks"]]
+    return {name: here[name] for name in lacking if name in here and are_settings(here[name])}
+
+
 def _networks(source: dict, destination: dict, wanted: str) -> dict:
     """Its networks: there, or such as can be made."""
     container, here, there = source["container"], source["network_settings"], destination["network_settings"]
@@ -300,8 +337,7 @@ def _networks(source: dict, destination: dict, wanted: str) -> dict:
         elif wanted == "existing" or name not in here:
             problems.append(f"the destination has no network {name}")
         else:
-            drivers, interfaces = destination["docker"]["network_drivers"], destination["interfaces"]
-            problems.append(hindrance(name, here[name], there, drivers, interfaces))
+            problems.append(hindrance(name, here[name], _as_server(destination)))
             made.append(name)
     parts = [
         f"the destination has {', '.join(found)}" if found else "",
@@ -681,7 +717,7 @@ def preflight(
     checks = [
         *([] if alone else [_group(mode)]),
         _container(source, mode),
-        _policy(source, destination, sender),
+        _policy(source, destination, sender, networks, mounts),
         _isolation(source, destination),
         _open_migration(source, destination, name),
         *(_cold(source, destination) if mode == "cold" else _live(source, destination, mode)),

@@ -22,7 +22,8 @@ options:
       - C(checkpoint), C(transfer) and C(restore) are the results of the three modules.
       - C(image) tells how the image came to the destination, with C(way) (V(there), V(sent) or V(pulled)),
         C(bytes_sent), its C(layers) and C(layers_left_out), C(why_not_pulled) where it was to be pulled, and
-        C(tags_kept), those of its names that another image has at the destination.
+        C(tags_kept), those of its names that another image has at the destination, and C(tags_refused), those that its
+        policy did not let arrive.
       - C(left) holds the results of the removals at the end, by what they remove; C(unencrypted), if it is there,
         those of the encryption of the checkpoints that are kept, by where that is.
     type: dict
@@ -169,7 +170,9 @@ def _rounds_line(transfer: dict) -> str:
 def image_note(image: dict) -> str:
     """How the image came to the destination."""
     kept = ", ".join(image.get("tags_kept") or [])
+    refused = ", ".join(image.get("tags_refused") or [])
     names = f"; {kept} is another image there, and was left so" if kept else ""
+    names += f"; by the policy there, it did not get the name {refused}" if refused else ""
     if image["way"] != "sent":
         return {"there": "the image was there", "pulled": "image: pulled from its registry"}[image["way"]] + names
     there, of = image["layers_left_out"], image["layers"]

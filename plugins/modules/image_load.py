@@ -12,6 +12,8 @@ version_added: 0.2.0
 description:
   - Loads an image that M(fog.migration.image_export) has saved on another server, and gives it those of its names that
     no image has here.
+  - With O(digests), it is pulled instead, from those registries only that the policy of this server allows
+    (C(image_pulls)). The policy also says which names may arrive with an image (C(image_names)).
   - C(docker load) takes every name that an archive has from the image that had it, so that others who start containers
     by that name get another program. This does not; an archive with names, or with another image, is refused.
 author:
@@ -46,6 +48,12 @@ options:
     type: list
     elements: str
     default: []
+  digests:
+    description:
+      - Names with digest under which registries have it, such as C(registry.example.org/looper@sha256:77af...). Then it
+        is pulled by these, unless it is here. That it could not be is no failure, see RV(why_not_pulled).
+    type: list
+    elements: str
 seealso:
   - module: fog.migration.image_export
   - module: community.docker.docker_image_load
@@ -89,6 +97,17 @@ kept:
   type: list
   elements: str
   sample: []
+refused:
+  description: The names that it did not get, since the policy of this server does not let them arrive.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+why_not_pulled:
+  description: Why it could not be pulled, as a clause; empty where it is here.
+  returned: when O(digests) is given
+  type: str
+  sample: ""
 """
 
 from ansible_collections.fog.migration.plugins.module_utils.operations import image_load

@@ -37,8 +37,8 @@ options:
       - V(free) is RV(free). It costs what V(docker) costs, unless that is gathered as well.
       - V(images) are RV(images), and V(volumes) are RV(volumes). Each costs one request to Docker.
       - V(layers) are RV(layers). It costs one request to Docker for each image, and what V(docker) costs.
-      - V(networks) are RV(networks), RV(network_settings), RV(segments) and RV(interfaces). It costs one request to
-        Docker for all networks and one for each.
+      - V(networks) are RV(networks), RV(network_settings), RV(segments), RV(interfaces) and RV(routes). It costs one
+        request to Docker for all networks and one for each.
       - V(paths) are RV(paths). It reads the whole of each file of up to 64 MiB among them.
       - V(peer) is RV(peer). It costs one TCP connection, and up to four seconds where nobody answers.
       - V(container) is RV(container) and RV(described). If at least one of the containers is here, it costs what
@@ -197,7 +197,9 @@ paths:
   description:
     - Whether each of O(paths) C(exists), whether it is C(empty), its C(file_system) (C(type) and C(device)), and the
       C(checksum) (SHA-256) of a file of up to 64 MiB, and why a migration would not follow it (C(refused)), which is
-      where it leads through a symbolic link that others than root could have made.
+      where it leads through a symbolic link that others than root could have made. C(not_allowed) and
+      C(not_allowed_to_stay) are what the policy of this server does not allow of where it leads, where it moves with a
+      container and where it does not.
   returned: when the subset V(paths) is gathered
   type: dict
   sample: {/srv/data: {exists: true, empty: false, file_system: {type: ext4, device: /dev/sda1}}}
@@ -264,6 +266,22 @@ interfaces:
   type: list
   elements: str
   sample: [eth0, lo]
+routes:
+  description:
+    - Where the routes of the server lead, its own addresses among them, but for those by default. One that is a part of
+      another one by the same interface is left out.
+  returned: when the subset V(networks) is gathered
+  type: list
+  elements: dict
+  contains:
+    subnet:
+      description: The addresses.
+      type: str
+      sample: 192.0.2.0/24
+    interface:
+      description: The name of the interface, empty where there is none.
+      type: str
+      sample: eth0
 segments:
   description:
     - Networks on which containers have addresses of their own on the network outside (macvlan and ipvlan), by name,
@@ -313,6 +331,10 @@ container:
       description: The user of its first program, as it was configured; empty where nobody said it.
       type: str
       sample: www-data
+    image_name:
+      description: What its creator called its image.
+      type: str
+      sample: "busybox:lab"
     image_tags:
       description: Tags of its image.
       type: list
@@ -409,10 +431,25 @@ container:
       description: Its addresses, by network.
       type: dict
       sample: {lan: [192.0.2.129]}
+    mounted_paths:
+      description: Paths of the host that are mounted into it, by itself or by volumes that are folders of the host.
+      type: list
+      elements: str
+      sample: [/srv/data]
     fixed_addresses:
       description: Those of its addresses that it was given by its creator, by network.
       type: dict
       sample: {lan: []}
+    endpoints:
+      description:
+        - What was configured of it in each of its networks, besides addresses. C(Aliases), C(MacAddress), C(Links),
+          C(DriverOpts) and C(GwPriority), as Docker calls them.
+      type: dict
+      sample: {lan: {Aliases: [web], MacAddress: "02:42:c0:00:02:81", Links: [], DriverOpts: null, GwPriority: null}}
+    hardware_address:
+      description: The hardware address that it was given by its creator, or nothing.
+      type: str
+      sample: ""
     connections:
       description:
         - Its TCP connections to the outside, each with C(local) and C(remote) end and whether it C(survives) a live

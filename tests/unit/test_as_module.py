@@ -18,6 +18,7 @@ ALONE = {
     "container_restore": {"path": "/nowhere"},
     "image_export": {"image": "looper:1.0", "path": "/nowhere/looper.tar"},
     "image_load": {"image": "sha256:a", "path": "/nowhere/looper.tar"},
+    "network_create": {"networks": {}},
 }
 BY_AGENTS = {
     "container_checkpoint": {"migrations": [{"id": "looper-1"}], "agents": {"fog1": {}}},

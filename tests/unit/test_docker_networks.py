@@ -131,5 +131,58 @@ LAN = {"driver": "macvlan", "driver_options": {"parent": "eth0.10"}, "ipam_confi
     ],
 )
 def test_a_network_to_make(wanted, others, problem):
-    found = networks.hindrance("front", front(**wanted), others, ["bridge", "macvlan"], ["eth0", "lo"])
+    found = networks.hindrance("front", front(**wanted), server(configured=others))
     assert problem in found and bool(problem) == bool(found)
+
+
+def server(**changes) -> networks.Server:
+    facts = {"configured": {}, "drivers": ["bridge", "macvlan"], "interfaces": ["eth0", "lo"], "routes": []}
+    return networks.Server(**{**facts, **changes})
+
+
+def route(subnet: str, interface: str = "eth0") -> dict[str, str]:
+    return {"subnet": subnet, "interface": interface}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "where", "problem"),
+    [
+        ({}, route("192.0.2.0/24"), ""),
+        ({}, route("198.51.100.0/24", "eth1"), "the subnet 198.51.100.0/24, which the destination reaches by eth1"),
+        ({}, route("198.51.0.0/16"), "198.51.100.0/24, which overlaps 198.51.0.0/16, which the destination reaches"),
+        ({}, route("198.51.100.77/32"), "198.51.100.0/24, which overlaps 198.51.100.77/32, which the destination"),
+        ({}, route("fd00::/16"), "the subnet fd00:77::/64, which overlaps fd00::/16"),
+        ({}, route("198.51.100.0/24", ""), "the subnet 198.51.100.0/24, which the destination reaches"),
+        ({"internal": True}, route("198.51.100.0/24"), "which the destination reaches by eth0"),
+        # It lies on a bridge that is there already, with its address.
+        ({}, route("198.51.100.0/24", "br77"), ""),
+        # The server itself is on that network outside.
+        (LAN, route("192.0.2.0/24"), ""),
+    ],
+)
+def test_a_network_where_the_server_has_a_route(wanted, where, problem):
+    found = networks.hindrance("front", front(**wanted), server(routes=[where]))
+    assert problem in found and bool(problem) == bool(found)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"driver": None},
+        {"driver_options": ["parent"]},
+        {"driver_options": {"parent": ["eth0"]}},
+        {"labels": {"a": 7}},
+        {"internal": "no"},
+        {"ipam_config": [{}]},
+        {"ipam_config": pools("192.0.2.0/240")},
+        {"ipam_config": [{"subnet": 7}]},
+        {"ipam_config": [{"subnet": "192.0.2.0/24", "aux_addresses": {"a": ["192.0.2.1"]}}]},
+        {"ipam_config": [{"subnet": "192.0.2.0/24", "of_tomorrow": "x"}]},
+        {"ipam_config": ["192.0.2.0/24"]},
+        {"enable_ipv4": "yes"},
+    ],
+)
+def test_what_is_no_network_is_not_made(wanted):
+    found = networks.hindrance("front", front(**wanted), server())
+    assert found == "the network front is not described as Docker describes one"
+    assert networks.are_settings(FRONT) and not networks.are_settings([FRONT])

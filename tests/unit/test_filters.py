@@ -117,9 +117,13 @@ ON_LAN = {
 FRONT = {
     "driver": "bridge",
     "driver_options": {},
+    "ipam_driver": "default",
+    "ipam_driver_options": {},
     "ipam_config": [{"subnet": "198.51.100.0/24"}],
     "enable_ipv6": False,
     "internal": False,
+    "attachable": False,
+    "labels": {},
     "scope": "local",
     "used": ["198.51.100.9"],
 }
@@ -129,6 +133,11 @@ IN_FRONT = {
     "network_settings": {"front": FRONT},
 }
 HAS_FRONT = {"networks": ["bridge", "front"], "network_settings": {"front": FRONT}}
+ON_PARENT = {
+    **IN_FRONT,
+    "network_settings": {"front": {**FRONT, "driver": "macvlan", "driver_options": {"parent": "eth0"}}},
+}
+HAS_FRONT_ON_PARENT = {"networks": ["bridge", "front"], "network_settings": ON_PARENT["network_settings"]}
 OVER = {"local": "172.17.0.2:80", "remote": "192.0.2.7:40000", "survives": False}
 GOES_ON = {"local": "192.0.2.5:80", "remote": "192.0.2.7:40001", "survives": True}
 
@@ -303,6 +312,12 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         (IN_FRONT, {}, {"networks": "existing"}, ["networks"]),
         (IN_FRONT, {"network_settings": {"back": FRONT}}, {}, ["networks"]),
         (IN_FRONT, {"docker.network_drivers": ["host"]}, {}, ["networks"]),
+        (IN_FRONT, {"routes": [{"subnet": "198.51.0.0/16", "interface": "eth1"}]}, {}, ["networks"]),
+        (ON_PARENT, {}, {}, ["policy"]),
+        (ON_PARENT, {"policy": {"networks": ["macvlan:eth0"]}}, {}, []),
+        # It is not made then.
+        (ON_PARENT, {}, {"networks": "existing"}, ["networks"]),
+        (ON_PARENT, HAS_FRONT_ON_PARENT, {}, []),
         (IN_FRONT, HAS_FRONT, {"networks": "existing"}, []),
         (IN_FRONT, {**HAS_FRONT, "network_settings": {"front": {**FRONT, "driver": "ipvlan"}}}, {}, ["networks"]),
         ({"container.connections": [OVER]}, {}, {"mode": "precopy"}, []),
@@ -370,6 +385,32 @@ def test_connections_are_told(connections, status, detail):
     checks = preflight(source, changed(None), name="looper100", mounts=[], mode="precopy")
     told = next(check for check in checks if check["check"] == "connections")
     assert (told["status"], told["detail"]) == (status, detail)
+
+
+def bind(way: str, place: str = "/a") -> dict:
+    mount = {"type": "bind", "source": "/srv/a", "destination": place, "bytes": 0}
+    return {**mount, "way": way, "problem": "", "remedy": ""}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [
+        ([bind("stays")], "it mounts /srv/a, loose"),
+        ([bind("shared")], "it mounts /srv/a, loose"),
+        ([bind("moves")], "it mounts /srv/a, which is /etc"),
+        # One of them is looked up by Docker later on.
+        ([bind("moves"), bind("stays", "/b")], "it mounts /srv/a, loose"),
+        # A folder of the server that is a volume.
+        ([], "it mounts /srv/a, loose"),
+    ],
+)
+def test_where_its_paths_lead_at_the_destination(mounts, told):
+    known = {"not_allowed": ["it mounts /srv/a, which is /etc"], "not_allowed_to_stay": ["it mounts /srv/a, loose"]}
+    source, there = changed({"container.mounted_paths": ["/srv/a"]}), changed({"paths": {"/srv/a": known}})
+    checks = preflight(source, there, "new", mounts=mounts, mode="precopy")
+    (policy,) = [one for one in checks if one["check"] == "policy"]
+    assert policy["status"] == "failed"
+    assert policy["detail"] == f"the destination's policy does not let it come: {told}"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Interr
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     armed_start,
     bundle,
+    resources,
     restore_network,
     stopped_restore,
     surroundings,
@@ -124,6 +125,7 @@ class Scene:
         monkeypatch.setattr(engine, "call", lambda *_arguments: None)
         monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: [])
         monkeypatch.setattr(surroundings, "require", lambda *_arguments: None)
+        monkeypatch.setattr(resources, "require", lambda *_arguments: None)
         monkeypatch.setattr(
             restore_network.RestoreNetwork, "install_filter", lambda _self, state: json.loads(state)["pid"]
         )

@@ -18,6 +18,7 @@ from test_images import BEFORE_25, FROM_25, ID, archive, descriptor, index_of
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, image_export, image_load, options
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 
 IMAGE, OTHER = f"sha256:{ID}", "sha256:" + "0" * 64
 
@@ -108,34 +109,61 @@ def client(docker):
     client.close()
 
 
+def load(client, image, path, tags, check_mode, policy=None):
+    return image_load.load(client, image, path, tags, check_mode, policy or Policy())
+
+
 @pytest.mark.parametrize("form", [BEFORE_25, FROM_25])
 def test_an_image_gets_the_names_that_are_free(tmp_path, docker, client, form):
     path = archive(tmp_path / "image.tar", *form, None)
-    done = image_load.load(client, IMAGE, path, ["debian:12", "localhost:5000/looper:1.0"], False)
+    done = load(client, IMAGE, path, ["debian:12", "localhost:5000/looper:1.0"], False)
     assert done == {
         "changed": True,
         "image": {"id": IMAGE},
         "tagged": ["localhost:5000/looper:1.0"],
         "kept": ["debian:12"],
+        "refused": [],
     }
     assert docker.images == {OTHER: OTHER, "debian:12": OTHER, IMAGE: IMAGE, "localhost:5000/looper:1.0": IMAGE}
-    again = image_load.load(client, IMAGE, path, ["debian:12", "localhost:5000/looper:1.0"], False)
+    again = load(client, IMAGE, path, ["debian:12", "localhost:5000/looper:1.0"], False)
     assert (again["changed"], again["tagged"], again["kept"]) == (False, [], ["debian:12"])
     assert len(docker.loaded) == 1
 
 
 def test_an_image_that_has_come_in_another_way_gets_its_names(docker, client):
     docker.images[IMAGE] = IMAGE
-    assert image_load.load(client, IMAGE, None, ["looper:1.0"], False)["changed"]
+    assert load(client, IMAGE, None, ["looper:1.0"], False)["changed"]
     assert docker.images["looper:1.0"] == IMAGE and docker.loaded == []
     with pytest.raises(MigrationError, match="there is no image"):
-        image_load.load(client, "sha256:" + "1" * 64, None, [], False)
+        load(client, "sha256:" + "1" * 64, None, [], False)
+
+
+NAMES = ["looper:1.0", "registry.example.org/looper:1.0", "docker.io/library/python", "x@sha256:1", "A:1", IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "tagged"),
+    [
+        (["*"], ["looper:1.0", "registry.example.org/looper:1.0", "python:latest"]),
+        (["registry.example.org/*"], ["registry.example.org/looper:1.0"]),
+        (["looper:*"], ["looper:1.0"]),
+        (["docker.io/library/*"], ["looper:1.0", "python:latest"]),
+        ([], []),
+    ],
+)
+def test_an_image_gets_the_names_that_the_policy_lets_arrive(docker, client, allowed, tagged):
+    docker.images[IMAGE] = IMAGE
+    done = load(client, IMAGE, None, NAMES, False, Policy(image_names=tuple(allowed)))
+    assert done["tagged"] == tagged
+    names = ["looper:1.0", "registry.example.org/looper:1.0", "python:latest"]
+    assert done["refused"] == [*(one for one in names if one not in tagged), "x@sha256:1", "A:1", IMAGE]
+    assert set(docker.images) == {OTHER, "debian:12", IMAGE, *tagged}
 
 
 def test_in_check_mode_nothing_is_done(tmp_path, docker, client):
     path = archive(tmp_path / "image.tar", *FROM_25, None)
     before = dict(docker.images)
-    done = image_load.load(client, IMAGE, path, ["looper:1.0", "debian:12"], True)
+    done = load(client, IMAGE, path, ["looper:1.0", "debian:12"], True)
     assert (done["changed"], done["tagged"], done["kept"]) == (True, ["looper:1.0"], ["debian:12"])
     assert docker.images == before
 
@@ -153,7 +181,7 @@ def test_an_archive_with_more_than_was_announced_is_refused(tmp_path, docker, cl
     path = archive(tmp_path / "image.tar", *FROM_25, tags, **more)
     before = dict(docker.images)
     with pytest.raises(MigrationError) as refused:
-        image_load.load(client, announced, path, [], False)
+        load(client, announced, path, [], False)
     assert why in refused.value.what and refused.value.state == "nothing was changed"
     assert docker.images == before and docker.loaded == []
 
@@ -162,18 +190,18 @@ def test_what_is_no_archive_is_refused(tmp_path, client):
     (tmp_path / "text").write_text("text")
     for name in ("text", "none"):
         with pytest.raises(MigrationError, match="cannot be read"):
-            image_load.load(client, IMAGE, str(tmp_path / name), [], False)
+            load(client, IMAGE, str(tmp_path / name), [], False)
 
 
 def test_an_image_is_named_by_its_id(client):
     with pytest.raises(MigrationError, match="debian:12 is not the ID of an image"):
-        image_load.load(client, "debian:12", None, ["looper:1.0"], False)
+        load(client, "debian:12", None, ["looper:1.0"], False)
 
 
 def test_docker_may_refuse_it(tmp_path, docker, client):
     docker.problem = "open /var/lib/docker/tmp/x: no such file or directory"
     with pytest.raises(MigrationError, match=r"Docker did not load the image \(open .*no such file"):
-        image_load.load(client, IMAGE, archive(tmp_path / "image.tar", *FROM_25, None), [], False)
+        load(client, IMAGE, archive(tmp_path / "image.tar", *FROM_25, None), [], False)
 
 
 def test_an_archive_that_ends_early(tmp_path, docker, client):
@@ -183,7 +211,7 @@ def test_an_archive_that_ends_early(tmp_path, docker, client):
     # All lists are there; the last file is not.
     path.write_bytes(config[: len(config) - (1 << 16)])
     with pytest.raises(MigrationError, match="cannot be read"):
-        image_load.load(client, IMAGE, str(path), [], False)
+        load(client, IMAGE, str(path), [], False)
     assert docker.loaded == []
 
 

@@ -61,12 +61,18 @@ def test_what_changes_while_it_runs_is_not_compared(path, value):
         ("Config.OfTomorrow", "x", "Config.OfTomorrow"),
         ("Config.User", "root", "its user"),
         ("Image", "sha256:bbb", "its image"),
-        ("NetworkSettings.Networks", {"bridge": {}, "lan": {}}, "its fixed addresses, its networks"),
+        ("NetworkSettings.Networks", {"bridge": {}, "lan": {}}, "its endpoints, its fixed addresses, its networks"),
         (
             "NetworkSettings.Networks",
             {"bridge": {"IPAMConfig": {"IPv4Address": "192.0.2.1"}}},
             "its fixed addresses",
         ),
+        ("NetworkSettings.Networks", {"bridge": {"MacAddress": "02:42:ac:11:00:09"}}, "its endpoints"),
+        ("NetworkSettings.Networks", {"bridge": {"Aliases": ["db"]}}, "its endpoints"),
+        ("NetworkSettings.Networks", {"bridge": {"Links": ["db:web"]}}, "its endpoints"),
+        ("NetworkSettings.Networks", {"bridge": {"DriverOpts": {"a": "b"}}}, "its endpoints"),
+        ("NetworkSettings.Networks", {"bridge": {"GwPriority": 7}}, "its endpoints"),
+        ("Config.MacAddress", "02:42:ac:11:00:09", "its hardware address"),
         ("Mounts", [], "the mount at /data"),
         ("Mounts", [{**INSPECT["Mounts"][0], "Source": "/etc"}], "the mount at /data"),
         ("Mounts", [{**INSPECT["Mounts"][0], "Name": "other"}], "the mount at /data"),
@@ -104,6 +110,26 @@ def test_an_anonymous_volume_is_told_of_by_the_source_only():
     mount = {"Type": "volume", "Name": "a" * 64, "Source": "/v/a", "Destination": "/data"}
     inspect = changed("Mounts", [mount])
     judged.require(digests_of(inspect, [{"Name": "a" * 64, "Driver": "local"}]), inspect, [])
+
+
+def test_names_in_any_order_are_the_same_names():
+    """Docker before 25 calls a container by its own ID as well, and this one has another ID once it was restored."""
+    one, other = (changed("NetworkSettings.Networks", {"bridge": {"Aliases": names}}) for names in (["a", "b"], ["b"]))
+    other["NetworkSettings"]["Networks"]["bridge"]["Aliases"] += [INSPECT["Id"][:12], "a"]
+    judged.require(digests_of(one, []), other, [])
+
+
+NETWORK = {"driver": "bridge", "driver_options": {}, "ipam_config": [{"subnet": "192.0.2.0/24"}], "used": []}
+
+
+def test_networks_that_are_made_are_those_that_were_judged():
+    digests = judged.of_networks({"front": NETWORK, "back": NETWORK})
+    judged.require_networks(digests, {"front": {**NETWORK, "used": ["192.0.2.2"]}})
+    # They are made before a container arrives.
+    judged.require({**JUDGED, **digests}, INSPECT, [VOLUME])
+    for other in ({"front": {**NETWORK, "driver": "macvlan"}}, {"side": NETWORK}):
+        with pytest.raises(MigrationError, match="that would be made is not what the preflight has judged"):
+            judged.require_networks(digests, other)
 
 
 def test_a_long_list_of_a_source_is_cut():

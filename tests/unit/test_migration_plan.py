@@ -26,9 +26,13 @@ IMAGE = {"image_tags": ["looper:1.0"], "image_digests": []}
 LAN = {
     "driver": "bridge",
     "driver_options": {},
+    "ipam_driver": "default",
+    "ipam_driver_options": {},
     "ipam_config": [],
     "enable_ipv6": False,
     "internal": False,
+    "attachable": False,
+    "labels": {},
     "scope": "local",
 }
 MOUNT = {
@@ -330,9 +334,27 @@ def test_how_many_are_frozen_at_the_same_time(here, there, at_once):
 # On their way
 
 MOVES = [
-    {"id": "a-1", "container": "a", "image": {"image": "x"}, "clock": {"start": 1.0}, "failure": None},
-    {"id": "b-1", "container": "b", "image": {"image": "y"}, "clock": {"start": 1.0}, "failure": None},
-    {"id": "c-1", "container": "c", "image": {"image": "x"}, "clock": {"start": 1.0}, "failure": None},
+    {
+        "id": "a-1",
+        "container": "a",
+        "image": {"image": "x", "image_tags": ["x:1"]},
+        "clock": {"start": 1.0},
+        "failure": None,
+    },
+    {
+        "id": "b-1",
+        "container": "b",
+        "image": {"image": "y", "image_tags": []},
+        "clock": {"start": 1.0},
+        "failure": None,
+    },
+    {
+        "id": "c-1",
+        "container": "c",
+        "image": {"image": "x", "image_tags": ["x:2", "x:1"]},
+        "clock": {"start": 1.0},
+        "failure": None,
+    },
 ]
 FAILURE = {"stage": "Reservation", "host": "fog2", "msg": "no room"}
 
@@ -361,6 +383,11 @@ def moves_stay_as_they_are():
 )
 def test_an_image_is_sent_once(moves, there, first):
     assert sorted(one["container"] for one in missing_images(moves, there)) == sorted(first)
+
+
+def test_an_image_gets_the_names_that_its_containers_have_for_it():
+    assert [one["image"]["image_tags"] for one in missing_images(MOVES, [])] == [["x:1", "x:2"], []]
+    assert [one["image"]["image_tags"] for one in missing_images(failing("a"), [])] == [[], ["x:2", "x:1"]]
 
 
 def test_how_the_image_came_is_told_of_all_and_what_it_cost_of_one():

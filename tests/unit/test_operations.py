@@ -58,6 +58,9 @@ ACCEPTED = [
     ("migration_journal", {**JOURNAL, "made": {"volumes": ["data"]}}),
     ("image_export", {"image": "looper:1.0", "path": "/root/looper.tar"}),
     ("image_load", {"image": "sha256:a", "path": "/root/looper.tar", "tags": ["looper:1.0"]}),
+    ("image_load", {"image": "sha256:a", "digests": []}),
+    ("network_create", {"networks": {"front": {"driver": "bridge"}}}),
+    ("network_create", {"networks": {}, "judged": {"the network front": "a"}, "migration": "looper-1"}),
     ("server_info", {}),
     ("server_info", {"gather_subset": ["!all"], "containers": ["looper"], "peer_address": "10.0.0.2"}),
 ]
@@ -77,6 +80,8 @@ REFUSED = [
     ("migration_journal", {**JOURNAL, "owner": "nobody"}),
     ("image_export", {"path": "/root/looper.tar"}),
     ("image_load", {"path": "/root/looper.tar"}),
+    ("network_create", {"migration": "looper-1"}),
+    ("network_create", {"networks": "front"}),
     ("server_info", {"peer_port": "ssh"}),
 ]
 

@@ -24,6 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import image_
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.operations import migration_journal, options
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, private_folders
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing, staging, work_dir
 from ansible_collections.fog.migration.plugins.module_utils.transport.directory_transfer import Receiver
@@ -278,7 +279,7 @@ def test_no_image_is_saved_or_loaded_there(tmp_path, shared):
     with pytest.raises(MigrationError, match=BY_OTHERS):
         image_export.export(docker, IMAGE, str(shared / "image.tar"), set(), check_mode=False)
     with pytest.raises(MigrationError, match=BY_OTHERS):
-        image_load.load(docker, "sha256:" + "1" * 64, str(shared / "image.tar"), [], check_mode=False)
+        image_load.load(docker, "sha256:" + "1" * 64, str(shared / "image.tar"), [], False, Policy())
     assert os.listdir(shared) == []
 
 

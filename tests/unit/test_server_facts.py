@@ -157,7 +157,7 @@ def test_everything():
     facts = gather(docker)
     assert set(facts) == {
         *("containers", "host", "docker", "criu", "free", "listening", "images", "layers", "networks"),
-        *("network_settings", "segments", "interfaces", "volumes", "paths", "migrations", "peer"),
+        *("network_settings", "segments", "interfaces", "routes", "volumes", "paths", "migrations", "peer"),
         *("container", "described", "policy"),
     }
     assert facts["container"] is None and facts["described"] == {} and facts["peer"] == {"problem": None}
@@ -180,7 +180,7 @@ def test_everything():
         ("layers", ["layers"], ["image sha256:a", "image sha256:b", "images", "info", "version"]),
         (
             "networks",
-            ["interfaces", "network_settings", "networks", "segments"],
+            ["interfaces", "network_settings", "networks", "routes", "segments"],
             ["network n1", "network n3", "networks"],
         ),
         ("container", ["container", "described"], []),

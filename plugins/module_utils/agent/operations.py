@@ -59,6 +59,12 @@ def _image_load() -> Operation:
     return image_load.OPERATION
 
 
+def _network_create() -> Operation:
+    from ansible_collections.fog.migration.plugins.module_utils.operations import network_create
+
+    return network_create.OPERATION
+
+
 def _server_info() -> Operation:
     from ansible_collections.fog.migration.plugins.module_utils.operations import server_info
 
@@ -73,6 +79,7 @@ OPERATIONS: dict[str, Callable[[], Operation]] = {
     "migration_journal": _migration_journal,
     "image_export": _image_export,
     "image_load": _image_load,
+    "network_create": _network_create,
     "server_info": _server_info,
 }
 

@@ -24,7 +24,6 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     judged,
     mounts,
-    networks,
     options,
     restart_policy,
 )
@@ -33,6 +32,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal import store
 from ansible_collections.fog.migration.plugins.module_utils.journal.entry import Entry
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import destination, reopening, settings
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
+from ansible_collections.fog.migration.plugins.module_utils.network import docker_networks
 from ansible_collections.fog.migration.plugins.module_utils.transport import (
     expiry,
     ssh_access,
@@ -146,14 +146,12 @@ def _make_networks(migration: Migration) -> None:
     if not wanted:
         return
     client = api.connect(options.DEFAULTS)
+
+    def note(name: str) -> None:
+        journal.note(migration.id, made={"networks": [name]})
+
     try:
-        there = {one["Name"] for one in client.networks()}
-        for name in (name for name in wanted if name not in there):
-            journal.note(migration.id, made={"networks": [name]})
-            try:
-                client.create_network_from_body(networks.creation_body(name, wanted[name]))
-            except api.FAILURES as exc:
-                raise MigrationError(f"the network {name} could not be made ({api.api_message(exc)})") from exc
+        docker_networks.make(client, wanted, migration.judged, note)
     finally:
         client.close()
 

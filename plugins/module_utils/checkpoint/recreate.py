@@ -19,8 +19,9 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import api, m
 from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import makes_in_several_networks
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
-from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import mounted_paths, roots
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
+from ansible_collections.fog.migration.plugins.module_utils.policy.refusal import Refusal, in_one_line
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import files
 
@@ -164,12 +165,26 @@ class Recreation:
             found = judge.refusals(self.policy, self.inspect, self.volumes, sockets)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise MigrationError(f"what arrived does not describe a container ({error!r})") from error
+        # What is refused by its name is not looked for.
+        found = found or self._places_refused(self.policy)
         if found:
             raise MigrationError(
                 f"the policy of this server does not let it come: {'; '.join(map(str, found))}",
                 "nothing was made of it",
                 f"change {rules.FILE} here, by the role fog.migration.policy, if it is to come",
             )
+
+    def _places_refused(self, policy: Policy) -> list[Refusal]:
+        """What is not allowed of where the paths lead that it mounts of this server."""
+        binds = [one for one in mounts.of_container(self.inspect) if one["type"] == "bind"]
+        moves = {one["source"]: one["destination"] in self.moving_mounts for one in binds}
+        # One may be mounted at several places.
+        stays = {one["source"] for one in binds if one["destination"] not in self.moving_mounts}
+        found: list[Refusal] = []
+        for path in judge.mounted_paths(self.inspect, self.volumes):
+            told = mounted_paths.look_at(policy, path, self._written)
+            found += told.refused if moves.get(path) and path not in stays else told.refused_where_it_stays
+        return in_one_line(found)
 
     def _body(self, armed: bool, same_addresses: bool) -> tuple[dict, dict]:
         """The body of the request that creates it, and the endpoints of further networks."""

@@ -9,6 +9,8 @@ Pure functions all of them.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def endpoints(inspect: dict) -> dict:
     """The container's settings in each of its networks, by name."""
@@ -26,6 +28,20 @@ def fixed_addresses(inspect: dict) -> dict[str, list[str]]:
     given = {name: endpoint.get("IPAMConfig") or {} for name, endpoint in endpoints(inspect).items()}
     keys = ("IPv4Address", "IPv6Address")
     return {name: [one[key] for key in keys if one.get(key)] for name, one in given.items()}
+
+
+def endpoint_settings(inspect: dict) -> dict[str, dict[str, Any]]:
+    """What a container is called in each of its networks, its hardware address there and what else was configured.
+
+    Docker tells of names in any order, and calls a container by its ID as well, which is another one elsewhere.
+    """
+    found = {}
+    for name, endpoint in endpoints(inspect).items():
+        names = sorted(one for one in endpoint.get("Aliases") or [] if not inspect["Id"].startswith(one))
+        links = sorted(endpoint.get("Links") or [])
+        kept = {key: endpoint.get(key) or None for key in ("MacAddress", "DriverOpts", "GwPriority")}
+        found[name] = {**kept, "Aliases": names, "Links": links}
+    return found
 
 
 def keeps_shared_memory(inspect: dict) -> bool:

@@ -13,20 +13,31 @@ import os
 import tarfile
 from collections.abc import Mapping
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, images
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, image_names, images
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 from ansible_collections.fog.migration.plugins.module_utils.system import private_folders
 
 INTACT = "nothing was changed"
 _SEND_AGAIN = "save it by its ID with image_export, and transfer it again"
 
 
-def load(client: api.CheckpointClient, image: str, path: str | None, tags: list[str], check_mode: bool) -> dict:
-    """Loads an image, unless it is there, and gives it those names that no other one has; the result of the module.
+def load(
+    client: api.CheckpointClient,
+    image: str,
+    path: str | None,
+    tags: list[str],
+    check_mode: bool,
+    policy: Policy,
+) -> dict:
+    """Loads an image, unless it is there, and gives it those names that may arrive and that no other one has.
+
+    Returns the result of the module.
 
     :param image: its ID.
     :param path: its archive; None where it has come in another way.
     :param tags: the names that it had where it came from, such as C(looper:1.0).
+    :param policy: what this server lets come from others.
     :raises MigrationError: when it cannot be, or the archive has something else in it.
     """
     if not images.is_id(image):
@@ -36,11 +47,20 @@ def load(client: api.CheckpointClient, image: str, path: str | None, tags: list[
         if path is None:
             raise MigrationError(f"there is no image {image}", INTACT, "give the path of its archive")
         _load(client, image, path, check_mode)
-    free, kept = free_names(image, {tag: (client.find_image(tag) or {}).get("Id", "") for tag in tags})
-    for tag in free if not check_mode else []:
-        repository, _colon, name = tag.rpartition(":")
-        client.tag(image, repository, name)
-    return {"changed": bool(free) or not is_there, "image": {"id": image}, "tagged": free, "kept": kept}
+    names = {str(name): name for name in map(image_names.tagged, tags) if name}
+    allowed = [text for text, name in names.items() if image_names.is_among(name, policy.image_names)]
+    free, kept = free_names(image, {text: (client.find_image(text) or {}).get("Id", "") for text in allowed})
+    for text in free if not check_mode else []:
+        client.tag(image, names[text].short_repository, names[text].last)
+    return {
+        "changed": bool(free) or not is_there,
+        "image": {"id": image},
+        "tagged": free,
+        "kept": kept,
+        # What is no name of an image, Docker would not take either.
+        "refused": [text for text in names if text not in allowed]
+        + [tag for tag in tags if not image_names.tagged(tag)],
+    }
 
 
 def free_names(image: str, owners: Mapping[str, str]) -> tuple[list[str], list[str]]:

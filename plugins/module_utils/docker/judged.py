@@ -37,9 +37,12 @@ def facts_of(inspect: dict) -> dict[str, Any]:
     """
     return {
         "image": inspect["Image"],
+        "image_name": inspect["Config"].get("Image") or "",
         "user": inspect["Config"].get("User") or "",
         "networks": sorted(container_facts.endpoints(inspect)),
         "fixed_addresses": container_facts.fixed_addresses(inspect),
+        "endpoints": container_facts.endpoint_settings(inspect),
+        "hardware_address": inspect["Config"].get("MacAddress") or "",
         "ports": container_facts.published_ports(inspect),
     }
 
@@ -65,7 +68,36 @@ def digests(container: Mapping[str, Any]) -> dict[str, str]:
     return {name: _digest(value) for name, value in parts.items()}
 
 
-_FACTS = ("image", "user", "networks", "fixed_addresses", "ports")
+_FACTS = ("image", "image_name", "user", "networks", "fixed_addresses", "endpoints", "hardware_address", "ports")
+# Of a network, what comes and goes with the containers in it.
+_NOT_OF_A_NETWORK = ("used",)
+_NETWORK = "the network "
+
+
+def of_networks(wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The digest of each network that would be made, by the name of the part.
+
+    :param wanted: their settings at the source, by name, see C(networks.settings).
+    """
+    settings = {
+        name: {key: value for key, value in one.items() if key not in _NOT_OF_A_NETWORK} for name, one in wanted.items()
+    }
+    return {f"{_NETWORK}{name}": _digest(value) for name, value in settings.items()}
+
+
+def require_networks(judged: Mapping[str, str], wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    """Returns when each network that would be made is one that the preflight has judged.
+
+    :raises MigrationError: when one is not.
+    """
+    found = of_networks(wanted)
+    other = sorted(name for name in found if judged.get(name) != found[name])
+    if other:
+        raise MigrationError(
+            f"{_short(other[0])} that would be made is not what the preflight has judged",
+            "it was not made",
+            "migrate the container again",
+        )
 
 
 def _digest(value: object) -> str:
@@ -94,7 +126,9 @@ def require(judged: Mapping[str, str], inspect: dict, volumes: Iterable[dict]) -
         found = digests({**facts_of(inspect), "asks": asks, "mounts": mounts.of_container(inspect)})
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise MigrationError(f"the configuration that arrived describes no container ({error!r})") from error
-    other = sorted(name for name in {*judged, *found} if judged.get(name) != found.get(name))
+    # Networks are made before anything arrives, and compared then.
+    wanted = {name: one for name, one in judged.items() if not name.startswith(_NETWORK)}
+    other = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if other:
         named = ", ".join(_short(name) for name in other[:_NAMED])
         more = f" and {len(other) - _NAMED} more" if len(other) > _NAMED else ""

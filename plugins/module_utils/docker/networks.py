@@ -4,18 +4,67 @@
 
 """A container's networks at the destination: which are there, which can be made, and why not.
 
-Pure functions all of them.
+Pure functions all of them but C(configured).
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 # Docker's own, which every server has as it likes.
 PREDEFINED = ("bridge", "host", "none")
 # Networks on which containers have addresses of their own on the network outside, so that they can move with them.
 MOVABLE_DRIVERS = ("macvlan", "ipvlan")
 _PARENT, _BRIDGE = "parent", "com.docker.network.bridge.name"
+# Without a network of its own, which nobody else has either.
+_WITHOUT_SETTINGS = ("host", "none")
+# Of the keys of C(settings), what each of them is.
+_FORM: dict[str, type] = {
+    "driver": str,
+    "driver_options": dict,
+    "ipam_driver": str,
+    "ipam_driver_options": dict,
+    "ipam_config": list,
+    "enable_ipv6": bool,
+    "internal": bool,
+    "attachable": bool,
+    "labels": dict,
+    "scope": str,
+}
+_OF_A_POOL: dict[str, type] = {"subnet": str, "iprange": str, "gateway": str, "aux_addresses": dict}
+
+
+class Client(Protocol):
+    """What is asked of Docker."""
+
+    def find_network(self, name: str) -> dict[str, Any] | None:
+        """The inspect data of a network."""
+
+
+class Server(NamedTuple):
+    """What a network that is made on a server has to get on with.
+
+    :param configured: the settings of its networks, by name.
+    :param drivers: the drivers of networks that its Docker has.
+    :param interfaces: the names of its network interfaces.
+    :param routes: where its routes lead, see C(routes.facts).
+    """
+
+    configured: Mapping[str, dict]
+    drivers: list[str]
+    interfaces: list[str]
+    routes: list[dict[str, str]]
+
+
+def configured(client: Client, listed: list[dict[str, Any]]) -> dict[str, dict]:
+    """The settings of a server's networks, by name.
+
+    :param listed: all networks, as Docker lists them. Only of a single one, it tells which addresses are used in it.
+    """
+    found = (client.find_network(one["Id"]) for one in listed if one["Name"] not in _WITHOUT_SETTINGS)
+    return {one["Name"]: settings(one) for one in found if one}
 
 
 def settings(network: dict) -> dict:
@@ -57,6 +106,30 @@ def creation_body(name: str, wanted: dict) -> dict:
         "Labels": wanted["labels"],
     }
     return dict(body, EnableIPv4=wanted["enable_ipv4"]) if "enable_ipv4" in wanted else body
+
+
+def are_settings(value: object) -> bool:
+    """Whether this is what C(settings) returns of a network that can be made, whoever says so."""
+    if not isinstance(value, dict):
+        return False
+    is_right = all(_is(value.get(key), kind) for key, kind in _FORM.items())
+    return is_right and isinstance(value.get("enable_ipv4", True), bool) and all(map(_is_pool, value["ipam_config"]))
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a value is of this kind. What is in an object is text."""
+    is_text = not isinstance(value, dict) or all(isinstance(one, str) for one in [*value, *value.values()])
+    return isinstance(value, kind) and is_text
+
+
+def _is_pool(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("subnet"), str):
+        return False
+    try:
+        _network(value["subnet"])
+    except ValueError:
+        return False
+    return all(key in _OF_A_POOL and _is(one, _OF_A_POOL[key]) for key, one in value.items())
 
 
 def _pool(config: dict) -> dict:
@@ -127,26 +200,26 @@ def _inside(address: str, subnet: str) -> bool:
     return ipaddress.ip_address(address) in ipaddress.ip_network(subnet, strict=False)
 
 
-def hindrance(name: str, wanted: dict, others: dict[str, dict], drivers: list[str], interfaces: list[str]) -> str:
+def hindrance(name: str, wanted: dict, server: Server) -> str:
     """Why a network cannot be made at the destination; empty where it can.
 
     :param wanted: its settings at the source.
-    :param others: the settings of the destination's networks, by name.
-    :param drivers: those that the destination's Docker has.
-    :param interfaces: names of the destination's network interfaces.
+    :param server: the destination.
     """
+    if not are_settings(wanted):
+        return f"the network {name} is not described as Docker describes one"
     if wanted["scope"] != "local":
         return f"the network {name} belongs to a swarm, and is not made by itself"
-    if wanted["driver"] not in drivers:
+    if wanted["driver"] not in server.drivers:
         return f"the destination's Docker has no driver {wanted['driver']} for the network {name}"
     parent = wanted["driver_options"].get(_PARENT)
-    if parent and not _is_or_can_be_there(parent, interfaces):
+    if parent and not _is_or_can_be_there(parent, server.interfaces):
         return f"the network {name} lies on {parent}, and the destination has no such interface"
-    for other, configured in others.items():
-        clash = _clash(wanted, configured)
+    for other, its in server.configured.items():
+        clash = _clash(wanted, its)
         if clash:
             return f"the network {name} would have {clash}, as the destination's network {other} has"
-    return ""
+    return _route_clash(name, wanted, server.routes)
 
 
 def _is_or_can_be_there(parent: str, interfaces: list[str]) -> bool:
@@ -165,6 +238,25 @@ def _clash(wanted: dict, other: dict) -> str:
         for two in map(_network, subnets(other)):
             if one.version == two.version and one.overlaps(two):
                 return f"the subnet {one}" + ("" if one == two else f", which overlaps {two}")
+    return ""
+
+
+def _route_clash(name: str, wanted: dict, routes: list[dict[str, str]]) -> str:
+    """Where the destination reaches something else by the addresses of a network. It would reach containers there.
+
+    On a macvlan and an ipvlan, containers are on the network outside, where the server is as well: it has no other
+    route because of that.
+    """
+    if wanted["driver"] in MOVABLE_DRIVERS:
+        return ""
+    own = wanted["driver_options"].get(_BRIDGE)
+    for subnet in map(_network, subnets(wanted)):
+        for route in routes:
+            there = _network(route["subnet"])
+            if route["interface"] != own and there.version == subnet.version and there.overlaps(subnet):
+                overlaps = "" if there == subnet else f", which overlaps {there}"
+                by = f" by {route['interface']}" if route["interface"] else ""
+                return f"the network {name} would have the subnet {subnet}{overlaps}, which the destination reaches{by}"
     return ""
 
 

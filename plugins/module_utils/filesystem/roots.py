@@ -83,6 +83,8 @@ class _Walk:
         self.passed: list[Identity] = [identity_of(os.fstat(top))]
         # The name in it of the file at the end of the way; None where that is the folder itself.
         self.last: str | None = None
+        # The first name on the way that others than root can give to something else; empty where there is none.
+        self.loose = ""
 
     def __enter__(self) -> _Walk:
         return self
@@ -114,6 +116,7 @@ class _Walk:
             except FileNotFoundError:
                 if ".." in todo:
                     raise
+                self._is_sure(name, None)
                 return [name, *todo]
             facts = os.fstat(descriptor)
             if stat.S_ISDIR(facts.st_mode):
@@ -130,6 +133,7 @@ class _Walk:
                 elif todo:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
                 else:
+                    self._is_sure(name, facts)
                     self.last = name
                     self.passed.append(identity_of(facts))
             finally:
@@ -147,7 +151,7 @@ class _Walk:
             return os.open(name, _NAME, dir_fd=self.here)
 
     def _enter(self, name: str, descriptor: int, facts: os.stat_result) -> None:
-        self._sure = self._sure if name == ".." else self._is_roots(facts)
+        self._sure = self._sure if name == ".." else self._is_sure(name, facts)
         os.close(self.here)
         self.here = descriptor
         if name == "..":
@@ -163,12 +167,25 @@ class _Walk:
         self._sure = True
         self.names = []
 
-    def _is_roots(self, facts: os.stat_result) -> bool:
-        """Whether only root can exchange what has this name in the folder that the way has come to."""
+    def _is_sure(self, name: str, facts: os.stat_result | None) -> bool:
+        """Whether the way can go on from here only as root wants it; where it cannot, it is noted which name is loose.
+
+        :param facts: of what has this name; None where nothing has it.
+        """
+        sure = self._is_roots(facts)
+        if not sure and not self.loose:
+            self.loose = "/" + "/".join([*self.names, name])
+        return sure
+
+    def _is_roots(self, facts: os.stat_result | None) -> bool:
+        """Whether only root can exchange what has a name in the folder that the way has come to, or give it away.
+
+        :param facts: of what has the name; None where nothing has it.
+        """
         folder = os.fstat(self.here)
         others = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         # There, everybody removes but his own. A link of root's from elsewhere may be given another name there, though.
-        kept = folder.st_mode & stat.S_ISVTX and facts.st_uid == 0 and stat.S_ISDIR(facts.st_mode)
+        kept = facts and folder.st_mode & stat.S_ISVTX and facts.st_uid == 0 and stat.S_ISDIR(facts.st_mode)
         alone = folder.st_uid == 0 and (not others or bool(kept))
         return self._sure and alone and identity_of(folder) not in self._of_containers
 
@@ -337,6 +354,31 @@ def refusal(path: str) -> str:
         except OSError:
             return ""
     return ""
+
+
+class Place(NamedTuple):
+    """Where a path leads.
+
+    :param real: the same way without links.
+    :param loose: the first name on the way that others than root can give to something else; empty where there is none.
+    """
+
+    real: str
+    loose: str
+
+
+def place(path: str, of_containers: Collection[Identity] = ()) -> Place:
+    """Where a path leads now, of something that may not be there yet.
+
+    :param of_containers: folders in which containers can write.
+    :raises Refused: when it leads through a link that others than root could have made, or cannot be followed.
+    """
+    with _opened("/") as top, _Walk(top, ROOTS, of_containers) as walk:
+        try:
+            missing = walk.go(path)
+        except OSError as exc:
+            raise Refused(f"{path} cannot be followed ({exc.strerror or exc})") from exc
+        return Place(os.path.join(walk.path, *missing), walk.loose)
 
 
 def require_unused(found: Mapping[str, Root], made: Collection[str] = ()) -> None:

@@ -11,13 +11,19 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.policy import known
+from ansible_collections.fog.migration.plugins.module_utils.policy.refusal import (
+    Refusal,
+    in_one_line,
+    matches,
+    printable,
+    short,
+)
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import Policy
 
 # What every Docker hides of the kernel from a container (DefaultLinuxSpec in moby's oci/defaults.go, at 17.09).
@@ -40,19 +46,7 @@ _UNCONFINED_PATHS = "security_options: [systempaths=unconfined]"
 _WEAKENING = ("label=disable", "label:disable")
 # By these, the server keeps a container's log for itself.
 _LOCAL_LOGS = ("", "json-file", "local", "journald", "none", "syslog")
-# As long as a path may be, and some words.
-_LONGEST = 4200
 _USUAL_RUNTIMES = ("", "runc", "io.containerd.runc.v2", "fog-runc")
-
-
-class Refusal(NamedTuple):
-    """What a policy does not allow: a clause of what the container has, and the line that would allow it."""
-
-    problem: str
-    allow: str
-
-    def __str__(self) -> str:
-        return f"{self.problem} (allowed by {self.allow})" if self.allow else f"{self.problem} (nothing allows that)"
 
 
 def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: Iterable[str] = ()) -> list[Refusal]:
@@ -64,8 +58,7 @@ def refusals(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: It
     """
     # Docker reads something else in what is misread than what would be judged.
     found = list(_misread(inspect)) or list(_judged(policy, inspect, volumes, frozenset(sockets)))
-    # What a container asks for is its owner's text, and these become messages of one line.
-    return list(dict.fromkeys(Refusal(_printable(one.problem), _printable(one.allow)) for one in found))
+    return in_one_line(found)
 
 
 def _judged(policy: Policy, inspect: dict, volumes: Iterable[dict], sockets: frozenset[str]) -> Iterator[Refusal]:
@@ -121,13 +114,9 @@ def asks(inspect: dict, volumes: Iterable[dict], sockets: Iterable[str]) -> dict
 
 def refuses_source(policy: Policy, name: str) -> Refusal | None:
     """Whether a server may not send, by its name in the inventory."""
-    if _matches(name, policy.sources):
+    if matches(name, policy.sources):
         return None
-    return Refusal(f"{_printable(name)} may not send", f"sources: [{_printable(name)}]")
-
-
-def _matches(text: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(text, pattern) for pattern in patterns)
+    return Refusal(f"{printable(name)} may not send", f"sources: [{printable(name)}]")
 
 
 def _privileged(policy: Policy) -> Iterator[Refusal]:
@@ -157,13 +146,13 @@ def bind_sources(inspect: dict) -> list[str]:
 def _binds(policy: Policy, paths: Iterable[str], sockets: frozenset[str]) -> Iterator[Refusal]:
     for path in paths:
         if path in sockets:
-            if not _matches(path, policy.sockets):
+            if not matches(path, policy.sockets):
                 yield Refusal(f"it mounts the socket {path}", f"sockets: [{path}]")
-        elif not _is_below(path, policy.bind_folders):
+        elif not is_below(path, policy.bind_folders):
             yield Refusal(f"it mounts {path} of the server", f"bind_folders: [{path}]")
 
 
-def _is_below(path: str, folders: Iterable[str]) -> bool:
+def is_below(path: str, folders: Iterable[str]) -> bool:
     """Whether a path is one of these folders, or in it. One with C(..) is not as it looks."""
     plain = posixpath.normpath(path) == path.rstrip("/") or path == "/"
     return plain and any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
@@ -171,7 +160,7 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
 
 def _mounts(policy: Policy, host: dict) -> Iterator[Refusal]:
     for kind in sorted({str(one.get("Type")) for one in host.get("Mounts") or []} - set(_MOUNTS)):
-        if not _matches(f"Mounts.{kind}", policy.options):
+        if not matches(f"Mounts.{kind}", policy.options):
             yield Refusal(f"it has a mount of the type {kind}, which nobody knows here", f"options: [Mounts.{kind}]")
 
 
@@ -184,19 +173,43 @@ def _volumes_on_the_way(host: dict) -> Iterator[dict]:
             yield {"Name": name, "Driver": driver.get("Name"), "Options": driver.get("Options")}
 
 
+def mounted_paths(inspect: dict, volumes: Iterable[dict]) -> list[str]:
+    """The paths of the server that are mounted into a container, by itself or by what its volumes are mounts of.
+
+    Where it may do everything on its server, none of them matters.
+    """
+    host = inspect["HostConfig"]
+    if host.get("Privileged"):
+        return []
+    options = [_mount_of(one) for one in [*volumes, *_volumes_on_the_way(host)]]
+    bound = [one.get("device", "") for one in options if one and _is_bind(one)]
+    return list(dict.fromkeys([*bind_sources(inspect), *(path for path in bound if path.startswith("/"))]))
+
+
+def _mount_of(volume: dict) -> dict[str, str]:
+    """What a volume is a mount of, by its options: only of Docker's own driver, which needs no name."""
+    options = volume.get("Options") or {}
+    own = (volume.get("Driver") or "local") == "local"
+    return options if own and (options.get("type") or options.get("device") or options.get("o")) else {}
+
+
+def _is_bind(options: dict[str, str]) -> bool:
+    """Whether a volume with these options is a folder of the server."""
+    return options.get("type", "") in ("", "none") or bool({"bind", "rbind"} & set(options.get("o", "").split(",")))
+
+
 def _volumes(policy: Policy, volumes: Iterable[dict]) -> Iterator[Refusal]:
     """Docker's own driver mounts anything that the options of a volume say."""
     for volume in volumes:
-        options = volume.get("Options") or {}
+        options = _mount_of(volume)
+        if not options:
+            continue
         kind, device = options.get("type", ""), options.get("device", "")
         name = f"its volume {volume.get('Name')}"
-        # Without a name, it is Docker's own driver.
-        if (volume.get("Driver") or "local") != "local" or not (kind or device or options.get("o")):
-            continue
-        if kind in ("", "none") or {"bind", "rbind"} & set(options.get("o", "").split(",")):
-            if not _is_below(device, policy.bind_folders):
+        if _is_bind(options):
+            if not is_below(device, policy.bind_folders):
                 yield Refusal(f"{name} is {device} of the server", f"bind_folders: [{device}]")
-        elif not _matches(kind, policy.volume_types):
+        elif not matches(kind, policy.volume_types):
             yield Refusal(f"{name} is a mount of {device} as {kind}", f"volume_types: [{kind}]")
 
 
@@ -212,7 +225,7 @@ def _other_volumes(host: dict, mounted: Iterable[dict]) -> Iterator[Refusal]:
     wanted += [(one.get("Target") or "", one["Source"]) for one in volumes]
     for place, name in wanted:
         if (_place(place), name) not in told:
-            yield Refusal(f"it mounts the volume {_short(name)} at {_short(place)}, which it does not have there", "")
+            yield Refusal(f"it mounts the volume {short(name)} at {short(place)}, which it does not have there", "")
 
 
 def _place(path: str) -> str:
@@ -225,14 +238,14 @@ def _devices(policy: Policy, host: dict) -> Iterator[Refusal]:
     wanted += [f"rule:{one}" for one in host.get("DeviceCgroupRules") or []]
     wanted += [f"request:{one.get('Driver') or 'any'}" for one in host.get("DeviceRequests") or []]
     for one in wanted:
-        if not _matches(one, policy.devices):
+        if not matches(one, policy.devices):
             yield Refusal(f"it has the device {one}", f"devices: ['{one}']")
 
 
 def _capabilities(policy: Policy, host: dict) -> Iterator[Refusal]:
     wanted = [*(host.get("CapAdd") or []), *(host.get("Capabilities") or [])]
     for one in sorted({name.upper()[4:] if name.upper().startswith("CAP_") else name.upper() for name in wanted}):
-        if one not in known.CAPABILITIES and not _matches(one, policy.capabilities):
+        if one not in known.CAPABILITIES and not matches(one, policy.capabilities):
             yield Refusal(f"it has the capability {one}", f"capabilities: [{one}]")
 
 
@@ -240,43 +253,43 @@ def _security(policy: Policy, host: dict) -> Iterator[Refusal]:
     allowed = (*_STRENGTHENING, *policy.security_options)
     for one in host.get("SecurityOpt") or []:
         # A profile is a whole file, of which nobody can say whether it weakens something.
-        short = _short(one)
+        called = short(one)
         weakens = one in _WEAKENING and one not in policy.security_options
-        if weakens or not _matches(one, allowed):
-            yield Refusal(f"it has the security option {short}", f"security_options: ['{short}']")
+        if weakens or not matches(one, allowed):
+            yield Refusal(f"it has the security option {called}", f"security_options: ['{called}']")
     open_paths = [key for key, usual in _KERNEL_PATHS.items() if not set(host.get(key, usual)) >= usual]
-    if open_paths and not _matches("systempaths=unconfined", allowed):
+    if open_paths and not matches("systempaths=unconfined", allowed):
         may = "sees" if "MaskedPaths" in open_paths else "can write"
         yield Refusal(f"it {may} paths of the kernel that Docker keeps from it", _UNCONFINED_PATHS)
 
 
 def _rest(policy: Policy, host: dict) -> Iterator[Refusal]:
     parent = host.get("CgroupParent", "")
-    if parent and not _matches(parent, policy.cgroup_parents):
+    if parent and not matches(parent, policy.cgroup_parents):
         yield Refusal(f"its control group is below {parent}", f"cgroup_parents: ['{parent}']")
     runtime = host.get("Runtime", "")
-    if not _matches(runtime, (*_USUAL_RUNTIMES, *policy.runtimes)):
+    if not matches(runtime, (*_USUAL_RUNTIMES, *policy.runtimes)):
         yield Refusal(f"it runs by the OCI runtime {runtime}", f"runtimes: [{runtime}]")
 
 
 def _host_at_risk(policy: Policy, host: dict) -> Iterator[Refusal]:
     """What has the server's other programs killed first, or has the server send something."""
-    if (host.get("OomScoreAdj") or 0) < 0 and not _matches("OomScoreAdj", policy.options):
+    if (host.get("OomScoreAdj") or 0) < 0 and not matches("OomScoreAdj", policy.options):
         yield Refusal("it is killed later than others when the server's memory runs out", "options: [OomScoreAdj]")
-    if host.get("OomKillDisable") and not _matches("OomKillDisable", policy.options):
+    if host.get("OomKillDisable") and not matches("OomKillDisable", policy.options):
         yield Refusal("it is not killed when memory runs out", "options: [OomKillDisable]")
     log = host.get("LogConfig") or {}
     kind = log.get("Type") or ""
     sends = kind not in _LOCAL_LOGS or (kind == "syslog" and "syslog-address" in (log.get("Config") or ()))
-    if sends and not _matches(f"LogConfig.{kind}", policy.options):
-        yield Refusal(f"it has the server write its log by {_short(kind)}", f"options: [LogConfig.{_short(kind)}]")
+    if sends and not matches(f"LogConfig.{kind}", policy.options):
+        yield Refusal(f"it has the server write its log by {short(kind)}", f"options: [LogConfig.{short(kind)}]")
 
 
 def _annotations(policy: Policy, host: dict) -> Iterator[Refusal]:
     for name in host.get("Annotations") or {}:
-        if _matches(name, _ORDERS):
+        if matches(name, _ORDERS):
             yield Refusal(f"it has the annotation {name}, by which the OCI runtime is told what to do", "")
-        elif not _matches(name, policy.annotations):
+        elif not matches(name, policy.annotations):
             yield Refusal(f"it has the annotation {name}", f"annotations: ['{name}']")
 
 
@@ -286,12 +299,8 @@ def _unknown(policy: Policy, inspect: dict) -> Iterator[Refusal]:
             # As it is called in the policy, which has only one such part.
             inside = path[len("HostConfig.") :] + "." if path != part else ""
             for key, one in (value or {}).items():
-                called = inside + _short(key)
-                if (
-                    key not in names
-                    and one not in (None, "", 0, False, [], {})
-                    and not _matches(called, policy.options)
-                ):
+                called = inside + short(key)
+                if key not in names and one not in (None, "", 0, False, [], {}) and not matches(called, policy.options):
                     yield Refusal(f"it has the option {part}.{called}, which nobody knows here", f"options: [{called}]")
 
 
@@ -306,7 +315,7 @@ def _misread(inspect: dict) -> Iterator[Refusal]:
             for key in value:
                 other = _taken_for(key, names, folded)
                 if other:
-                    yield Refusal(f"it has the option {path}.{_short(key)}, which Docker takes for {other}", "")
+                    yield Refusal(f"it has the option {path}.{short(key)}, which Docker takes for {other}", "")
 
 
 def _objects(value: Any, form: known.Form, path: str) -> Iterator[tuple[str, Mapping | None, dict]]:
@@ -344,13 +353,3 @@ _FOLDED = {
 def _taken_for(key: str, names: Mapping[str, Any], folded: Mapping[str, str]) -> str:
     """The name that Docker takes a key for which is not one of these names, or nothing."""
     return "" if key in names else folded.get(key.casefold(), "")
-
-
-def _printable(text: str) -> str:
-    plain = "".join(one if one.isprintable() else "?" for one in text)
-    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
-
-
-def _short(text: str) -> str:
-    printable = _printable(text)
-    return printable if len(printable) < 80 else f"{printable[:40]}..."

@@ -173,6 +173,29 @@ CAPABILITIES = frozenset(
     )
 )
 
+# Of a network, by its driver: the options that concern only the network itself, and the values that do so; of those
+# without any, each. All others name something of the server (C(bridge.name), C(trusted_host_interfaces)), or change
+# how it stands towards its networks (C(host_ipv4), C(nat-unprotected), C(passthru)).
+_ANY: tuple[str, ...] = ()
+_MTU = {"com.docker.network.driver.mtu": _ANY}
+_MODES = ("bridge", "private", "vepa")
+NETWORK_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "bridge": {
+        **_MTU,
+        "com.docker.network.bridge.enable_icc": _ANY,
+        "com.docker.network.bridge.enable_ip_masquerade": _ANY,
+        "com.docker.network.bridge.gateway_mode_ipv4": ("nat", "routed", "isolated"),
+        "com.docker.network.bridge.gateway_mode_ipv6": ("nat", "routed", "isolated"),
+        "com.docker.network.bridge.host_binding_ipv4": _ANY,
+        "com.docker.network.container_iface_prefix": _ANY,
+        "com.docker.network.container_interface_prefix": _ANY,
+        "com.docker.network.enable_ipv4": _ANY,
+        "com.docker.network.enable_ipv6": _ANY,
+    },
+    "macvlan": {**_MTU, "macvlan_mode": _MODES},
+    "ipvlan": {**_MTU, "ipvlan_mode": ("l2", "l3", "l3s"), "ipvlan_flag": _MODES},
+}
+
 # What a value consists of: a list of one form, an object by the names of its keys (C(*) for any), or None, which is a
 # value that has no names, or whose names are free, such as labels.
 Form = Any

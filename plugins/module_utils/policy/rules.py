@@ -34,6 +34,9 @@ _LISTS = (
     "cgroup_parents",
     "annotations",
     "runtimes",
+    "networks",
+    "image_names",
+    "image_pulls",
     "options",
 )
 
@@ -62,6 +65,10 @@ class Policy(NamedTuple):
     :param cgroup_parents: control groups below which a container may be.
     :param annotations: their names. Those that tell the OCI runtime what to do are never allowed.
     :param runtimes: OCI runtimes besides runc.
+    :param networks: what networks that are made for containers may have beyond a bridge with plain options, see
+        C(judge_networks).
+    :param image_names: names that an image may bring along, of those that no image has here.
+    :param image_pulls: what may be pulled from registries, as C(REGISTRY/PATH).
     :param options: keys of Docker's API that are not known here, and may be passed on; C(Mounts.TYPE) of a type of
         mount, C(LogConfig.DRIVER) of what may send a log elsewhere, C(OomScoreAdj) and C(OomKillDisable).
     :param bind_privileges: whether what arrives in folders of the server keeps setuid and setgid bits, file
@@ -80,6 +87,9 @@ class Policy(NamedTuple):
     cgroup_parents: tuple[str, ...] = ()
     annotations: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    image_names: tuple[str, ...] = ("*",)
+    image_pulls: tuple[str, ...] = ("docker.io/*",)
     options: tuple[str, ...] = ()
     bind_privileges: bool = True
 

@@ -100,7 +100,7 @@ class Describer:
             **swapped_facts(inspect["Id"], below),
             **dump_facts(memory, limits.largest_pipe(), self._scans),
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
-            "asks": self._asks(inspect),
+            **self._asks(inspect),
             "mounts": self._mounts(inspect, others),
             "shares": container_facts.shared_namespaces(inspect, others),
             "shm_outside": files.folder_bytes(shm)
@@ -117,10 +117,14 @@ class Describer:
         }
 
     def _asks(self, inspect: dict[str, Any]) -> dict[str, Any]:
-        """What the policy of a destination has to allow."""
+        """What the policy of a destination has to allow, and the paths of which it has to look where they lead."""
         its = {mount["name"] for mount in mounts.of_container(inspect) if mount["type"] == "volume"}
         volumes = [one for one in self._volumes() if one["Name"] in its]
-        return judge.asks(inspect, volumes, filter(files.is_socket, judge.bind_sources(inspect)))
+        sockets = filter(files.is_socket, judge.bind_sources(inspect))
+        return {
+            "asks": judge.asks(inspect, volumes, sockets),
+            "mounted_paths": judge.mounted_paths(inspect, volumes),
+        }
 
     def _image_facts(self, identity: str) -> dict[str, Any]:
         image = self._image(identity) or {}

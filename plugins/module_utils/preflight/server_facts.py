@@ -149,6 +149,18 @@ class Server:
             raise MigrationError("nothing was given that asks Docker")
         return self._client
 
+    @property
+    def has_docker(self) -> bool:
+        """Whether there is something that asks Docker."""
+        return self._client is not None
+
+    @functools.cached_property
+    def policy(self) -> dict[str, Any]:
+        """See C(rules.facts)."""
+        from ansible_collections.fog.migration.plugins.module_utils.policy import rules
+
+        return rules.facts()
+
     @functools.cached_property
     def daemon(self) -> dict[str, Any]:
         """See C(daemon.facts)."""
@@ -294,16 +306,16 @@ def _layers(server: Server) -> dict[str, Any]:
 
 def _networks(server: Server) -> dict[str, Any]:
     from ansible_collections.fog.migration.plugins.module_utils.docker import networks
+    from ansible_collections.fog.migration.plugins.module_utils.network import routes
 
     listed = server.client.networks()
-    # Only of a single one, Docker tells which addresses are used in it. These two have none.
-    found = [server.client.find_network(one["Id"]) for one in listed if one["Name"] not in ("host", "none")]
-    configured = {one["Name"]: networks.settings(one) for one in found if one}
+    configured = networks.configured(server.client, listed)
     return {
         "networks": sorted(one["Name"] for one in listed),
         "network_settings": configured,
         "segments": networks.segments(configured),
         "interfaces": host.interfaces(),
+        "routes": routes.facts(),
     }
 
 
@@ -312,11 +324,25 @@ def _volumes(server: Server) -> dict[str, Any]:
 
 
 def _paths(server: Server) -> dict[str, Any]:
-    from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
+    from ansible_collections.fog.migration.plugins.module_utils.docker import mounts
+    from ansible_collections.fog.migration.plugins.module_utils.filesystem import mounted_paths, roots
+    from ansible_collections.fog.migration.plugins.module_utils.policy import rules
     from ansible_collections.fog.migration.plugins.module_utils.preflight.container_description import checksum
 
+    # Where nobody asks Docker, the last look before the mount is made knows of them.
+    listed = server.listed if server.params["paths"] and server.has_docker else []
+    written = roots.identities(mounts.writable(listed))
+    policy = rules.from_facts(server.policy) if "problem" not in server.policy else None
+
     def told(path: str) -> dict[str, Any]:
-        return {**files.path_facts(path), "checksum": checksum(path), "refused": roots.refusal(path)}
+        looked = mounted_paths.look_at(policy, path, written) if policy else mounted_paths.Looked([], [])
+        return {
+            **files.path_facts(path),
+            "checksum": checksum(path),
+            "refused": roots.refusal(path),
+            "not_allowed": [str(one) for one in looked.refused],
+            "not_allowed_to_stay": [str(one) for one in looked.refused_where_it_stays],
+        }
 
     return {"paths": {path: told(path) for path in server.params["paths"]}}
 
@@ -327,10 +353,8 @@ def _journal(_server: Server) -> dict[str, Any]:
     return {"migrations": [entry.to_json() for entry in journal.entries()]}
 
 
-def _policy(_server: Server) -> dict[str, Any]:
-    from ansible_collections.fog.migration.plugins.module_utils.policy import rules
-
-    return {"policy": rules.facts()}
+def _policy(server: Server) -> dict[str, Any]:
+    return {"policy": server.policy}
 
 
 def _peer(server: Server) -> dict[str, Any]:

@@ -10,13 +10,19 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
+import functools
 import os
 import socket
+from collections.abc import Callable, Iterator
 
 _SIZE = array.array("i").itemsize
 # Numbers of system calls, the same on x86_64, arm64 and arm. The second one is there from Linux 5.6 on.
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
+# This one has another number on each (asm/unistd.h of the kernel).
+_KCMP = {"x86_64": 312, "aarch64": 272, "armv7l": 378, "armv8l": 378}
+_KCMP_FILE = 0
 
 
 def send(connection: socket.socket, data: bytes, descriptors: list[int]) -> None:
@@ -47,16 +53,56 @@ def copy_of(process: int, number: int) -> int:
 
     :raises OSError: when it cannot be had: with ENOSYS, since the kernel is older than 5.6.
     """
+    with held(process) as handle:
+        return copy_by(handle, number)
+
+
+@contextlib.contextmanager
+def held(process: int) -> Iterator[int]:
+    """A handle of a process, by which several of its descriptors can be copied.
+
+    :raises OSError: when it cannot be had, see C(copy_of).
+    """
     handle = _call(PIDFD_OPEN, process, 0)
     try:
-        return _call(PIDFD_GETFD, handle, number, 0)
+        yield handle
     finally:
         os.close(handle)
 
 
+def copy_by(handle: int, number: int) -> int:
+    """See C(copy_of).
+
+    :param handle: see C(held).
+    """
+    return _call(PIDFD_GETFD, handle, number, 0)
+
+
+def comparer(process: int, other: int) -> Callable[[int], bool] | None:
+    """What tells whether the descriptor of a number is the same of two processes, as after a fork.
+
+    None where the kernel has no such system call.
+    """
+    call, number = _libc().syscall, _KCMP.get(os.uname().machine)
+    if number is None:
+        return None
+    fixed = tuple(map(ctypes.c_long, (number, process, other, _KCMP_FILE)))
+
+    def is_same(descriptor: int) -> bool:
+        one = ctypes.c_long(descriptor)
+        return bool(call(*fixed, one, one) == 0)
+
+    return is_same
+
+
+@functools.lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    """The C library, of which each look takes longer than the system call itself."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _call(number: int, *arguments: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(*map(ctypes.c_long, (number, *arguments)))
+    result: int = _libc().syscall(*map(ctypes.c_long, (number, *arguments)))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

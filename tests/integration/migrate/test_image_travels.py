@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from support import policy
 from support.lab import IMAGE, wait_for
 
 pytestmark = pytest.mark.lab
@@ -128,7 +129,20 @@ def test_a_name_that_another_image_has_is_kept(lab, layered, taken):
     start(lab, TAG)
     done = lab.migrate("mover")
     require_kept(lab, TAG, image, before, done.stdout)
-    assert lab.docker("fog2", "image", "inspect", "--format", "{{.Id}}", f"{TAG}-free") == image
+    # It is not the name that the container has for it.
+    assert f"{TAG}-free" not in lab.docker("fog2", "images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+@pytest.mark.parametrize("mode", ["cold", "precopy"])
+def test_a_name_that_may_not_arrive(lab, layered, mode):
+    """It runs from its image all the same, which has no name."""
+    image = layered(TAG)
+    start(lab, TAG)
+    with policy.allowed(lab, "fog2", image_names=["registry.example.org/*"]):
+        done = lab.migrate("mover", migration_mode=mode)
+    assert f"by the policy there, it did not get the name {TAG}" in done.stdout
+    assert lab.running_on("mover") == ["fog2"] and lab.inspect("fog2", "mover")["Image"] == image
+    assert TAG not in lab.docker("fog2", "images", "--format", "{{.Repository}}:{{.Tag}}")
 
 
 def test_an_archive_with_names_is_not_loaded(lab, layered):
@@ -199,7 +213,8 @@ def registry(lab, layered) -> Iterator[str]:
     name = f"{place}/{TAG}"
     layered(name)
     lab.docker("fog1", "push", name)
-    yield name
+    with policy.allowed(lab, "fog2", image_pulls=[f"{place}/*"]):
+        yield name
     for node in lab.servers():
         # What is not in the file any more, the daemon would keep.
         lab.sh(node, f"cp /root/daemon.json /etc/docker/; {trusting([])}; mv /root/daemon.json /etc/docker/")
@@ -227,6 +242,22 @@ def test_a_name_that_another_image_has_is_kept_in_a_pull(lab, registry, taken):
     done = lab.migrate("mover", migration_image="pull")
     assert "image: pulled from its registry" in done.stdout
     require_kept(lab, registry, image, before, done.stdout)
+
+
+def test_pull_that_the_policy_does_not_allow(lab, registry):
+    """Nobody asks that registry; the source sends the image."""
+    before, place = image_of(lab, "fog1", registry), registry.partition("/")[0]
+    start(lab, registry)
+    heard = "journalctl -u docker-registry -o cat | grep -c 'GET /v2' || true"
+    asked = lab.sh("client", heard)
+    with policy.allowed(lab, "fog2", image_pulls=["docker.io/*"]):
+        done = lab.migrate("mover", migration_image="pull")
+    told = re.search(r"KiB sent, 1 of 3 layers were there; not pulled: (.*)", done.stdout)
+    assert told and f"the policy there does not let {registry.rpartition(':')[0]} be pulled" in told.group(1), (
+        done.stdout
+    )
+    assert lab.sh("client", heard) == asked and place in registry
+    assert lab.running_on("mover") == ["fog2"] and image_of(lab, "fog2", registry) == before
 
 
 @pytest.mark.slow

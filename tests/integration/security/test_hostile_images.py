@@ -40,3 +40,19 @@ def test_what_claims_to_be_less_does_not_run(lab, options, claimed, why):
     assert "looper100" not in lab.docker("fog1", "ps", "-a", "--format", "{{.Names}}") or not lab.lines(
         "fog1", "looper100"
     )
+
+
+def test_what_is_above_the_limits_of_the_container_is_lowered(lab):
+    """It runs: an honest container may come from a server that gives more."""
+    lab.start("fog1", "looper100", SCRIPT, "--ulimit", "nofile=2000:3000", "--oom-score-adj", "100")
+    counted(lab, "fog1", "looper100", 10)
+    assert lab.module("fog1", "container_checkpoint", container="looper100", name="kept")["changed"]
+    lab.docker("fog1", "rm", "-f", "looper100")
+    less = [{"Name": "nofile", "Soft": 500, "Hard": 1000}]
+    forge_options(lab, "fog1", PATH, {"Ulimits": less, "OomScoreAdj": 300})
+    result = lab.module("fog1", "container_restore", path=PATH, name="looper100")
+    assert not result["failed"] and lab.running_on("looper100") == ["fog1"], result
+    process = lab.inspect("fog1", "looper100")["State"]["Pid"]
+    limits = lab.sh("fog1", f"grep '^Max open files' /proc/{process}/limits").split()
+    assert limits[3:5] == ["1000", "1000"]
+    assert lab.sh("fog1", f"cat /proc/{process}/oom_score_adj").strip() == "300"

@@ -24,6 +24,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Interr
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     privileges,
+    resources,
     restore_network,
     stopped_restore,
     surroundings,
@@ -212,14 +213,15 @@ class ArmedStart:
     def require_owned(self) -> None:
         """Returns when Docker owns the container, of which nothing has run yet: all of it is restored, and stopped.
 
-        :raises Refused: when it does not, when a process may do more than the container may, or is not in it, or when
-            it has something else mounted than what was filled for it.
+        :raises Refused: when it does not, when a process may do more than the container may, is not in it, or has
+            something open that is not, or when it has something else mounted than what was filled for it.
         """
         with _refused():
             processes = stopped_restore.require_stopped(self.container)
             bundle = self.network.bundle
             privileges.require(bundle.config, processes)
             surroundings.require(bundle.config, bundle.server, self.container, processes)
+            resources.require(bundle.config, self.container, processes)
             self._require_filled()
             self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
