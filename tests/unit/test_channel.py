@@ -68,6 +68,7 @@ class Runtime(threading.Thread):
         self.folder = Path(armed_start.RUNTIME, container)
 
     def run(self):
+        (self.folder / "holds").write_text("/fog-runc\n", encoding="ascii")
         answers = os.open(self.folder / "answer", os.O_WRONLY)
         os.write(answers, b"armed\n")
         with open(self.folder / "order", encoding="ascii") as requests:

@@ -81,6 +81,19 @@ def test_what_waits_in_the_container_ends_with_the_restore(runtime, monkeypatch)
     assert procfs.started(begun) is None and procfs.started(criu)
 
 
+def test_what_criu_traces_is_killed_before_criu(monkeypatch):
+    """With the end of CRIU, it would go on."""
+    killed = []
+    monkeypatch.setattr(runc, "restoring", lambda _container: {5, 6})
+    monkeypatch.setattr(runc.procfs, "in_groups_of", lambda _container: [6, 8, 9])
+    monkeypatch.setattr(runc.procfs, "tracer", lambda process: 6 if process in (8, 9) else 0)
+    monkeypatch.setattr(runc.procfs, "started", lambda process: None if process in killed else 1)
+    monkeypatch.setattr(runc.os, "kill", lambda process, _signal: killed.append(process))
+    runc.kill_restore(CONTAINER)
+    assert set(killed[:2]) == {8, 9} and set(killed) == {5, 6, 8, 9}
+    monkeypatch.undo()
+
+
 @pytest.mark.parametrize(
     ("group", "is_its"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
-from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted
+from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     armed_start,
     bundle,
@@ -26,14 +27,17 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore
     stopped_restore,
     surroundings,
 )
+from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/runtime/files/fog-runc.sh"
 ID = "c0ffee"
 SET_KEY = {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/var/run/docker", ID, "0123456789ab"]}
 NETWORK = {"namespaces": [{"type": "network"}, {"type": "mount"}]}
-# As runc does it, as far as it matters: it runs the first hook with the process that it has made, when FOLDER/early is
-# not there; "early" and "late" have the code with which it fails before the hook and after it. What it was called with,
-# and which of its descriptors lead to where, is noted.
+# As runc does it, as far as it matters: it runs the first hook with the process that it has made, and, as CRIU does,
+# the action script before that process would run, if there is no FOLDER/old. FOLDER/early and FOLDER/late have the code
+# with which it fails before the hook and after it. What it was called with, and which of its descriptors lead to where,
+# is noted.
 RUNC = f"""#!{sys.executable}
 import json, os, subprocess, sys
 folder = "FOLDER"
@@ -61,6 +65,17 @@ if "restore" in words:
             sys.exit(70)
     connected = os.path.exists(folder + "/connected")
     open(folder + "/restored-with", "w").write("network" if connected else "nothing")
+    if not code("late") and not os.path.exists(folder + "/old"):
+        options = open(json.load(open(bundle + "/config.json"))["annotations"]["org.criu.config"]).read().splitlines()
+        (script,) = [line.split()[1] for line in options if line.startswith("action-script ")]
+        for action in ("setup-namespaces", "post-restore", "pre-resume", "pre-resume", "post-resume"):
+            # CRIU is another process than runc.
+            criu = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1]).returncode)"
+            told = {{"CRTOOLS_SCRIPT_ACTION": action, "CRTOOLS_INIT_PID": str(process.pid)}}
+            if subprocess.run([sys.executable, "-c", criu, script], env={{**os.environ, **told}}).returncode:
+                process.kill()
+                sys.exit(70)
+    open(folder + "/went", "w").close()
     if code("late"):
         process.kill()
     sys.exit(code("late"))
@@ -124,6 +139,7 @@ class Scene:
         monkeypatch.setattr(armed_start, "DockerStart", lambda *_arguments: self.docker)
         monkeypatch.setattr(engine, "call", lambda *_arguments: None)
         monkeypatch.setattr(stopped_restore, "require_stopped", lambda _container: [])
+        monkeypatch.setattr(runc, "moving", lambda _container: [])
         monkeypatch.setattr(surroundings, "require", lambda *_arguments: None)
         monkeypatch.setattr(resources, "require", lambda *_arguments: None)
         monkeypatch.setattr(
@@ -202,13 +218,61 @@ def test_what_docker_connects_by_a_hook_is_not_waited_for(scene, monkeypatch):
     assert not here.start.network.bundle.connected_later and here.docker.codes == [0, 0]
 
 
-def test_an_older_runtime_is_left_at_what_it_knows(scene):
-    """The network comes when the container runs already."""
-    here = scene(LATER, later=False)
-    here.program("fog-runc", here.script.read_text().replace(': >"$prepared/connects"', ":"))
+def test_an_older_runtime_is_refused(scene):
+    here = scene(WITHOUT, later=False)
+    here.program("fog-runc", here.script.read_text().replace('>"$prepared/holds"', ">/dev/null"))
+    with pytest.raises(OSError, match=r"fog-runc is of another version than this collection, run provision\.yml"):
+        here.restore()
+    here.start.close()
+    here.docker.join(20)
+    assert here.docker.codes == [1] and "given up" in here.noted("log.json")
+
+
+# The looks
+
+
+@pytest.mark.parametrize(("config", "later"), [(LATER, True), (WITHOUT, False)])
+def test_it_is_looked_at_before_it_runs(scene, monkeypatch, config, later):
+    here = scene(config, later)
+    went = []
+    monkeypatch.setattr(surroundings, "require", lambda *_arguments: went.append((here.folder / "went").exists()))
     assert here.restore() == "running"
     here.start.require_owned()
-    assert here.start.network.bundle.connected_later and here.noted("restored-with") == "nothing"
+    assert went == [False] and (here.folder / "went").exists()
+
+
+def test_a_criu_that_does_not_ask(scene, monkeypatch):
+    """It is looked at when all is stopped."""
+    here = scene(WITHOUT, later=False)
+    went = []
+    monkeypatch.setattr(surroundings, "require", lambda *_arguments: went.append((here.folder / "went").exists()))
+    here.note("old")
+    assert here.restore() == "running"
+    here.start.require_owned()
+    assert went == [True]
+
+
+@pytest.mark.parametrize(
+    ("config", "later", "codes"), [(LATER, True, [0, 70]), (WITHOUT, False, [70])], ids=["later", "by a hook"]
+)
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_not_what_it_may_be_does_not_run(scene, monkeypatch, config, later, codes, dies):
+    """Nor does what nobody has looked at, since who would have has died."""
+    here = scene(config, later)
+    monkeypatch.setattr(runc, "kill_restore", lambda _container: None)
+
+    def look(*_arguments):
+        if dies:
+            here.start._close_fifos()
+        raise Refused("no")
+
+    monkeypatch.setattr(surroundings, "require", look)
+    with pytest.raises(Refused, match=r"^no$"):
+        here.restore()
+    if not dies:
+        here.start.stop("no")
+    here.docker.join(20)
+    assert here.docker.codes == codes and not (here.folder / "went").exists()
 
 
 @pytest.mark.parametrize(
@@ -270,6 +334,59 @@ def test_other_containers_have_nothing_to_do_with_it(tmp_path, scene):
     subprocess.run([str(here.script), "create", "--bundle", "/b", "other"], env=here.environment, check=True)
     subprocess.run([str(here.script), "start", "other"], env=here.environment, check=True)
     assert here.noted("calls") == "create --bundle /b other\nstart other\n"
+
+
+# Holds a process while the script runs, as CRIU does (PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH).
+CRIU = """
+import ctypes, os, subprocess, sys, time
+script, ran = sys.argv[1:]
+child = os.fork()
+if not child:
+    while True:
+        open(ran, "a").write("x")
+        time.sleep(0.001)
+trace = ctypes.CDLL(None).ptrace
+for request in (0x4206, 0x4207):
+    assert not trace(request, child, None, None)
+os.waitpid(child, 0)
+told = {"CRTOOLS_SCRIPT_ACTION": "pre-resume", "CRTOOLS_INIT_PID": str(child)}
+print(child, os.path.exists(ran) and os.path.getsize(ran), flush=True)
+subprocess.run(["sh", script], env={**os.environ, **told})
+trace(17, child, None, None)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("word", ["keep", "end", ""])
+def test_what_is_traced_is_killed_unless_it_may_run(tmp_path, word):
+    """C(word): what the script is told; nothing by who has died."""
+    for name in ("order", "answer"):
+        os.mkfifo(tmp_path / name)
+    order, answer = (os.open(tmp_path / name, os.O_RDWR) for name in ("order", "answer"))
+    given = {**os.environ, "FOG_MIGRATION_PREPARED": str(tmp_path)}
+    words = [sys.executable, "-c", CRIU, str(SCRIPT), str(tmp_path / "ran")]
+    with subprocess.Popen(words, env=given, stdout=subprocess.PIPE, text=True) as criu:
+        child, before = (int(one) for one in criu.stdout.readline().replace("False", "0").split())
+        assert is_readable(answer, 20)
+        assert os.read(answer, 100) == b"held\n" and (tmp_path / "held").exists()
+        if word:
+            os.write(order, word.encode() + b"\n")
+        os.close(order)
+        if word == "keep":
+            deadline = time.monotonic() + 20
+            while not (tmp_path / "ran").exists() or (tmp_path / "ran").stat().st_size <= before:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            os.kill(child, signal.SIGKILL)
+            assert criu.wait(20) == 0
+        else:
+            assert criu.wait(20) == -signal.SIGKILL
+            deadline = time.monotonic() + 20
+            while procfs.started(child) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert procfs.started(child) is None
+            assert ((tmp_path / "ran").stat().st_size if before else 0) == before
+    os.close(answer)
 
 
 # When Docker connects the network

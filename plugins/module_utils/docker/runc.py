@@ -259,16 +259,22 @@ def dead_criu(container: str) -> set[int]:
     return {one for one in restoring(container) if procfs.program(one) == CRIU and procfs.started(one) is None}
 
 
+def _is_free(process: int) -> bool:
+    return not procfs.tracer(process)
+
+
 def kill_restore(container: str) -> None:
     """Kills the runtime that restores this container, everything below it, and what runs in the container.
 
     What CRIU has restored is nobody's child any more when CRIU is killed late, and waits for it for ever. It is in the
     control groups of the container then. What is about to be restored may have a new process at any moment.
+
+    What CRIU traces is killed before CRIU, with whose end it would go on.
     """
     deadline = time.monotonic() + KILL_LIMIT
     while True:
         found = restoring(container).union(procfs.in_groups_of(container))
-        living = [process for process in sorted(found) if procfs.started(process)]
+        living = [process for process in sorted(found, key=_is_free) if procfs.started(process)]
         for process in living:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -15,13 +15,43 @@
 #              which is read when the order has come
 #   options    options of "runc restore", one word on a line; read when the order has come
 #   restored   made here when the container runs, for "start"
-#   connects   made here before "armed": this program knows the next three
+#   holds      made here before "armed": the path of this program, which CRIU is to run as its action script
+#   held       made here when CRIU is about to let the processes run, before "held" is written to answer. CRIU waits until a line was read from order:
+#              "keep", or anything else to have them killed
 #   connect    a FIFO, there where Docker connects the network between "create" and "start", as it does from 28 on; one line is read from it, the
 #              process with the network that is to be connected, so that "create" can end while the restore waits. "start" then writes "connected" to
 #              answer, and ends with the restore
 #   ended      a FIFO, for "start", which waits there for the end of the restore
 #   code       made here: how the restore has ended
 set -u
+
+# Nothing of it runs, and the runtime hears that CRIU has ended. CRIU itself would wait for the first process, and that for others that CRIU traces.
+kill_traced() {
+    grep -ls "^TracerPid:.$PPID\$" /proc/[0-9]*/status | while IFS=/ read -r _root _proc task _status; do kill -KILL "$task"; done
+    kill -KILL "$PPID"
+}
+
+# Returns when the processes may run.
+hold() {
+    : >"$prepared/held"
+    exec 4<>"$prepared/order"
+    exec 3<"$prepared/order" 4>&-
+    echo held 1<>"$prepared/answer"
+    [ "$(head -n 1 <&3)" = keep ]
+}
+
+# CRIU's action script, which is given no words. CRIU gives up a restore where it fails, but for "pre-resume": the processes run in any case then.
+if [ -n "${CRTOOLS_SCRIPT_ACTION:-}" ]; then
+    prepared=$FOG_MIGRATION_PREPARED
+    case $CRTOOLS_SCRIPT_ACTION in
+    # CRIU is in the control groups of the container, whose memory may be used up, and without it the processes would be let go.
+    post-restore) { echo -1000 >"/proc/$PPID/oom_score_adj"; } 2>/dev/null || true ;;
+    # CRIU from 3.19 to 4.1 has read its configuration twice. In a process of its own, since what fails at a redirection may end a shell.
+    pre-resume) [ -e "$prepared/held" ] || (hold) || kill_traced ;;
+    esac
+    exit 0
+fi
+
 PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export PATH
 runc=$(command -v docker-runc || command -v runc) || {
@@ -96,7 +126,9 @@ case $verb in
 create)
     # The rest of a migration's files is written to the root file system meanwhile, which another mount namespace may not show.
     printf '%s\n' "/proc/$$/root" "$(value_of --bundle "$@")" >"$prepared/bundle"
-    : >"$prepared/connects"
+    printf '%s\n' "$0" >"$prepared/holds"
+    FOG_MIGRATION_PREPARED=$prepared
+    export FOG_MIGRATION_PREPARED
     # Before it is told that this is armed: from then on it may be given up at once, which is the end of the FIFO for its readers.
     # Opened for writing as well for a moment, so that it never waits for a writer.
     exec 4<>"$prepared/order"

@@ -70,6 +70,24 @@ def test_destination_lost_at_the_worst_moment(lab, start):
     assert "No migration is open" in lab.playbook("recover.yml").stdout
 
 
+@pytest.mark.parametrize("mode", ["precopy", "postcopy"])
+def test_the_destination_dies_when_all_is_restored(lab, start, mode):
+    """Its end is killed while CRIU waits for the looks, or right after them: there is one copy, and nothing is left."""
+    start(COUNTER, "--restart", "always")
+    followed = lab.follow("fog1", "mover")
+    kill = "cut -d' ' -f1 /run/fog-migration/transfer-*/pid | xargs kill -KILL"
+    held = "while ! test -e /run/fog-migration/runtime/*/held; do :; done"
+    killer = threading.Thread(target=lab.sh, args=("fog2", f'timeout 120 sh -c "{held}; {kill}"'))
+    killer.start()
+    done = lab.migrate("mover", check=False, migration_mode=mode)
+    killer.join()
+    settled = done.stdout + lab.playbook("recover.yml").stdout
+    (node,) = lab.running_on("mover")
+    assert f"{node}, nothing is left over" in settled
+    lives_on(lab, node, followed if node == "fog2" else None)
+    assert lab.sh("fog2", "grep criu-root /proc/mounts; ls /run/fog-migration/runtime", check=False) == ""
+
+
 @pytest.mark.parametrize(
     ("mode", "task", "node"),
     [

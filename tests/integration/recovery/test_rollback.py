@@ -95,7 +95,7 @@ def test_what_a_dump_has_left_is_undone_when_the_destination_refuses(lab, client
     goes_on(lab, client)
 
 
-@pytest.mark.parametrize("step", ["begun", "restored"])
+@pytest.mark.parametrize("step", ["begun", "restored", "held"])
 def test_criu_is_killed_in_a_restore(lab, client, step):
     criu_step.install(lab, "fog2", criu_step.RESTORE[step])
     try:

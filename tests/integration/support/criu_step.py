@@ -35,6 +35,8 @@ RESTORE = {
     "begun": "Wait until namespaces are created",
     # All is there. The connections are in repair mode still.
     "restored": "Unlock network",
+    # CRIU holds all processes, and has not asked yet whether they may run.
+    "held": "Running pre-resume scripts",
     # CRIU has let go of it, stopped, and the runtime does not know it.
     "resumed": "Restore finished successfully",
 }

@@ -5,7 +5,7 @@
 
 The runtime and this end meet in a folder, by files and FIFOs: C(order) takes requests to the runtime, C(answer) has its
 answers, and C(connect), where Docker connects the network between two calls of the runtime, takes the process whose it
-is.
+is. The processes are looked at before CRIU lets go of them: the runtime waits for the outcome.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -118,6 +118,8 @@ class ArmedStart:
         self.lost_criu = False
         self._dead: set[int] = set()
         self._next_look = 0.0
+        # Whether CRIU holds the processes, so that none can run, and whether they were found to be what they may be.
+        self._is_held = self._was_looked_at = False
 
     @property
     def began(self) -> bool:
@@ -144,9 +146,8 @@ class ArmedStart:
         self._start.start()
         if self.answer(ARM_LIMIT) != "armed":
             raise Refused(self.why_ended("Docker did not come to the restore"))
-        self.network.prepare(stopped_restore.configuration(os.path.join(self.folder, "criu.conf")))
-        # A fog-runc that does not know these is older than this; then the network comes after the restore.
-        if self.network.bundle.connected_later and os.path.exists(os.path.join(self.folder, "connects")):
+        self.network.prepare(stopped_restore.configuration(self.folder))
+        if self.network.bundle.connected_later:
             self._fifos["connect"] = Fifo(os.path.join(self.folder, "connect"))
             os.mkfifo(os.path.join(self.folder, "ended"), 0o600)
 
@@ -165,7 +166,10 @@ class ArmedStart:
     def outcome(self, seconds: float) -> str | None:
         """The runtime's last answer, C(running) when the container is restored. None when there is none in time.
 
-        Before that, our hook in the runtime answers with the container's state, whose network then gets its filter.
+        Before that, our hook in the runtime answers with the container's state, whose network then gets its filter,
+        and CRIU's script in it that all is restored, which is looked at then.
+
+        :raises Refused: see C(require_owned); nothing of it has run.
         """
         answer = self.answer(seconds)
         if answer and answer.startswith("{"):
@@ -176,6 +180,12 @@ class ArmedStart:
                 if answer != "connected":
                     return answer
             self._fifos["order"].send_line("guarded")
+            answer = self.answer(seconds)
+        if answer == "held":
+            self._is_held = True
+            self._look()
+            self._fifos["order"].send_line("keep")
+            self._is_held = False
             answer = self.answer(seconds)
         return answer
 
@@ -216,6 +226,16 @@ class ArmedStart:
         :raises Refused: when it does not, when a process may do more than the container may, is not in it, or has
             something open that is not, or when it has something else mounted than what was filled for it.
         """
+        if not self._was_looked_at:
+            # Its CRIU does not ask: it has let go of the processes, which are stopped.
+            self._look()
+        with _refused():
+            self.network.find_connections(runc.moving(self.container))
+        self.wait_for_docker(OWN_LIMIT)
+        if self.is_under_way or self.problem:
+            raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+
+    def _look(self) -> None:
         with _refused():
             processes = stopped_restore.require_stopped(self.container)
             bundle = self.network.bundle
@@ -223,10 +243,7 @@ class ArmedStart:
             surroundings.require(bundle.config, bundle.server, self.container, processes)
             resources.require(bundle.config, self.container, processes)
             self._require_filled()
-            self.network.find_connections(processes)
-        self.wait_for_docker(OWN_LIMIT)
-        if self.is_under_way or self.problem:
-            raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+        self._was_looked_at = True
 
     def _require_filled(self) -> None:
         process = runc.first_process(self.container)[0] if self.binds else 0
@@ -280,6 +297,11 @@ class ArmedStart:
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
     def _end(self) -> None:
+        if self._is_held:
+            # The runtime comes to its end by itself then, and removes what it has made and mounted.
+            self._fifos["order"].send_line("end")
+            self._fifos["answer"].read_line(END_LIMIT)
+            self._is_held = False
         self._close_fifos()
         runc.kill_restore(self.container)
         self.network.close_connections()

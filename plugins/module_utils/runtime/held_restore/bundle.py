@@ -155,11 +155,20 @@ def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
 
 def _told(prepared: str) -> tuple[str, str]:
     """Where the mounts for the container are to be seen, and where the bundle is, as C(fog-runc) tells."""
-    path = os.path.join(prepared, "bundle")
+    view, folder = read_told(os.path.join(prepared, "bundle"), 2)
+    return view, folder
+
+
+def read_told(path: str, count: int) -> list[str]:
+    """The lines of a file in which C(fog-runc) tells something.
+
+    :param count: how many there have to be.
+    :raises OSError: when that is of another version than this.
+    """
     lines: list[str] = []
     with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     # The runtime is installed by a role, while all else comes anew with each migration.
-    if len(lines) != 2:
+    if len(lines) != count:
         raise OSError(errno.EINVAL, "fog-runc is of another version than this collection, run provision.yml", path)
-    return lines[0], lines[1]
+    return lines

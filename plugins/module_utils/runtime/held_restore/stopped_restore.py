@@ -6,8 +6,13 @@
 What has run may have told others of it, and cannot be taken back: to go on from an older state elsewhere would be to
 lose something. So Docker has to own the container first, and all that move together with it have to be restored.
 
-CRIU leaves what it has restored stopped, as SIGSTOP does, when its configuration says so. The OCI runtime takes that
-configuration from an annotation of the container.
+CRIU lets go of what it has restored, which it traces until then, when its action script for C(pre-resume) has ended.
+That is our OCI runtime, which asks the program that has prepared the restore, so that all is looked at before: no timer
+of a process and no signal has it run, whatever the images say. Then CRIU leaves all stopped, as SIGSTOP does. The OCI
+runtime takes CRIU's configuration from an annotation of the container.
+
+CRIU runs such a script beside what a runtime hears from it from 3.19 on. What an older one has restored is looked at
+when it is stopped, which images can be made to undo.
 
 Private to the collection fog.migration. Installed on servers by C(deploy).
 """
@@ -22,16 +27,25 @@ import time
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import bundle
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 # Seconds in which a process that got SIGSTOP before it could run at all has stopped.
 STOP_LIMIT = 5
 
 
-def configuration(path: str) -> dict[str, str]:
-    """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it."""
+def configuration(folder: str) -> dict[str, str]:
+    """Writes CRIU's configuration for a restore that leaves everything stopped; the annotation that names it.
+
+    :param folder: that of the prepared restore, see C(fog-runc).
+    :raises OSError: when that is older than this.
+    """
+    script = bundle.read_told(os.path.join(folder, "holds"), 1)[0]
+    path = os.path.join(folder, "criu.conf")
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(tool.merge_options(tool.configuration(), {"leave-stopped": ""}))
+        # The server may have scripts of its own beside it.
+        stream.write(f"action-script {script}\n")
     return {runc.CRIU_CONFIGURATION: path}
 
 
