@@ -22,8 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
+from ansible_collections.fog.migration.plugins.module_utils.runtime import carried
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     privileges,
+    process_limit,
     restore_network,
     stopped_restore,
     surroundings,
@@ -112,6 +114,8 @@ class ArmedStart:
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
+        # The folder of CRIU's images, once it is told.
+        self._images = ""
         # Whether the restore was ended because its CRIU had died; those that were dead at the last look, and when the
         # next one is due.
         self.lost_criu = False
@@ -158,6 +162,7 @@ class ArmedStart:
 
         :param options: those of "runc restore".
         """
+        self._images = options[options.index("--image-path") + 1]
         self._write("options", "\n".join(options))
         self._fifos["order"].send_line("restore")
 
@@ -221,6 +226,8 @@ class ArmedStart:
             privileges.require(bundle.config, processes)
             surroundings.require(bundle.config, bundle.server, self.container, processes)
             self._require_filled()
+            process_limit.put_back(self.container, process_limit.of(bundle.config))
+            carried.bind(processes, carried.read(self._images))
             self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
