@@ -90,7 +90,8 @@ def test_room_is_made_and_put_back(process):
     own = resource.prlimit(process, resource.RLIMIT_NOFILE)
     few = len(os.listdir(f"/proc/{process}/fd"))
     resource.prlimit(process, resource.RLIMIT_NOFILE, (few, own[1]))
-    assert room_for_files.cannot_be_raised(process) == 0
+    assert room_for_files.is_full(process) == 0
+    assert room_for_files.is_full(process, is_raised=False) == few
     (raised,) = room_for_files.make([process])
     assert raised == (process, few, own[1])
     assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (few + room_for_files.NEEDED, own[1])
@@ -105,7 +106,7 @@ def test_a_limit_that_cannot_be_raised(process):
         pytest.skip("NOT TESTED: this root may exceed limits")
     few = len(os.listdir(f"/proc/{process}/fd"))
     resource.prlimit(process, resource.RLIMIT_NOFILE, (few, few))
-    assert room_for_files.cannot_be_raised(process) == few
+    assert room_for_files.is_full(process) == few
     with pytest.raises(
         FreezeError, match=rf"^python.* in it has as many files open as it may \({few}\), and CRIU needs"
     ):

@@ -239,3 +239,7 @@ LOST_WATCH = Hindrance(
     "watches a file that has no name any more, or one with a blank or a quote in its name (inotify)",
     "have it watch something else",
 )
+# Docker's own checkpoints do not tell CRIU where to look for these paths.
+WATCH = Hindrance(
+    "watches a file of the root file system (inotify)", "install the OCI runtime of this collection (run provision.yml)"
+)

@@ -112,7 +112,7 @@ class Describer:
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
             "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
-            **_process_facts(inspect["Id"], below, process),
+            **_process_facts(inspect["Id"], below, process, ways.way(self.daemon) == ways.THROUGH_RUNTIME),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
             **probe_connections.probe(
                 inspect["Id"],
@@ -169,13 +169,13 @@ class Describer:
         ]
 
 
-def _process_facts(container: str, below: set[int], first: int) -> dict[str, Any]:
+def _process_facts(container: str, below: set[int], first: int, through_runtime: bool) -> dict[str, Any]:
     """What of its processes cannot be dumped, and what has to be carried beside the images."""
     if not first:
         return {"undumpable": [], "processors": []}
     those = moving(container, below)
     return {
-        "undumpable": processes.Look(those, first).found(),
+        "undumpable": processes.Look(those, first, through_runtime).found(),
         "processors": processors.bound(container, those),
     }
 

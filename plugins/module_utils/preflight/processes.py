@@ -53,16 +53,19 @@ class Look:
 
     :param processes: those that move, of one container.
     :param first: its first one.
+    :param through_runtime: whether it is dumped through our OCI runtime, which tells CRIU more than Docker does.
     """
 
-    def __init__(self, processes: Collection[int], first: int) -> None:
+    def __init__(self, processes: Collection[int], first: int, through_runtime: bool = True) -> None:
+        self._through_runtime = through_runtime
         self._processes = sorted(processes)
         self._namespaces = {one: namespaces(f"/proc/{one}") for one in self._processes}
         self._of_first = self._namespaces.get(first, {})
-        self._root = overlay.of(first)
-        watched = watches.of(self._processes, self._root)
-        self._found = watches.paths(self._root, {one.number for one in watched}) if self._root and watched else {}
-        self._lost = {one.process for one in watched if one.number not in self._found}
+        root = overlay.of(first)
+        watched = watches.of(self._processes, root)
+        numbers = {one.number for one in watched} if through_runtime else set()
+        found = watches.paths(root, numbers) if root and numbers else {}
+        self._lost = {one.process for one in watched if one.number not in found}
         self._known = {link for links in self._namespaces.values() for link in links.values()}
 
     def found(self) -> list[dict[str, Any]]:
@@ -83,11 +86,11 @@ class Look:
         yield from undumpable.of_namespaces(self._namespaces[process], self._of_first)
         if int(status.get("PPid", 0)) in self._processes and is_same(process, int(status["PPid"]), _MEMORY):
             yield Hindrance("shares its memory with its parent (vfork)", "try again when that is done")
-        full = room_for_files.cannot_be_raised(process)
+        full = room_for_files.is_full(process, is_raised=self._through_runtime)
         if full:
             yield Hindrance(room_for_files.problem(full), "give it a higher hard limit (--ulimit nofile=SOFT:HARD)")
         if process in self._lost:
-            yield undumpable.LOST_WATCH
+            yield undumpable.LOST_WATCH if self._through_runtime else undumpable.WATCH
         yield from self._of_descriptors(process)
         yield from of_maps(process)
         yield from self._of_threads(process)

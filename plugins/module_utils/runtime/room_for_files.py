@@ -97,14 +97,17 @@ def problem(soft: int) -> str:
     return f"has as many files open as it may ({soft}), and CRIU needs {NEEDED} more for its dump"
 
 
-def cannot_be_raised(process: int) -> int:
-    """The soft limit of a process that has too few descriptors left and whose hard limit is in the way; else 0."""
+def is_full(process: int, is_raised: bool = True) -> int:
+    """The soft limit of a process that has too few descriptors left for a dump; 0 where it has not, or will have more.
+
+    :param is_raised: whether somebody raises it for the dump, as far as the hard limit lets him.
+    """
     found = limit_of(process)
-    if not found or limits.may_exceed():
+    if not found or (is_raised and limits.may_exceed()):
         return 0
     soft, hard, used = found
     more = wanted(soft, hard, used)
-    return soft if more and more[1] != hard else 0
+    return soft if more and (not is_raised or more[1] != hard) else 0
 
 
 def changes(raised: Iterable[Raised]) -> dict[int, Callable[[bytes], bytes]]:
