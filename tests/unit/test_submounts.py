@@ -58,13 +58,15 @@ def test_watches():
 
 
 def test_what_is_watched_is_looked_for(tmp_path):
-    for name in ("a/b/c", "d", "with blank"):
+    for name in ("a/b/c", "a/e", "d", "with blank"):
         (tmp_path / name).mkdir(parents=True)
-    numbers = {(tmp_path / name).stat().st_ino: f"/{name}" for name in ("a/b", "d")}
+    (tmp_path / "a" / "b" / "file").touch()
+    below = {"a": 4, "a/b": 2, "d": 0, "a/b/file": 0}
+    numbers = {(tmp_path / name).stat().st_ino: (f"/{name}", count) for name, count in below.items()}
     root = overlay.Overlay(tmp_path.stat().st_dev, str(tmp_path), str(tmp_path))
     blank = (tmp_path / "with blank").stat().st_ino
-    assert watches.paths(root, {*numbers, blank, 1 << 60}) == numbers
-    assert watches.paths(root, {tmp_path.stat().st_ino}) == {tmp_path.stat().st_ino: "/"}
+    assert watches.places(root, {*numbers, blank, 1 << 60}) == numbers
+    assert watches.places(root, {tmp_path.stat().st_ino}) == {tmp_path.stat().st_ino: ("/", 7)}
     assert watches.options([os.getpid()], root) == watches.options([os.getpid()], None) == []
 
 

@@ -13,8 +13,10 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
@@ -23,6 +25,8 @@ from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
 _MARK = re.compile(r"^(?:inotify wd:[0-9a-f]+|fanotify) ino:([0-9a-f]+) sdev:([0-9a-f]+) ", re.MULTILINE)
 _LINKS = ("anon_inode:inotify", "anon_inode:[fanotify]")
+# Of a root file system, so many files are looked at.
+MOST = 2_000_000
 # A path that can be written into CRIU's configuration, where blanks and quotes mean something.
 _PLAIN = re.compile(r"/[^\s\"'#\\]*")
 
@@ -61,26 +65,42 @@ def _of(process: int) -> Iterator[Watch]:
                     yield from parse(process, procfs.read(f"/proc/{process}/fdinfo/{name}"))
 
 
-def paths(root: Overlay, numbers: Collection[int]) -> dict[int, str]:
+class Place(NamedTuple):
+    """Where something is, and how much is below it."""
+
+    path: str
+    below: int
+
+
+def places(root: Overlay, numbers: Collection[int]) -> dict[int, Place]:
     """Where files of an overlay are, by their numbers; not those that cannot be found."""
     wanted, found = set(numbers), {}
+    # How much is in each folder, in the order in which they were met: each behind the one that it is in.
+    inside = {"": 0}
     with contextlib.suppress(OSError):
-        status = os.stat(root.root)
-        found.update({status.st_ino: "/"} if status.st_ino in wanted else {})
-    for path, status in root.files() if wanted - found.keys() else ():
+        found.update({number: "" for number in [os.stat(root.root).st_ino] if number in wanted})
+    for path, status in itertools.islice(root.files(), MOST):
+        folder = os.path.dirname(path).rstrip("/")
+        inside[folder] = inside.get(folder, 0) + 1
+        if stat.S_ISDIR(status.st_mode):
+            inside[path] = 0
         if status.st_ino in wanted:
             found.setdefault(status.st_ino, path)
-            if len(found) == len(wanted):
-                break
-    return {number: path for number, path in found.items() if _PLAIN.fullmatch(path)}
+    for path in list(inside)[:0:-1]:
+        folder = os.path.dirname(path).rstrip("/")
+        inside[folder] = inside.get(folder, 0) + inside[path]
+    return {
+        number: Place(path or "/", inside.get(path, 0))
+        for number, path in found.items()
+        if _PLAIN.fullmatch(path or "/")
+    }
 
 
 def options(processes: Iterable[int], root: Overlay | None) -> list[str]:
     """Lines of CRIU's configuration that tell it where to look for what these processes watch.
 
-    Below each path CRIU looks at everything, so that the deepest come first.
+    In each place CRIU looks at all that is below it before it goes to the next one: so those with little come first.
     """
     watched = of(processes, root)
-    found = paths(root, {one.number for one in watched}) if root and watched else {}
-    deepest = sorted(found.values(), key=lambda path: (-path.count("/"), path))
-    return [f"irmap-scan-path {path}" for path in deepest]
+    found = places(root, {one.number for one in watched}) if root and watched else {}
+    return [f"irmap-scan-path {one.path}" for one in sorted(found.values(), key=lambda one: (one.below, one.path))]

@@ -64,7 +64,7 @@ class Look:
         root = overlay.of(first)
         watched = watches.of(self._processes, root)
         numbers = {one.number for one in watched} if through_runtime else set()
-        found = watches.paths(root, numbers) if root and numbers else {}
+        found = watches.places(root, numbers) if root and numbers else {}
         self._lost = {one.process for one in watched if one.number not in found}
         self._known = {link for links in self._namespaces.values() for link in links.values()}
 

@@ -76,7 +76,7 @@ def read(folder: str) -> dict[int, list[int]]:
             return parse(stream.read(_MOST + 1))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"what came with the images of its threads' processors is malformed ({error})") from error
 
 
