@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
-import platform
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -166,12 +166,17 @@ def namespaces(folder: str, kinds: Iterable[str] = _KINDS) -> dict[str, str]:
     return found
 
 
+@functools.lru_cache(maxsize=None)
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def is_same(one: int, other: int, kind: int) -> bool | None:
     """Whether two threads have the same of something; None where the kernel does not tell."""
-    number = _KCMP.get(platform.machine())
+    number = _KCMP.get(os.uname().machine)
     if number is None:
         return None
-    answer = ctypes.CDLL(None, use_errno=True).syscall(number, one, other, kind, 0, 0)
+    answer = _library().syscall(number, one, other, kind, 0, 0)
     return None if answer < 0 else answer == 0
 
 
