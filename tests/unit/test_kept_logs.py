@@ -19,11 +19,18 @@ LOG = """(00.001) Warn  (criu/x.c:1): RLIMIT_NOFILE
 """
 
 
-def test_a_log_is_kept_and_told(tmp_path):
-    log, folder = tmp_path / "dump.log", tmp_path / "kept"
-    assert kept_logs.reason(str(log), str(folder)) == ""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where logs are kept."""
+    monkeypatch.setattr(kept_logs, "FOLDER", str(tmp_path / "kept"))
+    return tmp_path / "kept"
+
+
+def test_a_log_is_kept_and_told(tmp_path, folder):
+    log = tmp_path / "dump.log"
+    assert kept_logs.reason(str(log)) == ""
     log.write_text(LOG)
-    told = kept_logs.reason(str(log), str(folder))
+    told = kept_logs.reason(str(log))
     (kept,) = folder.iterdir()
     assert told == (
         f", CRIU said: (criu/files.c:9): Can't dump file 3 of that type [reg] (unknown) (its log is {kept})"
@@ -32,12 +39,13 @@ def test_a_log_is_kept_and_told(tmp_path):
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_not_all_logs_are_kept(tmp_path):
-    log, folder = tmp_path / "dump.log", tmp_path / "kept"
+def test_not_all_logs_are_kept(tmp_path, folder, monkeypatch):
+    log = tmp_path / "dump.log"
     log.write_text("x")
-    kept = [kept_logs.keep(str(log), str(folder)) for _number in range(kept_logs.KEPT + 3)]
+    kept = [kept_logs.keep(str(log)) for _number in range(kept_logs.KEPT + 3)]
     assert sorted(os.path.join(folder, name) for name in os.listdir(folder)) == sorted(kept)[3:]
-    assert kept_logs.keep(str(log), str(log)) == ""
+    monkeypatch.setattr(kept_logs, "FOLDER", str(log))
+    assert kept_logs.keep(str(log)) == ""
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Root
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
-from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start, process_limit
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore.armed_start import ArmedStart
 
 
@@ -62,7 +62,7 @@ def _restore(start: ArmedStart, images: str, work: str, seconds: int) -> None:
         raise Refused(start.why_not(answer, seconds))
     start.require_owned()
     start.go_on()
-    process_limit.settle(start.container, process_limit.of(start.network.bundle.config))
+    start.settle()
 
 
 def _stopped(start: ArmedStart, reason: str) -> str:

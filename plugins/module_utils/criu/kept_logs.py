@@ -23,10 +23,12 @@ KEPT, LONGEST = 20, 16 << 20
 _RUNTIME = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
 
 
-def keep(path: str, folder: str = FOLDER) -> str:
+def keep(path: str) -> str:
     """Copies a log; the path of the copy, empty where there is no log or it cannot be copied."""
+    folder = FOLDER
     with contextlib.suppress(OSError), open(path, "rb") as source:
-        os.makedirs(folder, 0o700, exist_ok=True)
+        for one in (os.path.dirname(folder), folder):
+            os.makedirs(one, 0o700, exist_ok=True)
         source.seek(max(0, os.fstat(source.fileno()).st_size - LONGEST))
         name = time.strftime("%Y%m%dT%H%M%S") + f"-{time.time_ns()}-{os.path.basename(path)}"
         kept = os.path.join(folder, name)
@@ -38,9 +40,9 @@ def keep(path: str, folder: str = FOLDER) -> str:
     return ""
 
 
-def reason(path: str, folder: str = FOLDER) -> str:
+def reason(path: str) -> str:
     """As C(tool.reason_in), and where the whole log at I(path) is kept, for the end of a clause."""
-    kept = keep(path, folder)
+    kept = keep(path)
     return tool.reason_in(path) + (f" (its log is {kept})" if kept else "")
 
 

@@ -65,8 +65,8 @@ class DumpRoot:
         os.makedirs(os.path.join(folder, container), 0o700)
         state, own = with_annotation(runc.runtime_state(container), runc.CRIU_CONFIGURATION, self._config)
         self._text = tool.configuration(*own)
-        first, _started = runc.first_process(container)
-        self._watched = watches.options(runc.moving(container), overlay.of(first))
+        root = overlay.of(state.get("init_process_pid", 0))
+        self._watched = watches.options(runc.moving(container), root) if root else []
         _write(os.path.join(folder, container, "state.json"), json.dumps(state))
 
     def configure(self, without_lock: bool) -> None:

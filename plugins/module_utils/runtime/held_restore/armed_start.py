@@ -248,6 +248,10 @@ class ArmedStart:
             stopped_restore.resume(self.container)
         self.network.announce()
 
+    def settle(self) -> None:
+        """What the OCI runtime has written down of a container that runs is right as well."""
+        process_limit.settle(self.container, process_limit.of(self.network.bundle.config))
+
     def why_ended(self, otherwise: str) -> str:
         """Docker's error, or I(otherwise) where it has none."""
         self.wait_for_docker(5)
