@@ -83,6 +83,7 @@ _value:
 import ipaddress
 import re
 
+from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.networks import (
     PREDEFINED,
@@ -99,7 +100,13 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.store import
 from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge, judge_networks, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import PolicyError
-from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room, isolation
+from ansible_collections.fog.migration.plugins.module_utils.preflight import (
+    dump_room,
+    isolation,
+    processes,
+    processors,
+    submounts,
+)
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -422,15 +429,6 @@ def _connections(source: dict, destination: dict, mode: str) -> list[dict]:
     ]
 
 
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
-
-
-def _ghost_limit(options: dict) -> int:
-    """Up to which size CRIU takes a deleted file along."""
-    match = re.fullmatch(r"(\d+)([KMG]?)", str(options.get("ghost-limit", "1M")))
-    return int(match.group(1)) * _UNITS.get(match.group(2), 1) if match else MIB
-
-
 def _namespaces(source: dict) -> dict:
     """What two containers share does not move with one of them."""
     shares = source["container"]["shares"]
@@ -462,8 +460,10 @@ def _links(source: dict, destination: dict) -> dict:
     )
 
 
-def _deleted(source: dict) -> dict:
-    limit = _ghost_limit(source["criu"]["options"])
+def _deleted(source: dict, mode: str) -> dict:
+    limit = tool.ghost_limit(source["criu"]["options"])
+    if mode != "cold" or _through_runtime(source):
+        limit = max(limit, tool.GHOST_LIMIT)
     large = sorted(name for name, size in source["container"]["deleted"].items() if size > limit)
     return _check(
         "deleted_files",
@@ -473,22 +473,10 @@ def _deleted(source: dict) -> dict:
     )
 
 
-# What gives programs something that CRIU cannot take along, by words of it, and how they do without.
-_WITHOUT = {
-    "MPTCP": "run it with --sysctl net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)",
-    "shared code": "run it without a compiler at run time that shares its code (PHP: opcache.jit_buffer_size=0)",
-}
-
-
-def _without(unknown: list[str]) -> str:
-    remedies = [remedy for word, remedy in _WITHOUT.items() if any(word in one for one in unknown)]
-    return "; ".join(remedies) or "run what it does without that"
-
-
-def _outside(source: dict) -> list[dict]:
+def _outside(source: dict, mode: str) -> list[dict]:
     """What no checkpoint can hold, since one end of it stays behind, or since nobody could make it again."""
-    unix, unknown = source["container"]["unix_outside"], source["container"]["unknown"]
-    sessions = source["container"]["sessions"]
+    container = source["container"]
+    unix, unknown, sessions = (container[key] for key in ("unix_outside", "unknown", "sessions"))
     stays = f"it is connected to Unix sockets of others ({', '.join(unix)}), which cannot move with it"
     return [
         _check(
@@ -501,9 +489,15 @@ def _outside(source: dict) -> list[dict]:
             "descriptors",
             f"it holds {' and '.join(unknown)}, which CRIU cannot take along" if unknown else "",
             "it holds nothing that CRIU is known not to take along",
-            _without(unknown),
+            "run what it does without that",
         ),
-        _deleted(source),
+        _check(
+            "processes",
+            processes.problem(container["undumpable"]),
+            "nothing is known of its processes that CRIU cannot dump",
+            processes.remedy(container["undumpable"]),
+        ),
+        _deleted(source, mode),
         _check(
             "sessions",
             f"what was started in it by docker exec does not move, and ends: {', '.join(sessions)}" if sessions else "",
@@ -560,6 +554,12 @@ def _data(source: dict, destination: dict, mounts: list[dict], mode: str) -> lis
             "or run it without --init or with a mount of what the link leads to",
         ),
         _check(
+            "submounts",
+            submounts.problem(container["submounts"]),
+            "nothing else is mounted below its bind mounts",
+            "mount the folders that it needs one by one, or with bind-recursive=disabled (Docker 25 and newer)",
+        ),
+        _check(
             "storage_driver",
             lost,
             f"storage drivers {drivers[0]} and {drivers[1]}",
@@ -595,6 +595,17 @@ def _mounts(mounts: list[dict]) -> list[dict]:
     fine = [f"{one['destination']} {_WAYS[one['way']]}" for one in mounts if not one["problem"]]
     told = [_check("volumes", "", ", ".join(fine) or "it has no volumes or bind mounts")] if fine or not wrong else []
     return wrong + told
+
+
+def _processors(source: dict, destination: dict, mode: str) -> dict:
+    is_carried = mode != "cold" or _through_runtime(source, destination)
+    return _check(
+        "processors",
+        processors.problem(source, destination, is_carried),
+        "its threads are bound to what the destination has" if source["container"]["processors"] else "it is not bound",
+        "bind them there anew (taskset), or choose a destination that has them",
+        warning=True,
+    )
 
 
 # Bytes that tar and gzip, which CRIU has do that, pack and unpack in about a second.
@@ -731,11 +742,12 @@ def preflight(
         _networks(source, destination, networks),
         _addresses(source, destination),
         *_connections(source, destination, mode),
-        *_outside(source),
+        *_outside(source, mode),
         _namespaces(source),
         _links(source, destination),
         *([_file_locks(source, destination)] if mode == "cold" else []),
         *_data(source, destination, mounts, mode),
+        _processors(source, destination, mode),
         *_memory(source, destination, mode),
         *_log(source, log),
         *_space(source, destination, mode, mounts),

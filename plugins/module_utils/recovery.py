@@ -47,7 +47,11 @@ from ansible_collections.fog.migration.plugins.module_utils.leftovers.found impo
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_requests
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace, sockets
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
-from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start, orphaned_restore
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
+    armed_start,
+    orphaned_restore,
+    process_limit,
+)
 from ansible_collections.fog.migration.plugins.module_utils.system import deploy, files, procfs
 from ansible_collections.fog.migration.plugins.module_utils.transport import ssh_access, work_dir
 
@@ -428,6 +432,7 @@ def complete(entry: Entry, client: api.CheckpointClient, keep: bool) -> str:
         if inspect:
             _tell_group(entry)
             orphaned_restore.let_go_on(inspect["Id"], inspect["State"].get("Pid", 0))
+            process_limit.settle(inspect["Id"], inspect["HostConfig"].get("PidsLimit") or 0)
             policy = _restore_policy(entry, inspect, client)
             _restore_oom_score(inspect)
             said = _revived(inspect, policy, client)

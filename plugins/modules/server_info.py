@@ -140,8 +140,8 @@ agent:
     log: /var/log/fog-migration/agent-20261128a.log
 host:
   description:
-    - The host itself. C(open_files) is how many files CRIU can have open here, C(huge_pages) the bytes of huge pages
-      that are free or can be made, by the bytes of one.
+    - The host itself. C(processors) are the numbers of those that run, C(open_files) is how many files CRIU can
+      have open here, C(huge_pages) the bytes of huge pages that are free or can be made, by the bytes of one.
   returned: when the subset V(host) is gathered
   type: dict
   sample:
@@ -149,6 +149,7 @@ host:
     kernel: 6.12.0
     architecture: x86_64
     cpu_features: [avx, sse4_2]
+    processors: [0, 1]
     memory_available: 4294967296
     open_files: 1048576
     huge_pages: {"2097152": 0}
@@ -468,10 +469,28 @@ container:
       elements: str
       sample: [/run/docker.sock]
     unknown:
-      description: What it holds that CRIU is known not to take along.
+      description: Message queues and deleted files that it holds and that CRIU is known not to take along.
       type: list
       elements: str
-      sample: [an io_uring]
+      sample: [a POSIX message queue]
+    submounts:
+      description: Where other file systems of the server are mounted below its bind mounts.
+      type: list
+      elements: str
+      sample: [/host/boot]
+    processors:
+      description: The processors that threads of it are bound to (C(taskset)); none where no thread is.
+      type: list
+      elements: int
+      sample: [0, 2]
+    undumpable:
+      description:
+        - What of its processes CRIU is known not to take along, each with the C(process) (its PID in the container),
+          its C(program), C(what) it has or does, and the C(remedy), if there is one.
+      type: list
+      elements: dict
+      sample:
+        - {process: 7, program: node, what: holds an io_uring, remedy: set kernel.io_uring_disabled=2 there}
     deleted:
       description: Sizes of files that it has open or mapped and that were deleted, by the name that they had.
       type: dict

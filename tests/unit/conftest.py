@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase
 
+from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel import source_link
 
 # What failed once is tried first the next time.
@@ -36,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """The seed, with which a failure can be had again."""
     return f"fuzzing: --hypothesis-seed={config.getoption('--hypothesis-seed')}"
+
+
+@pytest.fixture(autouse=True)
+def _no_logs(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Logs of CRIU that are kept do not come to those of this machine."""
+    monkeypatch.setattr(kept_logs, "FOLDER", str(tmp_path_factory.getbasetemp() / "logs" / "criu"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 
 SERVER = {
     "host": {
+        "processors": [0, 1],
         "hostname": "fog1",
         "kernel": "6.12.1",
         "architecture": "x86_64",
@@ -67,11 +68,14 @@ SERVER = {
         "bound": [],
         "unix_outside": [],
         "unknown": [],
+        "undumpable": [],
+        "processors": [],
         "deleted": {"/x": 2**20},
         "sessions": [],
         "asks": {"inspect": {"HostConfig": {}, "Config": {}}, "volumes": [], "sockets": []},
         "mounts": [],
         "mounted_paths": [],
+        "submounts": [],
         "log_driver": "json-file",
         "shares": [],
         "links": [],

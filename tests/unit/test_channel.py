@@ -133,7 +133,7 @@ def done(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "call", call)
     monkeypatch.setattr(tool, "read_stats", lambda path: {os.path.basename(path): 1})
     monkeypatch.setattr(journal, "FOLDER", str(tmp_path / "journal"))
-    monkeypatch.setattr(runc, "runtime_state", lambda _container: {})
+    monkeypatch.setattr(runc, "runtime_state", lambda _container: {"cgroup_paths": {}})
     for name in ("moving", "processes"):
         monkeypatch.setattr(runc, name, lambda _container: [])
     for name in ("keep_frozen", "kill_restore"):

@@ -48,6 +48,10 @@ def root(tmp_path, monkeypatch):
     return make
 
 
+# With what CRIU takes deleted files along.
+DELETED = {"link-remap": "", "ghost-limit": str(32 << 20)}
+
+
 def configuration(root):
     """What CRIU reads: the file that the state names."""
     labels = json.loads(Path(root.folder, "c1", "state.json").read_text())["config"]["labels"]
@@ -67,13 +71,13 @@ def configuration(root):
 def test_the_network_lock(root, version, without_lock, lock):
     made = root(version)
     made.configure(without_lock)
-    assert configuration(made) == {"network-lock": lock, "log-file": "its own"}
+    assert configuration(made) == {"network-lock": lock, "log-file": "its own", **DELETED}
 
 
 def test_the_configuration_of_a_container_stays_but_for_the_lock(root):
     made = root(labels=[f"{NAME}=/etc/criu/mine.conf"])
     made.configure(without_lock=True)
-    assert configuration(made) == {"network-lock": "skip", "log-file": "/etc/criu/mine.conf"}
+    assert configuration(made) == {"network-lock": "skip", "log-file": "/etc/criu/mine.conf", **DELETED}
 
 
 def test_a_second_dump_is_not_taken_for_complete(root):

@@ -152,6 +152,7 @@ NO_LAZY_PAGES = {
 PRIVILEGED = {"inspect": {"HostConfig": {"Privileged": True}, "Config": {}}, "volumes": [], "sockets": []}
 UNCONFINED = {**PRIVILEGED, "inspect": {"HostConfig": {"SecurityOpt": ["apparmor=unconfined"]}, "Config": {}}}
 USERNS = ["apparmor", "seccomp", "userns"]
+URING = {"process": 7, "program": "node", "what": "holds an io_uring", "remedy": "set something"}
 MARIADB = {"container.address_space": 2**43, "container.dump_lists": 2**35}
 HASKELL = {"container.address_space": 2**40, "container.dump_lists": 2**32}
 
@@ -327,8 +328,10 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         ({"container.connections": [OVER]}, BY_DOCKER, {"mode": "cold", "ignore": ["connections"]}, []),
         ({"container.bound": ["172.17.0.2:80"]}, {}, {}, ["bound"]),
         ({"container.unix_outside": ["/run/docker.sock"]}, {}, {"mode": "precopy"}, ["unix_sockets"]),
-        ({"container.deleted": {"/x": 2**20 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
-        ({"container.deleted": {"/x": 2**24}, "criu.options": {"ghost-limit": "16M"}}, {}, {"mode": "precopy"}, []),
+        ({"container.deleted": {"/x": 2**25}}, {}, {"mode": "precopy"}, []),
+        ({"container.deleted": {"/x": 2**25 + 1}}, {}, {"mode": "precopy"}, ["deleted_files"]),
+        ({"container.deleted": {"/x": 2**26}, "criu.options": {"ghost-limit": "64M"}}, {}, {"mode": "precopy"}, []),
+        ({"container.deleted": {"/x": 2**20 + 1}, **BY_DOCKER}, {}, {"mode": "cold"}, ["deleted_files"]),
         ({"container.shm_outside": 4096}, {}, {"mode": "precopy"}, ["shared_memory"]),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, {}, {"mode": "cold"}, []),
         ({"container.linked_mounts": ["/sbin/docker-init"]}, BY_DOCKER, {"mode": "cold"}, ["mounts"]),
@@ -339,7 +342,11 @@ HUGE = {"container.huge_pages": {"2097152": 2**26}}
         (LOCKS, BY_DOCKER, {"mode": "cold"}, ["file_locks"]),
         ({**LOCKS, **TOLD, **BY_DOCKER}, {**TOLD, **BY_DOCKER}, {"mode": "cold"}, []),
         (LOCKS, {**TOLD, **BY_DOCKER, "docker.version": "18.09.1"}, {"mode": "cold"}, ["file_locks"]),
-        ({"container.unknown": ["an io_uring"]}, {}, {"mode": "precopy"}, ["descriptors"]),
+        ({"container.unknown": ["a POSIX message queue"]}, {}, {"mode": "precopy"}, ["descriptors"]),
+        ({"container.submounts": ["/host/proc"]}, {}, {"mode": "precopy"}, ["submounts"]),
+        ({"container.processors": [0, 1]}, {}, {"mode": "precopy"}, []),
+        ({"container.undumpable": [URING]}, {}, {"mode": "precopy"}, ["processes"]),
+        ({"container.undumpable": [URING]}, {}, {"mode": "precopy", "ignore": ["processes"]}, []),
         ({"container.dump_descriptors": 20001}, {}, {"mode": "postcopy"}, ["address_space"]),
         ({"container.dump_descriptors": 20001}, {}, {"mode": "precopy"}, []),
         (MARIADB, {}, {"mode": "hybrid"}, ["address_space"]),
@@ -493,22 +500,26 @@ def test_what_to_do_about_a_reservation():
     assert found["remedy"].startswith("say -e migration_mode=precopy, or have it reserve less address space (MariaDB: ")
 
 
-@pytest.mark.parametrize(
-    ("what", "remedy"),
-    [
-        (
-            "a socket of the protocol MPTCP",
-            "net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)",
-        ),
-        ("shared code first in the memory of php-fpm8.4", "(PHP: opcache.jit_buffer_size=0)"),
-        ("an io_uring", "run what it does without that"),
-    ],
-)
-def test_how_to_do_without_what_criu_cannot_take_along(what, remedy):
-    checks = preflight(changed({"container.unknown": [what]}), changed(None), "looper100", [], mode="precopy")
-    (found,) = (one for one in checks if one["check"] == "descriptors")
-    assert found["detail"] == f"it holds {what}, which CRIU cannot take along"
-    assert found["remedy"].endswith(remedy)
+def test_what_criu_cannot_take_along_is_told_with_its_process():
+    found = [URING, {**URING, "process": 8}, *({**URING, "process": number, "remedy": ""} for number in range(9, 15))]
+    checks = preflight(changed({"container.undumpable": found}), changed(None), "looper100", [], mode="precopy")
+    (check,) = (one for one in checks if one["check"] == "processes")
+    assert check["detail"] == (
+        "CRIU cannot take along what is in it: node (PID 7 in it) holds an io_uring; node (PID 8 in it) holds an "
+        "io_uring; node (PID 9 in it) holds an io_uring; node (PID 10 in it) holds an io_uring; 4 more"
+    )
+    assert check["remedy"] == "set something"
+
+
+def test_processors_that_are_not_there():
+    def told(wanted, there, **options):
+        bound, has = changed({"container.processors": wanted}), changed({"host.processors": there})
+        checks = preflight(bound, has, name="looper100", mounts=[], **options)
+        return next(check for check in checks if check["check"] == "processors")
+
+    assert told([0, 3], [0, 1, 2, 3], mode="precopy")["status"] == "ok"
+    check = told([0, 3], [0, 1], mode="precopy")
+    assert check["status"] == "warning" and check["detail"].endswith("that the destination does not have (3)")
 
 
 def test_sessions_are_told():

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import signal
@@ -124,48 +123,6 @@ def test_sessions_are_what_was_started_from_outside():
         finally:
             other.kill()
             os.killpg(one.pid, signal.SIGKILL)
-
-
-def test_what_criu_cannot_take_along():
-    links = ["anon_inode:[eventpoll]", "socket:[4711]", "pipe:[4]", "/dev/null", "/a:[io_uring]b"]
-    assert probe_connections.unknown(links) == []
-    assert probe_connections.unknown([*links, "anon_inode:[io_uring]", "anon_inode:[io_uring]"]) == ["an io_uring"]
-    assert probe_connections.unknown(["/secretmem (deleted)"]) == ["memory that only it can read (memfd_secret)"]
-
-
-MPTCP = getattr(socket, "IPPROTO_MPTCP", 262)
-
-
-def test_sockets_that_criu_does_not_know():
-    """Of each protocol that this kernel has: those that CRIU makes again, and others."""
-    known = [
-        (socket.AF_INET, socket.SOCK_STREAM, 0),
-        (socket.AF_INET6, socket.SOCK_DGRAM, 0),
-        (socket.AF_UNIX, socket.SOCK_STREAM, 0),
-        (socket.AF_UNIX, socket.SOCK_SEQPACKET, 0),
-        (socket.AF_NETLINK, socket.SOCK_RAW, 0),
-    ]
-    with contextlib.ExitStack() as stack:
-        paths = [f"/proc/self/fd/{stack.enter_context(socket.socket(*words)).fileno()}" for words in known]
-        assert probe_connections.foreign_sockets([*paths, "/proc/self/fd/2", "/proc/self/fd/99999"]) == []
-        try:
-            other = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP))
-        except OSError:
-            pytest.skip("NOT TESTED: this kernel has no MPTCP")
-        path = f"/proc/self/fd/{other.fileno()}"
-        assert probe_connections.foreign_sockets([path, *paths, path]) == ["a socket of the protocol MPTCP"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "shared"),
-    [(["r--p", "r-xs"], True), (["rwxs"], False), (["r-xp", "r-xs"], False), (["r--s", "r-xs", "r-xp"], True)],
-)
-def test_code_that_criu_cannot_write_to(flags, shared):
-    maps = "".join(
-        f"{place:x}000-{place + 1:x}000 {flag} 00000000 00:01 7 /dev/zero\n" for place, flag in enumerate(flags)
-    )
-    assert probe_connections.begins_with_shared_code(maps) is shared
-    assert probe_connections.begins_with_shared_code("") is False
 
 
 def test_deleted_files(tmp_path):

@@ -10,6 +10,7 @@ import os
 import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import runtime_restore
+from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
@@ -50,6 +51,9 @@ class Start:
     def go_on(self):
         self.done.append("go on")
 
+    def settle(self):
+        self.done.append("settle")
+
     def stop(self, reason):
         self.done.append("stop")
         if self.failing == "stop":
@@ -69,6 +73,9 @@ def start(monkeypatch, tmp_path):
     monkeypatch.setattr(runtime_restore.tempfile, "mkdtemp", lambda **_more: work.mkdir() or str(work))
     monkeypatch.setattr(runc, "kill_restore", lambda _container: None)
     monkeypatch.setattr(
+        kept_logs, "keep", lambda path: f"/kept/{os.path.basename(path)}" if os.path.exists(path) else ""
+    )
+    monkeypatch.setattr(
         runtime_restore, "ArmedStart", lambda *words, **more: made.append(Start(*words, **more)) or made[-1]
     )
     yield made
@@ -79,7 +86,7 @@ def test_what_runs(start):
     binds = {"/data": object()}
     lines, statistics = runtime_restore.from_images("/docker.sock", "c1", "/checkpoint/criu", 60, binds)
     assert (lines, statistics) == ([LOG.strip()], {})
-    assert start[0].done == ["owned", "go on", "close"]
+    assert start[0].done == ["owned", "go on", "settle", "close"]
     # What is compared before any of it runs.
     assert start[0].binds is binds
     assert start[0].options[:2] == ["--image-path", "/checkpoint/criu"]
@@ -90,11 +97,14 @@ def test_what_runs(start):
     ("failing", "why"),
     [
         ("arm", "fog-runc is of another version"),
-        ("outcome", "OCI runtime restore failed: None after 60"),
-        ("owned", "the container was restored, but Docker did not own it (no answer)"),
+        ("outcome", "OCI runtime restore failed: None after 60; CRIU's log is /kept/restore.log"),
+        ("owned", "the container was restored, but Docker did not own it (no answer); CRIU's log is /kept/restore.log"),
         (
             "stop",
-            "the container was restored, but Docker did not own it (no answer), and Docker does not end its start",
+            (
+                "the container was restored, but Docker did not own it (no answer); CRIU's log is /kept/restore.log, "
+                "and Docker does not end its start"
+            ),
         ),
     ],
 )

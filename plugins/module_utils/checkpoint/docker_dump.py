@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import docker_restore
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.freeze import Freeze, StillDumping
+from ansible_collections.fog.migration.plugins.module_utils.criu import core_images
 from ansible_collections.fog.migration.plugins.module_utils.docker import (
     api,
     checkpoint_layout,
@@ -98,6 +99,7 @@ class DockerDump(Freeze):
         """Moves Docker's files (on the same file system, so by name only) to C(criu/) of the checkpoint."""
         for entry in os.listdir(written):
             os.rename(os.path.join(written, entry), os.path.join(self.images, entry))
+        core_images.change(self.images, {})
         self.keep_statistics()
         shutil.rmtree(self._docker_folder)
 

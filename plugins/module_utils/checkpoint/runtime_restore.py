@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs, tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Root
@@ -44,7 +44,9 @@ def from_images(
         return _log(work), tool.read_stats(os.path.join(work, "stats-restore"))
     except (Refused, OSError) as error:
         lines = _log(work)
+        kept = kept_logs.keep(os.path.join(work, "restore.log"))
         reason = str(error.strerror or error) if isinstance(error, OSError) else daemon.message(error)
+        reason += f"; CRIU's log is {kept}" if kept else ""
         raise MigrationError(_stopped(start, reason), criu_log=lines) from error
     finally:
         start.close()
@@ -60,6 +62,7 @@ def _restore(start: ArmedStart, images: str, work: str, seconds: int) -> None:
         raise Refused(start.why_not(answer, seconds))
     start.require_owned()
     start.go_on()
+    start.settle()
 
 
 def _stopped(start: ArmedStart, reason: str) -> str:

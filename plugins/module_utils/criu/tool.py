@@ -15,6 +15,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf
 from ansible_collections.fog.migration.plugins.module_utils.validate import one_sentence
@@ -80,8 +81,9 @@ def read_stats(path: str) -> dict:
 
 # Letters of a log that are read: names in it are those of the container.
 _LONGEST_LOG = 16 << 20
-# CRIU says this at every start where root lacks CAP_SYS_RESOURCE, and goes on.
-_HARMLESS = re.compile(r"RLIMIT_NOFILE")
+# CRIU says the first at every start where root lacks CAP_SYS_RESOURCE, and the second where it tries once more to
+# freeze processes; it goes on.
+_HARMLESS = re.compile(r"RLIMIT_NOFILE|zombie \d+ \(comm .*\) found while seizing")
 
 
 def log_tail(text: str, lines: int = 12) -> list[str]:
@@ -145,6 +147,17 @@ def merge_options(text: str, options: dict) -> str:
 
 def _line(name: str, value: str) -> str:
     return f"{name}={value}" if value else name
+
+
+# Up to which size a dump through our OCI runtime takes a deleted file along. All of it comes into CRIU's images.
+GHOST_LIMIT = 32 << 20
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def ghost_limit(options: Mapping[str, str]) -> int:
+    """Up to which size CRIU takes a deleted file along, by its configuration; 1 MiB if that says nothing."""
+    match = re.fullmatch(r"(\d+)([KMG]?)", str(options.get("ghost-limit", "1M")))
+    return int(match.group(1)) * _UNITS.get(match.group(2), 1) if match else 1 << 20
 
 
 def configuration(path: str = "/etc/criu/runc.conf") -> str:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, fog.migration contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ties a container to its server, before it moves: connections, sockets of the server, kernel objects.
+"""What ties a container to its server, before it moves: connections, sockets of the server, files without a name.
 
 Private to the collection fog.migration.
 """
@@ -14,41 +14,29 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterable
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import overlay
+from ansible_collections.fog.migration.plugins.module_utils.filesystem.overlay import Overlay
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace, sockets
 from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Interface
 from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket, UnixSocket
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
 
-# What the kernel does not show in enough detail to make it again elsewhere, and what it is.
-UNKNOWN_TO_CRIU = {
-    "[io_uring]": "an io_uring",
-    "[perf_event]": "a performance counter",
-    "[userfaultfd]": "a userfaultfd",
-    "[kvm-vm]": "a virtual machine of KVM's",
-    "/secretmem (deleted)": "memory that only it can read (memfd_secret)",
-}
-# The protocols of the sockets that CRIU can make again, as the kernel names them (can_dump_ipproto() and
-# dump_one_inet_fd() in criu/sk-inet.c, dump_socket() in criu/sockets.c). UNIX-STREAM is Unix's from Linux 5.16 on.
-PROTOCOLS = {
-    *("TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6"),
-    *("UNIX", "UNIX-STREAM", "PACKET", "NETLINK"),
-}
 # Files that never had a name, of which CRIU knows what they are; or it does not, and they are unknown to it.
 _NAMELESS = re.compile(r"/(memfd:.*|dev/zero|SYSV[0-9a-f]{8}|anon_hugepage|secretmem|\[aio\])")
 
 
-def probe(container: str, process: int, fixed: set[str], health: list[str]) -> dict:
+def probe(container: str, process: int, fixed: set[str], health: list[str], through_runtime: bool) -> dict:
     """What ties a container to its server.
 
     :param process: its first one.
     :param fixed: addresses that it was given by its creator.
     :param health: the last words of the command that checks its health.
+    :param through_runtime: whether it is dumped through our OCI runtime.
     :returns: what classify() does, C(unix_outside), names of Unix sockets of others that it is connected to,
-        C(unknown), what CRIU cannot take along, C(deleted), sizes of files without a name that are open or mapped, by
-        the last one, and C(sessions), names of programs that C(docker exec) has started in it.
+        C(unknown), which files of theirs CRIU cannot take along, C(deleted), sizes of files without a name that are
+        open or mapped, by the last one, and C(sessions), names of programs that C(docker exec) has started in it.
     """
     found: dict = {"connections": [], "bound": [], "unix_outside": [], "unknown": [], "deleted": {}, "sessions": []}
     if not process:
@@ -61,15 +49,9 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
         links = {path: link for one in processes for path, link in sockets.descriptors_of(one).items()}
         maps = {one: procfs.read(f"/proc/{one}/maps") for one in processes}
         links.update({path: link for one, text in maps.items() for path, link in _mapped(one, text).items()})
-        found["deleted"], half = deleted(links)
+        found["deleted"], half = deleted(links, overlay.of(process) if through_runtime else None)
         queues = ["a POSIX message queue"] if holds_queue(links, f"/proc/{process}/root/dev/mqueue") else []
-        found["unknown"] = [
-            *unknown(links.values()),
-            *queues,
-            *(f"the deleted file {name}" for name in half),
-            *foreign_sockets(path for path, link in links.items() if link.startswith("socket:")),
-            *read_only_code(maps),
-        ]
+        found["unknown"] = [*queues, *(f"the deleted file {name}" for name in half)]
         interfaces, listed, unix = namespace.inside(namespace.network_of(process), _look)
         moved = namespace.moved_addresses(interfaces) if namespace.is_own(process) else set()
         found.update(classify([sock for sock in listed if sock.inode in inodes], moved, fixed))
@@ -106,36 +88,6 @@ def sessions(others: list[int], health: list[str]) -> list[str]:
     return sorted(procfs.program(one) for one in begun if one not in passing and lines[one])
 
 
-def unknown(links: Iterable[str]) -> list[str]:
-    """What CRIU cannot take along, of what these links in C(/proc/PID/fd) and C(map_files) lead to."""
-    names = {link.rpartition(":")[2] for link in links}
-    return sorted(what for name, what in UNKNOWN_TO_CRIU.items() if name in names)
-
-
-def foreign_sockets(paths: Iterable[str]) -> list[str]:
-    """The sockets of other protocols than those that CRIU knows, as one clause for each protocol."""
-    names = {sockets.protocol_of(path) for path in paths} - PROTOCOLS - {""}
-    return [f"a socket of the protocol {name}" for name in sorted(names)]
-
-
-def read_only_code(maps: dict[int, str]) -> list[str]:
-    """Code that CRIU cannot write to for a moment, as it does to run its own code in a process.
-
-    It takes the first code in the memory of each (C(procfs.first_code)), and the kernel lets nobody write to shared
-    memory that is mapped for reading (check_vma_flags() in the kernel's mm/gup.c).
-
-    :param maps: the text of C(/proc/PID/maps) of each process.
-    """
-    names = {procfs.program(one) for one, text in maps.items() if begins_with_shared_code(text)}
-    return [f"shared code first in the memory of {name}" for name in sorted(names)]
-
-
-def begins_with_shared_code(maps: str) -> bool:
-    """Whether the first code in C(/proc/PID/maps) is shared and read-only."""
-    found = procfs.first_code(maps)
-    return found is not None and found[1][1:] == "-xs"
-
-
 def holds_queue(links: dict[str, str], queues: str) -> bool:
     """Whether one of these leads to the file system of message queues, which is mounted there."""
     with contextlib.suppress(OSError):
@@ -147,10 +99,13 @@ def holds_queue(links: dict[str, str], queues: str) -> bool:
     return False
 
 
-def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
+def deleted(links: dict[str, str], root: Overlay | None = None) -> tuple[dict[str, int], list[str]]:
     """The sizes of files that were deleted, by their last name, and those that have another name still.
 
-    To the latter, CRIU would have to give the old name again, in a root file system that has been read already.
+    To the latter, CRIU would have to give the old name again, in a root file system that has been read already. What
+    was deleted of the image counts for the kernel as if it had one, see C(dump_root.deleted_files).
+
+    :param root: the root file system of the container, where it is an overlay.
     """
     mark = " (deleted)"
     gone: dict[str, int] = {}
@@ -162,7 +117,8 @@ def deleted(links: dict[str, str]) -> tuple[dict[str, int], list[str]]:
             if link.endswith(mark) and stat.S_ISREG(status.st_mode) and not _NAMELESS.fullmatch(name):
                 # Of what is there of it, holes apart, CRIU takes so many bytes along.
                 gone[name] = min(status.st_size, status.st_blocks * 512)
-                half |= {name} if status.st_nlink else set()
+                is_gone = not status.st_nlink or (root is not None and root.is_of_image_alone(status))
+                half |= set() if is_gone else {name}
     return {name: size for name, size in gone.items() if name not in half}, sorted(half)
 
 

@@ -33,6 +33,8 @@ from ansible_collections.fog.migration.plugins.module_utils.memory import footpr
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
 from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge
+from ansible_collections.fog.migration.plugins.module_utils.preflight import processes, processors, submounts
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import surroundings
 from ansible_collections.fog.migration.plugins.module_utils.system import files, limits, procfs
 
 # Of a larger file no checksum is made.
@@ -102,17 +104,22 @@ class Describer:
             **describe_rootfs(self.client, inspect, self.daemon["root"]),
             **self._asks(inspect),
             "mounts": self._mounts(inspect, others),
+            "submounts": submounts.of_container(
+                inspect, surroundings.parse_mounts(procfs.read(f"/proc/{process}/mountinfo") if process else "")
+            ),
             "shares": container_facts.shared_namespaces(inspect, others),
             "shm_outside": files.folder_bytes(shm)
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
             "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
+            **_process_facts(inspect["Id"], below, process, ways.way(self.daemon) == ways.THROUGH_RUNTIME),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
             **probe_connections.probe(
                 inspect["Id"],
                 process,
                 {*itertools.chain(*facts["fixed_addresses"].values())},
                 container_facts.health_command(inspect),
+                ways.way(self.daemon) == ways.THROUGH_RUNTIME,
             ),
         }
 
@@ -164,6 +171,28 @@ class Describer:
             }
             for mount in found
         ]
+
+
+def _process_facts(container: str, below: set[int], first: int, through_runtime: bool) -> dict[str, Any]:
+    """What of its processes cannot be dumped, and what has to be carried beside the images."""
+    if not first:
+        return {"undumpable": [], "processors": []}
+    those = moving(container, below)
+    return {
+        "undumpable": processes.Look(those, first, through_runtime).found(),
+        "processors": processors.bound(container, those),
+    }
+
+
+def moving(container: str, below: set[int]) -> set[int]:
+    """The processes of a container that CRIU takes along.
+
+    :param below: its first one and all that descend from it, on this server.
+    """
+    try:
+        return {*runc.moving(container)}
+    except (runc.FreezeError, OSError):
+        return below
 
 
 def memory_facts(memory: footprint.Footprint) -> dict[str, Any]:

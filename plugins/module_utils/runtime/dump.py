@@ -21,10 +21,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import dump_costs, tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import core_images, dump_costs, kept_logs
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.runc import FreezeError
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap
+from ansible_collections.fog.migration.plugins.module_utils.runtime import room_for_files
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
 from ansible_collections.fog.migration.plugins.module_utils.system import limits
 from ansible_collections.fog.migration.plugins.module_utils.system.files import is_readable
@@ -63,7 +64,7 @@ def last_line(output: bytes) -> str:
 
 def why_not(output: bytes, work: str) -> str:
     """Why a dump failed: what runc wrote, and CRIU in its own log."""
-    return last_line(output) + tool.reason_in(os.path.join(work, "dump.log"))
+    return kept_logs.runtime_message(last_line(output)) + kept_logs.reason(os.path.join(work, "dump.log"))
 
 
 class Dump(threading.Thread):
@@ -85,6 +86,8 @@ class Dump(threading.Thread):
 
     def __init__(self, container: str, images: str, work: str, root: DumpRoot, lazy: bool, unwanted: int = 0) -> None:
         super().__init__(daemon=True)
+        # The processes whose limit of open files is raised for it.
+        self.raised: Sequence[room_for_files.Raised] = ()
         self._container = container
         self._images = images
         self._work = work
@@ -105,13 +108,16 @@ class Dump(threading.Thread):
                 if not complete:
                     output.seek(0)
                     raise FreezeError(why_not(output.read(), self._work))
-        except (OSError, FreezeError) as exc:
+            core_images.change(self._images, room_for_files.changes(self.raised))
+        except (OSError, FreezeError, core_images.CoreImageError) as exc:
             self._problem = str(exc)
             if self._process:
                 self._process.kill()
         self._ready.set()
         if self._process:
             self._process.wait()
+        for one in self.raised:
+            one.put_back()
         self._hold()
 
     def _hold(self) -> None:

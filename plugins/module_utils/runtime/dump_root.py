@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import version_tuple
+from ansible_collections.fog.migration.plugins.module_utils.filesystem import overlay, watches
 
 # From this version on, CRIU can leave the network to others (C(NETWORK_LOCK_SKIP) in criu/net.c). It takes the option
 # from 3.19 on, but a dump by 4.1.1 dies with it.
@@ -33,6 +35,19 @@ def with_annotation(state: dict[str, Any], name: str, value: str) -> tuple[dict[
     others = [label for label in labels if not label.startswith(name + "=")]
     changed = dict(state, config=dict(config, labels=[*others, f"{name}={value}"]))
     return changed, before[:1]
+
+
+def deleted_files(configured: Mapping[str, str]) -> dict[str, str]:
+    """The options with which CRIU takes deleted files along that are not too large, and not too many.
+
+    A file of the image that was deleted counts as one that has a name still, which CRIU wants to link to another name.
+    In an overlay that cannot be, and CRIU takes it along for a deleted one then (check_overlayfs_fallback() in
+    criu/files-reg.c).
+
+    :param configured: what CRIU's configuration says.
+    """
+    limit = max(tool.ghost_limit(configured), tool.GHOST_LIMIT)
+    return {"link-remap": "", "ghost-limit": str(limit)}
 
 
 class DumpRoot:
@@ -50,6 +65,8 @@ class DumpRoot:
         os.makedirs(os.path.join(folder, container), 0o700)
         state, own = with_annotation(runc.runtime_state(container), runc.CRIU_CONFIGURATION, self._config)
         self._text = tool.configuration(*own)
+        root = overlay.of(state.get("init_process_pid", 0))
+        self._watched = watches.options(runc.moving(container), root) if root else []
         _write(os.path.join(folder, container, "state.json"), json.dumps(state))
 
     def configure(self, without_lock: bool) -> None:
@@ -60,8 +77,11 @@ class DumpRoot:
         """
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._mark)
-        options = {"network-lock": "skip"} if without_lock and self._lock_can_be_skipped else {}
-        _write(self._config, tool.merge_options(self._text, options))
+        options = deleted_files(tool.parse_options(self._text))
+        if without_lock and self._lock_can_be_skipped:
+            options["network-lock"] = "skip"
+        text = tool.merge_options(self._text, options)
+        _write(self._config, text + "".join(f"{line}\n" for line in self._watched))
 
     @property
     def is_complete(self) -> bool:

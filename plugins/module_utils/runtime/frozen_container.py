@@ -20,6 +20,7 @@ from ansible_collections.fog.migration.plugins.module_utils.docker import engine
 from ansible_collections.fog.migration.plugins.module_utils.leftovers import repair
 from ansible_collections.fog.migration.plugins.module_utils.leftovers.found import Outcome
 from ansible_collections.fog.migration.plugins.module_utils.network import network_lock
+from ansible_collections.fog.migration.plugins.module_utils.runtime import carried, room_for_files
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump import Dump
 from ansible_collections.fog.migration.plugins.module_utils.runtime.dump_root import DumpRoot
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
@@ -89,8 +90,11 @@ class FrozenContainer:
         """
         root = self.prepare_dump()
         root.configure(without_lock=self.network.is_silent)
+        raised = room_for_files.make(runc.moving(self.id))
         self._dump = Dump(self.id, self.images, self.work, root, lazy, unwanted)
+        self._dump.raised = raised
         self._dump.start()
+        carried.write(self.id, self.images)
         return self._dump
 
     def wait_for_dump(self) -> None:

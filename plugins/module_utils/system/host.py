@@ -20,7 +20,8 @@ _PROBE_SECONDS = 4
 def facts() -> dict:
     """C(hostname), C(kernel), C(architecture) and C(cpu_features) of this host, and what it has for migrations.
 
-    That is the C(python) that runs this, the number of C(cores), and C(memory_available) in bytes, 0 if unknown.
+    That is the C(python) that runs this, the number of C(cores), the numbers of the C(processors) that run, and
+    C(memory_available) in bytes, 0 if unknown.
     """
     return {
         "hostname": platform.node(),
@@ -29,8 +30,23 @@ def facts() -> dict:
         "cpu_features": cpu_features(),
         "python": sys.executable,
         "cores": os.cpu_count() or 1,
+        "processors": processors(),
         "memory_available": available_memory() or 0,
     }
+
+
+def processors() -> list[int]:
+    """The numbers of the processors that run."""
+    return sorted(parse_list(read("/sys/devices/system/cpu/online"))) or list(range(os.cpu_count() or 1))
+
+
+def parse_list(text: str) -> set[int]:
+    """The numbers in the kernel's form of a list, such as C(0-3,8)."""
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _dash, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def available_memory() -> int | None:

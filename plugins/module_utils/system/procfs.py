@@ -117,7 +117,7 @@ def is_in_groups_of(container: str, groups: str) -> bool:
     return any(its.fullmatch(name) for line in groups.split("\n") for name in line.split(":", 2)[-1].split("/"))
 
 
-_DELETED_MAPPING = re.compile(r"([0-9a-f]+-[0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
+_DELETED_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ (\S+ [1-9]\d*) +(/.* \(deleted\))$")
 
 
 def deleted_mappings(text: str) -> dict[str, str]:
@@ -126,8 +126,13 @@ def deleted_mappings(text: str) -> dict[str, str]:
     Each is there once.
     """
     matches = filter(None, map(_DELETED_MAPPING.match, text.split("\n")))
-    found = {match.group(2): (match.group(1), match.group(3)) for match in matches}
+    found = {match.group(3): (map_file(match.group(1), match.group(2)), match.group(4)) for match in matches}
     return dict(found.values())
+
+
+def map_file(begin: str, end: str) -> str:
+    """What a mapping is called in C(/proc/PID/map_files), by its ends as C(/proc/PID/maps) has them, with zeros."""
+    return f"{int(begin, 16):x}-{int(end, 16):x}"
 
 
 def command_line(process: int) -> list[str]:

@@ -48,8 +48,8 @@ def start(lab, program: str, *options: str) -> str:
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        (MULTIPATH, "it holds a socket of the protocol MPTCP, which CRIU cannot take along (run it with --sysctl "),
-        (SHARED_CODE, "it holds shared code first in the memory of python3"),
+        (MULTIPATH, "python3 (PID 1 in it) holds a socket of the protocol MPTCP (run it with --sysctl "),
+        (SHARED_CODE, "python3 (PID 1 in it) has shared code first in its memory, into which CRIU cannot write"),
     ],
     ids=["MPTCP", "shared code"],
 )

@@ -26,7 +26,7 @@ CONTAINERS: dict[str, tuple[str, str]] = {
     "linked": ("--link looper:other", COUNT),
     "halted": ("", f"sleep 600 & sleep 1; kill -STOP $!; {COUNT}"),
     "ghost": ("", f"exec 3<>/file; ln /file /other; rm /file; {COUNT}"),
-    "large-ghost": ("", f"exec 3<>/file; dd if=/dev/zero bs=1M count=2 of=/file; rm /file; {COUNT}"),
+    "large-ghost": ("", f"exec 3<>/file; dd if=/dev/zero bs=1M count=33 of=/file; rm /file; {COUNT}"),
     "keeper": ("--ipc shareable --init", f"head -c 100000 /dev/zero >/dev/shm/known; {COUNT}"),
     "elsewhere": ("--log-driver local", COUNT),
     "networked": ("--network front", COUNT),

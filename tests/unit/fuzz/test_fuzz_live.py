@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from image_sets import MAGICS, PAGE, new_entry, old_entry, pagemap
 
 from ansible_collections.fog.migration.plugins.module_utils import errors, validate
-from ansible_collections.fog.migration.plugins.module_utils.criu import protobuf, tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import core_images, protobuf, tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.memory import image_set, page_store
 from ansible_collections.fog.migration.plugins.module_utils.memory import pagemap as _pagemap
@@ -38,6 +38,7 @@ from ansible_collections.fog.migration.plugins.module_utils.migration.channel.se
 )
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.source import Source
 from ansible_collections.fog.migration.plugins.module_utils.network import image_sockets
+from ansible_collections.fog.migration.plugins.module_utils.runtime import carried
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import armed_start
 from ansible_collections.fog.migration.plugins.module_utils.transport import framing
 from ansible_collections.fog.migration.plugins.module_utils.transport.framing import Frames
@@ -321,6 +322,27 @@ def test_sockets(data):
         Path(folder, image_sockets.FILES).write_bytes(data)
         with contextlib.suppress(image_sockets.SocketsError):
             image_sockets.detach(folder, lambda _one, _all: True)
+
+
+CORE = protobuf.number(1, 1) + protobuf.message(2, protobuf.message(2, protobuf.number(11, 1) + protobuf.number(16, 7)))
+CORE_IMAGE = core_images.HEAD + struct.pack("<I", len(CORE)) + CORE
+
+
+@given(images([CORE_IMAGE]))
+def test_threads(data):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "core-1.img").write_bytes(data)
+        with contextlib.suppress(core_images.CoreImageError):
+            core_images.change(folder, {})
+
+
+@given(st.one_of(like({"1": [0, 1], "7": [3]}).map(as_json), payloads))
+def test_processors_of_threads(data):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, carried.NAME).write_bytes(data)
+        with contextlib.suppress(Refused):
+            for thread, processors in carried.read(folder).items():
+                assert thread >= 0 and all(0 <= one < 1 << 16 for one in processors)
 
 
 def test_the_image_that_the_others_are_like_is_one(tmp_path):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.criu import tool
+from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs, tool
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
@@ -250,7 +250,7 @@ class Restore:
 
     def _why_not(self, answer: str | None) -> str:
         why = self._start.why_not(answer, self._settings.restore_limit)
-        why += tool.reason_in(os.path.join(self.work, "restore.log"))
+        why += kept_logs.reason(os.path.join(self.work, "restore.log"))
         daemon = self._memory.pager.why_ended if self._memory.pager else ""
         return f"{why}; {daemon}" if daemon else why
 

@@ -22,8 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
+from ansible_collections.fog.migration.plugins.module_utils.runtime import carried
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
     privileges,
+    process_limit,
     resources,
     restore_network,
     stopped_restore,
@@ -113,6 +115,8 @@ class ArmedStart:
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
+        # The folder of CRIU's images, once it is told.
+        self._images = ""
         # Whether the restore was ended because its CRIU had died; those that were dead at the last look, and when the
         # next one is due.
         self.lost_criu = False
@@ -160,6 +164,7 @@ class ArmedStart:
 
         :param options: those of "runc restore".
         """
+        self._images = options[options.index("--image-path") + 1]
         self._write("options", "\n".join(options))
         self._fifos["order"].send_line("restore")
 
@@ -230,7 +235,10 @@ class ArmedStart:
             # Its CRIU does not ask: it has let go of the processes, which are stopped.
             self._look()
         with _refused():
-            self.network.find_connections(runc.moving(self.container))
+            processes = runc.moving(self.container)
+            process_limit.put_back(self.container, process_limit.of(self.network.bundle.config))
+            carried.bind(processes, carried.read(self._images))
+            self.network.find_connections(processes)
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
@@ -259,6 +267,10 @@ class ArmedStart:
             self.network.let_through()
             stopped_restore.resume(self.container)
         self.network.announce()
+
+    def settle(self) -> None:
+        """What the OCI runtime has written down of a container that runs is right as well."""
+        process_limit.settle(self.container, process_limit.of(self.network.bundle.config))
 
     def why_ended(self, otherwise: str) -> str:
         """Docker's error, or I(otherwise) where it has none."""

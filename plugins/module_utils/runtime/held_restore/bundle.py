@@ -28,7 +28,7 @@ import socket
 from typing import NamedTuple
 
 from ansible_collections.fog.migration.plugins.module_utils.errors import Refused
-from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import surroundings
+from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import process_limit, surroundings
 
 # The runtime gives a hook the container's state on standard input, with the process whose namespace it is. The answer
 # is heard for as long as the program that gives it lives.
@@ -141,6 +141,7 @@ def prepare(prepared: str, annotations: dict[str, str]) -> Bundle:
     with open(path, encoding="utf-8") as stream:
         theirs = with_real_sources(json.load(stream))
     config, keys = with_hook(theirs, prepared)
+    config = process_limit.widened(config)
     config["annotations"] = {**(config.get("annotations") or {}), **annotations}
     with open(path + ".new", "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
