@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker.etc_files import Placing
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import (
@@ -109,6 +110,8 @@ class ArmedStart:
         self.on_wait = on_wait
         # The folders and files of this server that were filled for it, by place.
         self.binds: Mapping[str, roots.Root] = {}
+        # What its programs have written into the files that Docker makes for it.
+        self.etc: Placing | None = None
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
@@ -159,7 +162,12 @@ class ArmedStart:
         :param options: those of "runc restore".
         """
         self._write("options", "\n".join(options))
+        self._hold_etc()
         self._fifos["order"].send_line("restore")
+
+    def _hold_etc(self) -> None:
+        if self.etc:
+            self.etc.hold()
 
     def outcome(self, seconds: float) -> str | None:
         """The runtime's last answer, C(running) when the container is restored. None when there is none in time.
@@ -174,6 +182,8 @@ class ArmedStart:
                 answer = self.answer(seconds)
                 if answer != "connected":
                     return answer
+            # Docker makes some of them anew when it connects the network.
+            self._hold_etc()
             self._fifos["order"].send_line("guarded")
             answer = self.answer(seconds)
         return answer
@@ -225,6 +235,9 @@ class ArmedStart:
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+        if self.etc:
+            # Docker 26.1 makes them once more when the runtime has ended.
+            self.etc.settle()
 
     def _require_filled(self) -> None:
         process = runc.first_process(self.container)[0] if self.binds else 0
