@@ -93,7 +93,7 @@ from ansible_collections.fog.migration.plugins.module_utils.journal.store import
 from ansible_collections.fog.migration.plugins.module_utils.memory.swapped import Swapped
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge, rules
 from ansible_collections.fog.migration.plugins.module_utils.policy.rules import PolicyError
-from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room, isolation
+from ansible_collections.fog.migration.plugins.module_utils.preflight import dump_room, isolation, own_network
 from ansible_collections.fog.migration.plugins.module_utils.preflight.platform import live_problems
 from ansible_collections.fog.migration.plugins.plugin_utils._controller import is_alive
 
@@ -694,6 +694,7 @@ def preflight(
         *_names(source, destination, name),
         _networks(source, destination, networks),
         _addresses(source, destination),
+        *(_check(*one) for one in own_network.checks(source["container"]["own_network"])),
         *_connections(source, destination, mode),
         *_outside(source),
         _namespaces(source),

@@ -66,6 +66,7 @@ SERVER = {
         "unknown": [],
         "deleted": {"/x": 2**20},
         "sessions": [],
+        "own_network": {"filters": [], "settings": [], "groups": []},
         "asks": {"inspect": {"HostConfig": {}, "Config": {}}, "volumes": [], "sockets": []},
         "mounts": [],
         "log_driver": "json-file",

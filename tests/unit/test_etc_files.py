@@ -138,6 +138,16 @@ def test_the_file_of_hosts_is_as_long_as_it_was_until_all_is_restored(tmp_path, 
     assert hosts.read_text() == LOCAL + THEIRS + "1.2.3.4 mine\n"
 
 
+def test_docker_may_write_what_is_there_already(tmp_path):
+    hosts, source = tmp_path / "hosts", LOCAL + OURS
+    placing = etc_files.Placing(str(tmp_path), here(source, "172.17.0.2"))
+    for text in (LOCAL, source):
+        hosts.write_text(text)
+        placing.hold()
+    placing.settle()
+    assert hosts.read_text() == source
+
+
 def test_what_docker_has_made_of_resolv_conf_stays(inspect, tmp_path):
     (tmp_path / "resolv.conf.hash").write_text(hashlib.sha256(b"nameserver 9.9.9.9\n").hexdigest())
     assert set(etc_files.read(inspect).texts) == {"hosts", "hostname"}

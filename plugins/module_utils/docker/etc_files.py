@@ -23,7 +23,7 @@ import hashlib
 import ipaddress
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -40,6 +40,8 @@ LONGEST = 4 << 20
 # Which files Docker copies for a container in the server's network, see C(resolvconf.Path) in moby's libnetwork.
 _OF_SERVER = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _GATEWAY = "host-gateway"
+# The time of a file that was not written since: Docker may write the same into it.
+_HELD = 1_000_000_000
 # Whatever bytes they hold, each is a character.
 _CODE = "latin-1"
 
@@ -249,42 +251,42 @@ class Placing:
 
         :raises Refused: when one cannot be written.
         """
-        self._place(self._held)
+        self._place(settled=False)
 
     def settle(self) -> None:
         """Writes what the container is to have, when nothing opens or makes them any more, and nothing runs yet.
 
         :raises Refused: when one cannot be written.
         """
-        self._place(self._settled)
+        self._place(settled=True)
 
-    def _held(self, name: str, there: str) -> str:
-        text = self.files.texts[name]
-        if name == HOSTS and there != text:
-            # What Docker adds to the source's, as it comes to know more.
-            self._made = self._made + there[len(text) :] if there.startswith(text) else there
-        return text
-
-    def _settled(self, name: str, there: str) -> str:
-        text = self._held(name, there)
-        return merged_hosts(self.files, self._made, os.path.basename(self.folder)[:12]) if name == HOSTS else text
-
-    def _place(self, text: Callable[[str, str], str]) -> None:
+    def _place(self, settled: bool) -> None:
         for name in sorted(self.files.texts):
             path = os.path.join(self.folder, name)
             try:
                 with contextlib.suppress(FileNotFoundError):
-                    self._write(name, path, text)
+                    self._write(name, path, settled)
             except OSError as exc:
                 raise Refused(f"its /etc/{name} cannot be written ({exc.strerror or exc})") from exc
 
-    def _write(self, name: str, path: str, text: Callable[[str, str], str]) -> None:
+    def _write(self, name: str, path: str, settled: bool) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        text = self.files.texts[name]
         with os.fdopen(descriptor, "r+b") as stream:
-            there = stream.read(LONGEST)
-            new = text(name, there.decode(_CODE)).encode(_CODE, "replace")
-            if new != there:
-                stream.seek(0)
-                stream.write(new)
-                stream.truncate()
-            os.fchmod(stream.fileno(), self.files.modes.get(name, 0o644) & 0o777)
+            if name == HOSTS and os.fstat(descriptor).st_mtime_ns != _HELD:
+                self._note(stream.read(LONGEST).decode(_CODE))
+            if name == HOSTS and settled:
+                text = merged_hosts(self.files, self._made, os.path.basename(self.folder)[:12])
+            stream.seek(0)
+            stream.write(text.encode(_CODE, "replace"))
+            stream.truncate()
+            stream.flush()
+            os.fchmod(descriptor, self.files.modes.get(name, 0o644) & 0o777)
+            if not settled:
+                os.utime(descriptor, ns=(_HELD, _HELD))
+
+    def _note(self, there: str) -> None:
+        """What Docker has made of the file of hosts; or what it has added to the source's, as it came to know more."""
+        held = self.files.texts[HOSTS]
+        added = len(there) > len(held) and there.startswith(held)
+        self._made = self._made + there[len(held) :] if added else there
