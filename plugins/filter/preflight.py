@@ -440,6 +440,7 @@ def _deleted(source: dict) -> dict:
 # What gives programs something that CRIU cannot take along, by words of it, and how they do without.
 _WITHOUT = {
     "MPTCP": "run it with --sysctl net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)",
+    " of the server, open in ": "start what docker exec -d has left in the background with </dev/null",
     "shared code": "run it without a compiler at run time that shares its code (PHP: opcache.jit_buffer_size=0)",
 }
 

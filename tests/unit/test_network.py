@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -124,6 +125,28 @@ def test_sessions_are_what_was_started_from_outside():
         finally:
             other.kill()
             os.killpg(one.pid, signal.SIGKILL)
+
+
+def test_files_of_the_server():
+    """A descriptor that was given from another mount namespace, as docker exec gives one."""
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("NOT TESTED: this needs root and the program unshare")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for words, found in (
+        (["sleep", "60"], []),
+        (["sh", "-c", "exec sleep 60 </dev/null"], []),
+        (["sleep", "60"], ["/dev/null of the server, open in sleep"]),
+    ):
+        apart = ["unshare", "--mount", *words] if found or len(words) > 2 else words
+        with subprocess.Popen(apart, stdin=subprocess.DEVNULL, **pipes) as process:
+            try:
+                deadline = time.monotonic() + 20
+                while procfs.program(process.pid) != "sleep" and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                assert probe_connections.files_of_server([process.pid]) == found
+            finally:
+                process.kill()
+    assert probe_connections.files_of_server([2**22 + 1]) == []
 
 
 def test_what_criu_cannot_take_along():

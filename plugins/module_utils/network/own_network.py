@@ -128,6 +128,9 @@ def own_addresses(answers: Iterable[bytes], endpoints: Iterable[Mapping[str, Any
         packed = values.get(2, values.get(1, b""))
         if packed and flags & namespace.IFA_F_PERMANENT and not ipaddress.ip_address(packed).is_link_local:
             there.add(f"{ipaddress.ip_address(packed)}/{size}")
+    if not any(":" in one for one in there):
+        # It is without IPv6, by a setting that moves with it.
+        dockers = {one for one in dockers if ":" not in one}
     added, removed = there - dockers - {"127.0.0.1/8", "::1/128"}, dockers - there
     return [f"the address {one}" for one in sorted(added)] + [f"no address {one}" for one in sorted(removed)]
 
@@ -138,11 +141,12 @@ def own_routes(answers: Iterable[bytes], endpoints: Collection[Mapping[str, Any]
     :param answers: the bodies of the kernel's answers.
     """
     gateways = {one[key] for one in endpoints for key in ("Gateway", "IPv6Gateway") if one.get(key)}
-    found, left = [], set()
+    found, left, families = [], set(), set()
     for body in answers:
         family, size, _source, _tos, table, protocol, _scope, kind, flags = _ROUTE.unpack_from(body)
         values = netlink.attributes_of(body[_ROUTE.size :])
         table = struct.unpack("=I", values[15])[0] if 15 in values else table
+        families.add(family)
         if family not in (socket.AF_INET, socket.AF_INET6) or protocol in _OF_KERNEL or flags & _CLONED:
             continue
         target = f"{ipaddress.ip_address(values[1])}/{size}" if 1 in values else "default"
@@ -153,8 +157,21 @@ def own_routes(answers: Iterable[bytes], endpoints: Collection[Mapping[str, Any]
             words = [_KINDS.get(kind, "") + target, f"via {via}" if via else ""]
             words.append(f"in the table {table}" if table != _TABLE_MAIN else "")
             found.append(f"the route {' '.join(filter(None, words))}")
-    # Of several networks, Docker takes the gateway of one.
-    return sorted(found) + (["no default route"] if gateways and not left & gateways else [])
+    return [*sorted(found), *_missing(gateways, left, families)]
+
+
+def _missing(gateways: set[str], left: set[str], families: set[int]) -> list[str]:
+    """The default routes that are not there, though a network has a gateway. Of several ones, Docker takes that of one.
+
+    :param left: the gateways of those that are there.
+    :param families: those of which there is any route. Without IPv6 there is none, by a setting that moves with it.
+    """
+    found = []
+    for family, words in ((socket.AF_INET, "no default route"), (socket.AF_INET6, "no default route of IPv6")):
+        wanted = {one for one in gateways if (":" in one) == (family == socket.AF_INET6)}
+        if wanted and not wanted & left and (family == socket.AF_INET or family in families):
+            found.append(words)
+    return found
 
 
 def _is_dockers(target: str, via: str, gateways: set[str], in_networks: bool) -> bool:

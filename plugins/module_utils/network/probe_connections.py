@@ -69,6 +69,7 @@ def probe(container: str, process: int, fixed: set[str], health: list[str]) -> d
             *(f"the deleted file {name}" for name in half),
             *foreign_sockets(path for path, link in links.items() if link.startswith("socket:")),
             *read_only_code(maps),
+            *files_of_server(processes),
         ]
         interfaces, listed, unix = namespace.inside(namespace.network_of(process), _look)
         moved = namespace.moved_addresses(interfaces) if namespace.is_own(process) else set()
@@ -128,6 +129,24 @@ def read_only_code(maps: dict[int, str]) -> list[str]:
     """
     names = {procfs.program(one) for one, text in maps.items() if begins_with_shared_code(text)}
     return [f"shared code first in the memory of {name}" for name in sorted(names)]
+
+
+def files_of_server(processes: Iterable[int]) -> list[str]:
+    """Files that these processes have open on mounts that they do not have, as one clause for each program.
+
+    CRIU looks for the mount of each file. C(docker exec -d) gives what it starts the server's C(/dev/null) for its
+    standard input, which one that has gone into the background, and is a child of the first process, may have still.
+    """
+    found = set()
+    for one in processes:
+        mounts = {line.partition(" ")[0] for line in procfs.read(f"/proc/{one}/mountinfo").splitlines()}
+        for path, link in sockets.descriptors_of(one).items():
+            if link.startswith("/") and not _NAMELESS.fullmatch(link.partition(" (deleted)")[0]):
+                mount = re.search(r"^mnt_id:\s*(\d+)", procfs.read(path.replace("/fd/", "/fdinfo/")), re.MULTILINE)
+                # Nothing is told of one that was closed or has ended meanwhile.
+                if mounts and mount and mount.group(1) not in mounts:
+                    found.add(f"{link} of the server, open in {procfs.program(one)}")
+    return sorted(found)
 
 
 def begins_with_shared_code(maps: str) -> bool:

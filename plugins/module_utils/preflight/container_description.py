@@ -169,9 +169,11 @@ def own_network_of(process: int, inspect: dict[str, Any]) -> dict[str, list[str]
 
     :param process: its first one; 0 where it does not run.
     """
+    # What is in the network of another container is that one's.
+    joined = (inspect["HostConfig"].get("NetworkMode") or "").startswith("container:")
     # One that ends meanwhile has no network any more.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        if process and namespace.is_own(process):
+        if process and namespace.is_own(process) and not joined:
             network = namespace.network_of(process)
             return own_network.look(network, container_facts.endpoints(inspect)).to_json()
     return own_network.OwnNetwork().to_json()

@@ -7,6 +7,7 @@ changed while it ran."""
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,21 @@ def files(lab, node: str, name: str) -> list[str]:
     return [lab.docker(node, "exec", name, "cat", one) for one in FILES]
 
 
+def require_told(lab) -> None:
+    """What would be lost, or cannot move, is named, and it runs on as before; then it is as it was."""
+    process = lab.inspect("fog1", "apart")["State"]["Pid"]
+    inside = f"nsenter --net --target {process}"
+    lab.sh("fog1", f"{inside} sh -ec 'iptables -A INPUT -p tcp --dport 22 -j DROP; ip addr add 10.77.0.1/24 dev lo'")
+    lab.docker("fog1", "exec", "-d", "apart", "setsid", "sleep", "4711")
+    done = lab.migrate("apart", check=False)
+    message = failure(done)
+    assert "what keeps packets away from it does not move with it: 1 rules in the table ip filter" in message
+    assert "it holds /dev/null of the server, open in sleep, which CRIU cannot take along" in message
+    assert re.search(r"warning +network_settings .*: the address 10\.77\.0\.1/24", done.stdout)
+    lab.sh("fog1", f"{inside} sh -ec 'iptables -F INPUT; ip addr del 10.77.0.1/24 dev lo'")
+    lab.sh("fog1", "pkill -f 'sleep 471[1]'")
+
+
 def test_what_it_has_not_it_does_not_get(lab, image):
     """A network that it was disconnected from, and what its image has; also when it is started anew there."""
     lab.docker(
@@ -72,6 +88,9 @@ def test_what_it_has_not_it_does_not_get(lab, image):
     )  # fmt: skip
     lab.docker("fog1", "network", "disconnect", "bridge", "apart")
     lab.docker("fog1", "exec", "apart", "sh", "-c", CHANGES)
+    # A child of the first process from now on.
+    lab.docker("fog1", "exec", "-d", "apart", "sh", "-c", "while :; do echo x >>/tmp/left; sleep 0.2; done &")
+    require_told(lab)
     before, written = alike.normalised(lab.inspect("fog1", "apart")), files(lab, "fog1", "apart")
     assert before["NetworkSettings"]["Networks"] == {} and before["Config"]["Entrypoint"] is None
     for node, mode in (("fog2", "precopy"), ("fog1", "cold")):
@@ -80,6 +99,8 @@ def test_what_it_has_not_it_does_not_get(lab, image):
         assert files(lab, node, "apart") == written
         assert lab.docker(node, "exec", "apart", "stat", "-c", "%a", "/etc/hostname") == "600"
         assert lab.docker(node, "exec", "apart", "ls", "/sys/class/net") == "lo"
+        size = int(lab.docker(node, "exec", "apart", "stat", "-c", "%s", "/tmp/left"))
+        wait_for(lambda: int(lab.docker(node, "exec", "apart", "stat", "-c", "%s", "/tmp/left")) > size, "more of it")  # noqa: B023
     lab.docker("fog1", "restart", "-t", "0", "apart")
     again = lab.inspect("fog1", "apart")
     assert again["NetworkSettings"]["Networks"] == {} and again["Path"] == "sh"
