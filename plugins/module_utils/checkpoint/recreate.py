@@ -225,7 +225,7 @@ class Recreation:
         container_id = container_id or self.container_id
         try:
             if container_id and self.client.find_container(container_id):
-                self.client.remove_container(container_id, v=True, force=True)
+                api.remove(self.client, container_id, v=True)
             while self.made_volumes:
                 self.client.remove_volume(self.made_volumes[-1])
                 self.made_volumes.pop()

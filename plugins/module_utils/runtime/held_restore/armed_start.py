@@ -286,7 +286,12 @@ class ArmedStart:
         """
         self._end()
         path = f"/containers/{self.container}?force=1&v=1"
+        deadline = time.monotonic() + REMOVE_LIMIT
         problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
+        # One with --rm, Docker removes by itself as soon as it has ended.
+        while problem and "already in progress" in problem and time.monotonic() < deadline:
+            time.sleep(0.05)
+            problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
         if self.is_under_way or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
