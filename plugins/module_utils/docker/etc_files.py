@@ -21,12 +21,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import json
 import os
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils import validate
 from ansible_collections.fog.migration.plugins.module_utils.docker import container_facts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 
@@ -35,8 +37,8 @@ FILE = "etc.json"
 HOSTS, RESOLV, HOSTNAME = "hosts", "resolv.conf", "hostname"
 # By the key of inspect that tells where Docker has it.
 _KEYS = {HOSTS: "HostsPath", RESOLV: "ResolvConfPath", HOSTNAME: "HostnamePath"}
-# Bytes of each; a list of hosts that are to be blocked may be long.
-LONGEST = 4 << 20
+# Bytes of each; a list of hosts that are to be blocked may be long. All together have a limit as well.
+LONGEST = 1 << 20
 # Which files Docker copies for a container in the server's network, see C(resolvconf.Path) in moby's libnetwork.
 _OF_SERVER = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 _GATEWAY = "host-gateway"
@@ -98,13 +100,14 @@ def merged_hosts(here: EtcFiles, there: str, name: str = "") -> str:
     if here.base is not None:
         return _with_changes(here.base, here.texts[HOSTS], there)
     own = _own_addresses(here, there, {here.name, name})
+    addresses, of_server = set(here.addresses), set(here.of_server)
     known = {names[0]: line for line in there.split("\n") for names in [_parsed(line)[1]] if names}
     found = []
     for line in here.texts[HOSTS].split("\n"):
         address, names = _parsed(line)
-        if address in here.addresses:
+        if address in addresses:
             found += [line.replace(address, own[address], 1)] if address in own else []
-        elif names and names[0] in here.of_server:
+        elif names and names[0] in of_server:
             found.append(known.get(names[0], line))
         else:
             found.append(line)
@@ -150,7 +153,8 @@ def _with_changes(base: str, here: str, there: str) -> str:
     before, now, then = (text.rstrip("\n").split("\n") for text in (base, here, there))
     removed = set(before) - set(now)
     kept = [line for line in then if line not in removed]
-    found = [*kept, *(line for line in now if line not in before and line not in kept)]
+    known = {*before, *kept}
+    found = [*kept, *(line for line in now if line not in known)]
     return "".join(f"{line}\n" for line in found)
 
 
@@ -200,7 +204,10 @@ def read(inspect: Mapping[str, Any]) -> EtcFiles:
     addresses = [one for several in container_facts.addresses(dict(inspect)).values() for one in several]
     base = _bytes("/etc/hosts").decode(_CODE) if host else None
     name = inspect["Config"].get("Hostname") or ""
-    return EtcFiles(texts, modes, addresses, name, names_of_server(inspect), base)
+    found = EtcFiles(texts, modes, addresses, name, names_of_server(inspect), base)
+    if len(json.dumps(found.to_json())) > validate.LONGEST:
+        raise MigrationError("its /etc/hosts, /etc/resolv.conf and /etc/hostname together are too long to move")
+    return found
 
 
 def _content(path: str) -> tuple[bytes, int]:
