@@ -103,6 +103,7 @@ from ansible_collections.fog.migration.plugins.module_utils.policy.rules import 
 from ansible_collections.fog.migration.plugins.module_utils.preflight import (
     dump_room,
     isolation,
+    own_network,
     processes,
     processors,
     submounts,
@@ -741,6 +742,7 @@ def preflight(
         *_names(source, destination, name),
         _networks(source, destination, networks),
         _addresses(source, destination),
+        *(_check(*one) for one in own_network.checks(source["container"]["own_network"])),
         *_connections(source, destination, mode),
         *_outside(source, mode),
         _namespaces(source),

@@ -399,7 +399,7 @@ def _remove_at_destination(entry: Entry, client: api.CheckpointClient) -> Undone
     if identity:
         orphaned_restore.end(identity)
     if inspect:
-        client.remove_container(inspect["Id"], v=True, force=True)
+        api.remove(client, inspect["Id"], v=True)
         armed_start.forget(inspect["Id"])
     _remove(entry, "made", "networks", client)
     _remove(entry, "made", "volumes", client)
@@ -465,7 +465,7 @@ def _remove_at_source(entry: Entry, inspect: dict, client: api.CheckpointClient)
                 namespace.inside(namespace.network_of(process), sockets.close_all)
         with contextlib.suppress(OSError, runc.FreezeError):
             runc.kill(inspect["Id"])
-    client.remove_container(inspect["Id"], force=True)
+    api.remove(client, inspect["Id"])
     _remove(entry, "moving", "volumes", client)
 
 

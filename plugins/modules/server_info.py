@@ -500,6 +500,14 @@ container:
       type: list
       elements: str
       sample: [sh]
+    own_network:
+      description:
+        - What is in its network beside what Docker has made there, in words. C(filters) is what keeps
+          packets away (tables of packet filters, routes to nowhere, addresses and routes of Docker's that were
+          removed), C(settings) are interfaces, addresses, routes and routing rules that were added, and C(groups) are
+          multicast groups that are listened to.
+      type: dict
+      sample: {filters: [], settings: ["the address 10.77.0.1/24"], groups: []}
     shares:
       description: The namespaces that it shares with other containers, as clauses.
       type: list

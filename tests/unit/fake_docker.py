@@ -107,7 +107,9 @@ class Docker:
         self.do("checkpoint")
 
     def create_from_body(self, name, body):
-        inspect = {**copy.deepcopy(INSPECT), "Id": "f00", "Name": f"/{name}", "HostConfig": body["HostConfig"]}
+        config = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")}
+        made = {"Id": "f00", "Name": f"/{name}", "Config": config, "HostConfig": body["HostConfig"]}
+        inspect = {**copy.deepcopy(INSPECT), **made}
         inspect["State"] = {"Running": False, "Status": "created", "Pid": 0}
         self.add(inspect)
         self.do("create", name)

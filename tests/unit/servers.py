@@ -72,6 +72,7 @@ SERVER = {
         "processors": [],
         "deleted": {"/x": 2**20},
         "sessions": [],
+        "own_network": {"filters": [], "settings": [], "groups": []},
         "asks": {"inspect": {"HostConfig": {}, "Config": {}}, "volumes": [], "sockets": []},
         "mounts": [],
         "mounted_paths": [],

@@ -142,6 +142,13 @@ def done(tmp_path, monkeypatch):
         monkeypatch.setattr(stopped_restore, name, lambda _container, name=name: log.append(name) or [])
     monkeypatch.setattr(frozen_container.repair, "bring_back", bring_back)
     monkeypatch.setattr(config, "describe", lambda *_arguments: config.Description(config.Config(INSPECT), "/x", None))
+    # Docker's own folders for the container, here and there.
+    for name, text in (("c1", "192.0.2.1 mine\n"), ("c2", "as Docker has made it\n")):
+        (tmp_path / "containers" / name).mkdir(parents=True)
+        (tmp_path / "containers" / name / "hosts").write_text(text)
+    inspect = {**INSPECT, "HostsPath": str(tmp_path / "containers" / "c1" / "hosts")}
+    monkeypatch.setattr(config, "inspect_of", lambda _socket, _container: inspect)
+    monkeypatch.setattr(engine, "get", lambda _socket, _path: ({"DockerRootDir": str(tmp_path)}, None))
     return log
 
 
@@ -210,6 +217,7 @@ def test_it_goes_on_there(ends, done, tmp_path):
     both.destination.told_to_end(15, None)
     both.thread.join(10)
     assert "kill_restore" not in done
+    assert (tmp_path / "containers" / "c2" / "hosts").read_text() == "192.0.2.1 mine\n"
     assert not (tmp_path / "there").exists() and not (tmp_path / "here").exists()
 
 

@@ -55,7 +55,7 @@ def with_runtime(docker, monkeypatch):
     docker.runtimes["fog-runc"] = {}
     docker.experimental = False
 
-    def start(docker_socket, container, images, _seconds, _binds):
+    def start(docker_socket, container, images, _seconds, _binds, _etc):
         docker.do("runtime", container)
         assert docker_socket == "/var/run/docker.sock" and os.path.exists(os.path.join(images, "inventory.img"))
         docker.state(container).update(Running=True, Status="running")

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import Recreation
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.policy import rules
 
 VOLUMES = [{"Name": "data", "Driver": "local", "Options": None, "Labels": None}, {"Name": "there", "Driver": "local"}]
 
@@ -27,13 +28,27 @@ class Docker:
         self.body = None
         self.mounts_made = []
         self.api_version = "1.43"
+        # The networks that it has come to be in, and what it has got from its image.
+        self.networks_here = {}
+        self.of_image = {}
 
     def containers(self, all):
         assert all
         return []
 
     def inspect_container(self, container):
-        return {"Id": container, "Mounts": self.mounts_made}
+        config = {**self.of_image, **{key: self.body[key] for key in ("Image", "Entrypoint")}}
+        return {
+            "Id": container,
+            "Mounts": self.mounts_made,
+            "Config": config,
+            "HostConfig": self.body["HostConfig"],
+            "NetworkSettings": {"Networks": self.networks_here},
+        }
+
+    def disconnect_container_from_network(self, container, network):
+        self.events.append(("no endpoint", network, container))
+        del self.networks_here[network]
 
     def volumes(self):
         return {"Volumes": [{"Name": name} for name in self.volumes_here] or None}
@@ -55,11 +70,14 @@ class Docker:
     def create_from_body(self, name, body):
         self.events.append(("container", name))
         self.body = body
+        given = (body.get("NetworkingConfig") or {}).get("EndpointsConfig")
+        self.networks_here = dict(given or {body["HostConfig"]["NetworkMode"]: {}})
         self.containers_here["f00"] = name
         return "f00"
 
     def connect_endpoint(self, network, container, endpoint):
         self.events.append(("endpoint", network, container))
+        self.networks_here[network] = endpoint
 
     def find_container(self, container):
         return {"Id": container} if container in self.containers_here else None
@@ -144,6 +162,25 @@ def test_the_container_joins_its_further_networks(recreation, events, docker):
     assert docker.body["Image"] == "busybox:lab"
     assert docker.body["HostConfig"]["Runtime"] == "fog-runc"
     assert docker.body["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+
+
+@pytest.mark.parametrize("networks", [[], ["other"]])
+def test_it_is_in_no_network_that_it_was_disconnected_from(recreation, events, docker, inspect, networks):
+    """Docker joins that of its mode by itself."""
+    known = inspect["NetworkSettings"]["Networks"]
+    inspect["NetworkSettings"]["Networks"] = {name: known[name] for name in networks}
+    recreation.create()
+    assert list(docker.networks_here) == networks
+    assert ("no endpoint", "land", "f00") in events
+
+
+def test_what_docker_makes_otherwise_does_not_come(recreation, docker):
+    """What is this server's own, and takes its place again, is not lost for that."""
+    docker.of_image = {"User": "nobody"}
+    recreation.create()
+    recreation.policy = rules.Policy(bind_folders=["/"])
+    with pytest.raises(MigrationError, match=r"Config\.User would not be as before"):
+        recreation.create()
 
 
 @pytest.mark.parametrize(("same", "given"), [(True, {"IPAMConfig": {"IPv4Address": "192.0.2.9"}}), (False, {})])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -223,6 +225,27 @@ def test_sockets_that_criu_does_not_know():
             pytest.skip("NOT TESTED: this kernel has no MPTCP")
         found = processes.of_path(f"/proc/self/fd/{other.fileno()}", "socket:[1]")
         assert found.what == "holds a socket of the protocol MPTCP" and "GODEBUG" in found.remedy
+
+
+def test_files_of_the_server():
+    """A descriptor that was given from another mount namespace, as docker exec gives one."""
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("NOT TESTED: this needs root and the program unshare")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for words, found in (
+        (["sleep", "60"], []),
+        (["unshare", "--mount", "sh", "-c", "exec sleep 60 </dev/null"], []),
+        (["unshare", "--mount", "sleep", "60"], ["has /dev/null of the server open"]),
+    ):
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, **pipes) as process:
+            try:
+                deadline = time.monotonic() + 20
+                while procfs.program(process.pid) != "sleep" and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                told = processes.Look([process.pid], process.pid).found()
+                assert [one["what"] for one in told] == found
+            finally:
+                process.kill()
 
 
 def test_a_process_that_has_ended():

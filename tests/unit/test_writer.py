@@ -140,7 +140,7 @@ def test_a_checkpoint_is_written(docker, asked, folder):
     assert result["restart_policy_held"]["Name"] == "always"
     found = manifest.load(folder.path)
     manifest.require_intact(folder.path, found, "")
-    assert set(found.files) == {"container.json", "volumes.json", "criu/inventory.img"}
+    assert set(found.files) == {"container.json", "volumes.json", "etc.json", "criu/inventory.img"}
     # As it was before it was held.
     assert manifest.inspected(folder.path, "")["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert nothing_else(folder)
@@ -172,7 +172,7 @@ def test_one_that_is_there_is_left(docker, asked, folder):
     del docker.events[:]
     result = writer.run(asked(), docker)
     assert not result["changed"]
-    assert result["files"] == 3
+    assert result["files"] == 4
     assert docker.events == []
 
 
@@ -399,7 +399,7 @@ def test_the_folder_is_locked_for_as_long_as_it_is_made(tmp_path):
 
 def test_what_is_written_is_for_root_only(docker, asked, folder):
     writer.run(asked(), docker)
-    for name in ("container.json", "volumes.json", "manifest.json"):
+    for name in ("container.json", "volumes.json", "etc.json", "manifest.json"):
         assert os.stat(os.path.join(folder.path, name)).st_mode & 0o777 == 0o600
     assert os.stat(folder.path).st_mode & 0o777 == 0o700
     with open(os.path.join(folder.path, "volumes.json"), encoding="utf-8") as stream:

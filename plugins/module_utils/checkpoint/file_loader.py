@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint import restore_notes
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.manifest import Manifest
 from ansible_collections.fog.migration.plugins.module_utils.checkpoint.recreate import policy_here
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, etc_files, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import container_log, roots, snapshot
@@ -208,6 +208,20 @@ class FileLoader:
                 _archive.apply(archive, root.folder, storage.is_layer)
         except Refused as error:
             raise MigrationError(f"the container's root file system cannot be made ({error})") from error
+
+    def etc(self, container_id: str) -> etc_files.Placing | None:
+        """The files in its /etc that Docker makes; None in a checkpoint from before these were saved.
+
+        :raises Refused: when they cannot be read.
+        """
+        path = os.path.join(self.folder, etc_files.FILE)
+        if not os.path.exists(path):
+            return None
+        try:
+            known = etc_files.EtcFiles.from_json(load_json_file(path))
+        except ValueError as error:
+            raise Refused(f"the checkpoint's {etc_files.FILE} cannot be read ({error})") from error
+        return etc_files.Placing(api.require_local(self.daemon["root"], container_id), known)
 
     def _apply_log(self, container_id: str) -> None:
         saved = os.path.join(self.folder, container_log.NAME)

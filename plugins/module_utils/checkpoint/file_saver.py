@@ -9,6 +9,7 @@ Private to the collection fog.migration.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +21,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.target im
     STILL_RUNS,
     Target,
 )
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts, storage_drivers
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, etc_files, mounts, storage_drivers
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import archive as _archive
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import blocks as _blocks
@@ -96,7 +97,14 @@ class FileSaver:
         storage = self.target.storage
         if storage and self._layer:
             self._save_storage(storage, self._layer)
+        self._save_etc()
         return {place: self._save_mount(place, f"mount-{number}.diff") for number, place in enumerate(self.places)}
+
+    def _save_etc(self) -> None:
+        """Saves the files in its /etc that Docker makes."""
+        path = os.path.join(self.folder, etc_files.FILE)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(etc_files.read(self.target.inspect).to_json(), stream)
 
     def _save_mount(self, place: str, archive: str) -> str:
         root, before = self._roots[place], self.before.get(place)

@@ -33,7 +33,7 @@ from ansible_collections.fog.migration.plugins.module_utils.checkpoint.replaceme
 from ansible_collections.fog.migration.plugins.module_utils.criu import tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import api, judged, ways
 from ansible_collections.fog.migration.plugins.module_utils.docker.reader import socket_of
-from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError
+from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.network import namespace
 from ansible_collections.fog.migration.plugins.module_utils.request import Request
@@ -404,11 +404,22 @@ class Restore:
         seconds = self.params["restore_timeout"]
         self.files.require_in_place()
         if self.way == ways.THROUGH_RUNTIME and self.docker_socket:
-            binds = self.files.binds
-            return runtime_restore.from_images(self.docker_socket, container_id, self.images, seconds, binds)
+            more = self.files.binds, self.files.etc(container_id)
+            return runtime_restore.from_images(self.docker_socket, container_id, self.images, seconds, *more)
         checkpoint = docker_restore.Checkpoint(self.manifest.name, self.manifest.created)
         root = self.daemon["root"]
-        return docker_restore.from_checkpoint(self.client, root, container_id, self.images, checkpoint, seconds)
+        found = docker_restore.from_checkpoint(self.client, root, container_id, self.images, checkpoint, seconds)
+        self._place_etc(container_id)
+        return found
+
+    def _place_etc(self, container_id: str) -> None:
+        """Docker makes these files when it starts a container, and has it restored at once. It runs without that."""
+        try:
+            placing = self.files.etc(container_id)
+            if placing:
+                placing.settle()
+        except Refused as error:
+            self.request.warn(f"{self.name} runs, but {error}")
 
     def _require_running(self, container_id: str) -> None:
         state = self.client.inspect_container(container_id)["State"]

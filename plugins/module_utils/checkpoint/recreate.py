@@ -15,7 +15,7 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterable
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import api, mounts
+from ansible_collections.fog.migration.plugins.module_utils.docker import api, container_facts, likeness, mounts
 from ansible_collections.fog.migration.plugins.module_utils.docker import create as _create
 from ansible_collections.fog.migration.plugins.module_utils.docker.version import makes_in_several_networks
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
@@ -152,9 +152,36 @@ class Recreation:
         self.container_id = self.client.create_from_body(self.name, body)
         self.note(made={"container": self.container_id})
         self._empty_new_volumes(old_volumes)
-        for network, endpoint in more_networks.items():
-            self.client.connect_endpoint(network, self.container_id, endpoint)
+        self._join(more_networks)
+        self._require_like(body)
         return self.container_id
+
+    def _join(self, more: dict[str, dict]) -> None:
+        """Has it in the networks that it was in and in no other: Docker joins the one of the C(NetworkMode) itself.
+
+        :param more: the endpoints of those that it is not in yet.
+        """
+        there = container_facts.endpoints(self.client.inspect_container(self.container_id))
+        for network in sorted(set(there) - set(container_facts.endpoints(self.inspect))):
+            self.client.disconnect_container_from_network(self.container_id, network)
+        for network, endpoint in more.items():
+            self.client.connect_endpoint(network, self.container_id, endpoint)
+
+    def _require_like(self, body: dict) -> None:
+        """Returns when Docker has made what it was asked for, before anything runs in it.
+
+        :raises MigrationError: when it has not, and the container came from elsewhere.
+        """
+        if self.policy is None:
+            return
+        made = self.client.inspect_container(self.container_id)
+        other = likeness.differences(body, container_facts.endpoints(self.inspect), made)
+        if other:
+            raise MigrationError(
+                f"Docker at the destination makes another container of it: {', '.join(other)} would not be as before",
+                "nothing of it is left",
+                "give the destination a Docker and a kernel that know this, or run it without that",
+            )
 
     def _require_allowed(self) -> None:
         """The last look before Docker is asked: what the preflight has judged is not what makes the container."""
@@ -213,7 +240,7 @@ class Recreation:
         container_id = container_id or self.container_id
         try:
             if container_id and self.client.find_container(container_id):
-                self.client.remove_container(container_id, v=True, force=True)
+                api.remove(self.client, container_id, v=True)
             while self.made_volumes:
                 self.client.remove_volume(self.made_volumes[-1])
                 self.made_volumes.pop()

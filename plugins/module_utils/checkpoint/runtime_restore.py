@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs, tool
 from ansible_collections.fog.migration.plugins.module_utils.docker import daemon
+from ansible_collections.fog.migration.plugins.module_utils.docker.etc_files import Placing
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.roots import Root
 from ansible_collections.fog.migration.plugins.module_utils.runtime import dump
@@ -24,13 +25,19 @@ from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore
 
 
 def from_images(
-    docker_socket: str, container_id: str, images: str, seconds: int, binds: Mapping[str, Root]
+    docker_socket: str,
+    container_id: str,
+    images: str,
+    seconds: int,
+    binds: Mapping[str, Root],
+    etc: Placing | None = None,
 ) -> tuple[list[str], dict]:
     """Starts a container that was made for our OCI runtime from the images in a folder, which are only read.
 
     :param docker_socket: path of the Docker daemon's socket.
     :param seconds: how long it may take. CRIU can hang for ever on images that are damaged.
     :param binds: the folders and files of this host that were filled for it, by place.
+    :param etc: the files in its /etc that Docker makes.
     :returns: the telling lines of CRIU's log, and its statistics.
     :raises MigrationError: when it fails, with C(criu_log) in its details. The container does not run then.
     """
@@ -39,6 +46,7 @@ def from_images(
     armed_start.forget(container_id)
     start = ArmedStart(docker_socket, container_id, on_wait=lambda: None)
     start.binds = binds
+    start.etc = etc
     try:
         _restore(start, images, work, seconds)
         return _log(work), tool.read_stats(os.path.join(work, "stats-restore"))

@@ -28,6 +28,7 @@ class Hindrance(NamedTuple):
 
 MPTCP = "run it with --sysctl net.mptcp.enabled=0, or have it open TCP sockets (Go: GODEBUG=multipathtcp=0)"
 SHARED_CODE = "run it without a compiler at run time that shares its code (PHP: opcache.jit_buffer_size=0)"
+EXEC = "start what docker exec -d has left in the background with </dev/null"
 UNSHARE = "start what it does there in a container of its own"
 # Files without a name of the kernel's that CRIU makes again (dump_one_file() in criu/files.c). Maps of BPF are among
 # them only where CRIU was built with libbpf, and only two kinds of them.
@@ -46,7 +47,8 @@ _ANONYMOUS = {
     "seccomp notify": Hindrance("answers the system calls of others (seccomp's user notification)"),
     "fscontext": Hindrance("is about to mount a file system"),
 }
-SECRET_MEMORY = "/secretmem (deleted)"
+DELETED = " (deleted)"
+SECRET_MEMORY = f"/secretmem{DELETED}"
 # The protocols of the sockets that CRIU can make again, as the kernel names them (can_dump_ipproto() and
 # dump_one_inet_fd() in criu/sk-inet.c, dump_socket() in criu/sockets.c). UNIX-STREAM is Unix's from Linux 5.16 on.
 PROTOCOLS = {
@@ -74,6 +76,8 @@ NAMESPACES = {
     "cgroup": "control groups",
     "time": "clocks",
 }
+# Files that never had a name, of which CRIU knows what they are; or it does not, and they are told of elsewhere.
+_NAMELESS = re.compile(r"/(memfd:.*|dev/zero|SYSV[0-9a-f]{8}|anon_hugepage|secretmem|\[aio\])")
 _THREAD_OF_PIDFD = 0o200  # PIDFD_THREAD
 _ANONYMOUS_LINK = re.compile(r"anon_inode:\[?([^\]]*)\]?$")
 _NAMESPACE_LINK = re.compile(r"([a-z_]+):\[(\d+)\]$")
@@ -132,6 +136,27 @@ def open_flags(information: str) -> int:
     """The flags of an open file, from the text of C(/proc/PID/fdinfo/FD)."""
     found = re.search(r"^flags:\s*([0-7]+)$", information, re.MULTILINE)
     return int(found.group(1), 8) if found else 0
+
+
+def is_named(link: str) -> bool:
+    """Whether what a descriptor leads to has, or had, a name in a file system that is mounted somewhere."""
+    return link.startswith("/") and not _NAMELESS.fullmatch(link[: -len(DELETED)] if link.endswith(DELETED) else link)
+
+
+def mount_of(information: str) -> str:
+    """The number of the mount that an open file is on, from the text of C(/proc/PID/fdinfo/FD); empty for none."""
+    found = re.search(r"^mnt_id:\s*(\d+)$", information, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def of_server(link: str) -> Hindrance:
+    """What is wrong with a file that is on a mount that its process does not have.
+
+    CRIU looks for the mount of each file (lookup_mnt_id() in criu/files-reg.c). C(docker exec -d) gives what it starts
+    the server's C(/dev/null) for its standard input, which one that has gone into the background, and is a child of the
+    first process, may have still.
+    """
+    return Hindrance(f"has {link} of the server open", EXEC)
 
 
 def of_namespace_file(link: str, known: Collection[str]) -> Hindrance | None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Iterable
 from typing import Any
@@ -39,6 +40,8 @@ except ImportError:
 
 api_message = daemon.message
 _BLOCK = 1 << 20
+# Seconds for Docker to end a removal that it has begun by itself.
+_REMOVE_LIMIT = 10
 # What making a client can raise: the SDK takes an option that it does not know for a wrong argument.
 _CONNECT_FAILURES: tuple[type[Exception], ...] = (TypeError, *FAILURES)
 
@@ -114,6 +117,23 @@ class CheckpointClient(APIClient):
         for line in self._stream_helper(answer, decode=True):
             if "error" in line:
                 raise MigrationError(f"Docker did not load the image ({daemon.message(line['error'])})")
+
+
+def remove(client: CheckpointClient, container: str, **how: bool) -> None:
+    """Removes a container, whether it runs or not; returns when it has gone.
+
+    Docker removes one with C(--rm) by itself when it ends, and refuses to be asked for that meanwhile.
+
+    :param how: C(v=True) for its anonymous volumes as well.
+    """
+    try:
+        client.remove_container(container, force=True, **how)
+    except ANSWERED:
+        deadline = time.monotonic() + _REMOVE_LIMIT
+        while client.find_container(container):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _tls(params: dict) -> Any:

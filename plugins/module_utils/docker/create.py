@@ -47,11 +47,11 @@ def creation_body(
     """
     host = {key: value for key, value in with_lent_mounts(inspect).items() if value is not None}
     host["RestartPolicy"] = {"Name": "no"}
-    host["Links"] = _links(host.get("Links"))
+    host["Links"] = linked(host.get("Links"))
     host.pop("ContainerIDFile", None)
     if armed or host.get("Runtime") == RUNTIME:
         host["Runtime"] = RUNTIME if armed else ""
-    config = {key: value for key, value in inspect["Config"].items() if value is not None}
+    config = _config(inspect["Config"], host)
     networks = endpoints(inspect)
     mode = host.get("NetworkMode", "default")
     main = _main_network(mode, networks)
@@ -72,6 +72,23 @@ def creation_body(
         body["NetworkingConfig"] = {"EndpointsConfig": wanted}
         return body, {}
     return body, more
+
+
+def _config(inspected: dict, host: dict) -> dict:
+    """The container's C(Config) such that Docker fills in nothing of the image that it does not have.
+
+    :param host: its C(HostConfig).
+    """
+    config = {key: value for key, value in inspected.items() if value is not None}
+    # What is left empty is taken from the image (merge() in moby's daemon/commit.go). A container can only have less
+    # than its image where there is a word for that: this one, and C(NONE) of a health check, which inspect tells.
+    if not config.get("Entrypoint"):
+        config["Entrypoint"] = [""]
+    if host.get("UTSMode") == "host":
+        # It has the server's, whatever inspect tells, and Docker refuses to be told another one.
+        for key in ("Hostname", "Domainname"):
+            config.pop(key, None)
+    return config
 
 
 def _main_network(mode: str, networks: dict) -> str:
@@ -122,7 +139,7 @@ def _same_addresses(endpoint: dict) -> dict:
     return {**(endpoint.get("IPAMConfig") or {}), **{key: value for key, value in chosen.items() if value}}
 
 
-def _links(links: list | None) -> list:
+def linked(links: list | None) -> list:
     """C(/db:/web/alias), as inspect shows a link, in the form that C(create) wants: C(db:alias)."""
     pairs = (link.split(":", 1) for link in links or [])
     return [f"{target.lstrip('/')}:{alias.rsplit('/', 1)[-1]}" for target, alias in pairs]

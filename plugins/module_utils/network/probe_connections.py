@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import re
 import socket
 import stat
 
+from ansible_collections.fog.migration.plugins.module_utils.criu import undumpable
 from ansible_collections.fog.migration.plugins.module_utils.docker import runc
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import overlay
 from ansible_collections.fog.migration.plugins.module_utils.filesystem.overlay import Overlay
@@ -22,9 +22,6 @@ from ansible_collections.fog.migration.plugins.module_utils.network import names
 from ansible_collections.fog.migration.plugins.module_utils.network.namespace import Interface
 from ansible_collections.fog.migration.plugins.module_utils.network.sockets import Socket, UnixSocket
 from ansible_collections.fog.migration.plugins.module_utils.system import procfs
-
-# Files that never had a name, of which CRIU knows what they are; or it does not, and they are unknown to it.
-_NAMELESS = re.compile(r"/(memfd:.*|dev/zero|SYSV[0-9a-f]{8}|anon_hugepage|secretmem|\[aio\])")
 
 
 def probe(container: str, process: int, fixed: set[str], health: list[str], through_runtime: bool) -> dict:
@@ -107,14 +104,13 @@ def deleted(links: dict[str, str], root: Overlay | None = None) -> tuple[dict[st
 
     :param root: the root file system of the container, where it is an overlay.
     """
-    mark = " (deleted)"
     gone: dict[str, int] = {}
     half = set()
     for path, link in links.items():
         with contextlib.suppress(OSError):
             status = os.stat(path)
-            name = link[: -len(mark)]
-            if link.endswith(mark) and stat.S_ISREG(status.st_mode) and not _NAMELESS.fullmatch(name):
+            name = link[: -len(undumpable.DELETED)]
+            if link.endswith(undumpable.DELETED) and stat.S_ISREG(status.st_mode) and undumpable.is_named(link):
                 # Of what is there of it, holes apart, CRIU takes so many bytes along.
                 gone[name] = min(status.st_size, status.st_blocks * 512)
                 is_gone = not status.st_nlink or (root is not None and root.is_of_image_alone(status))

@@ -9,6 +9,7 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -31,7 +32,7 @@ from ansible_collections.fog.migration.plugins.module_utils.errors import Refuse
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots, snapshot
 from ansible_collections.fog.migration.plugins.module_utils.memory import footprint, swapped
 from ansible_collections.fog.migration.plugins.module_utils.memory.pagemap import PAGE
-from ansible_collections.fog.migration.plugins.module_utils.network import probe_connections
+from ansible_collections.fog.migration.plugins.module_utils.network import namespace, own_network, probe_connections
 from ansible_collections.fog.migration.plugins.module_utils.policy import judge
 from ansible_collections.fog.migration.plugins.module_utils.preflight import processes, processors, submounts
 from ansible_collections.fog.migration.plugins.module_utils.runtime.held_restore import surroundings
@@ -111,6 +112,7 @@ class Describer:
             "shm_outside": files.folder_bytes(shm)
             if process and not container_facts.keeps_shared_memory(inspect)
             else 0,
+            "own_network": own_network_of(process, inspect),
             "file_locks": sorted({*map(procfs.program, below & procfs.lock_holders(procfs.read("/proc/locks")))}),
             **_process_facts(inspect["Id"], below, process, ways.way(self.daemon) == ways.THROUGH_RUNTIME),
             "linked_mounts": checkpoint_layout.linked_mounts(checkpoint_layout.bundle(inspect["Id"])),
@@ -193,6 +195,21 @@ def moving(container: str, below: set[int]) -> set[int]:
         return {*runc.moving(container)}
     except (runc.FreezeError, OSError):
         return below
+
+
+def own_network_of(process: int, inspect: dict[str, Any]) -> dict[str, list[str]]:
+    """What is in its network beside what Docker has made there, see C(own_network.OwnNetwork).
+
+    :param process: its first one; 0 where it does not run.
+    """
+    # What is in the network of another container is that one's.
+    joined = (inspect["HostConfig"].get("NetworkMode") or "").startswith("container:")
+    # One that ends meanwhile has no network any more.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if process and namespace.is_own(process) and not joined:
+            network = namespace.network_of(process)
+            return own_network.look(network, container_facts.endpoints(inspect)).to_json()
+    return own_network.OwnNetwork().to_json()
 
 
 def memory_facts(memory: footprint.Footprint) -> dict[str, Any]:

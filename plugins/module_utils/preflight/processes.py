@@ -96,8 +96,10 @@ class Look:
         yield from self._of_threads(process)
 
     def _of_descriptors(self, process: int) -> Iterator[Hindrance]:
+        mounts = mounts_of(process)
         for path, link in sockets.descriptors_of(process).items():
             problem = of_path(path, link) or undumpable.of_namespace_file(link, self._known)
+            problem = problem or of_place(path, link, mounts)
             if link.startswith(("anon_inode:[pidfd]", "pidfd:[")):
                 information = procfs.read(path.replace("/fd/", "/fdinfo/"))
                 flags = undumpable.open_flags(information)
@@ -135,6 +137,25 @@ def of_path(path: str, link: str) -> Hindrance | None:
         if stat.S_ISBLK(status.st_mode):
             return Hindrance(f"has the disk {link} open", "have it close that first")
     return None
+
+
+def mounts_of(process: int) -> set[str]:
+    """The numbers of the mounts that a process has; none where it has ended."""
+    return {line.partition(" ")[0] for line in procfs.read(f"/proc/{process}/mountinfo").splitlines()}
+
+
+def of_place(path: str, link: str, mounts: Collection[str]) -> Hindrance | None:
+    """What is wrong with a file that is open, by the mount that it is on.
+
+    :param path: itself, in C(/proc/PID/fd).
+    :param link: where it leads to, as C(/proc) names it.
+    :param mounts: those of the process.
+    """
+    if not undumpable.is_named(link):
+        return None
+    mount = undumpable.mount_of(procfs.read(path.replace("/fd/", "/fdinfo/")))
+    # Nothing is told of one that was closed or has ended meanwhile.
+    return undumpable.of_server(link) if mounts and mount and mount not in mounts else None
 
 
 def of_maps(process: int) -> Iterator[Hindrance]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import shlex
 from collections.abc import Iterator
 
 import pytest
 
 from support import policy
+from support.alike import normalised
 from support.lab import IMAGE, wait_for
 
 pytestmark = pytest.mark.lab
@@ -56,57 +56,6 @@ ALLOWED = {
 }
 READ_ONLY = "--read-only --tmpfs /scratch --tmpfs /more --cgroupns host --no-healthcheck --network none --interactive"
 KNOWN = "mkdir -p /scratch /more; for f in /scratch /more /dev/shm; do head -c 100000 /dev/urandom >$f/known; done"
-
-
-# What must differ on another server, by its path in the inspect data, and why.
-OF_THE_SERVER = [
-    # When and as what it runs.
-    ("Created",),
-    ("State", "Pid"),
-    ("State", "StartedAt"),
-    ("State", "FinishedAt"),
-    # What was checked, and how often; what it says in the end is compared.
-    ("State", "Health", "Log"),
-    ("State", "Health", "FailingStreak"),
-    # What docker exec has started, which stays behind.
-    ("ExecIDs",),
-    # Folders of the layers, which each server numbers.
-    ("GraphDriver", "Data"),
-    # Where it is restored through our runtime, it stays with that.
-    ("HostConfig", "Runtime"),
-    # The network namespace.
-    ("NetworkSettings", "SandboxID"),
-    ("NetworkSettings", "SandboxKey"),
-    # Each server numbers its networks and endpoints.
-    ("NetworkSettings", "EndpointID"),
-    ("NetworkSettings", "Networks", "*", "EndpointID"),
-    ("NetworkSettings", "Networks", "*", "NetworkID"),
-]
-
-
-def normalised(inspect: dict) -> dict:
-    """What is to be the same after a migration: all but what is the server's, and with the container's ID called ID.
-
-    Its first digits are its hostname where it was given none, which it keeps, and among its names in networks.
-    """
-    found = json.loads(json.dumps(inspect).replace(inspect["Id"], "ID"))
-    for path in OF_THE_SERVER:
-        _drop(found, path)
-    # Docker tells them in any order.
-    found["Mounts"] = sorted(found["Mounts"], key=lambda mount: mount["Destination"])
-    for endpoint in found["NetworkSettings"]["Networks"].values():
-        for key in ("Aliases", "DNSNames"):
-            endpoint[key] = sorted(one for one in endpoint.get(key) or [] if not inspect["Id"].startswith(one))
-    return found
-
-
-def _drop(where, path: tuple[str, ...]) -> None:
-    key, *rest = path
-    for name in [*where] if key == "*" else [key] if key in where else []:
-        if rest and isinstance(where[name], dict):
-            _drop(where[name], tuple(rest))
-        elif not rest:
-            del where[name]
 
 
 def test_only_what_has_to_differ_is_dropped():

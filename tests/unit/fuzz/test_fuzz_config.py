@@ -17,6 +17,7 @@ from inspected import INSPECT, digests_of
 from ansible_collections.fog.migration.plugins.module_utils.agent import run_destination
 from ansible_collections.fog.migration.plugins.module_utils.agent.reservation import ReservedDestination
 from ansible_collections.fog.migration.plugins.module_utils.docker import judged
+from ansible_collections.fog.migration.plugins.module_utils.docker.etc_files import EtcFiles, Placing, merged_hosts
 from ansible_collections.fog.migration.plugins.module_utils.errors import MigrationError, Refused
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.config import Config
 from ansible_collections.fog.migration.plugins.module_utils.migration.channel.settings import DestinationSettings
@@ -71,6 +72,41 @@ def test_what_is_not_what_was_judged(value):
         assert "\n" not in refusal.what and len(refusal.what) < 1000
     else:
         assert digests_of(config.inspect, config.volumes) == JUDGED
+
+
+ETC = {
+    "texts": {"hosts": "127.0.0.1\tlocalhost\n172.17.0.2\tlooper\n", "hostname": "looper\n"},
+    "modes": {"hosts": 0o644, "hostname": 0o600},
+    "addresses": ["172.17.0.2", "fd00::2"],
+    "name": "looper",
+    "of_server": ["gate"],
+    "base": "127.0.0.1\tlocalhost\n",
+}
+
+
+@given(st.one_of(like(ETC), values))
+def test_the_files_that_docker_makes(value):
+    """Nothing is written but the files that are there."""
+    try:
+        known = EtcFiles.from_json(value)
+    except Refused as refusal:
+        assert "\n" not in str(refusal) and value != ETC
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "hosts").write_text("172.17.0.9\tlooper\n")
+        placing = Placing(folder, known)
+        placing.hold()
+        placing.settle()
+        assert [one.name for one in Path(folder).iterdir()] == ["hosts"]
+
+
+def test_files_of_many_lines_do_not_take_long():
+    """Each is looked up once, and not compared with all others."""
+    many = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(60_000)]
+    lines = "".join(f"{one} n\n" for one in many)
+    for base in (None, lines):
+        known = EtcFiles({"hosts": lines}, {}, many, "n", many, base)
+        assert merged_hosts(known, "172.17.0.9\tlooper\n").count("\n") <= len(many) + 1
 
 
 def test_the_configuration_that_the_others_are_like_is_one():

@@ -77,7 +77,7 @@ def describe(docker_socket: str, container: str, moving: list[str]) -> Descripti
     :param moving: mount points in the container whose content moves with it.
     :raises MigrationError: when Docker does not tell, or files were changed that cannot be read.
     """
-    inspect = _ask(docker_socket, f"/containers/{container}/json")
+    inspect = inspect_of(docker_socket, container)
     root = _ask(docker_socket, "/info").get("DockerRootDir", "/var/lib/docker")
     storage = storage_drivers.of_container(inspect, root)
     name = inspect["Name"].lstrip("/")
@@ -98,6 +98,14 @@ def describe(docker_socket: str, container: str, moving: list[str]) -> Descripti
         single_files=[place for place in moving if mounts.is_file(sources[place])],
     )
     return Description(config, root, storage)
+
+
+def inspect_of(docker_socket: str, container: str) -> dict[str, Any]:
+    """What Docker tells of it.
+
+    :raises MigrationError: when Docker does not tell.
+    """
+    return _ask(docker_socket, f"/containers/{container}/json")
 
 
 def changes(docker_socket: str, container: str) -> list[dict[str, Any]]:

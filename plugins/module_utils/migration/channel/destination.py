@@ -19,7 +19,7 @@
     do: files, data, end            ->              into its root file system; any number, see C(file_sync)
                                     <-      done: files N
     memory ... do: settle           ->              the last round, of a container that stands still
-    file, data, end (any number)    ->              images into staging
+    file, data, end (any number)    ->              images into staging, and the files of its /etc that Docker makes
     do: restore                     ->
                                             Docker owns it, and none of it has run
                                     <-      done: restored, if it moves together with others
@@ -45,6 +45,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.fog.migration.plugins.module_utils.docker import etc_files
 from ansible_collections.fog.migration.plugins.module_utils.errors import (
     ChannelError,
     CollectionError,
@@ -176,7 +177,7 @@ class Destination:
             self._mounts = file_sync.Mounts(docker_socket, container, self.settings.mounts, made, _policy, host)
             self.restore.mounts = self._mounts
         if self.settings.log:
-            self._log = file_sync.log_of(docker_socket, container)
+            self._log = os.path.join(file_sync.folder_of(docker_socket, container), f"{container}-json.log")
 
     def _keep_alive(self) -> None:
         """A source that has gone meanwhile does not end what it has requested."""
@@ -251,9 +252,10 @@ class Destination:
 
     def _arm(self, _request: dict[str, Any]) -> None:
         """Docker's start waits in our runtime."""
-        if not self.start or self.start.began:
+        if not self.start or not self.restore or self.start.began:
             raise Refused("the source asked for an armed container that is not there, or is armed already")
         began = time.monotonic()
+        self.restore.docker_folder = file_sync.folder_of(self.settings.docker_socket, self.start.container)
         self.start.arm(self.settings.patience)
         self.memory.reserve()
         self.frames.write_json(DONE, {"done": "armed", "seconds": round(time.monotonic() - began, 3)})
@@ -324,7 +326,7 @@ def _require_place(path: object) -> None:
     :raises Refused: when this is not the place of a file that the source brings.
     """
     folder, _slash, name = path.rpartition("/") if isinstance(path, str) else ("", "", "")
-    if path != config.FILE and (folder != "images" or len(name) > _LONGEST_NAME):
+    if path not in (config.FILE, etc_files.FILE) and (folder != "images" or len(name) > _LONGEST_NAME):
         raise Refused(f"the source sends {shown(path)}, which is neither the configuration nor an image")
 
 

@@ -401,15 +401,15 @@ def append(frames: Frames, path: str) -> int:
     return 1
 
 
-def log_of(docker_socket: str, container: str) -> str:
-    """The file to which Docker will write this container's log, as it keeps all of them.
+def folder_of(docker_socket: str, container: str) -> str:
+    """The folder in which Docker keeps what it writes of this container itself.
 
     :raises Refused: when Docker does not tell where it keeps its containers.
     """
     info, problem = engine.get(docker_socket, "/info")
     if problem:
-        raise Refused(f"Docker does not tell where it keeps logs ({problem})")
-    return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container, f"{container}-json.log")
+        raise Refused(f"Docker does not tell where it keeps its containers ({problem})")
+    return os.path.join(info.get("DockerRootDir", "/var/lib/docker"), "containers", container)
 
 
 def receive(frames: Frames, root: roots.Root, harmless: bool = False) -> int:

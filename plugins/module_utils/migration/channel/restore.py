@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.fog.migration.plugins.module_utils.criu import kept_logs, tool
+from ansible_collections.fog.migration.plugins.module_utils.docker import etc_files
 from ansible_collections.fog.migration.plugins.module_utils.errors import ChannelError, Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.journal import store as journal
 from ansible_collections.fog.migration.plugins.module_utils.memory import lazy_pages, pagemap
@@ -43,6 +44,7 @@ from ansible_collections.fog.migration.plugins.module_utils.transport.framing im
     parse_memory,
     parse_object,
 )
+from ansible_collections.fog.migration.plugins.module_utils.validate import load_json_file
 
 # What the source may ask of "runc restore".
 OPTIONS = frozenset(dump.OPTIONS)
@@ -91,6 +93,8 @@ class Restore:
         self._reopening = reopening
         # What was filled for it, where something was.
         self.mounts: Mounts | None = None
+        # Docker's own folder for the container.
+        self.docker_folder = ""
         # What the source was told, for one that has opened the channel anew.
         self._said: list[dict[str, Any]] = []
         # Whether the container runs here with all of its memory, or is about to: it needs neither the source nor
@@ -139,6 +143,7 @@ class Restore:
         if self.mounts:
             self.mounts.require_in_place()
             self._start.binds = self.mounts.binds
+        self._start.etc = self._etc_files()
         places = ["--image-path", self.images, "--work-path", self.work]
         lazily = ["--lazy-pages"] if request.get("lazily") else []
         # Where CRIU waits in our hook before it reads pages, these are made ready beside the runtime's start. To what
@@ -149,6 +154,17 @@ class Restore:
         self._start.restore([*places, *lazily, *options])
         if beside:
             self._provide_pages(request)
+
+    def _etc_files(self) -> etc_files.Placing | None:
+        """The files in its /etc that Docker makes, as the source has sent them with the images."""
+        path = os.path.join(self._settings.staging, etc_files.FILE)
+        if not os.path.exists(path):
+            return None
+        try:
+            known = etc_files.EtcFiles.from_json(load_json_file(path))
+        except ValueError as exc:
+            raise Refused(f"the source sent files of its /etc that cannot be read ({exc})") from exc
+        return etc_files.Placing(self.docker_folder, known)
 
     def _provide_pages(self, request: dict[str, Any]) -> None:
         self._memory.give_back_reserved()

@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.fog.migration.plugins.module_utils.docker import mounts, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker import etc_files, mounts, runc
 from ansible_collections.fog.migration.plugins.module_utils.errors import (
     ChannelError,
     CollectionError,
@@ -58,6 +58,8 @@ class Source:
         self.files.add_log(settings.log)
         self._copying: background.Background[str] | None = None
         self._armed = False
+        # What Docker tells of it, right before its freeze.
+        self._inspect: dict[str, Any] = {}
         # Bytes that had been sent when its pause began.
         self._sent_before = 0
         # The destination's answer that the container runs there, and whether it needs nothing from here any more.
@@ -139,12 +141,16 @@ class Source:
         return {"container": str(made.get("container"))}
 
     def _send_config(self, known: config.Config) -> None:
-        path = os.path.join(self.settings.staging, config.FILE)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            json.dump(known.to_json(), stream)
-        send_file(self.frames, path, config.FILE)
-        os.unlink(path)
+        self._send_json(known.to_json(), config.FILE)
         self.frames.write_json(DO, {"do": "make"})
+
+    def _send_json(self, value: object, name: str) -> None:
+        """Sends this as a file of the destination's staging."""
+        path = os.path.join(self.settings.staging, name)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(value, stream)
+        send_file(self.frames, path, name)
+        os.unlink(path)
 
     def _sync_layer(self, known: config.Description) -> None:
         """Sends what the container has changed in its root file system, which is kept equal from then on."""
@@ -204,6 +210,9 @@ class Source:
             self._copying.result()
         self.files.catch_up()
         self.memory.copy()
+        self._inspect = config.inspect_of(self.settings.docker_socket, self.container.id)
+        # What cannot be read is told while it runs.
+        etc_files.read(self._inspect)
         return {}
 
     def _pause(self) -> dict[str, Any]:
@@ -255,6 +264,7 @@ class Source:
         looking.result()
         began = time.monotonic()
         self.files.send()
+        self._send_json(etc_files.read(self._inspect).to_json(), etc_files.FILE)
         filed = round(time.monotonic() - began, 3)
         dump.wait()
         return self.container.network.detach_sockets(self.container.images), filed

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.fog.migration.plugins.module_utils.docker import engine, runc
+from ansible_collections.fog.migration.plugins.module_utils.docker.etc_files import Placing
 from ansible_collections.fog.migration.plugins.module_utils.errors import Interrupted, Refused
 from ansible_collections.fog.migration.plugins.module_utils.filesystem import roots
 from ansible_collections.fog.migration.plugins.module_utils.runtime import carried
@@ -112,6 +113,8 @@ class ArmedStart:
         self.on_wait = on_wait
         # The folders and files of this server that were filled for it, by place.
         self.binds: Mapping[str, roots.Root] = {}
+        # What its programs have written into the files that Docker makes for it.
+        self.etc: Placing | None = None
         self._docker_socket = docker_socket
         self._start: DockerStart | None = None
         self._fifos: dict[str, Fifo] = {}
@@ -166,7 +169,12 @@ class ArmedStart:
         """
         self._images = options[options.index("--image-path") + 1]
         self._write("options", "\n".join(options))
+        self._hold_etc()
         self._fifos["order"].send_line("restore")
+
+    def _hold_etc(self) -> None:
+        if self.etc:
+            self.etc.hold()
 
     def outcome(self, seconds: float) -> str | None:
         """The runtime's last answer, C(running) when the container is restored. None when there is none in time.
@@ -184,6 +192,8 @@ class ArmedStart:
                 answer = self.answer(seconds)
                 if answer != "connected":
                     return answer
+            # Docker makes some of them anew when it connects the network.
+            self._hold_etc()
             self._fifos["order"].send_line("guarded")
             answer = self.answer(seconds)
         if answer == "held":
@@ -242,6 +252,9 @@ class ArmedStart:
         self.wait_for_docker(OWN_LIMIT)
         if self.is_under_way or self.problem:
             raise Refused(f"the container was restored, but Docker did not own it ({self.problem or 'no answer'})")
+        if self.etc:
+            # Docker 26.1 makes them once more when the runtime has ended.
+            self.etc.settle()
 
     def _look(self) -> None:
         with _refused():
@@ -304,7 +317,12 @@ class ArmedStart:
         """
         self._end()
         path = f"/containers/{self.container}?force=1&v=1"
+        deadline = time.monotonic() + REMOVE_LIMIT
         problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
+        # One with --rm, Docker removes by itself as soon as it has ended.
+        while problem and "already in progress" in problem and time.monotonic() < deadline:
+            time.sleep(0.05)
+            problem = engine.call(self._docker_socket, "DELETE", path, REMOVE_LIMIT)
         if self.is_under_way or (problem and "No such container" not in problem):
             raise Interrupted(f"{reason}, and Docker does not let go of the container ({problem or 'no answer'})")
 
