@@ -74,8 +74,9 @@ def test_what_others_can_exchange_does_not_stay(srv, who):
         moves, stays = looked(srv / "data" / name, srv, of_containers=written)
         loose = srv / "data" / name.partition("/")[0]
         assert moves == []
-        exchanged = f"and others than root can put something else in the place of {loose} (nothing allows that)"
-        assert stays == [f"it mounts {srv}/data/{name}, {exchanged}"]
+        exchanged = f"and others than root can put something else in the place of {loose}"
+        assert stays == [f"it mounts {srv}/data/{name}, {exchanged} (allowed by bind_exchangeable: true)"]
+        assert looked(srv / "data" / name, srv, of_containers=written, bind_exchangeable=True) == ([], [])
 
 
 def test_a_folder_with_a_sticky_bit(srv):

@@ -47,8 +47,10 @@ def look_at(policy: Policy, path: str, of_containers: Collection[roots.Identity]
         refused = [Refusal(f"it mounts a path of which nobody can say where it leads: {exc}", "")]
         return Looked(refused, refused)
     refused = list(_elsewhere(policy, path, real))
+    if refused or not loose or policy.bind_exchangeable:
+        return Looked(refused, refused)
     exchanged = f"it mounts {path}, and others than root can put something else in the place of {loose}"
-    return Looked(refused, refused or ([Refusal(exchanged, "")] if loose else []))
+    return Looked(refused, [Refusal(exchanged, "bind_exchangeable: true")])
 
 
 def _elsewhere(policy: Policy, path: str, real: str) -> Iterator[Refusal]:

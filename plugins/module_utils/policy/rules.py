@@ -40,7 +40,7 @@ _LISTS = (
     "options",
 )
 
-_FLAGS = ("privileged", "bind_privileges")
+_FLAGS = ("privileged", "bind_exchangeable", "bind_privileges")
 
 
 class PolicyError(CollectionError):
@@ -71,6 +71,7 @@ class Policy(NamedTuple):
     :param image_pulls: what may be pulled from registries, as C(REGISTRY/PATH).
     :param options: keys of Docker's API that are not known here, and may be passed on; C(Mounts.TYPE) of a type of
         mount, C(LogConfig.DRIVER) of what may send a log elsewhere, C(OomScoreAdj) and C(OomKillDisable).
+    :param bind_exchangeable: whether a mount may stay where others than root can put something else in its place.
     :param bind_privileges: whether what arrives in folders of the server keeps setuid and setgid bits, file
         capabilities and devices.
     """
@@ -91,6 +92,7 @@ class Policy(NamedTuple):
     image_names: tuple[str, ...] = ("*",)
     image_pulls: tuple[str, ...] = ("docker.io/*",)
     options: tuple[str, ...] = ()
+    bind_exchangeable: bool = False
     bind_privileges: bool = True
 
 
