@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
 
 from support import checkpoints, daemons, programs
-from support.lab import failure, wait_for
+from support.lab import RUNTIME, failure, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -70,20 +71,36 @@ def test_destination_lost_at_the_worst_moment(lab, start):
     assert "No migration is open" in lab.playbook("recover.yml").stdout
 
 
-@pytest.mark.parametrize("mode", ["precopy", "postcopy"])
-def test_the_destination_dies_when_all_is_restored(lab, start, mode):
-    """Its end is killed while CRIU waits for the looks, or right after them: there is one copy, and nothing is left."""
+@contextlib.contextmanager
+def destination_dies(lab, place: str):
+    """Its end is killed when our runtime comes to a place in its script while a container is restored."""
+    kill = "cut -d' ' -f1 /run/fog-migration/transfer-*/pid | xargs kill -KILL"
+    kept = lab.sh("fog2", f"cat {RUNTIME}")
+    assert kept.count(place) == 1
+    lab.sh("fog2", f"cat >{RUNTIME} <<'END'\n{kept.replace(place, f'{kill}; {place}')}\nEND")
+    try:
+        yield
+    finally:
+        lab.sh("fog2", f"cat >{RUNTIME} <<'END'\n{kept.rstrip()}\nEND")
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "node"),
+    [
+        ("echo held 1<>", "precopy", "fog1"),
+        ("echo held 1<>", "postcopy", "fog1"),
+        ("echo running 1<>", "precopy", "fog2"),
+    ],
+    ids=["before the looks", "before the looks, postcopy", "after the looks"],
+)
+def test_the_destination_dies_when_all_is_restored(lab, start, place, mode, node):
+    """What nobody has looked at does not run; what was looked at goes on there. There is one copy, and nothing left."""
     start(COUNTER, "--restart", "always")
     followed = lab.follow("fog1", "mover")
-    kill = "cut -d' ' -f1 /run/fog-migration/transfer-*/pid | xargs kill -KILL"
-    held = "while ! test -e /run/fog-migration/runtime/*/held; do :; done"
-    killer = threading.Thread(target=lab.sh, args=("fog2", f'timeout 120 sh -c "{held}; {kill}"'))
-    killer.start()
-    done = lab.migrate("mover", check=False, migration_mode=mode)
-    killer.join()
-    settled = done.stdout + lab.playbook("recover.yml").stdout
-    (node,) = lab.running_on("mover")
-    assert f"{node}, nothing is left over" in settled
+    with destination_dies(lab, place):
+        done = lab.migrate("mover", check=False, migration_mode=mode)
+        settled = done.stdout + lab.playbook("recover.yml").stdout
+    assert f"{node}, nothing is left over" in settled, settled
     lives_on(lab, node, followed if node == "fog2" else None)
     assert lab.sh("fog2", "grep criu-root /proc/mounts; ls /run/fog-migration/runtime", check=False) == ""
 
