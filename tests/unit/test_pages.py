@@ -965,6 +965,21 @@ def test_pages_that_go_while_they_are_read(target, tmp_path):
         assert sum(run.pages for run in store.layout(memory.name)) * PAGE == held
 
 
+def test_a_process_that_ends_while_it_is_looked_at(target, monkeypatch):
+    """Between what it has mapped and which pages of that there are."""
+    process, _tell = target
+    parse = process_memory.parse_maps
+
+    def ends(text):
+        process.kill()
+        process.wait()
+        return parse(text)
+
+    monkeypatch.setattr(process_memory, "parse_maps", ends)
+    with MemoryOf(process.pid) as memory, pytest.raises(PagesError, match="no process"):
+        memory.runs()
+
+
 def test_a_process_that_is_gone(target, tmp_path):
     process, _tell = target
     with MemoryOf(process.pid) as memory, Store(str(tmp_path / "store")) as store:

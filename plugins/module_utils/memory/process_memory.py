@@ -351,6 +351,8 @@ class MemoryOf:
         if self._scans:
             try:
                 return scan(pagemap, start, end)
+            except ProcessLookupError:
+                raise PagesError(f"there is no process {self.pid} any more") from None
             except OSError as error:
                 if error.errno not in (errno.ENOTTY, errno.EINVAL):
                     raise

@@ -44,14 +44,23 @@ def bound(processes: Iterable[int], every: set[int]) -> dict[int, list[int]]:
     """
     found = {}
     for process in processes:
-        # What ends meanwhile does not move.
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{process}/task"):
-                processors = os.sched_getaffinity(int(name))
+        for thread in _threads(process):
+            # What ends meanwhile does not move.
+            with contextlib.suppress(OSError):
+                processors = os.sched_getaffinity(thread)
                 if processors != every:
-                    inner = process_memory.innermost(procfs.read(f"/proc/{process}/task/{name}/status"))
-                    found[inner] = sorted(processors)
+                    found[_innermost(process, thread)] = sorted(processors)
     return found
+
+
+def _threads(process: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir(f"/proc/{process}/task")]
+    return []
+
+
+def _innermost(process: int, thread: int) -> int:
+    return process_memory.innermost(procfs.read(f"/proc/{process}/task/{thread}/status"))
 
 
 def write(container: str, folder: str) -> None:
@@ -103,9 +112,8 @@ def bind(processes: Iterable[int], wanted: Mapping[int, list[int]]) -> None:
     :param wanted: see C(bound).
     """
     for process in processes if wanted else ():
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{process}/task"):
-                inner = process_memory.innermost(procfs.read(f"/proc/{process}/task/{name}/status"))
-                there = set(wanted.get(inner, ())) & os.sched_getaffinity(int(name))
+        for thread in _threads(process):
+            with contextlib.suppress(OSError):
+                there = set(wanted.get(_innermost(process, thread), ())) & os.sched_getaffinity(thread)
                 if there:
-                    os.sched_setaffinity(int(name), there)
+                    os.sched_setaffinity(thread, there)

@@ -84,6 +84,9 @@ def make(processes: Iterable[int]) -> list[Raised]:
         soft, hard, used = found
         try:
             resource.prlimit(process, resource.RLIMIT_NOFILE, wanted(soft, hard, used) or (soft, hard))
+        except ProcessLookupError:
+            # What has ended meanwhile is not dumped.
+            continue
         except (OSError, ValueError) as error:
             for one in raised:
                 one.put_back()
