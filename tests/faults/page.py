@@ -54,7 +54,7 @@ in the end:
   with it: these are counted by themselves, and it has to serve others afterwards.
 
 This page is made by `make fault-test ARGS="--program redis,postgresql,nginx --count 100"`, and `python
-tests/faults/page.py` makes one of several files of results.
+tests/faults/page.py` makes one of several files of results, such as the raw data of this one.
 
 """
 # How long a client has waited is told up to these, in seconds.
@@ -112,18 +112,24 @@ def _what(result: dict) -> str:
     return ", ".join([*of, result["kind"], result["mode"], f"{result['moment']} + {result['delay']} s"])
 
 
-def pages(results: list[dict]) -> dict[str, str]:
-    """The pages of which there are results, by their names."""
-    counters = [result for result in results if _program(result) == COUNTER]
-    others = [result for result in results if _program(result) != COUNTER]
-    kinds = {"reliability.md": counters, "reliability-programs.md": others}
-    return {name: text(some) for name, some in kinds.items() if some}
+def files(results: list[dict]) -> dict[str, str]:
+    """The pages of which there are results, and behind each what it was made of, by their names."""
+    kinds: dict[str, list[dict]] = {"reliability": [], "reliability-programs": []}
+    for result in results:
+        kinds["reliability" if _program(result) == COUNTER else "reliability-programs"].append(result)
+    found = {}
+    for name, some in kinds.items():
+        if some:
+            raw = [{key: value for key, value in one.items() if key != "log"} for one in some]
+            found[f"{name}.md"] = f"{text(some)}\nThe raw data are in [{name}.json]({name}.json).\n"
+            found[f"{name}.json"] = "[\n" + ",\n".join(map(json.dumps, raw)) + "\n]\n"
+    return found
 
 
 def write(results: list[dict]) -> None:
     """Writes them."""
-    for name, page in pages(results).items():
-        (DOCS / name).write_text(page, encoding="utf-8")
+    for name, content in files(results).items():
+        (DOCS / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

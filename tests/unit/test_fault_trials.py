@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import types
@@ -206,12 +207,16 @@ def result(**facts):
 
 
 def test_counters_and_programs_have_a_page_each():
-    assert set(page.pages([result()])) == {"reliability.md"}
-    assert set(page.pages([result(program="redis"), result(program="counter")])) == {
+    assert set(page.files([result()])) == {"reliability.md", "reliability.json"}
+    assert set(page.files([result(program="redis"), result(program="counter")])) == {
         "reliability.md",
+        "reliability.json",
         "reliability-programs.md",
+        "reliability-programs.json",
     }
-    assert page.pages([]) == {}
+    assert page.files([]) == {}
+    raw = json.loads(page.files([result(program="redis", log=["a line"])])["reliability-programs.json"])
+    assert raw == [{key: value for key, value in result(program="redis").items() if key != "log"}]
 
 
 def test_the_page_of_programs():
