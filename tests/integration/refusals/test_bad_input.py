@@ -162,9 +162,9 @@ def test_connection_cut_in_mid_transfer(lab, mode):
     over = threading.Event()
 
     def cut() -> None:
-        """Kills every connection of the transfer while it is under way."""
+        """Kills every connection of the transfer while it is under way, none that is just being made to try the way."""
         while not over.is_set():
-            lab.sh("fog1", "sleep 0.5; pkill -KILL -f 'ssh .*fog-migration' || true", check=False)
+            lab.sh("fog1", "sleep 0.5; pkill -KILL --older 3 -f 'ssh .*fog-migration' || true", check=False)
 
     cutter = threading.Thread(target=cut)
     cutter.start()
