@@ -135,11 +135,12 @@ def test_multicast_groups(network):
 
 
 def test_groups_of_every_host():
-    igmp = """Idx	Device    : Count Querier	Group    Users Timer	Reporter
-46	eth0      :     2      V3
-				FB0000E0     1 0:00000000		0
-				010000E0     1 0:00000000		0
-"""
+    igmp = (
+        "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
+        "46\teth0      :     2      V3\n"
+        "\t\t\t\tFB0000E0     1 0:00000000\t\t0\n"
+        "\t\t\t\t010000E0     1 0:00000000\t\t0\n"
+    )
     igmp6 = """46   eth0            ff0200000000000000000001ff110002     1 00000004 0
 46   eth0            ff020000000000000000000000000001     1 0000000C 0
 46   eth0            ff0200000000000000000000000000fb     1 00000004 0

@@ -82,7 +82,7 @@ class EtcFiles:
         written = [*texts.values(), value["name"], "" if value["base"] is None else value["base"]]
         if not all(isinstance(one, str) and len(one) <= LONGEST for one in written):
             raise Refused("what arrived of the files in its /etc is no text, or too long")
-        if not all(type(one) is int for one in modes.values()):
+        if not all(isinstance(one, int) and not isinstance(one, bool) for one in modes.values()):
             raise Refused("what arrived of the files in its /etc has a mode that is no number")
         return cls(**value)
 

@@ -99,11 +99,15 @@ def parse(text: str) -> dict[int, list[int]]:
         raise ValueError("no object of a few MiB")
     found = {}
     for thread, processors in value.items():
-        are_numbers = isinstance(processors, list) and all(type(one) is int for one in processors)
+        are_numbers = isinstance(processors, list) and all(map(_is_number, processors))
         if not thread.isdigit() or not are_numbers or not all(0 <= one < _MOST_PROCESSORS for one in processors):
             raise ValueError("no lists of processors by thread")
         found[int(thread)] = processors
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def bind(processes: Iterable[int], wanted: Mapping[int, list[int]]) -> None:

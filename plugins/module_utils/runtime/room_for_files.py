@@ -51,8 +51,21 @@ def wanted(soft: int, hard: int, used: int) -> tuple[int, int] | None:
     return most, hard if hard == resource.RLIM_INFINITY else max(hard, most)
 
 
-def limit_of(process: int) -> tuple[int, int, int] | None:
-    """The soft and the hard limit of a process, and how many descriptors it has below.
+class Full(NamedTuple):
+    """The soft and the hard limit of a process, and how many descriptors it has below the soft one."""
+
+    soft: int
+    hard: int
+    used: int
+
+    @property
+    def wanted(self) -> tuple[int, int]:
+        """The limits that it needs."""
+        return wanted(*self) or (self.soft, self.hard)
+
+
+def limit_of(process: int) -> Full | None:
+    """The limits of a process that has not enough descriptors left for its dump.
 
     None where it has enough, and where that cannot be read: it has ended then, or CRIU says why it cannot read it.
     """
@@ -63,12 +76,12 @@ def limit_of(process: int) -> tuple[int, int, int] | None:
         return None
 
 
-def _limit(process: int, soft: int, hard: int) -> tuple[int, int, int] | None:
+def _limit(process: int, soft: int, hard: int) -> Full | None:
     # The kernel's table of them has room for at least as many as are open.
     if soft == resource.RLIM_INFINITY or int(procfs.status(process).get("FDSize", 0)) + NEEDED <= soft:
         return None
     used = sum(int(name) < soft for name in os.listdir(f"/proc/{process}/fd"))
-    return (soft, hard, used) if wanted(soft, hard, used) else None
+    return Full(soft, hard, used) if wanted(soft, hard, used) else None
 
 
 def make(processes: Iterable[int]) -> list[Raised]:
@@ -81,17 +94,16 @@ def make(processes: Iterable[int]) -> list[Raised]:
         found = limit_of(process)
         if not found:
             continue
-        soft, hard, used = found
         try:
-            resource.prlimit(process, resource.RLIMIT_NOFILE, wanted(soft, hard, used) or (soft, hard))
+            resource.prlimit(process, resource.RLIMIT_NOFILE, found.wanted)
         except ProcessLookupError:
             # What has ended meanwhile is not dumped.
             continue
         except (OSError, ValueError) as error:
             for one in raised:
                 one.put_back()
-            raise FreezeError(f"{procfs.program(process)} in it {problem(soft)}") from error
-        raised.append(Raised(process, soft, hard))
+            raise FreezeError(f"{procfs.program(process)} in it {problem(found.soft)}") from error
+        raised.append(Raised(process, found.soft, found.hard))
     return raised
 
 
@@ -108,9 +120,7 @@ def is_full(process: int, is_raised: bool = True) -> int:
     found = limit_of(process)
     if not found or (is_raised and limits.may_exceed()):
         return 0
-    soft, hard, used = found
-    more = wanted(soft, hard, used)
-    return soft if more and (not is_raised or more[1] != hard) else 0
+    return found.soft if not is_raised or found.wanted[1] != found.hard else 0
 
 
 def changes(raised: Iterable[Raised]) -> dict[int, Callable[[bytes], bytes]]:

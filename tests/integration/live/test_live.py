@@ -249,5 +249,7 @@ def test_the_channel_breaks_before_the_freeze(live):
     moving.ask(do="arm")
     moving.lab.sh("fog2", KILL)
     answer = moving.ask(do="freeze", mode="stop-and-copy")
-    assert answer["state"] == "runs" and "closed the channel" in answer["error"]
+    # It says why before it closes it, which the source may have read or not.
+    why = ("closed the channel", "it was told to end")
+    assert answer["state"] == "runs" and any(one in answer["error"] for one in why), answer
     lab_module.wait_for(lambda: moving.states() == ("running", "created"), "the end of Docker's start")

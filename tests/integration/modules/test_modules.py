@@ -106,7 +106,7 @@ def test_files_are_of_the_same_instant_as_the_memory(lab, way):
 
 def test_what_criu_cannot_dump_runs_on(lab, way):
     """An open file on a tmpfs that was deleted and is larger than CRIU carries is one of these things."""
-    script = f"dd if=/dev/zero of=/tmp/big bs=1M count=4; exec 3</tmp/big; rm /tmp/big; {NATURALS}"
+    script = f"dd if=/dev/zero of=/tmp/big bs=1M count=40; exec 3</tmp/big; rm /tmp/big; {NATURALS}"
     lab.start("fog1", "ghost", script, "--restart", "always")
     counted(lab, "fog1", "ghost", 3)
     result = lab.module("fog1", "container_checkpoint", container="ghost", name="c1")
