@@ -162,9 +162,11 @@ def test_connection_cut_in_mid_transfer(lab, mode):
     over = threading.Event()
 
     def cut() -> None:
-        """Kills every connection of the transfer while it is under way, none that is just being made to try the way."""
+        """Kills every connection of the transfer from when it is under way, but none that only tries the way."""
+        ours = "-f 'ss[h] .*fog-migration'"
+        lab.sh("fog1", f'timeout 120 sh -c "until pgrep --older 2 {ours}; do sleep 0.1; done"', check=False)
         while not over.is_set():
-            lab.sh("fog1", "sleep 0.5; pkill -KILL --older 3 -f 'ssh .*fog-migration' || true", check=False)
+            lab.sh("fog1", f"pkill -KILL {ours}; sleep 0.5", check=False)
 
     cutter = threading.Thread(target=cut)
     cutter.start()
