@@ -143,12 +143,6 @@ def is_named(link: str) -> bool:
     return link.startswith("/") and not _NAMELESS.fullmatch(link[: -len(DELETED)] if link.endswith(DELETED) else link)
 
 
-def mount_of(information: str) -> str:
-    """The number of the mount that an open file is on, from the text of C(/proc/PID/fdinfo/FD); empty for none."""
-    found = re.search(r"^mnt_id:\s*(\d+)$", information, re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def of_server(link: str) -> Hindrance:
     """What is wrong with a file that is on a mount that its process does not have.
 

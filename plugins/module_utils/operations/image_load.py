@@ -34,8 +34,9 @@ def run(request: Request) -> dict:
         raise MigrationError(str(error), image_load.INTACT) from error
     pulled = {}
     if params["digests"] is not None:
-        if request.check_mode or client.find_image(params["image"]):
-            return {"changed": not client.find_image(params["image"]), "why_not_pulled": ""}
+        is_here = bool(client.find_image(params["image"]))
+        if request.check_mode or is_here:
+            return {"changed": not is_here, "why_not_pulled": ""}
         why_not = image_pull.pull(client, params["image"], params["digests"], policy)
         if why_not:
             return {"changed": False, "why_not_pulled": why_not}

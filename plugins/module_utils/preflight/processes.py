@@ -12,8 +12,6 @@ Private to the collection fog.migration. Installed on servers by C(deploy).
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
@@ -25,10 +23,9 @@ from ansible_collections.fog.migration.plugins.module_utils.filesystem import ov
 from ansible_collections.fog.migration.plugins.module_utils.memory import process_memory
 from ansible_collections.fog.migration.plugins.module_utils.network import sockets
 from ansible_collections.fog.migration.plugins.module_utils.runtime import room_for_files
-from ansible_collections.fog.migration.plugins.module_utils.system import procfs
+from ansible_collections.fog.migration.plugins.module_utils.system import descriptors, procfs
 
-# The number of kcmp(2) by the kernel's name of the machine, and what it compares.
-_KCMP = {"x86_64": 312, "aarch64": 272, "armv7l": 378, "armv6l": 378, "i686": 349}
+# What kcmp(2) compares.
 _MEMORY, _FILES, _FOLDER = 1, 2, 3
 _KINDS = ("mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time", "time_for_children")
 _OF_THREADS = ("mnt", "net", "uts", "ipc", "cgroup")
@@ -84,7 +81,7 @@ class Look:
         tracer = int(status.get("TracerPid", 0))
         yield from undumpable.of_status(status, (procfs.program(tracer) or "a program") if tracer else "")
         yield from undumpable.of_namespaces(self._namespaces[process], self._of_first)
-        if int(status.get("PPid", 0)) in self._processes and is_same(process, int(status["PPid"]), _MEMORY):
+        if int(status.get("PPid", 0)) in self._processes and descriptors.is_same(process, int(status["PPid"]), _MEMORY):
             yield Hindrance("shares its memory with its parent (vfork)", "try again when that is done")
         full = room_for_files.is_full(process, is_raised=self._through_runtime)
         if full:
@@ -113,7 +110,7 @@ class Look:
             thread = int(name)
             if thread == process:
                 continue
-            shares = [is_same(process, thread, kind) is not False for kind in (_FILES, _FOLDER)]
+            shares = [descriptors.is_same(process, thread, kind) is not False for kind in (_FILES, _FOLDER)]
             of_it = namespaces(f"/proc/{process}/task/{thread}", _OF_THREADS)
             yield from undumpable.of_thread(shares[0], shares[1], of_it, own)
 
@@ -153,7 +150,7 @@ def of_place(path: str, link: str, mounts: Collection[str]) -> Hindrance | None:
     """
     if not undumpable.is_named(link):
         return None
-    mount = undumpable.mount_of(procfs.read(path.replace("/fd/", "/fdinfo/")))
+    mount = procfs.fields(procfs.read(path.replace("/fd/", "/fdinfo/"))).get("mnt_id", "")
     # Nothing is told of one that was closed or has ended meanwhile.
     return undumpable.of_server(link) if mounts and mount and mount not in mounts else None
 
@@ -185,20 +182,6 @@ def namespaces(folder: str, kinds: Iterable[str] = _KINDS) -> dict[str, str]:
         with contextlib.suppress(OSError):
             found[kind] = os.readlink(f"{folder}/ns/{kind}")
     return found
-
-
-@functools.lru_cache(maxsize=None)
-def _library() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def is_same(one: int, other: int, kind: int) -> bool | None:
-    """Whether two threads have the same of something; None where the kernel does not tell."""
-    number = _KCMP.get(os.uname().machine)
-    if number is None:
-        return None
-    answer = _library().syscall(number, one, other, kind, 0, 0)
-    return None if answer < 0 else answer == 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ _SIZE = array.array("i").itemsize
 # Numbers of system calls, the same on x86_64, arm64 and arm. The second one is there from Linux 5.6 on.
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
 # This one has another number on each (asm/unistd.h of the kernel).
-_KCMP = {"x86_64": 312, "aarch64": 272, "armv7l": 378, "armv8l": 378}
+_KCMP = {"x86_64": 312, "aarch64": 272, "armv7l": 378, "armv8l": 378, "armv6l": 378, "i686": 349}
 _KCMP_FILE = 0
 
 
@@ -93,6 +93,15 @@ def comparer(process: int, other: int) -> Callable[[int], bool] | None:
         return bool(call(*fixed, one, one) == 0)
 
     return is_same
+
+
+def is_same(one: int, other: int, kind: int) -> bool | None:
+    """Whether two threads have the same of something, see kcmp(2); None where the kernel does not tell."""
+    number = _KCMP.get(os.uname().machine)
+    if number is None:
+        return None
+    answer = _libc().syscall(*map(ctypes.c_long, (number, one, other, kind, 0, 0)))
+    return None if answer < 0 else bool(answer == 0)
 
 
 @functools.lru_cache(maxsize=1)
